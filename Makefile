@@ -1,0 +1,54 @@
+.DEFAULT_GOAL := help
+.PHONY: help run chain test check fmt lock clean
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+# The first Python that runs at all; bootstrap.py then chooses the one for .venv and says what is missing.
+SYSTEM_PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 7))' >/dev/null 2>&1 && echo $$p && break; done)
+BOOTSTRAP = $(if $(SYSTEM_PYTHON),$(SYSTEM_PYTHON),$(error Vanta needs Python 3.11 or newer: none is on the path)) \
+	ops/rehearsal/bootstrap.py
+PYTHON := .venv/bin/python
+
+# What settings want before any server is there; nothing in `check` connects anywhere.
+CHECK_ENV = DATABASE_URL=postgresql://vanta@127.0.0.1:9/vanta REDIS_URL=redis://127.0.0.1:9/0 \
+	BASE_RPC_URL=http://127.0.0.1:9 CHAIN_ID=31337 WEBHOOK_HMAC_SECRET=only-for-static-checks-0123456789 \
+	ADMIN_TOKEN=only-for-static-checks-9876543210 LOG_LEVEL=ERROR \
+	SECRET_KEY=only-for-static-checks-a8F3kQ9zLw2Xv7Bn5Tc1Rm6Yp4Hd0Gs
+DEPLOY_ENV_OF_CHECK = $(CHECK_ENV) CHAIN_ID=8453 EXEC_MODE=DRY DEPLOY_ENV=production
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: ## the whole stack in the foreground, DRY (EXEC_MODE=LIVE make run trades on the rehearsal chain)
+	@$(BOOTSTRAP) run
+	@exec $(PYTHON) -m ops.rehearsal run
+
+chain: ## the rehearsal chain alone: node on 127.0.0.1:8545, contracts, keeper, faucet
+	@$(BOOTSTRAP) run
+	@exec $(PYTHON) -m ops.rehearsal chain
+
+test: ## the whole test suite on real parts (ARGS="-k nonce -x" goes to pytest)
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: ## format, lint, types, import contracts, migrations, deploy check
+	@$(BOOTSTRAP) dev
+	@echo format;     $(PYTHON) -m ruff format --check .
+	@echo lint;       $(PYTHON) -m ruff check .
+	@echo types;      $(CHECK_ENV) $(PYTHON) -m mypy .
+	@echo imports;    $(CHECK_ENV) .venv/bin/lint-imports
+	@echo migrations; $(CHECK_ENV) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	@echo deployment; $(DEPLOY_ENV_OF_CHECK) $(PYTHON) manage.py check --deploy --fail-level WARNING
+
+fmt: ## format and fix what can be fixed by itself
+	@$(BOOTSTRAP) dev
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lock: ## pin requirements*.in anew, with hashes (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes -q -o requirements.txt requirements.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes -q -o requirements-dev.txt requirements-dev.in
+
+clean: ## delete var/ (database, chain, keys, logs); refuses while the stack runs or where real money may be
+	@if [ -e var ]; then $(BOOTSTRAP) run && $(PYTHON) -m ops.rehearsal clean; else echo "nothing to delete"; fi

@@ -1,0 +1,1 @@
+"""What we hold: orders, fills, positions, prices."""

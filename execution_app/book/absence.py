@@ -1,0 +1,112 @@
+"""Trades that the venue has no more although no close of ours ended them: liquidated, or closed by their owner.
+
+The block at which one was first missed is remembered, and the position ends when
+that block is final and still on the chain. So no node is asked for old state,
+which most do not keep for as long as finality takes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+
+from execution_app.book.positions import fold
+from execution_app.models import Position, TxIntent
+from execution_app.node import rpc
+from execution_app.states import Mode, PositionState
+from execution_app.venues import onchain
+from execution_app.venues.onchain import OpenTrade
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the venue had at one block: per position id its trade, None for an empty slot."""
+
+    block_number: int
+    block_hash: str
+    finalized: int
+    trades: dict[int, OpenTrade | None]
+
+
+def look(held: Sequence[Position]) -> Sighting:
+    """Read the slots of these positions at one block. Raises RpcFault or NodeError."""
+    latest, finalized = rpc.read_batch(
+        [("eth_getBlockByNumber", ("latest", False)), ("eth_getBlockByNumber", ("finalized", False))]
+    )
+    if isinstance(latest, rpc.NodeError):
+        raise latest
+    calls: list[rpc.Call] = []
+    for position in held:
+        place = (position.trader.address, position.pair_index, position.trade_index)
+        call = {
+            "to": settings.ENVIRONMENT.venue_storage_address,
+            "data": "0x" + onchain.call_open_trade(*place).hex(),
+        }
+        calls.append(("eth_call", (call, latest["number"])))
+    trades = {}
+    for position, answer in zip(held, rpc.read_batch(calls) if calls else [], strict=True):
+        if isinstance(answer, rpc.NodeError):
+            raise answer
+        trades[position.pk] = onchain.read_open_trade(bytes.fromhex(str(answer)[2:]))
+    known_final = isinstance(finalized, dict)
+    return Sighting(
+        int(latest["number"], 16),
+        latest["hash"],
+        int(finalized["number"], 16) if known_final else -1,
+        trades,
+    )
+
+
+def is_there(position: Position, trade: OpenTrade | None) -> bool:
+    """Whether the trade in the slot is this one: side and opening price are a trade's for life."""
+    return trade is not None and (trade.is_long, trade.open_price) == (position.is_long, position.open_price)
+
+
+def remember(position: Position, sighting: Sighting) -> int | None:
+    """Note whether the trade was missed; returns the final block at which it was, or None so far."""
+    if is_there(position, sighting.trades[position.pk]):
+        _note(position, None, "")
+        return None
+    seen_at, seen_hash = position.missed_at_block, position.missed_at_hash
+    if seen_at is not None and position.fills.filter(block_number__gt=seen_at).exists():
+        seen_at = None  # a node that lagged behind missed it
+    if seen_at is not None and seen_at <= sighting.finalized:
+        (block,) = rpc.read_batch([("eth_getBlockByNumber", (hex(seen_at), False))])
+        if isinstance(block, dict) and block["hash"] == seen_hash:
+            return seen_at
+        seen_at = None
+    if seen_at is None:
+        _note(position, sighting.block_number, sighting.block_hash)
+    return None
+
+
+def _note(position: Position, block_number: int | None, block_hash: str) -> None:
+    if (position.missed_at_block, position.missed_at_hash) != (block_number, block_hash):
+        Position.objects.filter(pk=position.pk).update(
+            missed_at_block=block_number, missed_at_hash=block_hash
+        )
+
+
+def end(position: Position, block_number: int) -> bool:
+    """Close a LIVE position that the venue had not at this final block; says whether it could be.
+
+    Not while fills or closes of ours are less final than that block: the venue
+    may not have had the trade yet, or we may have ended it ourselves.
+    """
+    with transaction.atomic():
+        position = Position.objects.select_for_update().get(pk=position.pk)
+        newer = position.fills.filter(Q(settled_at=None) | Q(block_number__gt=block_number))
+        ours = TxIntent.objects.filter(position=position, settled_at=None, nonce__isnull=False)
+        if position.state != PositionState.OPEN or position.mode != Mode.LIVE:
+            return False
+        if newer.exists() or ours.exists():
+            return False
+        Position.objects.filter(pk=position.pk).update(absent_at_block=block_number, drift="")
+        fold(position)
+    log.warning("closed elsewhere", position=position.pk, symbol=position.symbol, block=block_number)
+    return True

@@ -1,0 +1,62 @@
+"""Positions as we know them against positions as the venue stores them."""
+
+import structlog
+from django.db.models.functions import Now
+
+from execution_app.book import absence
+from execution_app.models import Position
+from execution_app.states import Mode, PositionState
+from execution_app.venues.onchain import OpenTrade
+
+log = structlog.get_logger(__name__)
+BATCH = 200
+
+
+def compare() -> int:
+    """Write on each open LIVE position how the venue's storage differs; returns how many do.
+
+    What drifts is shown, never repaired by a trade. A trade that the venue had no
+    more at a final block, and that no close of ours ended, was closed elsewhere.
+    """
+    held = list(
+        Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN)
+        .select_related("trader")
+        .order_by("id")[:BATCH]
+    )
+    if not held:
+        return 0
+    sighting = absence.look(held)
+    for position in held:
+        block_number = absence.remember(position, sighting)
+        if block_number is not None:
+            absence.end(position, block_number)
+    drifting = 0
+    for position in held:
+        drift = _difference(position, sighting.trades[position.pk])
+        drifting += bool(drift)
+        if drift != position.drift:
+            Position.objects.filter(pk=position.pk, state=PositionState.OPEN).update(
+                drift=drift, updated_at=Now()
+            )
+            log.warning(
+                "position drift", position=position.pk, symbol=position.symbol, drift=drift or "none any more"
+            )
+    return drifting
+
+
+def _difference(position: Position, trade: OpenTrade | None) -> str:
+    if trade is None:
+        return "the venue has no such trade"
+    pairs = (
+        ("collateral_usdc", position.collateral_usdc, trade.collateral_usdc),
+        ("leverage_x", position.leverage_x, trade.leverage_x),
+        ("is_long", position.is_long, trade.is_long),
+        (
+            "venue_timestamp",
+            int((position.venue_timestamp or position.opened_at).timestamp()),
+            trade.opened_at,
+        ),
+    )
+    return "; ".join(
+        f"{name} is {ours}, the venue has {theirs}" for name, ours, theirs in pairs if ours != theirs
+    )[:200]

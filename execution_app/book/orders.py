@@ -1,0 +1,183 @@
+"""What the venue did with an order: a keeper executes or refunds it, in a block that may still leave the chain."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from django.db import transaction
+
+from execution_app import meters
+from execution_app.book import positions
+from execution_app.errors import Stale
+from execution_app.models import Fill, Position, TxIntent, VenueOrder
+from execution_app.moves import move
+from execution_app.node import rpc
+from execution_app.states import Action, IntentState, Mode, OrderState, PositionState
+from execution_app.venues import onchain
+from execution_app.venues.events import OrderCancelled, OrderExecuted, OrderRegistered
+
+log = structlog.get_logger(__name__)
+BY = "book"
+
+
+def register(intent: TxIntent, event: OrderRegistered) -> None:
+    """The venue took the order: mined → ordered."""
+    with transaction.atomic():
+        move(intent, IntentState.ORDERED, why=f"order {event.order_id}", by=BY)
+        VenueOrder.objects.update_or_create(
+            intent=intent,
+            defaults={
+                "venue": event.emitter,
+                "order_id": event.order_id,
+                "block_number": event.block_number,
+                "block_hash": event.block_hash,
+                "state": OrderState.REGISTERED,
+                "done_block_number": None,
+                "done_block_hash": "",
+            },
+        )
+
+
+def refund(order: VenueOrder, event: OrderCancelled) -> None:
+    """The venue cancelled the order and gave the collateral back: ordered → venue_cancelled."""
+    with transaction.atomic():
+        move(order.intent, IntentState.VENUE_CANCELLED, why=f"order {order.order_id} refunded", by=BY)
+        _done(order, OrderState.CANCELLED, event)
+
+
+def execute(order: VenueOrder, event: OrderExecuted) -> None:
+    """The venue executed the order: ordered → filled, with its fill and position.
+
+    Raises Stale where the event's block has left the chain meanwhile, RpcFault or
+    NodeError where the node cannot say when a close was.
+    """
+    intent = order.intent
+    _check_event(intent, event)
+    venue_timestamp = _timestamp(event)
+    with transaction.atomic():
+        move(intent, IntentState.FILLED, why=f"order {order.order_id} executed at {event.price:f}", by=BY)
+        _done(order, OrderState.EXECUTED, event)
+        position = _opened(intent, event) if event.is_open else _closed(intent, event)
+        assert position is not None
+        Fill.objects.create(
+            intent=intent,
+            position=position,
+            action=Action.OPEN if event.is_open else Action.CLOSE,
+            mode=Mode.LIVE,
+            price=event.price,
+            collateral_usdc=event.collateral_usdc,
+            leverage_x=event.leverage_x,
+            sent_to_trader_usdc=None if event.is_open else event.usdc_sent_to_trader,
+            tx_hash=event.tx_hash,
+            log_index=event.log_index,
+            block_number=event.block_number,
+            block_hash=event.block_hash,
+            venue_timestamp=venue_timestamp,
+        )
+        if event.is_open:
+            positions.end_replaced(position)
+        positions.fold(position)
+    side = "CLOSE" if not event.is_open else ("LONG" if event.is_long else "SHORT")
+    meters.TRADES.labels(intent.symbol, side, Mode.LIVE.value).inc()
+    if event.is_open:
+        meters.observe(meters.TRADE_NOTIONAL, event.position_size_usdc)
+        meters.observe(meters.TRADE_LEVERAGE, event.leverage_x)
+
+
+def unregister(intent: TxIntent) -> None:
+    """The order's block left the chain; take back all that followed from it."""
+    with transaction.atomic():
+        take_back(intent)
+        VenueOrder.objects.filter(intent=intent).delete()
+
+
+def take_back(intent: TxIntent) -> None:
+    """Remove the provisional fill and fold its position anew."""
+    with transaction.atomic():
+        fill = Fill.objects.filter(intent=intent).select_related("position").first()
+        if fill is not None:
+            fill.delete()
+            positions.fold(fill.position)
+        VenueOrder.objects.filter(intent=intent).update(
+            state=OrderState.REGISTERED, done_block_number=None, done_block_hash=""
+        )
+
+
+def _check_event(intent: TxIntent, event: OrderExecuted) -> None:
+    """The venue's report must be about what was asked; anything else is paged."""
+    assert intent.trader is not None
+    agrees = event.trader.lower() == intent.trader.address.lower() and event.is_open == (
+        intent.action == Action.OPEN
+    )
+    if agrees and event.is_open:
+        agrees = event.collateral_usdc == intent.collateral_usdc and event.leverage_x == intent.leverage_x
+    elif agrees:
+        agrees = event.collateral_usdc == intent.close_usdc
+    if not agrees:
+        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+        log.error("the venue's event does not match the intent", intent=intent.pk, order=event.order_id)
+
+
+def _timestamp(event: OrderExecuted) -> datetime:
+    """What the venue's storage holds as the trade's time afterwards: a partial close refreshes it."""
+    if event.is_open:
+        return datetime.fromtimestamp(event.opened_at, UTC)
+    block = rpc.read("eth_getBlockByHash", event.block_hash, False)
+    if block is None:
+        raise Stale(f"block {event.block_number} has left the chain")
+    return datetime.fromtimestamp(int(block["timestamp"], 16), UTC)
+
+
+def _done(order: VenueOrder, state: OrderState, event: OrderExecuted | OrderCancelled) -> None:
+    VenueOrder.objects.filter(pk=order.pk).update(
+        state=state, done_block_number=event.block_number, done_block_hash=event.block_hash
+    )
+
+
+def _opened(intent: TxIntent, event: OrderExecuted) -> Position:
+    assert intent.trader is not None
+    slot: dict[str, Any] = {
+        "trader": intent.trader,
+        "venue": event.emitter,
+        "pair_index": event.pair_index,
+        "trade_index": event.trade_index,
+        "mode": Mode.LIVE,
+    }
+    position, _ = Position.objects.get_or_create(
+        **slot,
+        opened_at=_free_moment(intent, slot, datetime.fromtimestamp(event.opened_at, UTC)),
+        defaults={
+            "symbol": onchain.PAIR_NAMES[event.pair_index],
+            "state": PositionState.VOID,  # until its opening fill is stored and folded
+            "is_long": event.is_long,
+            "collateral_usdc": event.collateral_usdc,
+            "leverage_x": event.leverage_x,
+            "open_price": event.price,
+            "take_profit": intent.take_profit,
+            "stop_loss": intent.stop_loss,
+        },
+    )
+    return position
+
+
+def _free_moment(intent: TxIntent, slot: dict[str, Any], moment: datetime) -> datetime:
+    """The venue counts seconds, and one may see a slot opened, closed and opened again: told apart by 1 µs."""
+    second = Position.objects.filter(
+        **slot, opened_at__gte=moment, opened_at__lt=moment + timedelta(seconds=1)
+    )
+    others = second.filter(fills__in=Fill.objects.filter(action=Action.OPEN).exclude(intent=intent))
+    last = others.order_by("opened_at").last()
+    return moment if last is None else last.opened_at + timedelta(microseconds=1)
+
+
+def _closed(intent: TxIntent, event: OrderExecuted) -> Position | None:
+    """The trade that the venue says it closed; not the intent's, where a reorg opened that one anew."""
+    same_slot = Position.objects.filter(
+        trader=intent.trader,
+        venue=event.emitter,
+        pair_index=event.pair_index,
+        trade_index=event.trade_index,
+        mode=Mode.LIVE,
+    )
+    stood_at = datetime.fromtimestamp(event.opened_at, UTC)
+    return same_slot.filter(venue_timestamp=stood_at).order_by("opened_at").last() or intent.position

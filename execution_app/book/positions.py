@@ -1,0 +1,164 @@
+"""A position is a fold over its fills: take a fill away and it is as if it had never been."""
+
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.models import Fill, Position, TxIntent
+from execution_app.states import (
+    IN_FLIGHT,
+    RELEASING,
+    Action,
+    IntentState,
+    Mode,
+    PositionEnd,
+    PositionState,
+)
+from execution_app.venues.scales import USDC_DIGITS, from_units, to_units
+
+log = structlog.get_logger(__name__)
+PCT_DIGITS = 4
+
+# A close in one of these states has ended without closing; its position is free again.
+CLOSE_ENDED = sorted(RELEASING - {IntentState.FILLED, IntentState.SIMULATED})
+
+
+def closable(close: TxIntent, mode: Mode) -> QuerySet[Position]:
+    """Open positions from before this close that its request has not dealt with yet, oldest first.
+
+    Another close may be working on them: `is_taken` says so.
+    """
+    request = close.intent_key.partition("#")[0]
+    dealt_with = (
+        TxIntent.objects.filter(trader=close.trader, symbol=close.symbol, action=Action.CLOSE)
+        .filter(Q(intent_key=request) | Q(intent_key__startswith=f"{request}#"))
+        .exclude(state__in=CLOSE_ENDED)
+        .exclude(pk=close.pk)
+    )
+    return (
+        Position.objects.filter(trader=close.trader, symbol=close.symbol, mode=mode, state=PositionState.OPEN)
+        .filter(fills__action=Action.OPEN, fills__intent_id__lt=asked_at(close))
+        .exclude(pk__in=dealt_with.filter(position__isnull=False).values("position"))
+        .order_by("id")
+    )
+
+
+def is_taken(position: Position, close: TxIntent) -> bool:
+    """Whether another close holds the position, or is in flight on it again after a reorg."""
+    others = TxIntent.objects.filter(position=position).exclude(pk=close.pk)
+    return others.filter(Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT))).exists()
+
+
+def hold(position: Position, close: TxIntent) -> None:
+    """Keep the position for this close and fix how much of it goes, where only a part is asked for.
+
+    The caller holds the wallet and has asked `is_taken`. Raises ValueError where
+    the part is less than the smallest amount of USDC.
+    """
+    amount_usdc = part(position.collateral_usdc, close)
+    TxIntent.objects.filter(pk=close.pk, state=close.state).update(
+        position=position, holds_position=True, close_usdc=amount_usdc, updated_at=Now()
+    )
+    close.position, close.holds_position, close.close_usdc = position, True, amount_usdc
+
+
+def let_go(close: TxIntent) -> None:
+    """The close, which has no nonce, gives its position up and looks for one again."""
+    freed: dict[str, Any] = {"position": None, "holds_position": False, "close_usdc": None}
+    TxIntent.objects.filter(pk=close.pk, state=close.state).update(**freed, updated_at=Now())
+    close.position, close.holds_position, close.close_usdc = None, False, None
+
+
+def part(collateral_usdc: Decimal, close: TxIntent) -> Decimal | None:
+    """USDC of collateral that a partial close takes; None where it closes all that there will be.
+
+    A percentage is of the collateral at this moment, floored to 0.000001 USDC:
+    the amount on the intent is the exact one. Raises ValueError where that is nothing.
+    """
+    if close.reduce_usdc is not None:
+        wanted_usdc: Decimal = close.reduce_usdc
+        return min(wanted_usdc, collateral_usdc)
+    if close.reduce_pct is None:
+        return None
+    units = to_units(collateral_usdc, USDC_DIGITS, "collateral_usdc")
+    share = units * to_units(close.reduce_pct, PCT_DIGITS, "reduce_pct") // (100 * 10**PCT_DIGITS)
+    if not share:
+        raise ValueError(f"{close.reduce_pct:f} % of {collateral_usdc:f} USDC is less than 0.000001 USDC")
+    return from_units(share, USDC_DIGITS)
+
+
+def asked_at(close: TxIntent) -> int:
+    """The id of the request's first intent, in whose order it stands; its further ones are younger."""
+    first = TxIntent.objects.filter(intent_key=close.intent_key.partition("#")[0])
+    return first.values_list("pk", flat=True).get()
+
+
+def fold(position: Position) -> None:
+    """Recompute the position from the fills it has now, and store it.
+
+    Fills count in the order of the chain, not in the one they were read in. What
+    a position paid that ended without a close of ours is not known: left blank.
+    """
+    fills = list(position.fills.order_by("block_number", "log_index", "id"))
+    opening = next((fill for fill in fills if fill.action == Action.OPEN), None)
+    closing = [fill for fill in fills if fill.action == Action.CLOSE]
+    closed_usdc = sum((fill.collateral_usdc for fill in closing), Decimal(0))
+    fields: dict[str, object] = {
+        "state": PositionState.VOID, "ended_by": "", "close_price": None, "paid_out_usdc": None, "closed_at": None,
+    }  # fmt: skip
+    if opening is not None:
+        end = _end(position, opening, closed_usdc)
+        fields["state"] = PositionState.CLOSED if end else PositionState.OPEN
+        fields["ended_by"] = end or ""
+        fields["collateral_usdc"] = opening.collateral_usdc - (Decimal(0) if end else closed_usdc)
+        times = [fill.venue_timestamp for fill in fills if fill.venue_timestamp]
+        fields["venue_timestamp"] = times[-1] if times else None
+        if closing and end is not PositionEnd.CLOSED_ELSEWHERE:
+            fields["close_price"] = closing[-1].price
+            fields["paid_out_usdc"] = sum(
+                (fill.sent_to_trader_usdc or Decimal(0) for fill in closing), Decimal(0)
+            )
+        if end is PositionEnd.CLOSE:
+            fields["closed_at"] = closing[-1].filled_at
+    settled = opening is not None and all(fill.settled_at for fill in fills)
+    fields["settled_at"] = max(fill.settled_at for fill in fills if fill.settled_at) if settled else None
+    Position.objects.filter(pk=position.pk).update(updated_at=Now(), **fields)
+
+
+def _end(position: Position, opening: Fill, closed_usdc: Decimal) -> PositionEnd | None:
+    if closed_usdc >= opening.collateral_usdc:
+        return PositionEnd.CLOSE
+    absent = Position.objects.filter(pk=position.pk, absent_at_block__isnull=False).exists()
+    return PositionEnd.CLOSED_ELSEWHERE if absent or _replacements(position).exists() else None
+
+
+def end_replaced(position: Position) -> None:
+    """End what the book still holds in the slot of a trade that has just been opened.
+
+    The venue keeps one trade a slot, so the older one is gone: liquidated, or
+    closed by its owner. What it paid is not known here, and left blank.
+    """
+    held = Position.objects.filter(**_slot(position), state=PositionState.OPEN)
+    for older in held.filter(opened_at__lt=position.opened_at):
+        meters.INVARIANT_VIOLATIONS.labels("position_ends_by_our_close").inc()
+        log.error("a position has ended without a close of ours", position=older.pk, by=position.pk)
+        fold(older)
+
+
+def _replacements(position: Position) -> QuerySet[Fill]:
+    """Openings of later trades in the same slot of the venue; the simulation never reuses a taken one."""
+    return Fill.objects.filter(
+        **{f"position__{name}": value for name, value in _slot(position).items()},
+        position__opened_at__gt=position.opened_at,
+        action=Action.OPEN,
+        mode=Mode.LIVE,
+    )
+
+
+def _slot(position: Position) -> dict[str, object]:
+    names = ("trader_id", "venue", "pair_index", "trade_index", "mode")
+    return {name: getattr(position, name) for name in names}

@@ -1,0 +1,97 @@
+"""What the venue asks and pays right now, read in one batch from one node."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.conf import settings
+
+from execution_app.node import fees, rpc
+from execution_app.states import Action
+from execution_app.venues import onchain
+from execution_app.venues.costs import Costs, call_costs, read_costs
+
+# An older price is not traded on, in LIVE and DRY alike; an exit may use an older one than an open.
+MAX_AGE_S = {Action.OPEN: 5, Action.CLOSE: 30}
+
+
+@dataclass(frozen=True)
+class Market:
+    """One look at the chain before intents are placed. Prices in USD, times in unix seconds.
+
+    `at` is the chain's clock, the latest block's timestamp. `costs` is None where
+    the venue has no view for them.
+    """
+
+    prices: dict[str, Decimal]
+    published_at: dict[str, int]
+    execution_fee_wei: int
+    gas: fees.Market
+    balance_wei: int
+    at: int
+    costs: Costs | None
+
+    def problem(self, symbol: str, action: Action) -> str:
+        """Why there is no price fresh enough for this action; blank when there is one."""
+        if symbol not in self.prices:
+            return f"the venue has no price for {symbol}"
+        age_s, limit_s = self.at - self.published_at[symbol], MAX_AGE_S[action]
+        if age_s > limit_s:
+            return f"the price of {symbol} is {age_s} s old, {action.value} takes at most {limit_s} s"
+        return ""
+
+
+def look(symbols: Iterable[str], wallet_address: str) -> Market:
+    """Prices of these symbols, the venue's execution fee, gas and the wallet's balance.
+
+    A symbol without a price is left out. Raises RpcFault or NodeError when the
+    node cannot answer.
+    """
+    environment = settings.ENVIRONMENT
+    known = sorted(symbol for symbol in set(symbols) if symbol in onchain.PAIRS)
+    calls: list[rpc.Call] = [
+        ("eth_getBlockByNumber", ("latest", False)),
+        ("eth_maxPriorityFeePerGas", ()),
+        ("eth_getBalance", (wallet_address, "latest")),
+        rpc.eth_call(environment.venue_trading_address, onchain.call_execution_fee()),
+        rpc.eth_call(environment.venue_trading_address, call_costs()),
+    ]
+    calls += [
+        rpc.eth_call(environment.venue_price_aggregator_address, onchain.call_price(onchain.PAIRS[symbol]))
+        for symbol in known
+    ]
+    answers = rpc.read_batch(calls)
+    for answer in answers[:4]:
+        if isinstance(answer, rpc.NodeError):
+            raise answer
+    block, tip, balance, execution_fee = answers[:4]
+    prices, published_at = {}, {}
+    for symbol, answer in zip(known, answers[5:], strict=True):
+        if isinstance(answer, rpc.NodeError):
+            continue
+        try:
+            prices[symbol], published_at[symbol] = onchain.read_price(_bytes(answer))
+        except ValueError:
+            continue
+    return Market(
+        prices=prices,
+        published_at=published_at,
+        execution_fee_wei=onchain.read_uint(_bytes(execution_fee)),
+        gas=fees.Market(int(block["baseFeePerGas"], 16), int(tip, 16)),
+        balance_wei=int(balance, 16),
+        at=int(block["timestamp"], 16),
+        costs=_costs(answers[4]),
+    )
+
+
+def _costs(answer: object) -> Costs | None:
+    if isinstance(answer, rpc.NodeError):
+        return None
+    try:
+        return read_costs(_bytes(answer))
+    except ValueError:
+        return None
+
+
+def _bytes(answer: object) -> bytes:
+    return bytes.fromhex(str(answer).removeprefix("0x"))

@@ -1,0 +1,146 @@
+"""DRY: the order is filled in our own book, at the oracle's price and the venue's costs, and nowhere else.
+
+Nobody watches take_profit and stop_loss of a simulated position yet: they are
+stored, and the intent's reason says so. Nor is it liquidated before it is closed.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+
+from django.conf import settings
+
+from execution_app import meters
+from execution_app.book import positions
+from execution_app.book.prices import Market
+from execution_app.models import Fill, Position, TxIntent
+from execution_app.moves import move
+from execution_app.states import Action, IntentState, Mode, PositionState, Reason
+from execution_app.venues import costs, onchain
+
+# Where the venue publishes no costs none are counted, and the intent's history says so.
+NO_COSTS = costs.Costs(0, 0, 0)
+
+
+def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str:
+    """Fill the intent and end it as `simulated`; one transaction, the caller's.
+
+    The caller has asked for `market.problem`. Returns why the venue would refund
+    the order instead, and then changes nothing; blank when it is done.
+    """
+    oracle = market.prices[intent.symbol]
+    known = market.costs or NO_COSTS
+    if intent.action == Action.OPEN:
+        price = costs.fill_price(oracle, known, buys=bool(intent.is_long))
+        refusal = costs.would_cancel(
+            price,
+            oracle,
+            intent.slippage_pct,
+            intent.take_profit,
+            intent.stop_loss,
+            is_long=bool(intent.is_long),
+        )
+        if refusal:
+            return refusal
+        position, fill = _open(intent, price, known, now)
+    else:
+        assert intent.position is not None
+        position = intent.position
+        price = costs.fill_price(oracle, known, buys=not position.is_long)
+        fill = _close(intent, position, price, known)
+    unsure = "" if market.costs else "; the venue publishes no costs, none are counted"
+    _end(intent, f"filled at {price:f}, oracle {oracle:f}{unsure}", by)
+    fill.settled_at = now
+    fill.save()
+    positions.fold(position)
+    side = "CLOSE" if intent.action == Action.CLOSE else ("LONG" if position.is_long else "SHORT")
+    meters.TRADES.labels(intent.symbol, side, Mode.DRY.value).inc()
+    return ""
+
+
+def _end(intent: TxIntent, why: str, by: str) -> None:
+    levels = intent.take_profit is not None or intent.stop_loss is not None
+    detail = (
+        "DRY does not watch take_profit and stop_loss: the position stays until a CLOSE" if levels else ""
+    )
+    move(
+        intent,
+        IntentState.SIMULATED,
+        why=f"{why}; {detail}" if detail else why,
+        by=by,
+        mode=Mode.DRY.value,
+        reason=Reason.DRY_IGNORES_LEVELS.value if levels else "",
+        reason_detail=detail,
+    )
+
+
+def _close(intent: TxIntent, position: Position, price: Decimal, known: costs.Costs) -> Fill:
+    wanted_usdc = intent.close_usdc or position.collateral_usdc
+    close_usdc = min(wanted_usdc, position.collateral_usdc)
+    paid = costs.proceeds(
+        close_usdc, position.leverage_x, position.open_price, price, known, is_long=position.is_long
+    )
+    TxIntent.objects.filter(pk=intent.pk, state=intent.state).update(close_usdc=close_usdc)
+    return Fill(
+        **_event(intent, price),
+        position=position,
+        collateral_usdc=close_usdc,
+        leverage_x=position.leverage_x,
+        fee_usdc=paid.fee_usdc,
+        sent_to_trader_usdc=paid.paid_usdc,
+    )
+
+
+def _event(intent: TxIntent, price: Decimal) -> dict[str, object]:
+    return {
+        "intent": intent,
+        "action": intent.action,
+        "mode": Mode.DRY,
+        "price": price,
+        "tx_hash": f"dry:{intent.pk}",
+        "log_index": 0,
+    }
+
+
+def _open(intent: TxIntent, price: Decimal, known: costs.Costs, now: datetime) -> tuple[Position, Fill]:
+    assert intent.trader is not None
+    assert intent.collateral_usdc is not None
+    assert intent.leverage_x is not None
+    fee_usdc = costs.open_fee_usdc(intent.collateral_usdc, intent.leverage_x, known)
+    pair_index = onchain.PAIRS[intent.symbol]
+    position = Position.objects.create(
+        trader=intent.trader,
+        venue=settings.ENVIRONMENT.venue_trading_address,
+        symbol=intent.symbol,
+        pair_index=pair_index,
+        trade_index=_free_index(intent, pair_index),
+        opened_at=now,
+        mode=Mode.DRY,
+        is_long=bool(intent.is_long),
+        collateral_usdc=intent.collateral_usdc - fee_usdc,
+        leverage_x=intent.leverage_x,
+        open_price=price,
+        take_profit=intent.take_profit,
+        stop_loss=intent.stop_loss,
+    )
+    fill = Fill(
+        **_event(intent, price),
+        position=position,
+        collateral_usdc=position.collateral_usdc,
+        leverage_x=position.leverage_x,
+        fee_usdc=fee_usdc,
+    )
+    return position, fill
+
+
+def _free_index(intent: TxIntent, pair_index: int) -> int:
+    """The lowest slot that no simulated position has, as the venue would choose it."""
+    taken = set(
+        Position.objects.filter(
+            trader=intent.trader,
+            venue=settings.ENVIRONMENT.venue_trading_address,
+            pair_index=pair_index,
+            mode=Mode.DRY,
+            state=PositionState.OPEN,
+        ).values_list("trade_index", flat=True)
+    )
+    return next(index for index in range(len(taken) + 1) if index not in taken)

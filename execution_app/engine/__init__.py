@@ -1,0 +1,1 @@
+"""The road to the chain: reserve, sign, broadcast, follow."""

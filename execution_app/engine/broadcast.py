@@ -1,0 +1,208 @@
+"""Offer stored bytes to the nodes: leased before, recorded after, repeated without harm."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
+
+from execution_app import meters
+from execution_app.engine.replace import cancel_in_slot
+from execution_app.engine.waiting import BY, database_now
+from execution_app.errors import Stale
+from execution_app.gate.admission import Departure, may_leave, ruling_now
+from execution_app.gate.control import LEASE_S
+from execution_app.gate.modes import Ruling
+from execution_app.models import TxIntent, TxSend, Wallet
+from execution_app.moves import move
+from execution_app.node import fees, node_errors, rpc
+from execution_app.states import IntentState, Mode, SendKind, SendOutcome
+
+log = structlog.get_logger(__name__)
+BATCH = 50
+
+
+def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
+    """First-offer every signed slot of the wallet that may leave; returns how many were offered.
+
+    Safe to repeat: the same bytes have the same hash. `market` is what a cancel
+    would be priced with; without one, slots to be cancelled wait.
+    """
+    begun_s = time.monotonic()
+    leased = _lease(wallet_id, market)
+    offer(leased, begun_s)
+    return len(leased)
+
+
+def latest_send(intent: TxIntent) -> TxSend:
+    """The newest bytes of a slot; only these are offered, so a cancelled order never leaves again."""
+    send = intent.sends.order_by("-attempt").first()
+    assert send is not None
+    return send
+
+
+def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
+    """Announce first broadcasts: a stop that commits before this sees none, one after waits for them."""
+    leased: list[TxSend] = []
+    with transaction.atomic(durable=True):
+        wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
+        if wallet.halted_reason:
+            return leased
+        ruling = ruling_now()
+        now = database_now()
+        for intent in _unoffered(wallet_id)[:BATCH]:
+            expired = intent.expires_at is not None and intent.expires_at <= now
+            departure = may_leave(intent, ruling, expired=expired)
+            send = latest_send(intent)
+            if departure is Departure.PARK:
+                _log_parked(intent, ruling)
+                continue
+            if departure is Departure.CANCEL and send.kind != SendKind.CANCEL:
+                if market is None:
+                    continue
+                send = cancel_in_slot(intent, market, why="it may no longer leave")
+            if intent.state == IntentState.SIGNED:
+                move(intent, IntentState.SENDING, why=send.tx_hash, by=BY)
+            TxSend.objects.filter(pk=send.pk).update(leased_at=Now())
+            leased.append(send)
+    return leased
+
+
+def _unoffered(wallet_id: int) -> list[TxIntent]:
+    """Slots no node was asked about: signed ones, and those whose sender died between lease and call."""
+    abandoned = Q(
+        state=IntentState.SENDING,
+        sends__offered_at=None,
+        sends__leased_at__lt=Now() - timedelta(seconds=LEASE_S),
+    ) & ~Q(sends__offered_at__isnull=False)
+    return list(
+        TxIntent.objects.filter(Q(state=IntentState.SIGNED) | abandoned, wallet_id=wallet_id)
+        .order_by("nonce")
+        .distinct()[:BATCH]
+    )
+
+
+def _log_parked(intent: TxIntent, ruling: Ruling) -> None:
+    if ruling.emergency_stop:
+        log.warning("parked: emergency stop", intent=intent.pk, nonce=intent.nonce)
+
+
+def offer(sends: Sequence[TxSend], begun_s: float) -> None:
+    """Give the bytes to every endpoint and record what they said. No transaction is open meanwhile.
+
+    `begun_s` is time.monotonic() from before the sends were leased. Whoever
+    sets a stop waits for leases only while they last, so bytes that no node has
+    seen are not given to one later than that.
+    """
+    for send, said in zip(sends, _ask_endpoints(sends, begun_s), strict=True):
+        if said:
+            record(send, node_errors.best(said))
+        else:
+            log.warning("lease ran out before a node was asked", hash=send.tx_hash)
+
+
+def _ask_endpoints(sends: Sequence[TxSend], begun_s: float) -> list[list[SendOutcome]]:
+    said: list[list[SendOutcome]] = [[] for _ in sends]
+    for endpoint in rpc.endpoints():
+        leased = time.monotonic() - begun_s < LEASE_S - rpc.CONNECT_TIMEOUT_S
+        asked = [at for at, send in enumerate(sends) if leased or send.offered_at is not None]
+        calls: list[rpc.Call] = [
+            ("eth_sendRawTransaction", ("0x" + bytes(sends[at].raw).hex(),)) for at in asked
+        ]
+        try:
+            answers = endpoint.batch(calls)
+        except rpc.RpcFault as fault:
+            log.warning("no answer to a broadcast", endpoint=endpoint.position, fault=str(fault))
+            answers = [fault] * len(calls)
+        for at, answer in zip(asked, answers, strict=True):
+            said[at].append(_outcome(answer, sends[at]))
+    return said
+
+
+def _outcome(answer: object, send: TxSend) -> SendOutcome:
+    if isinstance(answer, rpc.RpcFault):
+        return SendOutcome.UNKNOWN
+    if isinstance(answer, rpc.NodeError):
+        outcome = node_errors.classify(answer)
+        if outcome is not SendOutcome.ALREADY_KNOWN:
+            log.warning("broadcast refused", hash=send.tx_hash, outcome=outcome, said=answer.message[:200])
+        return outcome
+    if str(answer).lower() != send.tx_hash:
+        log.error("a node answered another hash", hash=send.tx_hash, answered=str(answer)[:80])
+        return SendOutcome.UNKNOWN
+    return SendOutcome.ACCEPTED
+
+
+def record(send: TxSend, outcome: SendOutcome) -> None:
+    """Write down what the nodes said; an accepted send moves its intent on."""
+    first = send.offered_at is None
+    TxSend.objects.filter(pk=send.pk).update(
+        outcome=outcome,
+        offers=F("offers") + 1,
+        offered_at=Coalesce("offered_at", Now()),
+        last_offered_at=Now(),
+    )
+    if first:
+        meters.TX_SUBMISSIONS.inc()
+    if outcome not in node_errors.HELD_BY_NODE:
+        meters.TX_SUBMISSIONS_FAILED.labels(outcome.value).inc()
+        return
+    intent = TxIntent.objects.get(pk=send.intent_id)
+    if intent.state == IntentState.SENDING and outcome is not SendOutcome.NONCE_TOO_LOW:
+        try:
+            move(intent, IntentState.PENDING_INCLUSION, why=f"{outcome} {send.tx_hash}", by=BY)
+        except Stale:
+            return  # the chain was faster than this answer
+        if send.attempt == 0:
+            age = database_now() - intent.accepted_at
+            meters.SIGNAL_TO_BROADCAST.observe(age.total_seconds())
+
+
+def rebroadcast(wallet_id: int) -> int:
+    """Offer the bytes of unmined slots again where the rebroadcast timer ran out; permitted under a stop.
+
+    Under a stop, in DRY and where the wallet is halted, only the newest bytes
+    that a node is known to hold are repeated.
+    """
+    begun_s = time.monotonic()
+    sends = []
+    with transaction.atomic(durable=True):
+        wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
+        ruling = ruling_now()
+        stopped = ruling.emergency_stop or ruling.mode is not Mode.LIVE or bool(wallet.halted_reason)
+        now = database_now()
+        for intent in _left(wallet_id):
+            offered = [send for send in intent.sends.order_by("-attempt") if send.offered_at is not None]
+            send: TxSend | None = latest_send(intent)
+            if stopped:
+                # An offer that failed may never have arrived: to repeat it could be the first to leave.
+                send = next((one for one in offered if one.outcome in node_errors.HELD_BY_NODE), None)
+            if send is not None and _is_due(send, now):
+                TxSend.objects.filter(pk=send.pk, offered_at=None).update(leased_at=Now())
+                sends.append(send)
+    offer(sends, begun_s)
+    return len(sends)
+
+
+def _left(wallet_id: int) -> list[TxIntent]:
+    """Unmined slots of which a node was offered some bytes."""
+    return list(
+        TxIntent.objects.filter(
+            wallet_id=wallet_id,
+            state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION],
+            sends__offered_at__isnull=False,
+        )
+        .order_by("nonce")
+        .distinct()[:BATCH]
+    )
+
+
+def _is_due(send: TxSend, now: datetime) -> bool:
+    """The timer runs from the last offer, or from the lease of bytes whose sender died."""
+    if send.last_offered_at is None:
+        return send.leased_at is None or send.leased_at < now - timedelta(seconds=LEASE_S)
+    return send.last_offered_at < now - timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)

@@ -1,0 +1,154 @@
+"""What an intent would send, asked of the chain before a nonce is taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from django.conf import settings
+
+from execution_app.book import absence
+from execution_app.book.prices import Market
+from execution_app.models import Position, TxIntent, Wallet
+from execution_app.node import rpc
+from execution_app.states import Action, Reason
+from execution_app.venues import onchain
+
+# Orders behind one another change the cost of the next (a new trade slot), so the estimate gets room.
+GAS_MARGIN_PCT = 40
+PASSING_REVERTS = frozenset(
+    {"Pausable: paused", "MAX_PENDING_ORDERS", "EXECUTION_FEE_NOT_SENT", "DELEGATE_NOT_APPROVED"}
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A transaction without nonce and fee, or the reason why there is none.
+
+    `final` says that asking again would not help.
+    """
+
+    wanted_price: Decimal = Decimal(0)
+    calldata: bytes = b""
+    value_wei: int = 0
+    gas_limit: int = 0
+    close_usdc: Decimal | None = None
+    position_id: int | None = None
+    problem: Reason | None = None
+    detail: str = ""
+    final: bool = False
+    # A final block at which the venue had not the trade that is to be closed.
+    absent_at_block: int | None = None
+
+
+def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[int, Plan]:
+    """A plan per intent id, each simulated on the node. Raises RpcFault or NodeError when the node is away."""
+    closes = {i.pk: i.position for i in intents if i.position is not None}
+    sighting = absence.look(list(closes.values())) if closes else None
+    drafts = {intent.pk: _draft(intent, market, sighting) for intent in intents}
+    sound = [(key, plan) for key, plan in drafts.items() if plan.problem is None]
+    answers = rpc.read_batch([_estimate(wallet, plan) for _, plan in sound])
+    exits = {intent.pk for intent in intents if intent.action == Action.CLOSE}
+    for (key, plan), answer in zip(sound, answers, strict=True):
+        drafts[key] = _judged(plan, answer, exits=key in exits)
+    for key, position in closes.items():
+        if sighting is not None and drafts[key].problem is Reason.CLOSED_ELSEWHERE:
+            drafts[key] = replace(drafts[key], absent_at_block=absence.remember(position, sighting))
+    return drafts
+
+
+def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) -> Plan:
+    assert intent.trader is not None
+    if stale := market.problem(intent.symbol, Action(intent.action)):
+        return Plan(problem=Reason.PRICE_UNAVAILABLE, detail=stale)
+    price = market.prices[intent.symbol]
+    close_usdc = None
+    try:
+        if intent.action == Action.OPEN:
+            order = onchain.encode_open(_open_order(intent, intent.trader.address, price))
+        else:
+            assert intent.position is not None
+            assert sighting is not None
+            stored = sighting.trades[intent.position.pk]
+            if stored is not None and not absence.is_there(intent.position, stored):
+                return Plan(
+                    problem=Reason.CLOSED_ELSEWHERE, detail="another trade is in the slot at the venue"
+                )
+            close_usdc = _amount(intent, intent.position, stored)
+            order = onchain.encode_close(
+                _close_order(intent.position, intent.trader.address, price, close_usdc)
+            )
+        calldata = onchain.encode_delegated(intent.trader.address, order)
+    except ValueError as error:
+        return Plan(problem=Reason.NOT_REPRESENTABLE, detail=str(error), final=True)
+    return Plan(
+        price,
+        calldata,
+        market.execution_fee_wei,
+        close_usdc=close_usdc,
+        position_id=intent.position_id,
+    )
+
+
+def _amount(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None) -> Decimal:
+    """Collateral to close. All of it is what the venue has, where its owner added or took some."""
+    held_usdc: Decimal = position.collateral_usdc
+    part_usdc: Decimal | None = intent.close_usdc
+    if part_usdc is not None and part_usdc < held_usdc:
+        return part_usdc
+    return held_usdc if stored is None else stored.collateral_usdc
+
+
+def _open_order(intent: TxIntent, trader: str, price: Decimal) -> onchain.OpenOrder:
+    assert intent.collateral_usdc is not None
+    assert intent.leverage_x is not None
+    return onchain.OpenOrder(
+        trader=trader,
+        pair_index=onchain.PAIRS[intent.symbol],
+        is_long=bool(intent.is_long),
+        collateral_usdc=intent.collateral_usdc,
+        leverage_x=intent.leverage_x,
+        wanted_price=price,
+        slippage_pct=intent.slippage_pct,
+        take_profit=intent.take_profit,
+        stop_loss=intent.stop_loss,
+    )
+
+
+def _close_order(
+    position: Position, trader: str, price: Decimal, collateral_usdc: Decimal
+) -> onchain.CloseOrder:
+    return onchain.CloseOrder(
+        trader=trader,
+        pair_index=position.pair_index,
+        trade_index=position.trade_index,
+        collateral_usdc=collateral_usdc,
+        wanted_price=price,
+    )
+
+
+def _estimate(wallet: Wallet, plan: Plan) -> rpc.Call:
+    transaction = {
+        "from": wallet.address,
+        "to": settings.ENVIRONMENT.venue_trading_address,
+        "data": "0x" + plan.calldata.hex(),
+        "value": hex(plan.value_wei),
+    }
+    return ("eth_estimateGas", (transaction, "latest"))
+
+
+def _judged(plan: Plan, answer: object, *, exits: bool) -> Plan:
+    if not isinstance(answer, rpc.NodeError):
+        gas = int(str(answer), 16) * (100 + GAS_MARGIN_PCT) // 100
+        return replace(plan, gas_limit=gas)
+    name = onchain.revert_name(answer.data or answer.message)
+    if name is None:
+        # Not the venue's word: out of funds, a node that lags. It is asked again.
+        return Plan(
+            problem=Reason.INSUFFICIENT_GAS, detail=f"the node cannot simulate it: {answer.message[:200]}"
+        )
+    if name == "NO_TRADE":
+        return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade (NO_TRADE)")
+    if name == "ALREADY_BEING_CLOSED":
+        return Plan(problem=Reason.WAITS_FOR_EARLIER_CLOSE, detail=f"the venue says {name}")
+    # An exit outlives what the venue, its owner or an operator will set right.
+    return Plan(problem=Reason.VENUE_REVERT, detail=name, final=not (exits and name in PASSING_REVERTS))

@@ -1,0 +1,193 @@
+"""Receipts: which of a slot's transactions the chain took, and when that is final."""
+
+from collections import defaultdict
+from typing import Any
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.book import orders, positions
+from execution_app.engine.waiting import database_now
+from execution_app.errors import Stale
+from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
+from execution_app.moves import move
+from execution_app.node import rpc
+from execution_app.states import IntentState, SendKind
+from execution_app.venues import events
+
+log = structlog.get_logger(__name__)
+BY = "receipts"
+AGAIN = 50  # receipts read again in one pass
+
+
+def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
+    """Find which hash of each consumed slot was mined. All hashes of a slot are asked, always."""
+    sends: dict[int, list[TxSend]] = defaultdict(list)
+    for send in TxSend.objects.filter(intent__in=consumed).order_by("attempt"):
+        sends[send.intent_id].append(send)
+    flat = [send for intent in consumed for send in sends[intent.pk]]
+    answers = rpc.read_batch([("eth_getTransactionReceipt", (send.tx_hash,)) for send in flat])
+    found: dict[int, list[tuple[TxSend, dict[str, Any]]]] = defaultdict(list)
+    for send, answer in zip(flat, answers, strict=True):
+        if isinstance(answer, rpc.NodeError):
+            raise answer
+        if answer is not None and answer.get("blockNumber") is not None:
+            found[send.intent_id].append((send, answer))
+    for intent in consumed:
+        try:
+            _apply(intent, found[intent.pk], finalized)
+        except Stale:
+            continue
+        except IntegrityError:
+            # Such as an order id that another intent holds until its block is known to have left.
+            meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
+            log.exception("the book refuses a receipt", intent=intent.pk)
+
+
+def _apply(intent: TxIntent, mined: list[tuple[TxSend, dict[str, Any]]], finalized: int) -> None:
+    if len(mined) > 1:
+        # One nonce cannot be mined twice on one chain: the node contradicts itself.
+        meters.INTENT_DUPLICATE.inc()
+        log.error("two receipts for one slot", intent=intent.pk, hashes=[send.tx_hash for send, _ in mined])
+        return
+    if not mined:
+        _suspect_foreign(intent, finalized)
+        return
+    send, receipt = mined[0]
+    status = int(receipt["status"], 16)
+    with transaction.atomic():
+        _store(intent, send, receipt, status)
+        if intent.state == IntentState.SIGNED:
+            log.warning("mined, though this database never offered it", intent=intent.pk, hash=send.tx_hash)
+        first = not intent.transitions.filter(to_state=IntentState.MINED).exists()
+        why = f"{send.kind} {send.tx_hash} in block {int(receipt['blockNumber'], 16)}, status {status}"
+        move(intent, IntentState.MINED, why=why, by=BY)
+        if status and send.kind != SendKind.CANCEL:
+            # With the receipt or not at all: a mined order is asked for its receipt only once.
+            _register(intent, receipt)
+    if first:
+        meters.TX_MINED.labels("ok" if status else "reverted").inc()
+        meters.GAS_USED.inc(int(receipt["gasUsed"], 16))
+        meters.SIGNAL_TO_MINED.observe((database_now() - intent.accepted_at).total_seconds())
+
+
+def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any], status: int) -> None:
+    try:
+        with transaction.atomic():
+            TxReceipt.objects.update_or_create(
+                send=send,
+                defaults={
+                    "intent": intent,
+                    "block_number": int(receipt["blockNumber"], 16),
+                    "block_hash": receipt["blockHash"],
+                    "status": status,
+                    "gas_used": int(receipt["gasUsed"], 16),
+                    "effective_gas_price_wei": int(receipt["effectiveGasPrice"], 16),
+                    "canonical": True,
+                },
+            )
+    except IntegrityError:
+        meters.INTENT_DUPLICATE.inc()
+        log.exception("a second canonical execution of one intent", intent=intent.pk, hash=send.tx_hash)
+        raise Stale(f"intent {intent.pk} has a canonical receipt already") from None
+
+
+def _register(intent: TxIntent, receipt: dict[str, Any]) -> None:
+    registered = [
+        event
+        for entry in receipt["logs"]
+        if isinstance(
+            event := events.decode(entry, trading_address=intent.to_address), events.OrderRegistered
+        )
+    ]
+    if len(registered) != 1:
+        meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
+        log.error("a successful receipt without exactly one order", intent=intent.pk, orders=len(registered))
+        return
+    orders.register(intent, registered[0])
+
+
+def read_orders_again() -> None:
+    """Ask again for receipts that came without their order: a node may leave out logs it has not indexed yet."""
+    bare = TxReceipt.objects.filter(
+        canonical=True, status=1, intent__state=IntentState.MINED, intent__settled_at=None
+    ).exclude(send__kind=SendKind.CANCEL)
+    for receipt in bare.select_related("intent", "send").order_by("id")[:AGAIN]:
+        answer = rpc.read("eth_getTransactionReceipt", receipt.send.tx_hash)
+        if answer is None or answer["blockHash"] != receipt.block_hash:
+            continue  # whether its block stands is found out elsewhere
+        try:
+            _register(receipt.intent, answer)
+        except Stale:
+            continue
+
+
+def _suspect_foreign(intent: TxIntent, finalized: int) -> None:
+    """The slot is consumed and no hash of ours has a receipt. Only finality on every node proves a loss."""
+    assert intent.wallet is not None
+    log.warning("consumed by none of ours, as far as this node knows", intent=intent.pk, nonce=intent.nonce)
+    hashes = list(intent.sends.values_list("tx_hash", flat=True))
+    for endpoint in rpc.endpoints():
+        try:
+            count, *receipts = endpoint.batch(
+                [
+                    ("eth_getTransactionCount", (intent.wallet.address, hex(max(finalized, 0)))),
+                    *(("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in hashes),
+                ]
+            )
+        except rpc.RpcFault:
+            return  # a node that is away proves nothing, and must not keep the rest of the pass waiting
+        if any(isinstance(answer, rpc.NodeError) for answer in (count, *receipts)):
+            return
+        if int(count, 16) <= int(intent.nonce or 0) or any(receipts):
+            return
+    meters.NONCE_LOST.inc()
+    with transaction.atomic():
+        reason = f"nonce {intent.nonce} was consumed by a transaction that is not ours"
+        move(intent, IntentState.LOST_NONCE, why=reason, by=BY)
+        Wallet.objects.filter(pk=intent.wallet.pk, halted_reason="").update(
+            halted_reason=reason, halted_at=Now()
+        )
+
+
+def settle(standing: list[int], finalized: int) -> None:
+    """Make final what stands in final blocks. `standing` are the intents whose blocks this pass saw on the chain."""
+    for receipt in TxReceipt.objects.filter(
+        intent__in=standing,
+        canonical=True,
+        block_number__lte=finalized,
+        intent__state=IntentState.MINED,
+        intent__settled_at=None,
+    ).select_related("intent", "send"):
+        cancelled = receipt.send.kind == SendKind.CANCEL
+        if receipt.status and not cancelled:
+            continue  # its order is still to be read from the receipt
+        final = IntentState.FINAL_CANCELLED if cancelled else IntentState.FINAL_REVERTED
+        try:
+            move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY)
+        except Stale:
+            continue
+    _settle_orders(standing, finalized)
+
+
+def _settle_orders(standing: list[int], finalized: int) -> None:
+    ended = TxIntent.objects.filter(
+        pk__in=standing,
+        state__in=[IntentState.FILLED, IntentState.VENUE_CANCELLED],
+        settled_at=None,
+        venue_order__done_block_number__lte=finalized,
+    ).annotate(done=F("venue_order__done_block_number"))
+    for intent in ended:
+        with transaction.atomic():
+            settled = TxIntent.objects.filter(pk=intent.pk, state=intent.state, settled_at=None).update(
+                settled_at=Now(), updated_at=Now()
+            )
+            fill = Fill.objects.filter(intent=intent, settled_at=None).select_related("position").first()
+            if settled and fill is not None:
+                Fill.objects.filter(pk=fill.pk).update(settled_at=Now())
+                positions.fold(fill.position)
+        if settled:
+            log.info("settled", intent=intent.pk, state=intent.state, block=intent.done)

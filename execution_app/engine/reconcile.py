@@ -1,0 +1,86 @@
+"""Do chain and database describe the same past? Nobody trades before that is answered."""
+
+from functools import lru_cache
+
+import structlog
+from django.conf import settings
+from django.db.models import Max
+from django.db.models.functions import Now
+
+from execution_app.errors import Disagreement
+from execution_app.models import Chain, TxIntent, Wallet
+from execution_app.node import rpc
+from execution_app.venues import onchain
+
+log = structlog.get_logger(__name__)
+
+
+def check_identity(chain_id: int, genesis_hash: str) -> None:
+    """Check that the node is on the chain this database trades on. Raises Disagreement."""
+    environment = settings.ENVIRONMENT
+    if chain_id != environment.chain_id:
+        _halt(f"the node is on chain {chain_id}, CHAIN_ID is {environment.chain_id}")
+    chain, created = Chain.objects.get_or_create(
+        pk=chain_id,
+        defaults={"genesis_hash": genesis_hash, "trading_address": environment.venue_trading_address},
+    )
+    if created:
+        log.info("chain adopted", chain=chain_id, genesis=genesis_hash)
+    if chain.genesis_hash != genesis_hash:
+        _halt(
+            f"the node's chain began with block {genesis_hash}, this database trades on {chain.genesis_hash}"
+        )
+    if chain.trading_address.lower() != environment.venue_trading_address.lower():
+        _halt(f"VENUE_TRADING_ADDRESS is not {chain.trading_address}, where this database's positions are")
+    _check_venue(genesis_hash)
+
+
+@lru_cache(maxsize=4)
+def _check_venue(genesis_hash: str) -> None:
+    """Once per process and chain: the contracts are there and the pairs are what we call them."""
+    environment = settings.ENVIRONMENT
+    if rpc.read("eth_getCode", environment.venue_trading_address, "latest") in {"0x", None}:
+        _halt(f"there is no contract at VENUE_TRADING_ADDRESS {environment.venue_trading_address}")
+    symbols = sorted(environment.symbols & onchain.PAIRS.keys())
+    aggregator = environment.venue_price_aggregator_address
+    names = rpc.read_views(
+        [(aggregator, onchain.call_pair_name(onchain.PAIRS[symbol])) for symbol in symbols]
+    )
+    for symbol, raw in zip(symbols, names, strict=True):
+        if onchain.read_pair_name(raw) != symbol:
+            _halt(f"the venue's pair {onchain.PAIRS[symbol]} is {onchain.read_pair_name(raw)}, not {symbol}")
+    log.info("venue checked", genesis=genesis_hash, pairs=",".join(symbols))
+
+
+def check_wallets(counts: dict[int, int]) -> None:
+    """Compare the chain's count of each wallet with ours. `counts` was read before this is called.
+
+    A count above next_nonce means that the key signed elsewhere or that this
+    database is an old copy: that wallet halts until an operator adopts the
+    chain's state. A count below what is settled means that the chain is an old
+    copy or the node lies: nobody trades. Raises Disagreement for the latter.
+    """
+    for wallet in Wallet.objects.filter(pk__in=counts):
+        count = counts[wallet.pk]
+        if count > wallet.next_nonce and not wallet.halted_reason:
+            reason = (
+                f"the chain has {count} transactions of this wallet, this database signed {wallet.next_nonce}"
+            )
+            Wallet.objects.filter(pk=wallet.pk, halted_reason="").update(
+                halted_reason=reason, halted_at=Now()
+            )
+            log.error("wallet halted", wallet=wallet.address, reason=reason)
+        settled = TxIntent.objects.filter(wallet=wallet, settled_at__isnull=False).aggregate(Max("nonce"))[
+            "nonce__max"
+        ]
+        if settled is not None and count <= settled:
+            _halt(
+                f"the chain has {count} transactions of {wallet.address}, but nonce {settled} was final here"
+            )
+
+
+def _halt(reason: str) -> None:
+    changed = Chain.objects.exclude(halted_reason=reason[:400]).update(halted_reason=reason[:400])
+    if changed:
+        log.error("chain and database disagree; nobody trades", reason=reason)
+    raise Disagreement(reason)

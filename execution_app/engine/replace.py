@@ -1,0 +1,110 @@
+"""Another transaction for the same slot: a higher fee, or a cancel. The nonce is never given back."""
+
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.gate.admission import ruling_now
+from execution_app.models import TxIntent, TxSend, Wallet
+from execution_app.node import fees, signers
+from execution_app.node.fees import Fee
+from execution_app.states import UNMINED, IntentState, Mode, SendKind, SendOutcome
+
+log = structlog.get_logger(__name__)
+GWEI = 10**9
+MAX_BUMPS = 10
+
+
+def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend:
+    """Sign an empty self-transfer for the intent's slot; the caller's transaction holds the wallet."""
+    last = intent.sends.order_by("-attempt").first()
+    assert last is not None
+    fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei())
+    if fee is None:
+        # No node has seen the older bytes if we come here below the ceiling's last eighth: any valid fee does.
+        fee = Fee(_ceiling_wei(), min(int(last.tip_wei) + 1, _ceiling_wei()))
+    log.warning("slot is cancelled", intent=intent.pk, nonce=intent.nonce, why=why)
+    return _sign(intent, last.attempt + 1, SendKind.CANCEL, fee)
+
+
+def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None:
+    """Raise the fee of the lowest unmined slot when it is stuck; returns the new send, not yet offered.
+
+    `consumed` is the chain's count for the wallet: only the lowest unconsumed
+    nonce is raised, since those behind it wait for it anyway.
+    """
+    if not settings.ENVIRONMENT.enable_rbf:
+        return None
+    with transaction.atomic(durable=True):
+        wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
+        ruling = ruling_now()
+        intent = TxIntent.objects.filter(wallet=wallet, nonce=consumed, state__in=sorted(UNMINED)).first()
+        if intent is None or ruling.emergency_stop or ruling.mode is not Mode.LIVE or wallet.halted_reason:
+            return None
+        last = intent.sends.order_by("-attempt").first()
+        if last is None or not _is_stuck(last) or intent.state == IntentState.SIGNED:
+            return None
+        meters.TX_STUCK.inc()
+        if last.attempt >= MAX_BUMPS:
+            return None
+        if last.outcome == SendOutcome.INVALID_PERMANENT and last.kind != SendKind.CANCEL:
+            # A higher fee would not help, and whatever is behind this slot waits for it, exits too.
+            return cancel_in_slot(intent, market, why="no node will ever take these bytes")
+        fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei())
+        if fee is None:
+            log.warning(
+                "fee ceiling reached", intent=intent.pk, nonce=intent.nonce, fee_wei=int(last.max_fee_wei)
+            )
+            return None
+        kind = SendKind.CANCEL if last.kind == SendKind.CANCEL else SendKind.BUMP
+        send = _sign(intent, last.attempt + 1, kind, fee)
+    meters.RBF_ATTEMPT.inc()
+    log.info(
+        "replaced by fee",
+        intent=intent.pk,
+        nonce=intent.nonce,
+        attempt=send.attempt,
+        max_fee_wei=fee.max_fee_wei,
+    )
+    return send
+
+
+def _is_stuck(send: TxSend) -> bool:
+    after = timedelta(seconds=settings.ENVIRONMENT.bump_after_s)
+    return TxSend.objects.filter(pk=send.pk, offered_at__lt=Now() - after).exists()
+
+
+def _ceiling_wei() -> int:
+    return int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
+
+
+def _sign(intent: TxIntent, attempt: int, kind: SendKind, fee: Fee) -> TxSend:
+    assert intent.wallet is not None
+    assert intent.nonce is not None
+    cancels = kind is SendKind.CANCEL
+    sender = intent.wallet.address
+    slot = signers.Slot(
+        chain_id=intent.wallet.chain_id,
+        sender=sender,
+        nonce=intent.nonce,
+        to=sender if cancels else intent.to_address,
+        value_wei=0 if cancels else int(intent.value_wei or 0),
+        gas_limit=signers.CANCEL_GAS if cancels else int(intent.gas_limit or 0),
+        data=b"" if cancels else bytes(intent.calldata or b""),
+    )
+    signed = signers.sign(slot, fee)
+    return TxSend.objects.create(
+        intent=intent,
+        attempt=attempt,
+        kind=kind,
+        tx_hash=signed.tx_hash,
+        raw=signed.raw,
+        max_fee_wei=fee.max_fee_wei,
+        tip_wei=fee.tip_wei,
+        # What replaces bytes that have left is itself on its way as soon as it is stored.
+        leased_at=Now(),
+    )

@@ -1,0 +1,108 @@
+"""The rounds that doors ring for: one wallet's submission, one look at the chain, one comparison."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from django.db import connection
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from execution_app.book.drift import compare
+from execution_app.engine import broadcast, heads, replace, reserve
+from execution_app.errors import Refused
+from execution_app.models import TxIntent
+from execution_app.node import fees, rpc
+from execution_app.states import UNMINED, WAITING, IntentState
+
+log = structlog.get_logger(__name__)
+TRACK_LOCK = 0x76616E7461  # one follower at a time saves work; two would do no harm
+
+
+def submit(wallet_id: int) -> None:
+    """Place what waits, then offer what is signed. Raises Retryable when the node is away."""
+    placed = 1
+    while placed:
+        placed = reserve.reserve(wallet_id)
+        market = _market() if _is_signed(wallet_id) else None
+        if market is None or not broadcast.broadcast(wallet_id, market):
+            return
+
+
+def track() -> list[int]:
+    """One look at the chain; returns the wallets that may place more. Raises what heads.follow raises."""
+    with _alone() as alone:
+        if not alone:
+            return []
+        heads.follow()
+        for wallet_id in _wallets(state__in=sorted(UNMINED)):
+            try:
+                _keep_moving(wallet_id)
+            except (Refused, rpc.RpcFault, rpc.NodeError) as error:
+                # One wallet's lost key or one slow answer must not stop the others.
+                log.warning("wallet is not kept moving", wallet=wallet_id, problem=str(error))
+        return wallets_with_work()
+
+
+def _keep_moving(wallet_id: int) -> None:
+    market = _market()
+    begun_s = time.monotonic()
+    bumped = replace.replace(wallet_id, market, _consumed(wallet_id))
+    if bumped is not None:
+        broadcast.offer([bumped], begun_s)
+    broadcast.rebroadcast(wallet_id)
+
+
+def _consumed(wallet_id: int) -> int:
+    """The lowest nonce of the wallet that is not mined, as the last look at the chain left it."""
+    lowest = (
+        TxIntent.objects.filter(wallet_id=wallet_id, state__in=sorted(UNMINED))
+        .order_by("nonce")
+        .values_list("nonce")
+    ).first()
+    return -1 if lowest is None or lowest[0] is None else lowest[0]
+
+
+def wallets_with_work() -> list[int]:
+    """Wallets with waiting intents that are due, or signed slots nobody offered."""
+    due = Q(state__in=sorted(WAITING)) & (Q(next_try_at=None) | Q(next_try_at__lte=Now()))
+    return _wallets(due | Q(state=IntentState.SIGNED) | Q(state=IntentState.SENDING))
+
+
+def _wallets(*conditions: Q, **lookups: object) -> list[int]:
+    rows = TxIntent.objects.filter(*conditions, settled_at=None, wallet__isnull=False, **lookups)
+    return [pk for (pk,) in rows.order_by("wallet_id").values_list("wallet_id").distinct() if pk is not None]
+
+
+def _is_signed(wallet_id: int) -> bool:
+    return wallet_id in _wallets(state__in=[IntentState.SIGNED, IntentState.SENDING])
+
+
+def _market() -> fees.Market:
+    block, tip = rpc.read_batch(
+        [("eth_getBlockByNumber", ("latest", False)), ("eth_maxPriorityFeePerGas", ())]
+    )
+    for answer in (block, tip):
+        if isinstance(answer, rpc.NodeError):
+            raise answer
+    return fees.Market(int(block["baseFeePerGas"], 16), int(tip, 16))
+
+
+def compare_positions() -> int:
+    """Hold open LIVE positions against the venue's storage; returns how many drift."""
+    return compare()
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Hold a database-wide lock for this connection; it ends with the process, however that ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [TRACK_LOCK])
+        alone = bool(cursor.fetchone()[0])
+    try:
+        yield alone
+    finally:
+        if alone:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [TRACK_LOCK])

@@ -1,0 +1,262 @@
+"""Intents without a nonce: refuse, expire, hold or bind them before anything is signed."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import chain
+from typing import Any
+
+import structlog
+from django.db import connection
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.book import absence, positions
+from execution_app.gate.admission import Admission, Verdict, admit
+from execution_app.gate.modes import Ruling
+from execution_app.models import Position, TxIntent, Wallet
+from execution_app.moves import move, open_intent
+from execution_app.states import UNDECIDED, Action, IntentState, Mode, PositionState, Reason
+
+log = structlog.get_logger(__name__)
+BY = "engine"
+BATCH = 32
+RETRY_S = 0.5
+
+
+def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
+    """Intents of a wallet that have no nonce, exits first, then in the order they came."""
+    return (
+        TxIntent.objects.filter(wallet=wallet, state__in=[IntentState.PENDING, IntentState.HELD])
+        .filter(Q(next_try_at=None) | Q(next_try_at__lte=Now()))
+        .select_related("trader", "position")
+        .order_by("action", "id")  # "close" sorts before "open"
+    )
+
+
+def database_now() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        moment: datetime = cursor.fetchone()[0]
+        return moment
+
+
+def sort(wallet: Wallet, ruling: Ruling, now: datetime) -> list[TxIntent]:
+    """Decide every waiting intent as far as it can be without the chain.
+
+    Returns those that may execute or be simulated under this ruling. Runs in
+    the caller's transaction, under the wallet's lock.
+    """
+    ready = []
+    exits = waiting(wallet).filter(action=Action.CLOSE)[:BATCH]
+    opens = waiting(wallet).filter(action=Action.OPEN)[:BATCH]
+    for intent in chain(exits, opens):  # opens are read once the exits have been, which may refuse some
+        if _expire(intent, now):
+            continue
+        admission = admit(intent, ruling)
+        if admission.verdict is Verdict.REFUSE:
+            refuse(intent, admission)
+        elif admission.verdict is Verdict.HOLD:
+            hold(intent, admission.reason, admission.detail)
+        elif wallet.halted_reason and admission.verdict is Verdict.EXECUTE:
+            hold(intent, Reason.WALLET_HALTED, wallet.halted_reason)
+        elif intent.state == IntentState.HELD and admission.verdict is Verdict.SIMULATE:
+            # What waited for LIVE is not simulated: it expires, or an operator decides.
+            note(intent, Reason(intent.reason), intent.reason_detail)
+        elif intent.action == Action.OPEN or _bind(intent, _mode(admission)):
+            ready.append(intent)
+    return ready
+
+
+def _mode(admission: Admission) -> Mode:
+    return Mode.LIVE if admission.verdict is Verdict.EXECUTE else Mode.DRY
+
+
+def _expire(intent: TxIntent, now: datetime) -> bool:
+    if intent.expires_at is None or intent.expires_at > now:
+        return False
+    why = f"max lag passed at {intent.expires_at.isoformat()}"
+    detail = f"{why}; waited for: {intent.reason or 'its turn'} {intent.reason_detail}".strip()
+    move(
+        intent,
+        IntentState.EXPIRED,
+        why=why,
+        by=BY,
+        reason=Reason.LAG_EXCEEDED.value,
+        reason_detail=detail[:400],
+    )
+    return True
+
+
+def refuse(intent: TxIntent, admission: Admission) -> None:
+    """End an intent that has no nonce. What was held before a stop stays held under it."""
+    if intent.state == IntentState.HELD and admission.reason is Reason.EMERGENCY_STOP:
+        note(intent, Reason(intent.reason), intent.reason_detail)
+        return
+    if admission.reason is Reason.EMERGENCY_STOP:
+        log.warning("refused: emergency stop", intent=intent.pk, key=intent.intent_key)
+    meters.SIGNALS_REJECTED.labels(admission.reason.value).inc()
+    move(
+        intent,
+        IntentState.REJECTED,
+        why=admission.detail,
+        by=BY,
+        reason=admission.reason.value,
+        reason_detail=admission.detail[:400],
+    )
+
+
+def _later() -> Any:
+    """When an intent that cannot go on is looked at again, so that it does not crowd out the next."""
+    return Now() + timedelta(seconds=RETRY_S)
+
+
+def hold(intent: TxIntent, reason: Reason, detail: str) -> None:
+    """Keep an intent without a nonce, visibly; the sweep looks at it again."""
+    if intent.state == IntentState.PENDING:
+        fields = {"reason": reason.value, "reason_detail": detail[:400], "next_try_at": _later()}
+        move(intent, IntentState.HELD, why=detail, by=BY, **fields)
+    else:
+        note(intent, reason, detail)
+
+
+def note(intent: TxIntent, reason: Reason, detail: str) -> None:
+    """Say on the row why it waits, without a change of state."""
+    TxIntent.objects.filter(pk=intent.pk, state=intent.state).update(
+        reason=reason.value, reason_detail=detail[:400], next_try_at=_later(), updated_at=Now()
+    )
+
+
+def _bind(intent: TxIntent, mode: Mode) -> bool:
+    """Give a close its position; more positions become further intents of the same request.
+
+    Where an earlier open on its symbol is not known yet, what is open already is
+    closed at once, and one intent of the request waits without a nonce. Where an
+    earlier close works on the position, this one waits for its outcome and takes
+    what is left.
+    """
+    if intent.position is not None:
+        if intent.position.state == PositionState.CLOSED:
+            end_empty(intent, Reason.NO_POSITION, f"position {intent.position.pk} is closed already")
+            return False
+        if intent.position.mode == mode and intent.position.state == PositionState.OPEN:
+            return _hold_position(intent, intent.position)
+        if intent.position.mode == Mode.LIVE and intent.position.state == PositionState.OPEN:
+            # Asked for while LIVE: to take a simulated position now would use the exit up.
+            hold(intent, Reason.LIVE_POSITION_IN_DRY, "a live position is never closed by a simulated fill")
+            return False
+        positions.let_go(intent)
+    _supersede_held_opens(intent)
+    waits = _earlier_open(intent).exists()  # asked first: what fills meanwhile is found below
+    found = list(positions.closable(intent, mode))
+    if not found and waits:
+        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an earlier open on this symbol is not filled yet")
+    elif not found:
+        _end_without_position(intent, mode)
+    else:
+        return _share_out(intent, found, waits=waits)
+    return False
+
+
+def _share_out(intent: TxIntent, found: list[Position], *, waits: bool) -> bool:
+    """One intent per position, oldest first; says whether this one may go on."""
+    left_usdc = intent.reduce_usdc
+    if left_usdc is not None and any(positions.is_taken(position, intent) for position in found):
+        # How far the amount reaches depends on what the earlier close leaves.
+        note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "an earlier close on this symbol is not finished")
+        return False
+    shares: list[tuple[Position | None, Decimal | None]] = []
+    for position in [*found, *([None] if waits else [])]:
+        if left_usdc is None:
+            shares.append((position, None))
+        elif left_usdc:
+            share = left_usdc if position is None else min(left_usdc, position.collateral_usdc)
+            shares.append((position, share))
+            left_usdc -= share
+    (first, share), *others = shares
+    assert first is not None
+    TxIntent.objects.filter(pk=intent.pk, state=intent.state).update(
+        position=first, reduce_usdc=share, updated_at=Now()
+    )
+    intent.position, intent.reduce_usdc = first, share
+    for position, other_share in others:
+        _close_also(intent, position, other_share)
+    return _hold_position(intent, first)
+
+
+def _hold_position(intent: TxIntent, position: Position) -> bool:
+    """Take the position for this close alone, or wait for whoever has it."""
+    if positions.is_taken(position, intent):
+        note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "an earlier close of this position is not finished")
+        return False
+    if not intent.holds_position:
+        try:
+            positions.hold(position, intent)
+        except ValueError as error:
+            refuse(intent, Admission(Verdict.REFUSE, Reason.NOT_REPRESENTABLE, str(error)))
+            return False
+    return True
+
+
+def _close_also(intent: TxIntent, position: Position | None, share_usdc: Decimal | None) -> None:
+    """Another intent of the same request; without a position it waits for an open that is not filled yet."""
+    request = intent.intent_key.partition("#")[0]
+    mine = TxIntent.objects.filter(
+        trader=intent.trader, symbol=intent.symbol, pk__gt=positions.asked_at(intent)
+    )
+    number = mine.filter(intent_key__startswith=f"{request}#").count() + 2
+    open_intent(
+        key=f"{request}#{number}",
+        by=BY,
+        trader=intent.trader,
+        wallet=intent.wallet,
+        tg_user_id=intent.tg_user_id,
+        action=Action.CLOSE.value,
+        symbol=intent.symbol,
+        slippage_pct=intent.slippage_pct,
+        accepted_at=intent.accepted_at,
+        position=position,
+        reduce_usdc=share_usdc,
+        reduce_pct=intent.reduce_pct,
+    )
+
+
+def _earlier_open(intent: TxIntent) -> QuerySet[TxIntent]:
+    return TxIntent.objects.filter(
+        trader=intent.trader,
+        symbol=intent.symbol,
+        action=Action.OPEN,
+        state__in=sorted(UNDECIDED),
+        id__lt=positions.asked_at(intent),
+    )
+
+
+def _supersede_held_opens(close: TxIntent) -> None:
+    """Nobody who asked to be out wants what was held before to be opened afterwards, nor to wait for it.
+
+    Nor does who asked for less: a partial close ends held opens, too.
+    """
+    for held in _earlier_open(close).filter(state=IntentState.HELD).select_for_update():
+        detail = f"{close.intent_key} closes {close.symbol}"
+        refuse(held, Admission(Verdict.REFUSE, Reason.SUPERSEDED_BY_CLOSE, detail))
+
+
+def _end_without_position(intent: TxIntent, mode: Mode) -> None:
+    if mode is Mode.DRY and positions.closable(intent, Mode.LIVE).exists():
+        hold(intent, Reason.LIVE_POSITION_IN_DRY, "a live position is never closed by a simulated fill")
+        return
+    end_empty(intent, Reason.NO_POSITION, f"no open {mode.value} position on {intent.symbol}")
+
+
+def end_empty(intent: TxIntent, reason: Reason, detail: str) -> None:
+    """End a close that has nothing to close: what was asked for is so, without a transaction."""
+    move(intent, IntentState.NO_OP, why=detail, by=BY, reason=reason.value, reason_detail=detail[:400])
+
+
+def end_closed_elsewhere(intent: TxIntent, block_number: int, detail: str) -> None:
+    """End a close whose trade the venue had no more at this final block, or wait until that is sure."""
+    assert intent.position is not None
+    if absence.end(intent.position, block_number):
+        end_empty(intent, Reason.CLOSED_ELSEWHERE, detail)
+    else:
+        note(intent, Reason.CLOSED_ELSEWHERE, f"{detail}; waits until what we did with it is final")

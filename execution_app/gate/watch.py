@@ -1,0 +1,293 @@
+"""Each process watches the mode for itself, so that nothing depends on another process being alive.
+
+One thread per process reads Redis on its own connection and the database's
+restrictions several times a second. Its snapshot is what the gate judges; a
+process without the thread, or whose thread hangs, is in DRY by construction.
+"""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.gate import control, modes
+from execution_app.gate.modes import Facts, Kinds, Limits, Reading, Ruling, Snapshot
+from execution_app.models import Chain, Heartbeat
+from execution_app.states import Mode, Origin, RestrictionKind
+
+log = structlog.get_logger(__name__)
+
+KEY = "exec_mode"
+EPOCH_KEY = "exec_mode_epoch"
+INTERVAL_S = 0.25
+REDIS_TIMEOUT_S = 0.3
+HEARTBEAT_EVERY_S = 2.0
+RECONCILED_WITHIN_S = 20
+
+# Replace the value only while it is still what was read: an operator's SET in between must not be lost.
+_REWRITE = """
+local now = redis.call('GET', KEYS[1])
+if (now == false and ARGV[1] == '0') or (ARGV[1] == '1' and now == ARGV[2]) then
+  redis.call('SET', KEYS[1], ARGV[3])
+  redis.call('SET', KEYS[2], ARGV[4])
+  return 1
+end
+return 0
+"""
+
+
+@dataclass(frozen=True)
+class ModeView:
+    """What /health, pages and answers show."""
+
+    mode: str
+    requested: str
+    emergency_stop: bool
+    reduce_only: bool
+    redis_health_streak: int
+    reason: str
+
+
+class ModeWatch:
+    """The watching thread's state; one per process."""
+
+    def __init__(self, component: str) -> None:
+        self.component = component
+        self.snapshot: Snapshot | None = None
+        self.active: Kinds = modes.NONE
+        self.set_in_redis: Kinds = modes.NONE
+        self.chain_problem = "chain and database have not been compared yet"
+        self.database_problem = ""
+        self.started_at: datetime | None = None
+        self._failing = False
+        self._last_mode: Mode | None = None
+        self._last_heartbeat_s = 0.0
+        self._redis = redis.Redis.from_url(
+            settings.REDIS_URL,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=None,
+        )
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mode-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.look()
+            self._stopping.wait(INTERVAL_S)
+        connection.close()
+
+    def look(self) -> None:
+        """One reading of the database and of Redis, and what follows from it."""
+        taken_at_s = time.monotonic()
+        epoch = self._look_at_database()
+        raw_value: str | None = None
+        if epoch is None:
+            reading = modes.unreachable("the database's epoch is unknown")
+        else:
+            raw_value, reading = self._look_at_redis(epoch)
+        before = self.snapshot or Snapshot(taken_at_s)
+        self.snapshot = modes.advance(before, reading, taken_at_s)
+        self._say(reading)
+        if epoch is not None:
+            self._record(epoch, raw_value, reading)
+
+    def _look_at_database(self) -> int | None:
+        try:
+            connection.close_if_unusable_or_obsolete()
+            epoch = control.epoch()
+            self._read_restrictions()
+            self.chain_problem = _chain_problem(self._born())
+            self._beat()
+        except DatabaseError as error:
+            connection.close()
+            self.database_problem = f"database: {type(error).__name__}"
+            return None
+        self.database_problem = ""
+        return epoch
+
+    def _read_restrictions(self) -> None:
+        rows = control.active()
+        self.active = frozenset(RestrictionKind(row.kind) for row in rows)
+        self.set_in_redis = frozenset(RestrictionKind(row.kind) for row in rows if row.origin == Origin.REDIS)
+
+    def _born(self) -> datetime:
+        """When this process began, in the database's time."""
+        if self.started_at is None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT clock_timestamp()")
+                self.started_at = cursor.fetchone()[0]
+        return self.started_at
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._last_heartbeat_s < HEARTBEAT_EVERY_S:
+            return
+        self._last_heartbeat_s = time.monotonic()
+        Heartbeat.objects.update_or_create(
+            component=self.component, defaults={"pid": os.getpid(), "started_at": self._born(), "at": Now()}
+        )
+
+    def _look_at_redis(self, epoch: int) -> tuple[str | None, Reading]:
+        try:
+            raw_value, raw_epoch = (_text(raw) for raw in self._redis.mget(KEY, EPOCH_KEY))
+        except (redis.RedisError, OSError, UnicodeDecodeError) as error:
+            return None, modes.unreachable(type(error).__name__)
+        return raw_value, modes.read(raw_value, raw_epoch, epoch)
+
+    def _record(self, epoch: int, raw_value: str | None, reading: Reading) -> None:
+        """Carry an operator's word from Redis into the database, where a flush cannot reach it.
+
+        Afterwards the stack's own value takes its place, with the new epoch.
+        """
+        try:
+            for kind in reading.imposes - self.set_in_redis:
+                imposed = control.impose(kind, Origin.REDIS, by="redis", reason=f"set in Redis key {KEY}")
+                epoch += imposed.changed
+            for kind in reading.lifts & self.set_in_redis:
+                reason = f"lifted in Redis key {KEY}"
+                control.lift(kind, Origin.REDIS, by="redis", reason=reason, epoch=epoch)
+            if reading.imposes or reading.lifts:
+                self._read_restrictions()
+            if (
+                reading.rewrite
+                or reading.imposes
+                or reading.lifts
+                or self._own_value_is_old(raw_value, reading)
+            ):
+                self._rewrite(raw_value, control.epoch())
+        except DatabaseError as error:
+            connection.close()
+            self.database_problem = f"database: {type(error).__name__}"
+
+    def _own_value_is_old(self, raw_value: str | None, reading: Reading) -> bool:
+        """Whoever reads the key by hand should see the truth after a stop from elsewhere, too."""
+        return reading.healthy and raw_value is not None and not modes.tells(raw_value, self.active)
+
+    def _rewrite(self, seen: str | None, epoch: int) -> None:
+        value = modes.own_value(self.active, epoch, int(time.time()))
+        seen_flag = "0" if seen is None else "1"
+        try:
+            self._redis.eval(_REWRITE, 2, KEY, EPOCH_KEY, seen_flag, seen or "", value, str(epoch))
+        except (redis.RedisError, OSError) as error:
+            log.warning("exec_mode was not rewritten", problem=type(error).__name__)
+
+    def _say(self, reading: Reading) -> None:
+        """Log this process's own transitions, each once."""
+        snapshot = self.snapshot
+        assert snapshot is not None
+        needed = settings.ENVIRONMENT.allow_live_after_streak
+        # A fresh Redis at the start of a process is a beginning, not a failure.
+        beginning = self._last_mode is None and reading.problem == modes.ABSENT
+        if not reading.healthy and not self._failing and not beginning:
+            self._failing = True
+            log.error("FAILING SAFE TO DRY MODE", reason=reading.problem, component=self.component)
+        if reading.healthy and snapshot.streak <= needed:
+            said = f"health streak {snapshot.streak}/{needed}"
+            log.info(said, component=self.component)
+            self._failing = False
+        ruling = self.ruling()
+        if ruling.mode is not self._last_mode:
+            if self._last_mode is not None:
+                meters.MODE_CHANGES.inc()
+                log.warning("mode changed", mode=ruling.mode, was=self._last_mode, reason=ruling.reason)
+            self._last_mode = ruling.mode
+
+    def ruling(self) -> Ruling:
+        return modes.rule(limits(), self.facts(), time.monotonic())
+
+    def facts(self) -> Facts:
+        return Facts(self.active, self.snapshot, self.chain_problem, self.database_problem)
+
+
+def _text(raw: bytes | str | None) -> str | None:
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+_watch: ModeWatch | None = None
+_owner_pid = 0
+
+
+def start(component: str) -> ModeWatch:
+    """Begin to watch in this process; again in the same process changes nothing."""
+    global _watch, _owner_pid
+    if _watch is None or _owner_pid != os.getpid():
+        _watch, _owner_pid = ModeWatch(component), os.getpid()
+        _watch.start()
+    return _watch
+
+
+def stop() -> None:
+    """End watching, so that this process falls to DRY."""
+    global _watch  # noqa: PLW0603
+    if _watch is not None and _owner_pid == os.getpid():
+        _watch.stop()
+    _watch = None
+
+
+def limits() -> Limits:
+    environment = settings.ENVIRONMENT
+    bound = Mode.DRY if environment.force_dry else Mode(environment.exec_mode)
+    return Limits(bound, environment.allow_live_after_streak)
+
+
+def snapshot() -> Snapshot | None:
+    return _watch.snapshot if _watch is not None and _owner_pid == os.getpid() else None
+
+
+def process_facts() -> Facts:
+    if _watch is None or _owner_pid != os.getpid():
+        return Facts()
+    return _watch.facts()
+
+
+def view() -> ModeView:
+    """The effective mode as this process sees it; never raises."""
+    ruling = modes.rule(limits(), process_facts(), time.monotonic())
+    return ModeView(
+        mode=ruling.mode.value,
+        requested=ruling.requested.value,
+        emergency_stop=ruling.emergency_stop,
+        reduce_only=ruling.reduce_only,
+        redis_health_streak=ruling.streak,
+        reason=ruling.reason,
+    )
+
+
+def effective_mode() -> str:
+    return view().mode
+
+
+def chain_problem() -> str:
+    """Why chain and database do not permit trading, asked afresh; blank when they do."""
+    if _watch is None or _owner_pid != os.getpid() or _watch.started_at is None:
+        return "this process does not watch the mode"
+    return _chain_problem(_watch.started_at)
+
+
+def _chain_problem(started_at: datetime) -> str:
+    chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).annotate(now=Now()).first()
+    if chain is None:
+        return "chain and database have not been compared yet"
+    if chain.halted_reason:
+        return chain.halted_reason
+    if chain.reconciled_at is None or chain.reconciled_at < started_at:
+        return "chain and database have not been compared since this process started"
+    if (chain.now - chain.reconciled_at).total_seconds() > RECONCILED_WITHIN_S:
+        return "chain and database were last compared too long ago"
+    return ""

@@ -1,0 +1,68 @@
+"""The counters and histograms of the flow; gauges of state are read from the rows at scrape time.
+
+Zero by design, so that any increase pages: duplicate, illegal transition, lost
+nonce, invariant violation.
+"""
+
+from decimal import Decimal
+
+from prometheus_client import Counter, Histogram
+
+INTENT_DUPLICATE = Counter(
+    "vanta_intent_duplicate_total", "Second executions of one intent that were observed; zero by design."
+)
+ILLEGAL_TRANSITION = Counter(
+    "vanta_intent_illegal_transition_total", "Refused state changes outside the table; zero by design."
+)
+NONCE_LOST = Counter("vanta_nonce_lost_total", "Nonces consumed by foreign transactions; zero by design.")
+INVARIANT_VIOLATIONS = Counter(
+    "vanta_invariant_violations_total", "Invariants seen broken; zero by design.", ["invariant"]
+)
+INVARIANTS = (
+    "event_matches_intent",
+    "one_order_per_receipt",
+    "ended_order_has_event",
+    "position_ends_by_our_close",
+)
+MODE_CHANGES = Counter(
+    "vanta_exec_mode_changes_total", "Changes of the effective mode, as each process saw them."
+)
+SIGNALS_REJECTED = Counter(
+    "vanta_signals_rejected_total", "Signals refused at the door, by the decision or by the gate.", ["reason"]
+)
+TX_SUBMISSIONS = Counter("vanta_tx_submissions_total", "First broadcasts of signed bytes.")
+TX_SUBMISSIONS_FAILED = Counter(
+    "vanta_tx_submissions_failed_total", "Broadcasts that no node accepted, by class of answer.", ["class"]
+)
+TX_MINED = Counter("vanta_tx_mined_total", "Transactions first seen in a block.", ["status"])
+TX_STUCK = Counter("vanta_tx_stuck_total", "Lowest nonces unmined past the bump timer.")
+RBF_ATTEMPT = Counter("vanta_rbf_attempt_total", "Replacements signed with a higher fee.")
+REORGS = Counter("vanta_reorgs_total", "Blocks of ours that left the canonical chain.")
+GAS_USED = Counter("vanta_gas_used_total", "Gas used by our mined transactions.")
+TRADES = Counter("vanta_trades_total", "Executed orders.", ["symbol", "side", "mode"])
+RPC_REQUESTS = Counter(
+    "vanta_rpc_requests_total",
+    "JSON-RPC calls by endpoint position, method and outcome.",
+    ["endpoint", "method", "outcome"],
+)
+SIGNAL_TO_BROADCAST = Histogram(
+    "vanta_signal_to_broadcast_seconds",
+    "From the stored intent to the first accepted broadcast.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60),
+)
+SIGNAL_TO_MINED = Histogram(
+    "vanta_signal_to_mined_seconds",
+    "From the stored intent to its first receipt.",
+    buckets=(0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300),
+)
+TRADE_NOTIONAL = Histogram(
+    "vanta_trade_notional_usd", "Notional of executed opens.", buckets=(5, 10, 20, 50, 100, 500, 1000, 10_000)
+)
+TRADE_LEVERAGE = Histogram(
+    "vanta_trade_leverage_x", "Leverage of executed opens.", buckets=(1, 2, 5, 10, 25, 50, 75)
+)
+
+
+def observe(histogram: Histogram, amount: Decimal) -> None:
+    """Prometheus keeps doubles; this is a statistic, never money."""
+    histogram.observe(float(amount))

@@ -1,0 +1,25 @@
+"""The rows are the truth; every 'at most one' is a constraint."""
+
+from execution_app.models.book import Fill, Position, VenueOrder
+from execution_app.models.chain import Chain
+from execution_app.models.control import Control, Heartbeat, Restriction
+from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
+from execution_app.models.sends import TxReceipt, TxSend
+from execution_app.models.traders import Trader, Wallet
+
+__all__ = [
+    "Chain",
+    "Control",
+    "Fill",
+    "Heartbeat",
+    "IntentMove",
+    "IntentTransition",
+    "Position",
+    "Restriction",
+    "Trader",
+    "TxIntent",
+    "TxReceipt",
+    "TxSend",
+    "VenueOrder",
+    "Wallet",
+]

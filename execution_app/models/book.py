@@ -1,0 +1,147 @@
+"""What the venue did: orders, fills, and the positions they add up to."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from execution_app.models.columns import factor, listed, one_of, price, usdc
+from execution_app.models.intents import TxIntent
+from execution_app.models.traders import Trader
+from execution_app.states import Action, Mode, OrderState, PositionEnd, PositionState
+
+
+class VenueOrder(models.Model):
+    """An order the venue registered for us; a keeper executes or refunds it later."""
+
+    intent = models.OneToOneField(TxIntent, models.PROTECT, related_name="venue_order")
+    venue = models.CharField(max_length=42)
+    order_id = models.BigIntegerField()
+    block_number = models.BigIntegerField()
+    block_hash = models.CharField(max_length=66)
+    state = one_of(OrderState, default=OrderState.REGISTERED.value)
+    # Where the keeper's execution or refund stands, until it is final.
+    done_block_number = models.BigIntegerField(null=True, blank=True)
+    done_block_hash = models.CharField(max_length=66, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "venue_orders"
+        constraints = [
+            models.UniqueConstraint(fields=["venue", "order_id"], name="uq_venue_orders_order"),
+            listed("venue_orders", "state", OrderState),
+        ]
+
+    def __str__(self) -> str:
+        return f"order {self.order_id}"
+
+
+class Position(models.Model):
+    """A trade at the venue: a fold over its fills, DRY and LIVE never mixed.
+
+    `opened_at` is the venue's time of the opening and, with the slot, names the
+    position for good. `venue_timestamp` is what the venue's storage says now: a
+    partial close refreshes it. `missed_at_block` is where the venue had no such
+    trade, although no close of ours ended it; `absent_at_block` is the same block
+    once it is final, and ends the position.
+    """
+
+    trader = models.ForeignKey(Trader, models.PROTECT, related_name="positions")
+    venue = models.CharField(max_length=42)
+    symbol = models.CharField(max_length=32)
+    pair_index = models.PositiveIntegerField()
+    trade_index = models.PositiveIntegerField()
+    opened_at = models.DateTimeField()
+    mode = one_of(Mode)
+    state = one_of(PositionState, default=PositionState.OPEN.value)
+    is_long = models.BooleanField()
+    collateral_usdc = usdc()
+    leverage_x = factor()
+    open_price = price()
+    close_price = price(null=True, blank=True)
+    paid_out_usdc = usdc(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    ended_by = one_of(PositionEnd, blank=True, default="", db_default="")
+    missed_at_block = models.BigIntegerField(null=True, blank=True)
+    missed_at_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
+    absent_at_block = models.BigIntegerField(null=True, blank=True)
+    venue_timestamp = models.DateTimeField(null=True, blank=True)
+    take_profit = price(null=True, blank=True)
+    stop_loss = price(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    drift = models.CharField(max_length=200, blank=True, default="")
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "positions"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["trader", "venue", "pair_index", "trade_index", "opened_at", "mode"],
+                name="uq_positions",
+            ),
+            # The venue keeps one open trade per slot, so do we.
+            models.UniqueConstraint(
+                fields=["trader", "venue", "pair_index", "trade_index", "mode"],
+                condition=Q(state=PositionState.OPEN.value),
+                name="uq_positions_open_slot",
+            ),
+            # PostgreSQL sorts NaN above every number, so an upper bound keeps it out.
+            models.CheckConstraint(
+                condition=Q(collateral_usdc__gte=0, collateral_usdc__lt=10**18),
+                name="ck_positions_collateral",
+            ),
+            listed("positions", "mode", Mode),
+            listed("positions", "state", PositionState),
+            models.CheckConstraint(
+                condition=Q(ended_by="")
+                | Q(ended_by__in=sorted(end.value for end in PositionEnd), state=PositionState.CLOSED.value),
+                name="ck_positions_ended_by",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["trader", "symbol", "mode"],
+                condition=Q(state=PositionState.OPEN.value),
+                name="ix_positions_open",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.mode} {self.symbol} #{self.trade_index}"
+
+
+class Fill(models.Model):
+    """One execution by the venue (LIVE) or by the simulation (DRY)."""
+
+    intent = models.OneToOneField(TxIntent, models.PROTECT, related_name="fill")
+    position = models.ForeignKey(Position, models.PROTECT, related_name="fills")
+    action = one_of(Action)
+    mode = one_of(Mode)
+    price = price()
+    collateral_usdc = usdc()
+    leverage_x = factor()
+    fee_usdc = usdc(null=True, blank=True)
+    sent_to_trader_usdc = usdc(null=True, blank=True)
+    # A simulated fill has no transaction: its hash is `dry:` and the intent's id.
+    tx_hash = models.CharField(max_length=80)
+    log_index = models.PositiveIntegerField()
+    block_number = models.BigIntegerField(null=True, blank=True)
+    block_hash = models.CharField(max_length=66, blank=True, default="")
+    # What the venue's storage says of the trade after this fill, LIVE only.
+    venue_timestamp = models.DateTimeField(null=True, blank=True)
+    filled_at = models.DateTimeField(db_default=Now())
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "fills"
+        constraints = [
+            models.UniqueConstraint(fields=["tx_hash", "log_index"], name="uq_fills_event"),
+            listed("fills", "mode", Mode),
+            listed("fills", "action", Action),
+            models.CheckConstraint(
+                condition=Q(mode=Mode.DRY.value) | Q(block_number__isnull=False),
+                name="ck_fills_live_has_block",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.mode} {self.action} fill at {self.price}"

@@ -1,0 +1,68 @@
+"""What restricts execution, who said so, and which processes are alive."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from execution_app.models.columns import listed, one_of
+from execution_app.states import Origin, RestrictionKind
+
+
+class Control(models.Model):
+    """The one row whose lock orders stops against nonces and first broadcasts.
+
+    `epoch` grows with every restriction that Redis is asked to remember; a
+    Redis that carries another epoch is an old copy and is not believed.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    epoch = models.BigIntegerField(default=1)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "control"
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="ck_control_single")]
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}"
+
+
+class Restriction(models.Model):
+    """A stop, DRY or reduce-only, from one origin; active until lifted there. Rows stay as history."""
+
+    kind = one_of(RestrictionKind)
+    origin = one_of(Origin)
+    reason = models.CharField(max_length=400, blank=True, default="")
+    set_by = models.CharField(max_length=150)
+    set_at = models.DateTimeField(db_default=Now())
+    lifted_by = models.CharField(max_length=150, blank=True, default="")
+    lifted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "mode_changes"
+        constraints = [
+            # Setting the same restriction again from the same place changes nothing.
+            models.UniqueConstraint(
+                fields=["kind", "origin"], condition=Q(lifted_at__isnull=True), name="uq_mode_changes_active"
+            ),
+            listed("mode_changes", "kind", RestrictionKind),
+            listed("mode_changes", "origin", Origin),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} by {self.origin}"
+
+
+class Heartbeat(models.Model):
+    """When a component last said that it lives, in the database's time."""
+
+    component = models.CharField(max_length=32, primary_key=True)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField()
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "heartbeats"
+
+    def __str__(self) -> str:
+        return self.component

@@ -1,0 +1,196 @@
+"""The intent: one order, one key, at most one (wallet, nonce), for life."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from execution_app.models.columns import factor, listed, one_of, price, usdc, wei
+from execution_app.models.traders import Trader, Wallet
+from execution_app.states import OWNING_NONCE, TERMINAL, Action, IntentState, Mode
+
+# PostgreSQL holds NaN for greater than every number, so "above zero" alone lets it in.
+BEYOND = 10**18
+
+
+class TxIntent(models.Model):
+    """What somebody asked for, and how far it has come.
+
+    Only `execution_app.moves.move` changes `state`; a trigger refuses what the
+    table of moves does not know.
+    """
+
+    intent_key = models.CharField(max_length=220)
+    trader = models.ForeignKey(Trader, models.PROTECT, null=True, blank=True, related_name="intents")
+    wallet = models.ForeignKey(Wallet, models.PROTECT, null=True, blank=True, related_name="intents")
+    tg_user_id = models.BigIntegerField()
+    action = one_of(Action)
+    symbol = models.CharField(max_length=32)
+    is_long = models.BooleanField(null=True, blank=True)
+    collateral_usdc = usdc(null=True, blank=True)
+    leverage_x = factor(null=True, blank=True)
+    slippage_pct = factor()
+    position = models.ForeignKey(
+        "execution_app.Position", models.PROTECT, null=True, blank=True, related_name="closing_intents"
+    )
+    # A close has its position for itself from here until it has filled or ended; a reorg of its fill does
+    # not give it back, since another close may have begun on what was left.
+    holds_position = models.BooleanField(default=False, db_default=False)
+    # What a close takes out; both empty closes all. Of several positions each intent has its own share.
+    reduce_usdc = usdc(null=True, blank=True)
+    reduce_pct = factor(null=True, blank=True)
+    take_profit = price(null=True, blank=True)
+    stop_loss = price(null=True, blank=True)
+
+    state = one_of(IntentState, default=IntentState.PENDING.value)
+    reason = models.CharField(max_length=64, blank=True, default="")
+    reason_detail = models.CharField(max_length=400, blank=True, default="")
+    mode = one_of(Mode, null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True, blank=True)
+    accepted_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    # Fixed with the nonce and never changed: what every attempt of this intent executes.
+    nonce = models.BigIntegerField(null=True, blank=True)
+    to_address = models.CharField(max_length=42, blank=True, default="")
+    calldata = models.BinaryField(null=True, blank=True)
+    value_wei = wei(null=True, blank=True)
+    gas_limit = models.BigIntegerField(null=True, blank=True)
+    wanted_price = price(null=True, blank=True)
+    # Collateral that a close takes out of its position.
+    close_usdc = usdc(null=True, blank=True)
+
+    class Meta:
+        db_table = "tx_intents"
+        constraints = [
+            # The same request twice is one intent, whoever asked and however often.
+            models.UniqueConstraint(fields=["intent_key"], name="uq_tx_intents_idem"),
+            # A slot has one intent, ever.
+            models.UniqueConstraint(fields=["wallet", "nonce"], name="uq_tx_intents_slot"),
+            # A position is closed by one intent at a time; what has filled or ended frees it.
+            models.UniqueConstraint(
+                fields=["position"], condition=Q(holds_position=True), name="uq_tx_intents_closing"
+            ),
+            models.CheckConstraint(
+                condition=Q(holds_position=False) | Q(position__isnull=False),
+                name="ck_tx_intents_holds_what_it_has",
+            ),
+            # No close takes a nonce for a position that another may be closing.
+            models.CheckConstraint(
+                condition=~Q(action=Action.CLOSE.value, state__in=["reserved", "sending", "signed"])
+                | Q(holds_position=True),
+                name="ck_tx_intents_close_holds",
+            ),
+            models.CheckConstraint(
+                condition=~Q(action=Action.CLOSE.value, state__in=sorted(s.value for s in OWNING_NONCE))
+                | Q(position__isnull=False, close_usdc__isnull=False),
+                name="ck_tx_intents_close_size",
+            ),
+            models.CheckConstraint(
+                condition=Q(close_usdc__isnull=True) | Q(close_usdc__gt=0, close_usdc__lt=BEYOND),
+                name="ck_tx_intents_close_usdc",
+            ),
+            models.CheckConstraint(
+                condition=Q(reduce_usdc__isnull=True) | Q(reduce_usdc__gt=0, reduce_usdc__lt=BEYOND),
+                name="ck_tx_intents_reduce_usdc",
+            ),
+            models.CheckConstraint(
+                condition=Q(reduce_pct__isnull=True)
+                | Q(reduce_pct__gt=0, reduce_pct__lte=100, reduce_usdc__isnull=True),
+                name="ck_tx_intents_reduce_pct",
+            ),
+            listed("tx_intents", "state", IntentState),
+            listed("tx_intents", "action", Action),
+            models.CheckConstraint(
+                condition=Q(mode__isnull=True) | Q(mode__in=[Mode.DRY.value, Mode.LIVE.value]),
+                name="ck_tx_intents_mode",
+            ),
+            models.CheckConstraint(
+                condition=Q(collateral_usdc__isnull=True)
+                | Q(collateral_usdc__gt=0, collateral_usdc__lt=BEYOND),
+                name="ck_tx_intents_collateral",
+            ),
+            models.CheckConstraint(
+                condition=Q(leverage_x__isnull=True) | Q(leverage_x__gt=0, leverage_x__lt=BEYOND),
+                name="ck_tx_intents_leverage",
+            ),
+            models.CheckConstraint(
+                condition=~Q(action=Action.OPEN.value)
+                | Q(collateral_usdc__isnull=False, leverage_x__isnull=False, is_long__isnull=False),
+                name="ck_tx_intents_open_size",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=sorted(s.value for s in OWNING_NONCE))
+                | Q(
+                    nonce__isnull=False,
+                    wallet__isnull=False,
+                    trader__isnull=False,
+                    mode__isnull=False,
+                    mode=Mode.LIVE.value,
+                    calldata__isnull=False,
+                    value_wei__isnull=False,
+                    gas_limit__isnull=False,
+                ),
+                name="ck_tx_intents_sent_owns_slot",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=sorted(s.value for s in OWNING_NONCE)) | Q(nonce__isnull=True),
+                name="ck_tx_intents_slot_only_when_sent",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=IntentState.SIMULATED.value)
+                | Q(mode__isnull=False, mode=Mode.DRY.value, trader__isnull=False),
+                name="ck_tx_intents_simulated_is_dry",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=sorted(s.value for s in TERMINAL)) | Q(settled_at__isnull=False),
+                name="ck_tx_intents_terminal_is_settled",
+            ),
+        ]
+        indexes = [
+            # The sweeps read only what is not settled, however long the history.
+            models.Index(
+                fields=["wallet", "state", "id"],
+                condition=Q(settled_at__isnull=True),
+                name="ix_tx_intents_unsettled",
+            ),
+            models.Index(fields=["state"], name="ix_tx_intents_state"),
+            models.Index(fields=["trader", "symbol", "-id"], name="ix_tx_intents_trader_symbol"),
+        ]
+
+    def __str__(self) -> str:
+        return self.intent_key
+
+
+class IntentTransition(models.Model):
+    """One line of an intent's history; append-only (a trigger refuses more)."""
+
+    intent = models.ForeignKey(TxIntent, models.PROTECT, related_name="transitions")
+    from_state = models.CharField(max_length=32, blank=True)
+    to_state = models.CharField(max_length=32)
+    at = models.DateTimeField(db_default=Now())
+    why = models.CharField(max_length=400, blank=True)
+    by = models.CharField(max_length=64)
+
+    class Meta:
+        db_table = "intent_transitions"
+        indexes = [models.Index(fields=["intent", "id"], name="ix_intent_transitions")]
+
+    def __str__(self) -> str:
+        return f"{self.from_state or 'new'}>{self.to_state}"
+
+
+class IntentMove(models.Model):
+    """The legal moves as the database's trigger reads them; equal to states.MOVES (a test compares)."""
+
+    from_state = models.CharField(max_length=32)
+    to_state = models.CharField(max_length=32)
+
+    class Meta:
+        db_table = "intent_moves"
+        constraints = [models.UniqueConstraint(fields=["from_state", "to_state"], name="uq_intent_moves")]
+
+    def __str__(self) -> str:
+        return f"{self.from_state}>{self.to_state}"

@@ -1,0 +1,72 @@
+"""Signed bytes and what the chain did with them. Sends are append-only and cannot be deleted."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from execution_app.models.columns import listed, one_of, wei
+from execution_app.models.intents import TxIntent
+from execution_app.states import SendKind, SendOutcome
+
+
+class TxSend(models.Model):
+    """One signed transaction of an intent's slot. The bytes are stored before any node sees them."""
+
+    intent = models.ForeignKey(TxIntent, models.PROTECT, related_name="sends")
+    attempt = models.PositiveIntegerField()
+    kind = one_of(SendKind)
+    tx_hash = models.CharField(max_length=66, unique=True)
+    raw = models.BinaryField()
+    max_fee_wei = wei()
+    tip_wei = wei()
+    signed_at = models.DateTimeField(db_default=Now())
+    # A first broadcast is announced here before the network call, and confirmed after it.
+    leased_at = models.DateTimeField(null=True, blank=True)
+    offered_at = models.DateTimeField(null=True, blank=True)
+    last_offered_at = models.DateTimeField(null=True, blank=True)
+    offers = models.PositiveIntegerField(default=0)
+    outcome = one_of(SendOutcome, default=SendOutcome.UNOFFERED.value)
+
+    class Meta:
+        db_table = "tx_sends"
+        constraints = [
+            models.UniqueConstraint(fields=["intent", "attempt"], name="uq_tx_sends_attempt"),
+            # One order is signed once for a slot; what follows replaces or cancels it.
+            models.UniqueConstraint(
+                fields=["intent"], condition=Q(kind=SendKind.EXEC.value), name="uq_tx_sends_exec"
+            ),
+            models.CheckConstraint(condition=Q(tip_wei__lte=models.F("max_fee_wei")), name="ck_tx_sends_tip"),
+            models.CheckConstraint(condition=Q(tip_wei__gte=0), name="ck_tx_sends_tip_positive"),
+            listed("tx_sends", "kind", SendKind),
+            listed("tx_sends", "outcome", SendOutcome),
+        ]
+
+    def __str__(self) -> str:
+        return self.tx_hash
+
+
+class TxReceipt(models.Model):
+    """A receipt as last seen; `canonical` says whether its block still is."""
+
+    send = models.OneToOneField(TxSend, models.PROTECT, related_name="receipt")
+    intent = models.ForeignKey(TxIntent, models.PROTECT, related_name="receipts")
+    block_number = models.BigIntegerField()
+    block_hash = models.CharField(max_length=66)
+    status = models.PositiveSmallIntegerField()
+    gas_used = models.BigIntegerField()
+    effective_gas_price_wei = wei()
+    canonical = models.BooleanField(default=True)
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "tx_receipts"
+        constraints = [
+            # At most one canonical execution per intent.
+            models.UniqueConstraint(
+                fields=["intent"], condition=Q(canonical=True), name="uq_tx_receipts_canonical"
+            ),
+            models.CheckConstraint(condition=Q(status__in=[0, 1]), name="ck_tx_receipts_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"receipt in block {self.block_number}"

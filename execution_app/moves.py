@@ -1,0 +1,68 @@
+"""The one function that changes an intent's state, and the one that creates an intent."""
+
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.errors import IllegalMove, Stale
+from execution_app.models import IntentTransition, TxIntent
+from execution_app.states import MOVES, RELEASING, TERMINAL, IntentState
+
+log = structlog.get_logger(__name__)
+
+
+def move(intent: TxIntent, to: IntentState, *, why: str, by: str, **fields: Any) -> None:
+    """Change the state from what the caller saw to `to`, with `fields`, and write history.
+
+    Raises IllegalMove when the table does not know the move, Stale when the row
+    is no longer in the state that the caller saw.
+    """
+    old = IntentState(intent.state)
+    if to not in MOVES[old]:
+        meters.ILLEGAL_TRANSITION.inc()
+        raise IllegalMove(f"intent {intent.pk} cannot move from {old} to {to}")
+    if to in TERMINAL:
+        fields["settled_at"] = Now()
+    if to in RELEASING:
+        fields["holds_position"] = False
+    with transaction.atomic():
+        changed = TxIntent.objects.filter(pk=intent.pk, state=old, settled_at=None).update(
+            state=to, updated_at=Now(), **fields
+        )
+        if not changed:
+            raise Stale(f"intent {intent.pk} is no longer {old}")
+        IntentTransition.objects.create(
+            intent_id=intent.pk, from_state=old, to_state=to, why=why[:400], by=by[:64]
+        )
+    intent.state = to
+    for name, value in fields.items():
+        if name != "settled_at":
+            setattr(intent, name, value)
+    log.info(
+        "intent", intent=intent.pk, key=intent.intent_key, nonce=intent.nonce, move=f"{old}>{to}", why=why
+    )
+
+
+def open_intent(
+    *, key: str, by: str, state: IntentState = IntentState.PENDING, **fields: Any
+) -> tuple[TxIntent, bool]:
+    """Create the intent of this key, or return the one that exists; says whether it is new."""
+    with transaction.atomic():
+        intent, created = TxIntent.objects.get_or_create(
+            intent_key=key,
+            defaults={"state": state, **({"settled_at": Now()} if state in TERMINAL else {}), **fields},
+        )
+        if created:
+            IntentTransition.objects.create(
+                intent=intent,
+                from_state="",
+                to_state=state,
+                why=str(fields.get("reason", ""))[:400],
+                by=by[:64],
+            )
+    if created:
+        log.info("intent", intent=intent.pk, key=key, move=f"new>{state}", why=fields.get("reason", ""))
+    return intent, created

@@ -1,0 +1,1 @@
+"""The windows to the outside: RPC endpoints, their errors, fees, signers."""

@@ -1,0 +1,177 @@
+"""Every state of an intent and every legal move; the database holds the same list (a test compares)."""
+
+from enum import StrEnum
+
+
+class IntentState(StrEnum):
+    PENDING = "pending"  # decided, owns no nonce yet
+    HELD = "held"  # waits, without a nonce, for the mode, for gas or for an operator
+    RESERVED = "reserved"  # owns (wallet, nonce) for life
+    SIGNED = "signed"  # the bytes are stored; no node has seen them
+    SENDING = "sending"  # a broadcast has begun: a node may hold the bytes
+    PENDING_INCLUSION = "pending_inclusion"  # a node said it holds the bytes
+    MINED = "mined"  # a receipt exists in a block that may still be reorganised
+    ORDERED = "ordered"  # the venue registered the order; a keeper has to execute it
+    FILLED = "filled"  # the venue executed it; settled once that block is final
+    VENUE_CANCELLED = "venue_cancelled"  # the venue refunded it; settled once that block is final
+    FINAL_REVERTED = "final_reverted"  # mined, failed, and final
+    FINAL_CANCELLED = "final_cancelled"  # its slot was filled by a cancel, and final
+    REJECTED = "rejected"  # refused before a nonce was taken
+    SIMULATED = "simulated"  # executed in DRY
+    EXPIRED = "expired"  # its max lag passed before a nonce was taken
+    NO_OP = "no_op"  # a close that found nothing to close: a success without a transaction
+    LOST_NONCE = "lost_nonce"  # its nonce was consumed by a transaction that is not ours
+
+
+S = IntentState
+
+MOVES: dict[IntentState, frozenset[IntentState]] = {
+    S.PENDING: frozenset({S.HELD, S.RESERVED, S.REJECTED, S.SIMULATED, S.EXPIRED, S.NO_OP}),
+    S.HELD: frozenset({S.RESERVED, S.REJECTED, S.EXPIRED, S.NO_OP}),
+    S.RESERVED: frozenset({S.SIGNED}),
+    # A restored database may know less than the chain: a receipt is proof from any sent state.
+    S.SIGNED: frozenset({S.SENDING, S.MINED, S.LOST_NONCE}),
+    S.SENDING: frozenset({S.PENDING_INCLUSION, S.MINED, S.LOST_NONCE}),
+    S.PENDING_INCLUSION: frozenset({S.MINED, S.LOST_NONCE}),
+    S.MINED: frozenset({S.PENDING_INCLUSION, S.ORDERED, S.FINAL_REVERTED, S.FINAL_CANCELLED}),
+    S.ORDERED: frozenset({S.PENDING_INCLUSION, S.FILLED, S.VENUE_CANCELLED}),
+    # Provisional until settled_at is set, then nothing moves them.
+    S.FILLED: frozenset({S.PENDING_INCLUSION, S.ORDERED}),
+    S.VENUE_CANCELLED: frozenset({S.PENDING_INCLUSION, S.ORDERED}),
+    S.FINAL_REVERTED: frozenset(),
+    S.FINAL_CANCELLED: frozenset(),
+    S.REJECTED: frozenset(),
+    S.SIMULATED: frozenset(),
+    S.EXPIRED: frozenset(),
+    S.NO_OP: frozenset(),
+    S.LOST_NONCE: frozenset(),
+}
+
+WAITING = frozenset({S.PENDING, S.HELD})
+OWNING_NONCE = frozenset(
+    {
+        S.RESERVED,
+        S.SIGNED,
+        S.SENDING,
+        S.PENDING_INCLUSION,
+        S.MINED,
+        S.ORDERED,
+        S.FILLED,
+        S.VENUE_CANCELLED,
+        S.FINAL_REVERTED,
+        S.FINAL_CANCELLED,
+        S.LOST_NONCE,
+    }
+)
+UNMINED = frozenset({S.RESERVED, S.SIGNED, S.SENDING, S.PENDING_INCLUSION})
+# States that are final as soon as they are reached.
+TERMINAL = frozenset(state for state, moves in MOVES.items() if not moves)
+# A close that comes here lets its position go: it has ended, or it has closed its part and the rest is free.
+RELEASING = TERMINAL | {S.FILLED, S.VENUE_CANCELLED}
+# Closes in these states may still take something out of their position at the venue.
+IN_FLIGHT = UNMINED | {S.MINED, S.ORDERED}
+# States in which an open may still become, or has become, exposure nobody has closed.
+UNDECIDED = WAITING | UNMINED | {S.MINED, S.ORDERED}
+
+
+class SendKind(StrEnum):
+    EXEC = "exec"  # the order itself
+    BUMP = "bump"  # the order again with a higher fee, same nonce
+    CANCEL = "cancel"  # a self-transfer that fills the slot
+
+
+class SendOutcome(StrEnum):
+    """What the nodes said to a broadcast, decided once at the RPC boundary."""
+
+    UNOFFERED = "unoffered"
+    ACCEPTED = "accepted"
+    ALREADY_KNOWN = "already_known"
+    NONCE_TOO_LOW = "nonce_too_low"
+    NONCE_TOO_HIGH = "nonce_too_high"
+    REPLACEMENT_UNDERPRICED = "replacement_underpriced"
+    UNDERPRICED = "underpriced"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    INVALID_PERMANENT = "invalid_permanent"
+    POOL_FULL = "pool_full"
+    RPC_FAULT = "rpc_fault"
+    UNKNOWN = "unknown"
+
+
+class Mode(StrEnum):
+    DRY = "DRY"
+    LIVE = "LIVE"
+
+
+class Action(StrEnum):
+    OPEN = "open"
+    CLOSE = "close"
+
+
+class OrderState(StrEnum):
+    REGISTERED = "registered"
+    EXECUTED = "executed"
+    CANCELLED = "cancelled"
+
+
+class PositionState(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    VOID = "void"  # its opening fill was reorganised away
+
+
+class PositionEnd(StrEnum):
+    """How a position ended; the book knows what was paid only for its own closes."""
+
+    CLOSE = "close"
+    CLOSED_ELSEWHERE = "closed_elsewhere"  # liquidated, a level of the venue's fired, or its owner closed it
+
+
+class RestrictionKind(StrEnum):
+    STOP = "emergency_stop"
+    DRY = "dry"
+    REDUCE_ONLY = "reduce_only"
+
+
+class Origin(StrEnum):
+    """Where a restriction was set, and so the only place where it can be lifted."""
+
+    REDIS = "redis"
+    HTTP = "http"
+    ADMIN = "admin"
+    COMMAND = "command"
+    AUTOMATIC = "automatic"
+
+
+class Reason(StrEnum):
+    """Why an intent was refused, held, parked or expired: the bounded set of reason codes."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN_TRADER = "unknown_trader"
+    TRADER_DISABLED = "trader_disabled"
+    SOURCE_NOT_ALLOWED = "source_not_allowed"
+    SYMBOL_NOT_ALLOWED = "symbol_not_allowed"
+    SYMBOL_UNKNOWN = "symbol_unknown"
+    NOTIONAL_ABOVE_CAP = "notional_above_cap"
+    LEVERAGE_ABOVE_CAP = "leverage_above_cap"
+    LAG_EXCEEDED = "lag_exceeded"
+    TS_IN_FUTURE = "ts_in_future"
+    ORDER_TYPE_UNSUPPORTED = "order_type_unsupported"
+    TRIGGER_PRICE_UNSUPPORTED = "trigger_price_unsupported"
+    NO_POSITION = "no_position"
+    CLOSED_ELSEWHERE = "closed_elsewhere"
+    WAITS_FOR_EARLIER_CLOSE = "waits_for_earlier_close"
+    EMERGENCY_STOP = "emergency_stop"
+    REDUCE_ONLY = "reduce_only"
+    MODE_DEGRADED = "mode_degraded"
+    LIVE_POSITION_IN_DRY = "live_position_in_dry"
+    NO_WALLET = "no_wallet"
+    WALLET_HALTED = "wallet_halted"
+    INSUFFICIENT_GAS = "insufficient_gas"
+    PRICE_UNAVAILABLE = "price_unavailable"
+    WAITS_FOR_EARLIER_ORDER = "waits_for_earlier_order"
+    SUPERSEDED_BY_CLOSE = "superseded_by_close"
+    VENUE_REVERT = "venue_revert"
+    VENUE_WOULD_CANCEL = "venue_would_cancel"
+    DRY_IGNORES_LEVELS = "dry_ignores_levels"
+    NOT_REPRESENTABLE = "not_representable"
+    FEE_ABOVE_CEILING = "fee_above_ceiling"

@@ -1,0 +1,106 @@
+"""What the venue takes: spread and fees as its trading contract publishes them, and what they make of an order.
+
+The arithmetic is the venue's own, in its integers, so that a simulated fill is the one the venue would give.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from eth_abi.abi import decode as abi_decode
+from eth_abi.exceptions import DecodingError
+from eth_utils.crypto import keccak
+
+from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, to_units
+
+_ONE = 10**VENUE_DIGITS
+_HUNDRED_P = 100 * _ONE
+_BPS = 10_000
+LIQUIDATION_P = -85 * _ONE
+MAX_GAIN_P = 2_500 * _ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Fees in 1e-4 of the notional; `spread_units` in the venue's percent, 1 % is 1e10."""
+
+    open_fee_bps: int
+    close_fee_bps: int
+    spread_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proceeds:
+    """What a close pays the trader, and the fee within."""
+
+    paid_usdc: Decimal
+    fee_usdc: Decimal
+
+
+def call_costs() -> bytes:
+    """Ask the trading contract for its costs; read with `read_costs`."""
+    return keccak(text="costs()")[:4]
+
+
+def read_costs(data: bytes) -> Costs:
+    """Raises ValueError on bytes of another shape."""
+    try:
+        open_bps, close_bps, spread, _execution_fee = abi_decode(("uint256",) * 4, data)
+    except (DecodingError, OverflowError) as fault:
+        raise ValueError(f"not the bytes of costs: {fault}") from fault
+    return Costs(open_bps, close_bps, spread)
+
+
+def fill_price(oracle: Decimal, costs: Costs, *, buys: bool) -> Decimal:
+    """The oracle's price moved by the spread: buyers fill above it, sellers below."""
+    price = to_units(oracle, VENUE_DIGITS, "price")
+    spread = price * costs.spread_units // _HUNDRED_P
+    return from_units(price + spread if buys else price - spread, VENUE_DIGITS)
+
+
+def open_fee_usdc(collateral_usdc: Decimal, leverage_x: Decimal, costs: Costs) -> Decimal:
+    """The fee that an open pays out of its collateral."""
+    return from_units(_notional(collateral_usdc, leverage_x) * costs.open_fee_bps // _BPS, USDC_DIGITS)
+
+
+def proceeds(
+    collateral_usdc: Decimal, leverage_x: Decimal, open_price: Decimal, price: Decimal, costs: Costs, *, is_long: bool
+) -> Proceeds:  # fmt: skip
+    """What closing this much collateral at this price pays: nothing at a loss of 85 % or more."""
+    opened = to_units(open_price, VENUE_DIGITS, "open_price")
+    moved = to_units(price, VENUE_DIGITS, "price") - opened
+    leverage = to_units(leverage_x, VENUE_DIGITS, "leverage_x")
+    # Solidity and Vyper divide towards zero, Python towards minus infinity.
+    numerator = (moved if is_long else -moved) * 100 * leverage
+    profit = abs(numerator) // opened * (1 if numerator >= 0 else -1)
+    profit = max(-_HUNDRED_P, min(MAX_GAIN_P, profit))
+    if profit <= LIQUIDATION_P:
+        return Proceeds(Decimal(0), Decimal(0))
+    gross = to_units(collateral_usdc, USDC_DIGITS, "collateral_usdc") * (profit + _HUNDRED_P) // _HUNDRED_P
+    fee = min(gross, _notional(collateral_usdc, leverage_x) * costs.close_fee_bps // _BPS)
+    return Proceeds(from_units(gross - fee, USDC_DIGITS), from_units(fee, USDC_DIGITS))
+
+
+def would_cancel(
+    price: Decimal,
+    wanted_price: Decimal,
+    slippage_pct: Decimal,
+    take_profit: Decimal | None,
+    stop_loss: Decimal | None,
+    *,
+    is_long: bool,
+) -> str:
+    """Why the venue would refund an open at this fill: beyond the slippage, or a level crossed; "" where not."""
+    slack = wanted_price * slippage_pct / 100
+    if (price > wanted_price + slack) if is_long else (price + slack < wanted_price):
+        return f"the fill at {price:f} is beyond {slippage_pct:f} % of {wanted_price:f}"
+    if take_profit is not None and (price >= take_profit if is_long else price <= take_profit):
+        return f"take_profit {take_profit:f} is crossed already at {price:f}"
+    if stop_loss is not None and (price <= stop_loss if is_long else price >= stop_loss):
+        return f"stop_loss {stop_loss:f} is crossed already at {price:f}"
+    return ""
+
+
+def _notional(collateral_usdc: Decimal, leverage_x: Decimal) -> int:
+    collateral = to_units(collateral_usdc, USDC_DIGITS, "collateral_usdc")
+    notional: int = collateral * to_units(leverage_x, VENUE_DIGITS, "leverage_x") // _ONE
+    return notional

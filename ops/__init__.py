@@ -1,0 +1,1 @@
+"""The control room: panels and commands that press public verbs."""

@@ -1,0 +1,1 @@
+"""How this site writes times: one format, to the second, in UTC."""

@@ -1,0 +1,105 @@
+"""Pages of what is held and who holds it: positions, fills, traders, wallets."""
+
+from decimal import Decimal
+
+from django.contrib import admin
+
+from execution_app.models import Fill, Position, Trader, Wallet
+from execution_app.states import PositionState
+from ops.panel.pages import Lines, Page, amount, direction, mode, plain, short, shown
+
+_POSITION_COLOURS = {
+    PositionState.OPEN.value: "success",
+    PositionState.CLOSED.value: "info",
+    PositionState.VOID.value: "warning",
+}
+_FILL_FIELDS = (
+    "action",
+    mode,
+    amount("price", "Price", "USD"),
+    amount("collateral_usdc", "Collateral", "USDC"),
+    amount("leverage_x", "Leverage", "x"),
+    amount("fee_usdc", "Fee", "USDC"),
+    amount("sent_to_trader_usdc", "Sent to trader", "USDC"),
+    "filled_at",
+    "settled_at",
+)
+
+
+class FillLines(Lines):
+    model = Fill
+    fields = ("intent", *_FILL_FIELDS)
+    readonly_fields = fields
+
+
+@admin.register(Position)
+class PositionPage(Page):
+    list_display = (
+        "__str__",
+        mode,
+        "shown_state",
+        "trader",
+        "symbol",
+        direction,
+        amount("collateral_usdc", "Collateral", "USDC"),
+        amount("leverage_x", "Leverage", "x"),
+        amount("open_price", "Open price", "USD"),
+        amount("close_price", "Close price", "USD"),
+        amount("paid_out_usdc", "Paid out", "USDC"),
+        "opened_at",
+        "drift",
+    )
+    list_filter = ("mode", "state", "symbol")
+    search_fields = ("symbol", "trader__label", "trader__tg_user_id", "trader__address")
+    date_hierarchy = "opened_at"
+    list_select_related = ("trader",)
+    ordering = ("-id",)
+    inlines = (FillLines,)
+
+    @shown("State", ordering="state", colours=_POSITION_COLOURS)
+    def shown_state(self, position: Position) -> str:
+        return str(position.state)
+
+
+@admin.register(Fill)
+class FillPage(Page):
+    list_display = ("intent", "position", *_FILL_FIELDS)
+    list_filter = ("mode", "action")
+    search_fields = ("tx_hash", "intent__intent_key")
+    date_hierarchy = "filled_at"
+    list_select_related = ("intent", "position")
+    ordering = ("-id",)
+
+
+@admin.register(Trader)
+class TraderPage(Page):
+    list_display = ("__str__", "tg_user_id", short("address", "Address"), "enabled", "created_at")
+    list_filter = ("enabled",)
+    search_fields = ("label", "tg_user_id", "address")
+    ordering = ("id",)
+
+
+@admin.register(Wallet)
+class WalletPage(Page):
+    list_display = (
+        short("address", "Address"),
+        "trader",
+        "chain_id",
+        "next_nonce",
+        "max_in_flight",
+        "balance_eth",
+        "trades",
+        "halted_reason",
+    )
+    list_filter = ("chain_id",)
+    search_fields = ("address", "trader__label", "trader__tg_user_id")
+    list_select_related = ("trader",)
+    ordering = ("id",)
+
+    @shown("Balance (ETH)", ordering="balance_wei")
+    def balance_eth(self, wallet: Wallet) -> str | None:
+        return None if wallet.balance_wei is None else plain(Decimal(wallet.balance_wei).scaleb(-18))
+
+    @shown("State", colours={"ok": "success", "HALTED": "danger"})
+    def trades(self, wallet: Wallet) -> str:
+        return "HALTED" if wallet.halted_reason else "ok"

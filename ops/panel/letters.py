@@ -1,0 +1,91 @@
+"""Pages of the letter box: signals and who may send them."""
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from execution_app.models import TxIntent
+from ops.panel.pages import Page, amount, shown
+from signals_app.models import Signal, Source, SourceBucket, SourceGrant, SourceSecret
+
+
+@shown("Intent")
+def intent_link(signal: Signal) -> SafeString | None:
+    """Where the signal went; several closes of one signal share the key as a prefix."""
+    intent = TxIntent.objects.filter(intent_key=signal.intent_key).only("id", "state").first()
+    if intent is None:
+        return None
+    address = reverse("admin:execution_app_txintent_change", args=[intent.pk])
+    return format_html('<a href="{}">{} ({})</a>', address, signal.intent_key, intent.state)
+
+
+@admin.register(Signal)
+class SignalPage(Page):
+    list_display = (
+        "signal_id",
+        "source",
+        "tg_user_id",
+        "symbol",
+        "side",
+        amount("collateral_usdc", "Collateral", "USDC"),
+        amount("leverage_x", "Leverage", "x"),
+        "shown_decision",
+        "reasons",
+        "received_at",
+    )
+    list_filter = ("decision", "side")
+    search_fields = ("signal_id", "source", "symbol", "tg_user_id")
+    date_hierarchy = "received_at"
+    ordering = ("-id",)
+    extra_fields = (intent_link,)
+
+    @shown(
+        "Decision",
+        ordering="decision",
+        colours={"accepted": "success", "rejected": "warning", "undecided": "info"},
+    )
+    def shown_decision(self, signal: Signal) -> str:
+        return signal.decision or "undecided"
+
+
+@admin.register(SourceGrant)
+class SourceGrantPage(Page):
+    list_display = ("source", "tg_user_id", "created_at")
+    search_fields = ("source", "tg_user_id")
+    ordering = ("source", "tg_user_id")
+
+
+@admin.register(Source)
+class SourcePage(Page):
+    list_display = (
+        "name",
+        "open_burst",
+        "opens_per_minute",
+        "close_burst",
+        "closes_per_minute",
+        "created_at",
+    )
+    search_fields = ("name",)
+    ordering = ("name",)
+
+
+@admin.register(SourceSecret)
+class SourceSecretPage(Page):
+    """When there was which secret; the secrets themselves are on no page."""
+
+    list_display = ("id", "source", "active", "created_at", "retired_at")
+    search_fields = ("source__name",)
+    list_select_related = ("source",)
+    ordering = ("source", "id")
+
+
+@admin.register(SourceBucket)
+class SourceBucketPage(Page):
+    list_display = ("shown_source", "kind", "tokens", "refilled_at")
+    search_fields = ("source",)
+    ordering = ("source", "kind")
+
+    @shown("Source", ordering="source")
+    def shown_source(self, bucket: SourceBucket) -> str:
+        return bucket.source or "all without a grant"

@@ -1,0 +1,52 @@
+"""Pages of the machine itself: restrictions, the control row with Stop and Resume, heartbeats, the chain."""
+
+from django.contrib import admin
+from django.urls import URLPattern, path
+
+from execution_app.models import Chain, Control, Heartbeat, Restriction
+from ops.panel import switch
+from ops.panel.pages import Page, short, shown
+
+
+@admin.register(Control)
+class ControlPage(Page):
+    list_display = ("__str__", "updated_at")
+
+    def get_urls(self) -> list[URLPattern]:
+        site = self.admin_site
+        own = [
+            path("stop/", site.admin_view(switch.stop), name="execution_app_control_stop"),
+            path("resume/", site.admin_view(switch.resume), name="execution_app_control_resume"),
+        ]
+        return [*own, *super().get_urls()]
+
+
+@admin.register(Restriction)
+class RestrictionPage(Page):
+    list_display = ("kind", "origin", "holds", "reason", "set_by", "set_at", "lifted_by", "lifted_at")
+    list_filter = ("kind", "origin")
+    search_fields = ("reason", "set_by", "lifted_by")
+    date_hierarchy = "set_at"
+    ordering = ("-id",)
+
+    @shown("Now", colours={"ACTIVE": "danger", "lifted": "success"})
+    def holds(self, restriction: Restriction) -> str:
+        return "lifted" if restriction.lifted_at else "ACTIVE"
+
+
+@admin.register(Heartbeat)
+class HeartbeatPage(Page):
+    list_display = ("component", "pid", "started_at", "at")
+    ordering = ("component",)
+
+
+@admin.register(Chain)
+class ChainPage(Page):
+    list_display = (
+        "chain_id",
+        short("trading_address", "Venue"),
+        "head_number",
+        "finalized_number",
+        "reconciled_at",
+        "halted_reason",
+    )

@@ -1,0 +1,105 @@
+"""Stop and Resume on the admin site: one page that asks for the reason, then does it."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import AbstractUser, AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from execution_app.gate import control
+from execution_app.states import Origin, RestrictionKind
+from ops.panel.present import Presence, how_to_lift, presence, settled_presence
+
+PERMISSION = "execution_app.change_control"
+REASON_LIMIT = 400
+TEMPLATE = "panel/switch.html"
+
+
+class ReasonForm(forms.Form):
+    """Why; written into the history beside who and when."""
+
+    reason = forms.CharField(
+        max_length=REASON_LIMIT,
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vanta-input", "autocomplete": "off", "autofocus": True}),
+    )
+
+
+class ResumeForm(ReasonForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = True
+
+
+def may_switch(user: AbstractUser | AnonymousUser) -> bool:
+    return bool(user.is_active and user.is_staff and user.has_perm(PERMISSION))
+
+
+def stop(request: HttpRequest) -> HttpResponse:
+    """Set the stop of origin `admin`; the reason is optional, since a stop must not wait for words."""
+    form = ReasonForm(_given(request))
+    if not _confirmed(request, form):
+        return _page(request, form, "stop", "Stop all execution")
+    reason = form.cleaned_data["reason"] or "no reason given"
+    imposed = control.impose(RestrictionKind.STOP, Origin.ADMIN, by=_name(request), reason=reason)
+    if imposed.in_flight:
+        may_have_left = ", ".join(imposed.in_flight)
+        messages.warning(
+            request, f"Stopped. These may still have left and are tracked to their end: {may_have_left}"
+        )
+    else:
+        messages.success(
+            request, "Stopped." if imposed.changed else "Was stopped here already; nothing changed."
+        )
+    return HttpResponseRedirect(reverse("admin:index"))
+
+
+def resume(request: HttpRequest) -> HttpResponse:
+    """Lift the stop of origin `admin`, with a reason; stops of other origins stay."""
+    form = ResumeForm(_given(request))
+    if not _confirmed(request, form):
+        return _page(request, form, "resume", "Resume execution")
+    lifted = control.lift(
+        RestrictionKind.STOP, Origin.ADMIN, by=_name(request), reason=form.cleaned_data["reason"]
+    )
+    now = settled_presence()
+    if not lifted:
+        messages.info(request, "No stop was set on this site; nothing changed.")
+    elif now.stops:
+        messages.warning(request, "Lifted here; a stop of another origin still holds.")
+    else:
+        messages.success(request, "Resumed.")
+    return HttpResponseRedirect(reverse("admin:index"))
+
+
+def _given(request: HttpRequest) -> QueryDict | None:
+    """None on a first visit; an empty POST is an answer, too."""
+    return request.POST if request.method == "POST" else None
+
+
+def _confirmed(request: HttpRequest, form: ReasonForm) -> bool:
+    if not may_switch(request.user):
+        raise PermissionDenied
+    return request.method == "POST" and form.is_valid()
+
+
+def _name(request: HttpRequest) -> str:
+    return str(request.user.get_username())
+
+
+def _page(request: HttpRequest, form: ReasonForm, action: str, title: str) -> HttpResponse:
+    now: Presence = presence()
+    context = {
+        **admin.site.each_context(request),
+        "title": title,
+        "action": action,
+        "form": form,
+        "presence": now,
+        "held_here": now.stopped_by(Origin.ADMIN),
+        "other_stops": how_to_lift(now.other_stops(Origin.ADMIN)),
+    }
+    return TemplateResponse(request, TEMPLATE, context)

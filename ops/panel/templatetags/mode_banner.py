@@ -1,0 +1,30 @@
+"""The banner that every page of the admin site carries."""
+
+from typing import Any
+
+from django import template
+from django.template import Context
+
+from execution_app.states import Origin
+from ops.panel.present import how_to_lift, presence
+from ops.panel.switch import may_switch
+
+register = template.Library()
+
+
+@register.inclusion_tag("panel/mode_banner.html", takes_context=True)
+def mode_banner(context: Context, *, home: bool = False) -> dict[str, Any]:
+    """Mode, stop and why; who holds a stop is shown to those who are logged in."""
+    now = presence()
+    request = context.get("request")
+    user = getattr(request, "user", None)
+    staff = bool(user and user.is_authenticated and user.is_staff)
+    return {
+        "home": home,
+        "staff": staff,
+        "may_switch": bool(user and may_switch(user)),
+        "view": now.view,
+        "held_here": now.stopped_by(Origin.ADMIN),
+        "stops": now.stops if staff else [],
+        "other_stops": how_to_lift(now.other_stops(Origin.ADMIN)) if staff else [],
+    }

@@ -1,0 +1,136 @@
+"""The stop that a script, a phone or a monitor can reach: POST and DELETE /admin/emergency-stop."""
+
+import hmac
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from execution_app.gate import control, watch
+from execution_app.states import Origin, RestrictionKind
+from ops.panel.present import how_to_lift, settled_presence
+
+log = structlog.get_logger(__name__)
+
+BODY_LIMIT_BYTES = 4 * 1024
+REASON_LIMIT = 400
+RETRY_AFTER_S = 2
+_BY = "http"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What the body said: the reason, or why it could not be read and with which status that is refused."""
+
+    reason: str = ""
+    problem: str = ""
+    status: HTTPStatus = HTTPStatus.OK
+
+
+@csrf_exempt
+def emergency_stop(request: HttpRequest) -> HttpResponse:
+    """Set the stop of origin `http`, or release it; the same call again changes nothing.
+
+    A POST whose body is unreadable still stops: whoever asks for a stop in a
+    hurry gets one. A DELETE with such a body is refused.
+    """
+    if request.method not in {"POST", "DELETE"}:
+        return _refused(
+            HTTPStatus.METHOD_NOT_ALLOWED, "use POST to stop, DELETE to release", {"Allow": "POST, DELETE"}
+        )
+    if not _authorized(request):
+        return _refused(
+            HTTPStatus.UNAUTHORIZED, "a valid bearer token is needed", {"WWW-Authenticate": "Bearer"}
+        )
+    note = _read_note(request)
+    if request.method == "DELETE" and note.problem:
+        return _refused(note.status, note.problem)
+    try:
+        return _stop(note) if request.method == "POST" else _release(note)
+    except DatabaseError as error:
+        log.exception("emergency stop not recorded", error=type(error).__name__)
+        return _refused(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "the database is away, so nothing was recorded; nothing is signed without it either",
+            {"Retry-After": str(RETRY_AFTER_S)},
+        )
+
+
+def _stop(note: Note) -> HttpResponse:
+    reason = note.reason or (f"reason unreadable: {note.problem}" if note.problem else "no reason given")
+    imposed = control.impose(RestrictionKind.STOP, Origin.HTTP, by=_BY, reason=reason)
+    return _state(changed=imposed.changed, in_flight=imposed.in_flight, warning=note.problem)
+
+
+def _release(note: Note) -> HttpResponse:
+    changed = control.lift(RestrictionKind.STOP, Origin.HTTP, by=_BY, reason=note.reason or "no reason given")
+    return _state(changed=changed, in_flight=[], warning="")
+
+
+def _state(*, changed: bool, in_flight: list[str], warning: str) -> HttpResponse:
+    now = settled_presence()
+    body: dict[str, Any] = {
+        "status": "ok",
+        "mode": now.view.mode,
+        "emergency_stop": now.view.emergency_stop,
+        "changed": changed,
+        # Their broadcast was under way; they may still have left and are tracked to their end.
+        "in_flight": in_flight,
+        "held_by": how_to_lift(now.stops),
+        "execution_mode": now.as_json(),
+    }
+    if warning:
+        body["warning"] = warning
+    return JsonResponse(body)
+
+
+def _authorized(request: HttpRequest) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    expected = settings.ENVIRONMENT.admin_token.get_secret_value()
+    # Compared whatever the scheme says, so that the time tells nothing.
+    same = hmac.compare_digest(token.strip().encode(), expected.encode())
+    return same and scheme.lower() == "bearer"
+
+
+def _read_note(request: HttpRequest) -> Note:
+    try:
+        raw = request.read(BODY_LIMIT_BYTES + 1)
+    except OSError:
+        return Note(problem="the body ended early", status=HTTPStatus.BAD_REQUEST)
+    if len(raw) > BODY_LIMIT_BYTES:
+        return Note(
+            problem=f"the body is over {BODY_LIMIT_BYTES} bytes", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        )
+    if not raw.strip():
+        return Note()
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return Note(problem="the body is not JSON", status=HTTPStatus.BAD_REQUEST)
+    return _judge(body)
+
+
+def _judge(body: object) -> Note:
+    wrong = HTTPStatus.UNPROCESSABLE_ENTITY
+    if not isinstance(body, dict) or set(body) - {"reason"}:
+        return Note(problem='the body must be {"reason": "..."}', status=wrong)
+    reason = body.get("reason", "")
+    if not isinstance(reason, str):
+        return Note(problem="reason must be a string", status=wrong)
+    # PostgreSQL stores neither NUL nor half a surrogate pair.
+    if not reason.replace("\n", " ").replace("\t", " ").isprintable():
+        return Note(problem="reason must be printable text", status=wrong)
+    if len(reason) > REASON_LIMIT:
+        return Note(reason[:REASON_LIMIT], f"reason is over {REASON_LIMIT} characters", wrong)
+    return Note(reason.strip())
+
+
+def _refused(status: HTTPStatus, error: str, headers: dict[str, str] | None = None) -> HttpResponse:
+    body = {"status": "error", "error": error, "mode": watch.effective_mode()}
+    return JsonResponse(body, status=status, headers=headers or {})

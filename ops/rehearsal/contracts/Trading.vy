@@ -1,0 +1,443 @@
+# pragma version ~=0.4.3
+"""The rehearsal venue's trading contract, in the on-chain shapes of the live one.
+
+A trader's transaction, or their delegate's, registers an order. The operator executes it in another one, at
+the oracle's price then, or cancels it and refunds. So an order that is mined is not yet a fill.
+"""
+
+import PriceAggregator
+import TradingStorage
+import shapes
+
+event MarketOrderInitiated:
+    trader: indexed(address)
+    pairIndex: uint256
+    open: bool
+    orderId: uint256
+    timestamp: uint256
+    isBuy: bool
+    isPnl: bool
+    initialPosToken: uint256
+    leverage: uint256
+
+
+# `positionSizeUSDC` is the notional. For a close `t` is the trade as it stood before, except that
+# `initialPosToken` is the collateral that this execution took out of it.
+event MarketExecuted:
+    orderId: uint256
+    t: shapes.T
+    open: bool
+    price: uint256
+    positionSizeUSDC: uint256
+    percentProfit: int256
+    usdcSentToTrader: uint256
+    isPnl: bool
+
+
+event MarketOpenCanceled:
+    orderId: uint256
+    trader: indexed(address)
+    pairIndex: uint256
+
+
+event DelegateSet:
+    trader: indexed(address)
+    delegate: indexed(address)
+    expiry: uint256
+
+
+struct Delegation:
+    delegate: address
+    expiry: uint256
+
+
+struct Limits:
+    # Notional in USDC units.
+    minPositionUSDC: uint256
+    # Trades and orders to open, per trader and pair.
+    maxTradesPerPair: uint256
+    # Orders of either kind, per trader.
+    maxPendingOrders: uint256
+    maxLeverage: uint256
+
+
+struct Costs:
+    # Of the notional, in 1e-4. Taken out of the collateral at the open, so that a fee here makes the stored
+    # collateral smaller than the order's. It is 0 unless asked for, and closing bears the fee of both: then
+    # an order of 5 USDC is a trade of 5 USDC, which is what users compare.
+    openFeeBps: uint256
+    # Of the notional, in 1e-4. Taken out of the payout.
+    closeFeeBps: uint256
+    # Of the price, in 1e-10 (1 % is 1e10): buyers fill above the oracle, sellers below.
+    spreadP: uint256
+    # msg.value of every order, in wei.
+    executionFee: uint256
+
+
+ONE: constant(uint256) = 10 ** 10
+HUNDRED_P: constant(uint256) = 100 * 10 ** 10
+BPS: constant(uint256) = 10_000
+MAX_SLIPPAGE_P: constant(uint256) = 80 * 10 ** 10
+MAX_SL_P: constant(uint256) = 80 * 10 ** 10
+LIQUIDATION_P: constant(int256) = -85 * 10 ** 10
+# A gain beyond it is not paid, so that no set price can empty the pool.
+MAX_GAIN_P: constant(int256) = 2_500 * 10 ** 10
+MAX_ORDERS: constant(uint256) = 128
+MAX_CALL: constant(uint256) = 1024
+
+owner: public(immutable(address))
+store: immutable(TradingStorage.__interface__)
+aggregator: immutable(PriceAggregator.__interface__)
+
+operator: public(address)
+paused: public(bool)
+limits: public(Limits)
+costs: public(Costs)
+delegations: public(HashMap[address, Delegation])
+# Whom a delegated call acts for, while it runs.
+acting_for: transient(address)
+
+
+@deploy
+def __init__(
+    storage_: address, aggregator_: address, operator_: address, limits_: Limits, costs_: Costs
+):
+    owner = msg.sender
+    store = TradingStorage.__at__(storage_)
+    aggregator = PriceAggregator.__at__(aggregator_)
+    self.operator = operator_
+    self.limits = limits_
+    self.costs = costs_
+
+
+# Owner.
+
+
+@external
+def setLimits(limits: Limits):
+    self._only_owner()
+    self.limits = limits
+
+
+@external
+def setCosts(costs: Costs):
+    self._only_owner()
+    self.costs = costs
+
+
+@external
+def setPaused(paused: bool):
+    self._only_owner()
+    self.paused = paused
+
+
+# Trader.
+
+
+@view
+@external
+def executionFee() -> uint256:
+    """
+    @notice The msg.value that an order must bring, in wei.
+    """
+    return self.costs.executionFee
+
+
+@payable
+@external
+def openTrade(t: shapes.T, type: uint8, slippageP: uint256) -> uint256:
+    trader: address = self._trader()
+    self._accept_order()
+    assert type == 0, "ORDER_TYPE_UNSUPPORTED"
+    assert t.trader == trader, "NOT_ALLOWED"
+    self._check_open(t, slippageP)
+    order_id: uint256 = extcall store.registerOrder(
+        shapes.PendingOrder(
+            trader=trader,
+            pairIndex=t.pairIndex,
+            index=0,
+            open=True,
+            buy=t.buy,
+            collateral=t.positionSizeUSDC,
+            leverage=t.leverage,
+            wantedPrice=t.openPrice,
+            slippageP=slippageP,
+            tp=t.tp,
+            sl=t.sl,
+            timestamp=block.timestamp,
+        )
+    )
+    log MarketOrderInitiated(
+        trader=trader,
+        pairIndex=t.pairIndex,
+        open=True,
+        orderId=order_id,
+        timestamp=block.timestamp,
+        isBuy=t.buy,
+        isPnl=False,
+        initialPosToken=t.positionSizeUSDC,
+        leverage=t.leverage,
+    )
+    return order_id
+
+
+@payable
+@external
+def closeTradeMarket(pairIndex: uint256, index: uint256, amount: uint256, wantedPrice: uint256) -> uint256:
+    """
+    @notice Close `amount` of a trade's collateral. `wantedPrice` is recorded and binds nothing: an exit fills.
+    """
+    trader: address = self._trader()
+    self._accept_order()
+    trade: shapes.T = staticcall store.openTrades(trader, pairIndex, index)
+    assert trade.leverage != 0, "NO_TRADE"
+    assert not staticcall store.isBeingClosed(trader, pairIndex, index), "ALREADY_BEING_CLOSED"
+    assert amount != 0 and amount <= trade.initialPosToken, "INVALID_AMOUNT"
+    assert staticcall store.pendingOrdersCount(trader) < self.limits.maxPendingOrders, "MAX_PENDING_ORDERS"
+    order_id: uint256 = extcall store.registerOrder(
+        shapes.PendingOrder(
+            trader=trader,
+            pairIndex=pairIndex,
+            index=index,
+            open=False,
+            buy=trade.buy,
+            collateral=amount,
+            leverage=trade.leverage,
+            wantedPrice=wantedPrice,
+            slippageP=0,
+            tp=0,
+            sl=0,
+            timestamp=block.timestamp,
+        )
+    )
+    log MarketOrderInitiated(
+        trader=trader,
+        pairIndex=pairIndex,
+        open=False,
+        orderId=order_id,
+        timestamp=block.timestamp,
+        isBuy=trade.buy,
+        isPnl=False,
+        initialPosToken=amount,
+        leverage=trade.leverage,
+    )
+    return order_id
+
+
+@external
+def setDelegate(delegate: address, expiry: uint256):
+    """
+    @notice Let `delegate` open and close for the caller until the unix second `expiry`; replaces another.
+    """
+    assert delegate != empty(address) and expiry > block.timestamp, "NOT_ALLOWED"
+    self.delegations[msg.sender] = Delegation(delegate=delegate, expiry=expiry)
+    log DelegateSet(trader=msg.sender, delegate=delegate, expiry=expiry)
+
+
+@external
+def removeDelegate(delegate: address):
+    assert self.delegations[msg.sender].delegate == delegate, "DELEGATE_NOT_APPROVED"
+    self.delegations[msg.sender] = empty(Delegation)
+    log DelegateSet(trader=msg.sender, delegate=empty(address), expiry=0)
+
+
+@payable
+@external
+def delegatedAction(trader: address, data: Bytes[MAX_CALL]) -> Bytes[32]:
+    """
+    @notice Make an order for a trader who named the caller as delegate.
+    """
+    delegation: Delegation = self.delegations[trader]
+    assert delegation.delegate == msg.sender and delegation.expiry > block.timestamp, "DELEGATE_NOT_APPROVED"
+    # Orders only: setDelegate and the rest read msg.sender, but a list of what may run says it outright.
+    assert len(data) >= 4, "NOT_ALLOWED"
+    selector: bytes4 = convert(slice(data, 0, 4), bytes4)
+    assert selector in [0x19cde9a1, 0xe5a97c92], "NOT_ALLOWED"
+    self.acting_for = trader
+    return raw_call(self, data, max_outsize=32, is_delegate_call=True)
+
+
+# Operator.
+
+
+@external
+def executeMarketOrders(
+    orderIds: DynArray[uint256, MAX_ORDERS],
+    priceUpdates: DynArray[Bytes[MAX_CALL], MAX_ORDERS],
+    sourcing: uint8,
+    pnl: int256,
+):
+    """
+    @notice Execute or cancel orders at the oracle's price now. An order no longer pending is passed over, so
+        a batch may be sent twice. Only the ids count here: prices come from the aggregator.
+    """
+    assert msg.sender == self.operator, "ONLY_OPERATOR"
+    for order_id: uint256 in orderIds:
+        order: shapes.PendingOrder = staticcall store.pendingOrder(order_id)
+        if order.trader == empty(address):
+            continue
+        price: uint256 = 0
+        published_at: uint256 = 0
+        price, published_at = staticcall aggregator.price(order.pairIndex)
+        if order.open:
+            self._execute_open(order_id, order, price)
+        elif price != 0:
+            self._execute_close(order_id, order, price)
+
+
+@internal
+def _execute_open(order_id: uint256, order: shapes.PendingOrder, oracle_price: uint256):
+    costs: Costs = self.costs
+    price: uint256 = self._fill(oracle_price, order.buy, costs.spreadP)
+    extcall store.dropOrder(order_id)
+    if not self._is_acceptable(order, price):
+        extcall store.pay(order.trader, order.collateral)
+        log MarketOpenCanceled(orderId=order_id, trader=order.trader, pairIndex=order.pairIndex)
+        return
+    fee: uint256 = order.collateral * order.leverage // ONE * costs.openFeeBps // BPS
+    collateral: uint256 = order.collateral - fee
+    trade: shapes.T = shapes.T(
+        trader=order.trader,
+        pairIndex=order.pairIndex,
+        index=0,
+        initialPosToken=collateral,
+        positionSizeUSDC=collateral * order.leverage // ONE,
+        openPrice=price,
+        buy=order.buy,
+        leverage=order.leverage,
+        tp=order.tp,
+        sl=order.sl,
+        timestamp=block.timestamp,
+    )
+    trade.index = extcall store.storeTrade(trade)
+    log MarketExecuted(
+        orderId=order_id,
+        t=trade,
+        open=True,
+        price=price,
+        positionSizeUSDC=trade.positionSizeUSDC,
+        percentProfit=0,
+        usdcSentToTrader=0,
+        isPnl=False,
+    )
+
+
+@internal
+def _execute_close(order_id: uint256, order: shapes.PendingOrder, oracle_price: uint256):
+    costs: Costs = self.costs
+    price: uint256 = self._fill(oracle_price, not order.buy, costs.spreadP)
+    trade: shapes.T = staticcall store.openTrades(order.trader, order.pairIndex, order.index)
+    profit: int256 = self._profit(trade, price)
+    notional: uint256 = order.collateral * trade.leverage // ONE
+    payout: uint256 = 0
+    if profit > LIQUIDATION_P:
+        gross: uint256 = order.collateral * convert(profit + 100 * 10 ** 10, uint256) // HUNDRED_P
+        fee: uint256 = notional * costs.closeFeeBps // BPS
+        payout = gross - min(gross, fee)
+    extcall store.dropOrder(order_id)
+    extcall store.reduceTrade(order.trader, order.pairIndex, order.index, order.collateral)
+    if payout != 0:
+        extcall store.pay(order.trader, payout)
+    trade.initialPosToken = order.collateral
+    trade.positionSizeUSDC = notional
+    log MarketExecuted(
+        orderId=order_id,
+        t=trade,
+        open=False,
+        price=price,
+        positionSizeUSDC=notional,
+        percentProfit=profit,
+        usdcSentToTrader=payout,
+        isPnl=False,
+    )
+
+
+@payable
+@internal
+def _accept_order():
+    assert not self.paused, "Pausable: paused"
+    assert msg.value >= self.costs.executionFee, "EXECUTION_FEE_NOT_SENT"
+    # It pays for the operator's transaction, so it is the operator's.
+    raw_call(self.operator, b"", value=msg.value)
+
+
+@internal
+def _trader() -> address:
+    """
+    @notice Whose order this is. A delegated call's trader is good for one order.
+    """
+    trader: address = self.acting_for
+    if trader == empty(address):
+        return msg.sender
+    self.acting_for = empty(address)
+    return trader
+
+
+@view
+@internal
+def _check_open(t: shapes.T, slippageP: uint256):
+    limits: Limits = self.limits
+    price: uint256 = 0
+    published_at: uint256 = 0
+    price, published_at = staticcall aggregator.price(t.pairIndex)
+    assert price != 0, "INVALID_PAIR"
+    assert t.openPrice != 0, "INVALID_PRICE"
+    assert slippageP != 0 and slippageP <= MAX_SLIPPAGE_P, "INVALID_SLIPPAGE"
+    assert t.leverage >= ONE and t.leverage <= limits.maxLeverage, "LEVERAGE_INCORRECT"
+    assert t.positionSizeUSDC * t.leverage // ONE >= limits.minPositionUSDC, "BELOW_MIN_POS"
+    assert t.tp == 0 or (t.tp > t.openPrice) == t.buy and t.tp != t.openPrice, "WRONG_TP"
+    if t.sl != 0:
+        assert (t.sl < t.openPrice) == t.buy and t.sl != t.openPrice, "WRONG_SL"
+        distance: uint256 = max(t.sl, t.openPrice) - min(t.sl, t.openPrice)
+        assert distance * 100 * t.leverage // t.openPrice <= MAX_SL_P, "SL_TOO_BIG"
+    assert staticcall store.pendingOrdersCount(t.trader) < limits.maxPendingOrders, "MAX_PENDING_ORDERS"
+    held: uint256 = staticcall store.openTradesCount(t.trader, t.pairIndex)
+    waiting: uint256 = staticcall store.pendingOpensCount(t.trader, t.pairIndex)
+    assert held + waiting < limits.maxTradesPerPair, "MAX_TRADES_PER_PAIR"
+
+
+@pure
+@internal
+def _fill(oracle_price: uint256, buy: bool, spreadP: uint256) -> uint256:
+    spread: uint256 = oracle_price * spreadP // HUNDRED_P
+    return oracle_price + spread if buy else oracle_price - spread
+
+
+@pure
+@internal
+def _is_acceptable(order: shapes.PendingOrder, price: uint256) -> bool:
+    """
+    @notice Within the slippage, and no level crossed already.
+    """
+    slack: uint256 = order.wantedPrice * order.slippageP // HUNDRED_P
+    if price == 0:
+        return False
+    if order.buy:
+        return (
+            price <= order.wantedPrice + slack
+            and (order.tp == 0 or price < order.tp)
+            and price > order.sl
+        )
+    return (
+        price + slack >= order.wantedPrice and price > order.tp and (order.sl == 0 or price < order.sl)
+    )
+
+
+@pure
+@internal
+def _profit(t: shapes.T, price: uint256) -> int256:
+    """
+    @notice Percent of the collateral in 1e-10, fees not counted, from -100 % to the largest gain.
+    """
+    opened: int256 = convert(t.openPrice, int256)
+    moved: int256 = convert(price, int256) - opened
+    if not t.buy:
+        moved = -moved
+    profit: int256 = moved * 100 * convert(t.leverage, int256) // opened
+    return max(-100 * 10 ** 10, min(MAX_GAIN_P, profit))
+
+
+@view
+@internal
+def _only_owner():
+    assert msg.sender == owner, "NOT_ALLOWED"

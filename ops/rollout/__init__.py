@@ -1,0 +1,1 @@
+"""Going live: preflight, and the commands that make the first admin, traders and wallets."""

@@ -1,0 +1,53 @@
+"""`manage.py create_admin NAME`: somebody who may log in to the admin site."""
+
+import json
+import secrets
+import sys
+from typing import Any
+
+import structlog
+from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import IntegrityError
+
+log = structlog.get_logger(__name__)
+
+GENERATED_BYTES = 24
+
+
+class Command(BaseCommand):
+    help = (
+        "Create a superuser of the admin site. Without --password-stdin a password is made and shown once. "
+        "Exit code 1 where the name exists already or the password is too weak."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", help="what is typed at login")
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="read the password from standard input, one line"
+        )
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        user = User(username=options["name"], is_staff=True, is_superuser=True)
+        given = options["password_stdin"]
+        password = sys.stdin.readline().rstrip("\r\n") if given else secrets.token_urlsafe(GENERATED_BYTES)
+        try:
+            validate_password(password, user)
+            user.set_password(password)
+            user.full_clean()
+            user.save(force_insert=True)
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from None
+        except IntegrityError:
+            raise CommandError(f"{user.username} exists already") from None
+        log.info("admin created", name=user.username)
+        shown = {} if given else {"password": password}
+        if options["json"]:
+            self.stdout.write(json.dumps({"name": user.username, **shown}))
+            return
+        self.stdout.write(f"{user.username} may log in at /admin/")
+        if shown:
+            self.stdout.write(f"password, shown only now: {password}")

@@ -1,0 +1,1 @@
+"""Seeing: health, metrics, the request meter."""

@@ -1,0 +1,191 @@
+"""Is every part there? Each look is bounded, so the answer comes within a second whatever hangs."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.models.functions import Now
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from execution_app.gate import watch
+from execution_app.models import Chain, Heartbeat, Wallet
+from ops.watch import node
+from ops.watch.probe import Probe
+
+log = structlog.get_logger(__name__)
+
+SERVICE = "vanta"
+PATIENCE_S = 0.3
+# A little less than the patience, so that the answer names what happened.
+TIMEOUT_S = 0.25
+# Only the database turns the answer to 503, so a busy machine gets a little longer before it is believed dead.
+DATABASE_PATIENCE_S = 0.7
+FRESH_S = 0.8
+HEARTBEAT_WITHIN_S = 10
+RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
+HEARTBEATS = ("worker", "tpsl", "beat")
+ROW_CHECKS = ("chain", *HEARTBEATS, "wallets")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part: whether it works, and in fixed words why not (the page is public: no addresses, no secrets)."""
+
+    ok: bool
+    detail: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return {"status": "ok" if self.ok else "fail", "detail": self.detail}
+
+
+OK = Check(ok=True)
+Checks = Mapping[str, Check]
+
+
+def execution_mode() -> dict[str, Any]:
+    """The mode as this process sees it now; never cached here."""
+    return asdict(watch.view())
+
+
+def answer() -> tuple[HTTPStatus, dict[str, Any]]:
+    """What /health says; 503 only when signals cannot be stored."""
+    checks = examine()
+    body = {
+        "status": "ok" if all(check.ok for check in checks.values()) else "degraded",
+        "service": SERVICE,
+        "version": settings.VERSION,
+        "execution_mode": execution_mode(),
+        "checks": {name: check.as_json() for name, check in checks.items()},
+    }
+    return (HTTPStatus.OK if checks["database"].ok else HTTPStatus.SERVICE_UNAVAILABLE), body
+
+
+def examine() -> dict[str, Check]:
+    """Ask every part at once; what does not answer in time has failed."""
+    for probe in PROBES:
+        probe.begin()
+    late = Check(ok=False, detail="no answer in time")
+    checks = dict(_DATABASE.answer() or dict.fromkeys(("database", *ROW_CHECKS), late))
+    checks |= {"redis": _mode_key(_REDIS.answer() or late), "node": _NODE.answer() or late}
+    return {name: checks[name] for name in ("database", "redis", "node", *ROW_CHECKS)}
+
+
+def forget() -> None:
+    """Look anew next time, whatever was seen a moment ago."""
+    for probe in PROBES:
+        probe.forget()
+
+
+def look_at_database() -> Checks:
+    """Whether signals can be stored, and what the rows say about the other parts."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 2000")
+            cursor.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
+            in_recovery, read_only = cursor.fetchone() or (True, "on")
+            # The table itself, since an empty database answers, too.
+            cursor.execute("SELECT 1 FROM signals LIMIT 1")
+        writable = not in_recovery and read_only == "off"
+        database = OK if writable else Check(ok=False, detail="read-only")
+        return {"database": database, **_rows()}
+    except DatabaseError as error:
+        failed = Check(ok=False, detail=type(error).__name__)
+        unread = Check(ok=False, detail="unknown while the database is away")
+        return {"database": failed, **dict.fromkeys(ROW_CHECKS, unread)}
+    finally:
+        connection.close()
+
+
+def _rows() -> Checks:
+    try:
+        return {"chain": _chain(), **_heartbeats(), "wallets": _wallets()}
+    except DatabaseError as error:
+        return dict.fromkeys(ROW_CHECKS, Check(ok=False, detail=type(error).__name__))
+
+
+def _chain() -> Check:
+    chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).annotate(now=Now()).first()
+    if chain is None:
+        return Check(ok=False, detail="chain and database were never compared")
+    if chain.halted_reason:
+        return Check(ok=False, detail="halted: chain and database disagree")
+    if chain.reconciled_at is None or chain.now - chain.reconciled_at > timedelta(
+        seconds=RECONCILED_WITHIN_S
+    ):
+        return Check(ok=False, detail=f"chain and database not compared for {RECONCILED_WITHIN_S} s")
+    return OK
+
+
+def _heartbeats() -> Checks:
+    ages = {beat.component: beat.now - beat.at for beat in Heartbeat.objects.annotate(now=Now())[:200]}
+    return {name: _alive(ages.get(name)) for name in HEARTBEATS}
+
+
+def _alive(age: timedelta | None) -> Check:
+    if age is None:
+        return Check(ok=False, detail="never seen")
+    age_s = int(age.total_seconds())
+    if age_s > HEARTBEAT_WITHIN_S:
+        return Check(ok=False, detail=f"last seen {age_s} s ago")
+    return OK
+
+
+def _wallets() -> Check:
+    halted = Wallet.objects.filter(chain_id=settings.ENVIRONMENT.chain_id).exclude(halted_reason="").count()
+    return OK if halted == 0 else Check(ok=False, detail=f"{halted} halted")
+
+
+def look_at_redis() -> Check:
+    client = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        client.ping()
+    except (redis.RedisError, OSError) as error:
+        return Check(ok=False, detail=type(error).__name__)
+    finally:
+        client.close()
+    return OK
+
+
+def _mode_key(redis_answers: Check) -> Check:
+    """A Redis that answers but whose mode key this process does not believe has failed, too."""
+    if redis_answers.ok and watch.view().redis_health_streak == 0:
+        return Check(ok=False, detail="the mode key is not believed")
+    return redis_answers
+
+
+def look_at_node() -> Check:
+    """At least one endpoint must be on our chain, with a fresh head."""
+    environment = settings.ENVIRONMENT
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        problems = list(
+            pool.map(lambda url: node.problem(url, environment.chain_id, TIMEOUT_S), environment.rpc_urls[:8])
+        )
+    if "" in problems:
+        return OK
+    return Check(ok=False, detail=_joined(problems))
+
+
+def _joined(problems: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(problems)) or "no endpoint"
+
+
+_DATABASE: Probe[Checks] = Probe(
+    "database", look_at_database, patience_s=DATABASE_PATIENCE_S, fresh_s=FRESH_S
+)
+_REDIS: Probe[Check] = Probe("redis", look_at_redis, patience_s=PATIENCE_S, fresh_s=FRESH_S)
+_NODE: Probe[Check] = Probe("node", look_at_node, patience_s=PATIENCE_S, fresh_s=FRESH_S)
+PROBES: tuple[Probe[Any], ...] = (_DATABASE, _REDIS, _NODE)

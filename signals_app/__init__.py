@@ -1,0 +1,1 @@
+"""The letter box: a signal is stored once, then decided."""

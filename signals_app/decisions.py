@@ -1,0 +1,164 @@
+"""What a signal means: an intent to execute, or the reasons why not. Decided once."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import transaction
+from django.db.models.functions import Now
+
+from execution_app.bells import ring
+from execution_app.engine.waiting import database_now
+from execution_app.gate.admission import order_breaches
+from execution_app.models import Trader, TxIntent, Wallet
+from execution_app.moves import open_intent
+from execution_app.states import Action, IntentState, Reason
+from execution_app.tasks import submit
+from execution_app.venues.onchain import PAIRS
+from signals_app import meters
+from signals_app.models import Signal, SourceGrant
+
+log = structlog.get_logger(__name__)
+BY = "decision"
+DEFAULT_MAX_LAG_S = 60
+CLOCK_SKEW_S = 5
+
+
+@dataclass(frozen=True)
+class Objection:
+    """One reason against a signal, with what was asked and what is allowed."""
+
+    reason: Reason
+    detail: str
+
+
+def decide(signal_id: int) -> TxIntent | None:
+    """Turn a stored signal into its one intent, accepted or rejected; None when it is decided already.
+
+    Earlier signals for the same trader are decided first, whatever became of
+    their bells: an exit must find the open that it ends.
+    """
+    signals = Signal.objects.filter(tg_user_id__in=Signal.objects.filter(pk=signal_id).values("tg_user_id"))
+    waiting = signals.filter(pk__lte=signal_id, decided_at=None).order_by("pk").values_list("pk", flat=True)
+    return next(reversed([_decide(pk) for pk in waiting]), None)
+
+
+def _decide(signal_id: int) -> TxIntent | None:
+    with transaction.atomic(durable=True):
+        # Whoever decides it now is waited for, so that intents follow the order of intake.
+        signal = Signal.objects.select_for_update().filter(pk=signal_id, decided_at=None).first()
+        if signal is None:
+            return None
+        now = database_now()
+        trader = Trader.objects.filter(tg_user_id=signal.tg_user_id).first()
+        wallet = Wallet.objects.filter(trader=trader).first() if trader else None
+        objections = object_to(signal, trader, wallet, now)
+        intent = _open(signal, trader, wallet, objections)
+        signal.decided_at = now
+        signal.decision = "rejected" if objections else "accepted"
+        signal.reasons = [o.reason.value for o in objections] or [Reason.ACCEPTED.value]
+        signal.save(update_fields=["decided_at", "decision", "reasons"])
+        if wallet is not None and not objections:
+            transaction.on_commit(lambda: ring(submit, wallet.pk))
+    for objection in objections:
+        meters.SIGNALS_REJECTED.labels(objection.reason.value).inc()
+        log.info("rejected", key=signal.intent_key, reason=objection.reason, detail=objection.detail)
+    return intent
+
+
+def object_to(signal: Signal, trader: Trader | None, wallet: Wallet | None, now: datetime) -> list[Objection]:
+    """Every reason against the signal. The mode is not asked here: the gate does, under the wallet's lock."""
+    found = _who(signal, trader, wallet)
+    found += _what(signal)
+    found += _when(signal, now)
+    return found
+
+
+def _who(signal: Signal, trader: Trader | None, wallet: Wallet | None) -> list[Objection]:
+    if trader is None:
+        return [Objection(Reason.UNKNOWN_TRADER, f"no trader has tg_user_id {signal.tg_user_id}")]
+    found = []
+    if not trader.enabled:
+        found.append(Objection(Reason.TRADER_DISABLED, f"trader {signal.tg_user_id} is disabled"))
+    if not SourceGrant.objects.filter(source=signal.source, tg_user_id=signal.tg_user_id).exists():
+        detail = f"source {signal.source} may not trade for {signal.tg_user_id}"
+        found.append(Objection(Reason.SOURCE_NOT_ALLOWED, detail))
+    if wallet is None:
+        found.append(Objection(Reason.NO_WALLET, f"trader {signal.tg_user_id} has no delegate wallet"))
+    return found
+
+
+def _what(signal: Signal) -> list[Objection]:
+    found = []
+    if signal.symbol not in PAIRS:
+        found.append(Objection(Reason.SYMBOL_UNKNOWN, f"the venue has no pair {signal.symbol}"))
+    if signal.order_type != "market":
+        detail = f"order_type {signal.order_type} is not supported, only market"
+        found.append(Objection(Reason.ORDER_TYPE_UNSUPPORTED, detail))
+    if signal.side == "CLOSE" and (signal.take_profit is not None or signal.stop_loss is not None):
+        detail = "take_profit and stop_loss come with an open; those of a position cannot be changed"
+        found.append(Objection(Reason.TRIGGER_PRICE_UNSUPPORTED, detail))
+    if signal.side != "CLOSE":
+        found += [
+            Objection(breach.reason, breach.detail)
+            for breach in order_breaches(signal.symbol, signal.collateral_usdc, signal.leverage_x)
+        ]
+    return found
+
+
+def _when(signal: Signal, now: datetime) -> list[Objection]:
+    if signal.ts is not None and signal.ts > now + timedelta(seconds=CLOCK_SKEW_S):
+        return [Objection(Reason.TS_IN_FUTURE, f"ts {signal.ts.isoformat()} lies in the future")]
+    expires_at = expiry(signal)
+    if expires_at is not None and expires_at <= now:
+        detail = f"the signal is older than its max lag, which ended at {expires_at.isoformat()}"
+        return [Objection(Reason.LAG_EXCEEDED, detail)]
+    return []
+
+
+def expiry(signal: Signal) -> datetime | None:
+    """When an opening signal is too old to trade; an exit expires only where its sender said so."""
+    begins_at: datetime = signal.ts or signal.received_at
+    if signal.max_lag_s is not None:
+        return begins_at + timedelta(seconds=signal.max_lag_s)
+    return None if signal.side == "CLOSE" else begins_at + timedelta(seconds=DEFAULT_MAX_LAG_S)
+
+
+def _open(
+    signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
+) -> TxIntent:
+    closes = signal.side == "CLOSE"
+    refusal = {}
+    if objections:
+        refusal = {
+            "reason": objections[0].reason.value,
+            "reason_detail": "; ".join(o.detail for o in objections)[:400],
+        }
+    intent, _ = open_intent(
+        key=signal.intent_key,
+        by=BY,
+        state=IntentState.REJECTED if objections else IntentState.PENDING,
+        trader=trader,
+        wallet=wallet,
+        tg_user_id=signal.tg_user_id,
+        action=(Action.CLOSE if closes else Action.OPEN).value,
+        symbol=signal.symbol,
+        is_long=None if closes else signal.side == "LONG",
+        collateral_usdc=None if closes else signal.collateral_usdc,
+        leverage_x=None if closes else signal.leverage_x,
+        slippage_pct=signal.slippage_pct,
+        reduce_usdc=signal.reduce_usdc,
+        reduce_pct=signal.reduce_pct,
+        take_profit=signal.take_profit,
+        stop_loss=signal.stop_loss,
+        accepted_at=signal.received_at,
+        expires_at=expiry(signal),
+        **refusal,
+    )
+    return intent
+
+
+def undecided(limit: int = 200) -> list[int]:
+    """Signals whose bell was lost, oldest first; the youngest are left to their bells."""
+    older = Signal.objects.filter(decided_at=None, received_at__lt=Now() - timedelta(seconds=1))
+    return list(older.order_by("id").values_list("id", flat=True)[:limit])

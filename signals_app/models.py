@@ -1,0 +1,167 @@
+"""Signals as they came in, who may send them, and what was decided."""
+
+from django.db import models
+from django.db.models.functions import Now
+
+from execution_app.models.columns import factor, price, usdc
+
+# A source may send this much at once and this much a minute for ever, unless its row says less.
+DEFAULT_BURST = 1_000
+DEFAULT_PER_MINUTE = 3_000
+
+
+class Source(models.Model):
+    """What an operator has laid down about one source of signals; closes have a limit of their own."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    open_burst = models.PositiveIntegerField(default=DEFAULT_BURST)
+    opens_per_minute = models.PositiveIntegerField(default=DEFAULT_PER_MINUTE)
+    close_burst = models.PositiveIntegerField(default=DEFAULT_BURST)
+    closes_per_minute = models.PositiveIntegerField(default=DEFAULT_PER_MINUTE)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "sources"
+        constraints = [
+            # At zero nothing would ever pass, and for an exit that must not be possible.
+            models.CheckConstraint(
+                condition=models.Q(
+                    open_burst__gte=1, opens_per_minute__gte=1, close_burst__gte=1, closes_per_minute__gte=1
+                ),
+                name="ck_sources_limits",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SourceSecret(models.Model):
+    """A secret of one source, sealed (see seals). A source with a row here is never served by the default."""
+
+    source = models.ForeignKey(Source, on_delete=models.PROTECT, db_column="source", related_name="secrets")
+    sealed = models.BinaryField()
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "source_secrets"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(active=True, retired_at__isnull=True)
+                | models.Q(active=False, retired_at__isnull=False),
+                name="ck_source_secrets_retired",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(active=True), name="ix_source_secrets_active")
+        ]
+
+    def __str__(self) -> str:
+        return f"secret {self.pk} of {self.source_id}"
+
+
+class SourceBucket(models.Model):
+    """How much a source may still send at once; the blank one is shared by all that nobody granted anything."""
+
+    source = models.CharField(max_length=64, blank=True)
+    kind = models.CharField(max_length=5)
+    tokens = models.FloatField()
+    refilled_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "source_buckets"
+        constraints = [
+            models.UniqueConstraint(fields=["source", "kind"], name="uq_source_buckets"),
+            models.CheckConstraint(condition=models.Q(kind__in=["close", "open"]), name="ck_buckets_kind"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}s of {self.source or 'all others'}"
+
+
+class SourceGrant(models.Model):
+    """Permission for a source to trade for a trader (by Telegram id)."""
+
+    source = models.CharField(max_length=64)
+    tg_user_id = models.BigIntegerField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "source_grants"
+        constraints = [models.UniqueConstraint(fields=["source", "tg_user_id"], name="uq_source_grants")]
+
+    def __str__(self) -> str:
+        return f"{self.source} for {self.tg_user_id}"
+
+
+class Signal(models.Model):
+    """One accepted request; its content never changes (a trigger refuses it).
+
+    `body_sha256` is over the validated, canonical payload, so key order and
+    number spelling do not matter.
+    """
+
+    source = models.CharField(max_length=64)
+    signal_id = models.CharField(max_length=128)
+    body_sha256 = models.CharField(max_length=64)
+    tg_user_id = models.BigIntegerField()
+    symbol = models.CharField(max_length=32)
+    side = models.CharField(max_length=5)
+    collateral_usdc = usdc(null=True, blank=True)
+    leverage_x = factor(null=True, blank=True)
+    slippage_pct = factor()
+    reduce_usdc = usdc(null=True, blank=True)
+    reduce_pct = factor(null=True, blank=True)
+    take_profit = price(null=True, blank=True)
+    stop_loss = price(null=True, blank=True)
+    order_type = models.CharField(max_length=16, default="market")
+    limit_price = price(null=True, blank=True)
+    max_lag_s = models.PositiveIntegerField(null=True, blank=True)
+    ts = models.DateTimeField(null=True, blank=True)
+    meta = models.JSONField(default=dict, blank=True)
+    received_at = models.DateTimeField(db_default=Now())
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decision = models.CharField(max_length=16, blank=True, default="")
+    reasons = models.JSONField(default=list, blank=True)
+    # Of Standard Webhooks; kept as long as the signal, so an id is never forgotten.
+    webhook_id = models.CharField(max_length=128, blank=True, default="", db_default="")
+    # The secret that verified; NULL for the default one.
+    secret = models.ForeignKey(
+        SourceSecret, on_delete=models.PROTECT, null=True, blank=True, db_index=False, related_name="+"
+    )
+
+    class Meta:
+        db_table = "signals"
+        constraints = [
+            models.UniqueConstraint(fields=["source", "signal_id"], name="uq_signals_source_signal_id"),
+            models.UniqueConstraint(
+                fields=["source", "webhook_id"],
+                condition=~models.Q(webhook_id=""),
+                name="uq_signals_source_webhook_id",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(side__in=["CLOSE", "LONG", "SHORT"]), name="ck_signals_side"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(decision__in=["", "accepted", "rejected"]), name="ck_signals_decision"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"], condition=models.Q(decided_at__isnull=True), name="ix_signals_undecided"
+            ),
+            models.Index(
+                fields=["secret", "id"],
+                condition=models.Q(secret__isnull=False),
+                name="ix_signals_secret",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.intent_key
+
+    @property
+    def intent_key(self) -> str:
+        return f"sig:{self.source}:{self.signal_id}"

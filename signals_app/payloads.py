@@ -1,0 +1,275 @@
+"""What a signal may say: parsed JSON in, exact values out. Pure; every limit of a field is here."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, cast
+
+from execution_app.errors import Refused
+from signals_app.strict_json import MAX_NUMBER_CHARS, canonical, plain
+
+MAX_USDC = Decimal(1_000_000_000)
+MAX_LEVERAGE_X = Decimal(1_000)
+MAX_SLIPPAGE_PCT = Decimal(80)  # the venue's own limit
+MAX_PERCENT = Decimal(100)
+MAX_PRICE = Decimal(1_000_000_000_000)
+MAX_INT64 = 2**63 - 1
+MAX_LAG_S = 86_400
+MAX_META_BYTES = 4_096
+MAX_META_NESTING = 5
+MAX_ERRORS = 100
+DEFAULT_SLIPPAGE_PCT = Decimal("0.5")
+FIRST_YEAR, LAST_YEAR = 2000, 2199
+
+SOURCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SIGNAL_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SYMBOL = re.compile(r"[A-Z0-9]{1,15}-[A-Z]{3,5}")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+_SIDES = ("LONG", "SHORT", "CLOSE")
+_PRICED_ORDERS = ("limit", "stop_limit")
+_ORDER_TYPES = ("market", *_PRICED_ORDERS)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """`message` names the limit and never repeats the value."""
+
+    field: str
+    message: str
+
+
+class Invalid(Refused):
+    """The JSON is not a signal; `errors` has every fault that was found."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
+        self.errors = errors
+
+
+class _Fault(ValueError):  # noqa: N818  (a fault of the value; FieldError is what it becomes)
+    """One value is out of its limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A valid signal; the field names are those of the body and of the table's columns."""
+
+    source: str
+    signal_id: str
+    tg_user_id: int
+    symbol: str
+    side: str
+    collateral_usdc: Decimal | None
+    leverage_x: Decimal | None
+    slippage_pct: Decimal
+    reduce_usdc: Decimal | None
+    reduce_pct: Decimal | None
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
+    order_type: str
+    limit_price: Decimal | None
+    max_lag_s: int | None
+    ts: datetime | None
+    meta: dict[str, object]
+
+    @property
+    def intent_key(self) -> str:
+        return f"sig:{self.source}:{self.signal_id}"
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the canonical content: equal for every spelling of the same signal.
+
+        What was not given is left out, so a later optional field does not turn
+        the repeats of older signals into conflicts.
+        """
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given = {name: value for name, value in content.items() if value is not None}
+        return hashlib.sha256(canonical(given).encode()).hexdigest()
+
+
+def read(document: object) -> Payload:
+    """Build the payload from parsed JSON; null counts as not given. Raises Invalid with every error."""
+    if not isinstance(document, dict):
+        raise Invalid([FieldError("", "the body must be a JSON object")])
+    values: dict[str, Any] = dict.fromkeys(_READERS)
+    values |= {"slippage_pct": DEFAULT_SLIPPAGE_PCT, "order_type": "market", "meta": {}}
+    errors: list[FieldError] = []
+    given = {name for name, value in document.items() if value is not None}
+    for name, reader in _READERS.items():
+        if name in given:
+            try:
+                values[name] = reader(document[name])
+            except _Fault as fault:
+                errors.append(FieldError(name, str(fault)))
+        elif name in _REQUIRED:
+            errors.append(FieldError(name, "is required"))
+    faulty = {error.field for error in errors}
+    errors += _contradictions(values, given, faulty)
+    errors += _unknown([name for name in document if name not in _READERS])
+    if errors:
+        raise Invalid(errors)
+    return Payload(**values)
+
+
+def _exact(value: object) -> Decimal:
+    if isinstance(value, Decimal):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, str) and len(value) <= MAX_NUMBER_CHARS and _NUMBER.fullmatch(value):
+        try:
+            return Decimal(value)
+        except InvalidOperation:
+            raise _Fault("has an exponent out of range") from None
+    raise _Fault(f"must be a number, or a decimal string of at most {MAX_NUMBER_CHARS} characters")
+
+
+def _number(decimals: int, maximum: Decimal) -> Callable[[object], Decimal]:
+    def reader(value: object) -> Decimal:
+        number = _exact(value)
+        if not 0 < number <= maximum:
+            raise _Fault(f"must be above 0 and at most {maximum:f}")
+        # Judged before it is spelled out: 1e-999999 would be a megabyte of zeros.
+        if number.adjusted() < -decimals or len(plain(number).partition(".")[2]) > decimals:
+            raise _Fault(f"has more than {decimals} decimals")
+        return Decimal(plain(number))
+
+    return reader
+
+
+def _integer(maximum: int) -> Callable[[object], int]:
+    def reader(value: object) -> int:
+        number = _exact(value)
+        if not 1 <= number <= maximum or number != int(number):
+            raise _Fault(f"must be a whole number from 1 to {maximum}")
+        return int(number)
+
+    return reader
+
+
+def _text(pattern: re.Pattern[str], description: str) -> Callable[[object], str]:
+    def reader(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise _Fault(f"must be {description}")
+        return value
+
+    return reader
+
+
+def _side(value: object) -> str:
+    # Beyond ASCII, other letters fold to these: a long s is an upper-case S.
+    if not isinstance(value, str) or not value.isascii() or value.upper() not in _SIDES:
+        raise _Fault(f"must be one of {', '.join(_SIDES)}")
+    return value.upper()
+
+
+def _order_type(value: object) -> str:
+    if not isinstance(value, str) or value not in _ORDER_TYPES:
+        raise _Fault(f"must be one of {', '.join(_ORDER_TYPES)}")
+    return value
+
+
+def _instant(value: object) -> datetime:
+    """Read RFC 3339; what is finer than a microsecond is dropped, as a clock reading and not an amount."""
+    fault = _Fault(f"must be an RFC 3339 time with zone, in the years {FIRST_YEAR} to {LAST_YEAR}")
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value.upper()):
+        raise fault
+    try:
+        instant = datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise fault from None
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        raise fault
+    return instant.astimezone(UTC)
+
+
+def _meta(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise _Fault("must be a JSON object")
+    for item in _items(value, nesting=1):
+        if isinstance(item, str):
+            _check_text(item)
+        elif isinstance(item, Decimal) and abs(item.adjusted()) > MAX_NUMBER_CHARS:
+            raise _Fault(f"has a number with more than {MAX_NUMBER_CHARS} digits")
+    if len(canonical(value).encode()) > MAX_META_BYTES:
+        raise _Fault(f"has more than {MAX_META_BYTES} bytes as JSON")
+    return cast("dict[str, object]", value)
+
+
+def _items(value: object, nesting: int) -> Iterator[object]:
+    """Yield every key and every scalar."""
+    if not isinstance(value, dict | list):
+        yield value
+        return
+    if nesting > MAX_META_NESTING:
+        raise _Fault(f"is nested more than {MAX_META_NESTING} deep")
+    if isinstance(value, dict):
+        yield from value
+    for item in value.values() if isinstance(value, dict) else value:
+        yield from _items(item, nesting + 1)
+
+
+def _check_text(text: str) -> None:
+    """Refuse what PostgreSQL cannot store as text."""
+    if "\x00" in text:
+        raise _Fault("must not contain the NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _Fault("must not contain half of a surrogate pair")
+
+
+def _contradictions(values: dict[str, Any], given: set[str], faulty: set[str]) -> Iterator[FieldError]:
+    """Yield what single fields cannot show; a field that has an error already is not judged again."""
+    side, order_type = values["side"], values["order_type"]
+    # A CLOSE may carry collateral and leverage, since senders reuse one template; they have no effect.
+    if side in ("LONG", "SHORT"):
+        for name in ("collateral_usdc", "leverage_x"):
+            if name not in given:
+                yield FieldError(name, f"is required with side {side}")
+        for name in ("reduce_usdc", "reduce_pct"):
+            if name in given - faulty:
+                yield FieldError(name, "is allowed only with side CLOSE")
+    if {"reduce_usdc", "reduce_pct"} <= given - faulty and side not in ("LONG", "SHORT"):
+        yield FieldError("reduce_pct", "excludes reduce_usdc")
+    if "order_type" in faulty:
+        return
+    if order_type in _PRICED_ORDERS and "limit_price" not in given:
+        yield FieldError("limit_price", f"is required with order_type {order_type}")
+    if order_type not in _PRICED_ORDERS and "limit_price" in given - faulty:
+        yield FieldError("limit_price", f"is allowed only with order_type {' or '.join(_PRICED_ORDERS)}")
+
+
+def _unknown(names: list[str]) -> Iterator[FieldError]:
+    for name in names[:MAX_ERRORS]:
+        yield FieldError(name[:64], "is not a known field")
+    if len(names) > MAX_ERRORS:
+        yield FieldError("", f"and {len(names) - MAX_ERRORS} more unknown fields")
+
+
+_REQUIRED = frozenset({"source", "signal_id", "tg_user_id", "symbol", "side"})
+_READERS: dict[str, Callable[[object], object]] = {
+    "source": _text(SOURCE, "1 to 64 characters of A-Z a-z 0-9 . _ -"),
+    "signal_id": _text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
+    "tg_user_id": _integer(MAX_INT64),
+    "symbol": _text(_SYMBOL, "a pair in upper case like BTC-USD: 1 to 15 of A-Z 0-9, a dash, 3 to 5 of A-Z"),
+    "side": _side,
+    "collateral_usdc": _number(6, MAX_USDC),
+    "leverage_x": _number(4, MAX_LEVERAGE_X),
+    "slippage_pct": _number(4, MAX_SLIPPAGE_PCT),
+    "reduce_usdc": _number(6, MAX_USDC),
+    "reduce_pct": _number(4, MAX_PERCENT),
+    "take_profit": _number(10, MAX_PRICE),
+    "stop_loss": _number(10, MAX_PRICE),
+    "order_type": _order_type,
+    "limit_price": _number(10, MAX_PRICE),
+    "max_lag_s": _integer(MAX_LAG_S),
+    "ts": _instant,
+    "meta": _meta,
+}

@@ -1,0 +1,161 @@
+"""Everything that became of one signal, as JSON: amounts are decimal strings, times RFC 3339 in UTC.
+
+Every query is bounded: by the unique keys, and where history can grow by a limit.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Model
+
+from execution_app.models import Fill, IntentTransition, Position, TxIntent, TxReceipt, TxSend, VenueOrder
+from signals_app.models import Signal
+from signals_app.strict_json import plain
+
+Json = dict[str, Any]
+# A CLOSE ends all positions of a pair; the venue bounds how many a trader has.
+MAX_SIBLINGS = 32
+MAX_TRANSITIONS = 500
+MAX_SENDS = 100
+
+
+def build(source: str, signal_id: str) -> Json | None:
+    """Return the trace, or None when no such signal is stored."""
+    signal = Signal.objects.filter(source=source, signal_id=signal_id).first()
+    if signal is None:
+        return None
+    key = signal.intent_key
+    # Listed keys use the unique index; a prefix would depend on the database's collation.
+    keys = [key, *(f"{key}#{number}" for number in range(2, MAX_SIBLINGS + 1))]
+    rows = TxIntent.objects.filter(intent_key__in=keys).select_related(
+        "wallet", "venue_order", "fill__position", "position"
+    )
+    intents = {intent.intent_key: _road(intent) for intent in rows}
+    main = intents.pop(key, None)
+    return {
+        "signal": _signal(signal),
+        "decision": {
+            "decision": signal.decision or None,
+            "reasons": signal.reasons,
+            "decided_at": _value(signal.decided_at),
+        },
+        **(main or _NO_ROAD),
+        "siblings": [intents[sibling] for sibling in keys if sibling in intents],
+    }
+
+
+_NO_ROAD: Json = {
+    "intent": None,
+    "history": [],
+    "sends": [],
+    "receipts": [],
+    "order": None,
+    "fill": None,
+    "position": None,
+}
+
+
+def _road(intent: TxIntent) -> Json:
+    """One intent and all that hangs on it."""
+    order = getattr(intent, "venue_order", None)
+    fill = getattr(intent, "fill", None)
+    position = fill.position if fill is not None else intent.position
+    history = IntentTransition.objects.filter(intent=intent).order_by("id")[:MAX_TRANSITIONS]
+    sends = TxSend.objects.filter(intent=intent).defer("raw").order_by("attempt")[:MAX_SENDS]
+    receipts = TxReceipt.objects.filter(intent=intent).select_related("send").order_by("id")[:MAX_SENDS]
+    return {
+        "intent": _intent(intent),
+        "history": [_pick(move, "from_state", "to_state", "at", "why", "by") for move in history],
+        "sends": [_send(send) for send in sends],
+        "receipts": [_receipt(receipt) for receipt in receipts],
+        "order": _order(order) if order is not None else None,
+        "fill": _fill(fill) if fill is not None else None,
+        "position": _position(position) if position is not None else None,
+    }
+
+
+def _signal(signal: Signal) -> Json:
+    return {
+        "intent_key": signal.intent_key,
+        **_pick(
+            signal,
+            *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x"),
+            *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "order_type"),
+            *("limit_price", "max_lag_s", "ts", "meta", "body_sha256", "received_at"),
+        ),
+    }
+
+
+def _intent(intent: TxIntent) -> Json:
+    return {
+        "key": intent.intent_key,
+        "wallet": intent.wallet.address if intent.wallet is not None else None,
+        **_pick(
+            intent,
+            *("state", "reason", "reason_detail", "mode", "nonce", "action", "symbol", "is_long"),
+            *("collateral_usdc", "leverage_x", "slippage_pct", "wanted_price", "to_address", "value_wei"),
+            *("reduce_usdc", "reduce_pct", "close_usdc", "take_profit", "stop_loss"),
+            *(
+                "gas_limit",
+                "attempts",
+                "next_try_at",
+                "accepted_at",
+                "expires_at",
+                "settled_at",
+                "updated_at",
+            ),
+        ),
+    }
+
+
+def _send(send: TxSend) -> Json:
+    return _pick(
+        send,
+        *("tx_hash", "kind", "attempt", "max_fee_wei", "tip_wei", "outcome", "offers"),
+        *("signed_at", "leased_at", "offered_at", "last_offered_at"),
+    )
+
+
+def _receipt(receipt: TxReceipt) -> Json:
+    return {
+        "tx_hash": receipt.send.tx_hash,
+        **_pick(
+            receipt,
+            *("status", "block_number", "block_hash", "gas_used", "effective_gas_price_wei"),
+            *("canonical", "seen_at"),
+        ),
+    }
+
+
+def _order(order: VenueOrder) -> Json:
+    return _pick(order, "order_id", "venue", "state", "block_number", "block_hash", "created_at")
+
+
+def _fill(fill: Fill) -> Json:
+    return _pick(
+        fill,
+        *("action", "mode", "price", "collateral_usdc", "leverage_x", "fee_usdc", "sent_to_trader_usdc"),
+        *("tx_hash", "log_index", "block_number", "block_hash", "filled_at", "settled_at"),
+    )
+
+
+def _position(position: Position) -> Json:
+    return _pick(
+        position,
+        *("venue", "symbol", "pair_index", "trade_index", "mode", "state", "is_long", "collateral_usdc"),
+        *("leverage_x", "open_price", "close_price", "paid_out_usdc", "opened_at", "closed_at"),
+        *("take_profit", "stop_loss", "ended_by", "settled_at", "drift", "updated_at"),
+    )
+
+
+def _pick(row: Model, *names: str) -> Json:
+    return {name: _value(getattr(row, name)) for name in names}
+
+
+def _value(value: object) -> object:
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value

@@ -1,0 +1,66 @@
+"""Fixtures over the real parts: a clean database, a clean Redis, a chain that is taken back after each test."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis as redis_py
+from django.core.management import call_command
+from django.db import connection
+
+from tests import real_parts
+from tests.rig import Rig
+
+# Rows that migrations wrote and nobody changes, or that belong to Django.
+KEPT = {"intent_moves", "control", "django_migrations", "django_content_type", "auth_permission"}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """On a build machine what was left out has failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") != "true" or reporter is None:
+        return
+    left_out = [kind for kind in ("skipped", "xfailed", "xpassed") if reporter.stats.get(kind)]
+    if left_out:
+        reporter.write_line(f"CI=true and tests were left out: {', '.join(left_out)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: object) -> None:
+    """The server is this run's own, so its database is used as it is; child processes find the same one."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        call_command("migrate", verbosity=0)
+
+
+@pytest.fixture
+def database(django_db_setup: None, django_db_blocker: object) -> Iterator[None]:
+    """A database with real commits, emptied before the test. Use it instead of django_db(transaction=True)."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        tables = sorted(set(connection.introspection.table_names()) - KEPT)
+        quoted = ", ".join(connection.ops.quote_name(table) for table in tables)
+        with connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
+            cursor.execute("UPDATE control SET epoch = 1")
+        yield
+        connection.close()
+
+
+@pytest.fixture
+def valkey() -> Iterator[redis_py.Redis]:
+    """The real Redis-protocol server, flushed before the test."""
+    client = redis_py.Redis.from_url(real_parts.valkey.url, decode_responses=True)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def rig(database: None, valkey: redis_py.Redis) -> Iterator[Rig]:
+    """A funded trader with a delegate wallet, an open gate, and a chain that mines on request."""
+    rig = Rig(valkey)
+    try:
+        rig.build()
+        yield rig
+    finally:
+        rig.close()

@@ -1,0 +1,186 @@
+"""The stack as a newcomer and an operator meet it: run, paste, repeat, kill, stop, restart."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from tests.e2e.stack import RunningStack, wait_until
+from tests.real_parts import FOLDER
+
+pytestmark = pytest.mark.timeout(420)
+OPEN = {"side": "LONG", "collateral_usdc": 5, "leverage_x": 2}
+# `make test` runs a slice; the whole load is SIGNALS_UNDER_KILLS=100.
+SIGNALS_UNDER_KILLS = int(os.environ.get("SIGNALS_UNDER_KILLS", "40"))
+SEED = int(os.environ.get("KILL_SEED", "7"))
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[RunningStack]:
+    running = RunningStack(
+        FOLDER / "with space" / "var",
+        EXEC_MODE="LIVE",
+        REHEARSAL_MAX_TRADES_PER_PAIR="500",
+        REHEARSAL_BLOCK_TIME_S="1",
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_printed_curl_opens_exactly_one_trade(stack: RunningStack) -> None:
+    pasted = subprocess.run(
+        ["bash", "-c", stack.curl], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert '"status": "queued"' in pasted.stdout, pasted.stdout + pasted.stderr
+    key = f"sig:drill:{stack.signal_id_of_curl}"
+    wait_until(
+        lambda: stack.sql("SELECT 1 FROM tx_intents WHERE intent_key=%s AND state='filled'", key) != [],
+        15,
+        key,
+    )
+    trade = stack.open_trade(0)
+    assert trade is not None
+    assert (trade.collateral_usdc, trade.leverage_x) == (Decimal(5), Decimal(2))
+    assert stack.open_trade(1) is None
+    rows = stack.sql("SELECT collateral_usdc, leverage_x, mode, trade_index FROM positions")
+    assert rows == [(Decimal(5), Decimal(2), "LIVE", 0)]
+    again = subprocess.run(["bash", "-c", stack.curl], capture_output=True, text=True, check=True, timeout=30)
+    assert '"status": "duplicate"' in again.stdout
+
+
+def test_fifty_copies_at_once_are_one_execution(stack: RunningStack) -> None:
+    before = len(stack.executions())
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: stack.post(signal_id="copies-1", **OPEN), range(50)))
+    assert Counter(status for status, _ in answers) == {202: 1, 200: 49}
+    wait_until(lambda: len(stack.executions()) > before, 20, "the copy's execution")
+    rows = stack.sql("SELECT id FROM tx_intents WHERE intent_key = 'sig:drill:copies-1'")
+    assert len(rows) == 1
+    assert stack.sql("SELECT count(*) FROM tx_sends WHERE intent_id = %s AND kind = 'exec'", rows[0][0]) == [
+        (1,)
+    ]
+    assert len(stack.executions()) == before + 1
+
+
+def test_close_ends_the_trades_and_pays_the_trader(stack: RunningStack) -> None:
+    assert stack.post(signal_id="close-1", side="CLOSE")[0] == 202
+    opened = "SELECT count(*) FROM positions WHERE state = 'open'"
+    wait_until(lambda: stack.sql(opened) == [(0,)], 30, "all positions closed")
+    assert stack.open_trade(0) is None
+    closes = [event for event in stack.executions() if not event.is_open]
+    assert len(closes) == 2
+    assert all(event.usdc_sent_to_trader > 0 for event in closes)
+
+
+def test_stop_by_redis_and_by_http(stack: RunningStack) -> None:
+    sent = len(stack.sent())
+    value = '{"mode":"DRY","emergency_stop":true}'
+    stack.redis_cli("SET", "exec_mode", value)
+    wait_until(lambda: stack.get("/health")["execution_mode"]["emergency_stop"], 2, "health shows the stop")
+    stack.post(signal_id="stopped-1", **OPEN)
+    reason = "SELECT state, reason FROM tx_intents WHERE intent_key = 'sig:drill:stopped-1'"
+    wait_until(lambda: stack.sql(reason) == [("rejected", "emergency_stop")], 10, "rejected under the stop")
+    stack.redis_cli("FLUSHALL")
+    assert stack.sql("SELECT count(*) FROM mode_changes WHERE origin = 'redis' AND lifted_at IS NULL") == [
+        (2,)
+    ]
+    value = '{"mode":"LIVE","emergency_stop":false}'
+
+    def lifted() -> bool:
+        stack.redis_cli("SET", "exec_mode", value)
+        return bool(stack.get("/health")["execution_mode"]["mode"] == "LIVE")
+
+    wait_until(lifted, 15, "LIVE again")
+    assert len(stack.sent()) == sent
+    assert "emergency stop" in stack.log("worker")
+
+
+def test_signals_under_kills_are_executed_once_each(stack: RunningStack) -> None:
+    """Every 2 s one of worker, webhook and beat is killed; clients retry as clients do."""
+    before = len([event for event in stack.executions() if event.is_open])
+    ended = threading.Event()
+    killed: Counter[str] = Counter()
+
+    def kill() -> None:
+        chance = random.Random(SEED)
+        while not ended.wait(2):
+            name = chance.choice(["worker", "webhook", "beat"])
+            try:
+                os.kill(stack.pids()[name], signal.SIGKILL)
+                killed[name] += 1
+            except (ProcessLookupError, KeyError):
+                continue  # it is being restarted
+
+    def send(number: int) -> None:
+        deadline_s = time.monotonic() + 120
+        while time.monotonic() < deadline_s:
+            try:
+                status, _ = stack.post(signal_id=f"kill-{number}", max_lag_s=600, **OPEN)
+            except (OSError, urllib3.exceptions.HTTPError):
+                status = 0
+            if status in {200, 202}:
+                return
+            ended.wait(0.2)
+        pytest.fail(f"signal {number} was never accepted")
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        for number in range(SIGNALS_UNDER_KILLS):
+            send(number)
+            ended.wait(0.3)
+        ended.set()
+        open_ = (
+            "SELECT count(*) FROM tx_intents WHERE intent_key LIKE 'sig:drill:kill-%%' AND state = 'filled'"
+        )
+        try:
+            wait_until(lambda: stack.sql(open_) == [(SIGNALS_UNDER_KILLS,)], 240, "all filled")
+        except AssertionError as late:
+            late.add_note(f"states: {stack.states()}, killed: {killed}")
+            raise
+    finally:
+        ended.set()
+        killer.join()
+    executed = [event for event in stack.executions() if event.is_open]
+    assert len(executed) - before == SIGNALS_UNDER_KILLS
+    nonces = [nonce for nonce, _ in stack.sent()]
+    assert nonces == list(range(len(nonces)))
+    known = {row[0] for row in stack.sql("SELECT tx_hash FROM tx_sends")}
+    assert {tx_hash for _, tx_hash in stack.sent()} <= known
+    assert sum(killed.values()) >= 3
+    assert len(killed) >= 2
+
+
+def test_ctrl_c_leaves_nothing_and_a_restart_goes_on(stack: RunningStack) -> None:
+    wait_until(
+        lambda: stack.sql("SELECT count(*) FROM positions WHERE settled_at IS NULL") == [(0,)], 30, "settled"
+    )
+    trades = stack.sql("SELECT count(*) FROM positions")
+    pids = stack.pids()
+    stack.stop()
+    assert not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
+    stack.start()
+    assert stack.sql("SELECT count(*) FROM positions") == trades
+    assert stack.get("/health")["status"] == "ok"
+
+
+def test_killed_supervisor_is_recovered_from(stack: RunningStack) -> None:
+    assert stack.process is not None
+    stack.process.kill()
+    stack.process.wait(10)
+    stack.start()
+    assert stack.get("/health")["status"] == "ok"
+    stack.post(signal_id="after-kill", **OPEN)
+    filled = "SELECT 1 FROM tx_intents WHERE intent_key = 'sig:drill:after-kill' AND state = 'filled'"
+    wait_until(lambda: stack.sql(filled) == [(1,)], 20, f"filled after the kill; {stack.states()}")

@@ -1,0 +1,143 @@
+"""`move` and `open_intent`: the only verbs that change or make an intent."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import DataError, connection
+from prometheus_client import REGISTRY
+
+from execution_app.errors import IllegalMove, Stale
+from execution_app.models import IntentTransition, TxIntent
+from execution_app.moves import move, open_intent
+from execution_app.states import MOVES, TERMINAL, IntentState
+from tests.execution import rows
+
+FIELDS: dict[str, Any] = {
+    "tg_user_id": 1,
+    "action": "open",
+    "symbol": "BTC-USD",
+    "is_long": True,
+    "collateral_usdc": 5,
+    "leverage_x": 2,
+    "slippage_pct": 1,
+}
+
+
+def illegal_moves_counted() -> float:
+    return REGISTRY.get_sample_value("vanta_intent_illegal_transition_total") or 0
+
+
+@pytest.mark.parametrize("old", IntentState)
+def test_every_illegal_move_is_refused_and_counted(database: None, old: IntentState) -> None:
+    intent = TxIntent.objects.get(pk=rows.intent_in(old))
+    history = IntentTransition.objects.filter(intent=intent).count()
+    illegal = [new for new in IntentState if new not in MOVES[old]]
+    before = illegal_moves_counted()
+    for new in illegal:
+        with pytest.raises(IllegalMove):
+            move(intent, new, why="attack", by="test")
+    assert illegal_moves_counted() - before == len(illegal)
+    intent.refresh_from_db()
+    assert intent.state == old
+    assert IntentTransition.objects.filter(intent=intent).count() == history
+
+
+def test_a_move_from_a_state_that_has_passed_is_stale(database: None) -> None:
+    pk = rows.intent()
+    mine, theirs = TxIntent.objects.get(pk=pk), TxIntent.objects.get(pk=pk)
+    move(theirs, IntentState.HELD, why="first", by="test")
+    with pytest.raises(Stale):
+        move(mine, IntentState.REJECTED, why="second", by="test")
+    mine.refresh_from_db()
+    assert (mine.state, mine.settled_at) == ("held", None)
+    assert IntentTransition.objects.count() == 1
+
+
+def test_a_settled_fill_does_not_go_back(database: None) -> None:
+    pk = rows.intent_in(IntentState.FILLED)
+    rows.execute("UPDATE tx_intents SET settled_at = now() WHERE id = %s", pk)
+    with pytest.raises(Stale):
+        move(TxIntent.objects.get(pk=pk), IntentState.ORDERED, why="a reorg too late", by="test")
+
+
+@pytest.mark.parametrize("end", sorted(TERMINAL & MOVES[IntentState.PENDING]))
+def test_a_terminal_move_settles_and_writes_history(database: None, end: IntentState) -> None:
+    intent = TxIntent.objects.get(pk=rows.intent_in(IntentState.PENDING))
+    extra = {"mode": "DRY"} if end is IntentState.SIMULATED else {}
+    move(intent, end, why="w" * 1_000, by="b" * 100, **extra)
+    intent.refresh_from_db()
+    line = IntentTransition.objects.get(intent=intent)
+    assert intent.settled_at is not None
+    assert (line.from_state, line.to_state, line.why, line.by) == ("pending", end, "w" * 400, "b" * 64)
+
+
+def test_a_failing_history_takes_the_move_back(database: None) -> None:
+    intent = TxIntent.objects.get(pk=rows.intent())
+    with pytest.raises(DataError, match="NUL"):
+        move(intent, IntentState.HELD, why="a NUL \x00 cannot be stored", by="test")
+    intent.refresh_from_db()
+    assert intent.state == "pending"
+
+
+def test_racing_movers_make_one_move(database: None) -> None:
+    pk = rows.intent()
+    starting = threading.Barrier(12)
+    ends: list[str] = []
+
+    def race(to: IntentState) -> None:
+        intent = TxIntent.objects.get(pk=pk)
+        starting.wait(timeout=20)
+        try:
+            move(intent, to, why="race", by="test")
+            ends.append(to)
+        except Stale:
+            ends.append("stale")
+        finally:
+            connection.close()
+
+    targets = [IntentState.REJECTED, IntentState.EXPIRED, IntentState.HELD] * 4
+    threads = [threading.Thread(target=race, args=(to,)) for to in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert ends.count("stale") == 11
+    winner = next(end for end in ends if end != "stale")
+    assert TxIntent.objects.get(pk=pk).state == winner
+    assert IntentTransition.objects.filter(intent_id=pk).count() == 1
+
+
+def test_racing_openers_make_one_intent(database: None) -> None:
+    starting = threading.Barrier(12)
+    seen: list[tuple[int, bool]] = []
+
+    def race() -> None:
+        try:
+            starting.wait(timeout=20)
+            intent, created = open_intent(key="sig:race:1", by="test", **FIELDS)
+            seen.append((intent.pk, created))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=race) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert len(seen) == 12
+    assert len({pk for pk, _ in seen}) == 1
+    assert sum(created for _, created in seen) == 1
+    assert TxIntent.objects.count() == 1
+    assert IntentTransition.objects.count() == 1
+
+
+def test_a_rejected_birth_is_settled_with_its_reason(database: None) -> None:
+    intent, created = open_intent(
+        key="sig:x:1", by="test", state=IntentState.REJECTED, reason="unknown_trader", **FIELDS
+    )
+    intent.refresh_from_db()
+    line = IntentTransition.objects.get()
+    assert created
+    assert intent.settled_at is not None
+    assert (line.from_state, line.to_state, line.why) == ("", "rejected", "unknown_trader")

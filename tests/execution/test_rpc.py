@@ -1,0 +1,305 @@
+"""JSON-RPC against a server that answers badly: one request each, and one of three ends."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from execution_app.errors import Retryable
+from execution_app.node import rpc
+from execution_app.node.rpc import Endpoint, NodeError, RpcFault
+
+Answer = Callable[["Handler", Any], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Hands each request to the server's answer."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append(body)
+        self.server.answer(self, body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the library's name)
+        """Keep quiet."""
+
+    def say(self, content: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[Any] = []
+        self.answer: Answer = echo
+        self.released = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def result(call: dict[str, Any]) -> dict[str, Any]:
+    """Each call's first parameter is its result."""
+    return {"jsonrpc": "2.0", "id": call["id"], "result": call["params"][0]}
+
+
+def echo(handler: Handler, body: Any) -> None:
+    answers = [result(call) for call in reversed(body)] if isinstance(body, list) else result(body)
+    handler.say(json.dumps(answers).encode())
+
+
+@pytest.fixture
+def node() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join(timeout=10)
+    server.server_close()
+
+
+@pytest.fixture
+def two_nodes(settings: Any, node: Server) -> Iterator[list[str]]:
+    """The configured endpoints: a port where nobody listens, then the node."""
+    urls = [f"http://127.0.0.1:{closed_port()}", node.url]
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"base_rpc_url": ",".join(urls)})
+    rpc.endpoints.cache_clear()
+    yield urls
+    rpc.endpoints.cache_clear()
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def calls(count: int) -> list[rpc.Call]:
+    return [("echo", (number,)) for number in range(count)]
+
+
+def test_a_result_comes_back(node: Server) -> None:
+    assert Endpoint(node.url).call("echo", "0x1") == "0x1"
+    assert node.requests[0]["method"] == "echo"
+    assert node.requests[0]["jsonrpc"] == "2.0"
+
+
+def test_null_is_a_result(node: Server) -> None:
+    assert Endpoint(node.url).call("echo", None) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 49, 50, 51, 100, 120])
+def test_batches_are_split_and_keep_their_order(node: Server, count: int) -> None:
+    assert Endpoint(node.url).batch(calls(count)) == list(range(count))
+    sizes = [len(body) if isinstance(body, list) else 1 for body in node.requests]
+    assert sum(sizes) == count
+    assert all(size <= rpc.BATCH_LIMIT for size in sizes)
+
+
+def test_errors_stay_in_their_place_of_a_batch(node: Server) -> None:
+    def every_third_fails(handler: Handler, body: Any) -> None:
+        answers = [result(call) for call in body]
+        for answer in answers[::3]:
+            answer.pop("result")
+            answer["error"] = {"code": -32000, "message": "no", "data": "0xdd"}
+        handler.say(json.dumps(answers).encode())
+
+    node.answer = every_third_fails
+    answers = Endpoint(node.url).batch(calls(7))
+    assert [isinstance(answer, NodeError) for answer in answers] == [n % 3 == 0 for n in range(7)]
+    assert answers[0] == NodeError(-32000, "no", "0xdd")
+    assert answers[1] == 1
+
+
+def test_an_error_is_raised_by_a_single_call(node: Server) -> None:
+    node.answer = lambda handler, body: handler.say(
+        json.dumps({"id": body["id"], "error": {"code": 3, "message": "execution reverted"}}).encode()
+    )
+    with pytest.raises(NodeError, match="execution reverted"):
+        Endpoint(node.url).call("eth_call")
+
+
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
+def test_an_error_inside_a_bad_status_is_the_nodes_word(node: Server, status: int) -> None:
+    node.answer = lambda handler, body: handler.say(
+        json.dumps({"id": body["id"], "error": {"code": -32000, "message": "nonce too low"}}).encode(), status
+    )
+    with pytest.raises(NodeError, match="nonce too low"):
+        Endpoint(node.url).call("eth_sendRawTransaction", "0x")
+
+
+GARBAGE: dict[str, bytes] = {
+    "nothing": b"",
+    "a page": b"<html>Bad Gateway</html>",
+    "cut JSON": b'{"jsonrpc":"2.0","id":1,"resu',
+    "null": b"null",
+    "a number": b"7",
+    "text": b'"0x1"',
+    "no answers": b"[]",
+    "an empty object": b"{}",
+    "an answer of nothing": b"[null]",
+    "nested lists": b"[[]]",
+    "no outcome": b'{"id":1}',
+    "another id": b'{"id":999,"result":"0x1"}',
+    "the id as text": b'{"id":"1","result":"0x1"}',
+    "no id": b'{"result":"0x1"}',
+    "null id": b'{"id":null,"error":{"code":-32700,"message":"parse error"}}',
+    "a list as id": b'{"id":[1],"result":"0x1"}',
+    "an error as text": b'{"id":1,"error":"bad"}',
+    "an error as list": b'{"id":1,"error":["bad"]}',
+    "a code as text": b'{"id":1,"error":{"code":"E1","message":"x"}}',
+    "a code that is null": b'{"id":1,"error":{"code":null,"message":"x"}}',
+    "bad UTF-8": b'{"id":1,"result":"\xff\xfe"}',
+    "deep nesting": b"[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+@pytest.mark.parametrize("status", [200, 502])
+def test_garbage_is_a_fault(node: Server, name: str, status: int) -> None:
+    node.answer = lambda handler, body: handler.say(GARBAGE[name], status)
+    with pytest.raises(RpcFault):
+        Endpoint(node.url).call("eth_sendRawTransaction", "0x")
+    assert len(node.requests) == 1
+
+
+def test_a_batch_with_an_answer_missing_is_a_fault(node: Server) -> None:
+    node.answer = lambda handler, body: handler.say(json.dumps([result(c) for c in body[1:]]).encode())
+    with pytest.raises(RpcFault):
+        Endpoint(node.url).batch(calls(5))
+
+
+def test_a_fault_in_the_second_request_is_a_fault_of_all(node: Server) -> None:
+    def first_only(handler: Handler, body: Any) -> None:
+        if len(node.requests) == 1:
+            echo(handler, body)
+        else:
+            handler.hang_up()
+
+    node.answer = first_only
+    with pytest.raises(RpcFault):
+        Endpoint(node.url).batch(calls(70))
+
+
+def test_a_lost_answer_is_a_fault_and_is_not_asked_again(node: Server) -> None:
+    """A hidden retry of a broadcast would turn a success into `nonce too low`."""
+    node.answer = lambda handler, body: handler.hang_up()
+    with pytest.raises(RpcFault):
+        Endpoint(node.url).call("eth_sendRawTransaction", "0x")
+    assert len(node.requests) == 1
+
+
+def test_a_kept_connection_that_died_is_not_asked_again(node: Server) -> None:
+    endpoint = Endpoint(node.url)
+    endpoint.call("echo", 1)
+    node.answer = lambda handler, body: handler.hang_up()
+    with pytest.raises(RpcFault):
+        endpoint.call("echo", 2)
+    assert len(node.requests) == 2
+    node.answer = echo
+    assert endpoint.call("echo", 3) == 3
+
+
+def test_an_answer_cut_short_is_a_fault(node: Server) -> None:
+    def cut(handler: Handler, body: Any) -> None:
+        content = json.dumps(result(body)).encode()
+        handler.say(content, length=len(content) + 10)
+        handler.hang_up()
+
+    node.answer = cut
+    with pytest.raises(RpcFault):
+        Endpoint(node.url).call("echo", 1)
+
+
+def test_a_silent_node_is_a_fault_in_time(node: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "READ_TIMEOUT_S", 0.2)
+
+    def keep_silent(handler: Handler, body: Any) -> None:
+        node.released.wait(20)
+        handler.hang_up()
+
+    node.answer = keep_silent
+    with pytest.raises(RpcFault, match="Timeout"):
+        Endpoint(node.url).call("echo", 1)
+    assert len(node.requests) == 1
+
+
+def test_an_endless_answer_is_a_fault(node: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "BODY_LIMIT", 10_000)
+    node.answer = lambda handler, body: handler.say(b" " * 20_000)
+    endpoint = Endpoint(node.url)
+    with pytest.raises(RpcFault, match="above"):
+        endpoint.call("echo", 1)
+    node.answer = echo
+    assert endpoint.call("echo", 2) == 2
+
+
+def test_a_redirect_is_not_followed(node: Server) -> None:
+    node.answer = lambda handler, body: handler.say(b"", 307, Location=node.url + "/elsewhere")
+    with pytest.raises(RpcFault):
+        Endpoint(node.url).call("eth_sendRawTransaction", "0x")
+    assert len(node.requests) == 1
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(RpcFault):
+        Endpoint(f"http://127.0.0.1:{closed_port()}").call("eth_chainId")
+
+
+def test_a_fault_may_be_tried_again_and_tells_no_url() -> None:
+    """Endpoints carry keys in their paths."""
+    with pytest.raises(Retryable) as caught:
+        Endpoint(f"http://127.0.0.1:{closed_port()}/v2/secret-key", 3).call("eth_chainId")
+    assert "secret-key" not in str(caught.value)
+    assert "endpoint 3" in str(caught.value)
+
+
+def test_threads_get_their_own_answers(node: Server) -> None:
+    endpoint = Endpoint(node.url)
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda number: endpoint.call("echo", number), range(80)))
+    assert got == list(range(80))
+    ids = [body["id"] for body in node.requests]
+    assert len(set(ids)) == len(ids)
+
+
+def test_reads_go_on_to_the_next_endpoint(two_nodes: list[str], node: Server) -> None:
+    assert rpc.read("echo", "0x7") == "0x7"
+    assert rpc.read_batch(calls(60)) == list(range(60))
+
+
+def test_reads_of_no_node_are_a_fault(two_nodes: list[str], node: Server) -> None:
+    node.answer = lambda handler, body: handler.hang_up()
+    with pytest.raises(RpcFault):
+        rpc.read("echo", 1)
+
+
+def test_a_nodes_error_is_not_asked_of_another(two_nodes: list[str], node: Server) -> None:
+    node.answer = lambda handler, body: handler.say(
+        json.dumps({"id": body["id"], "error": {"code": 3, "message": "no"}}).encode()
+    )
+    with pytest.raises(NodeError):
+        rpc.read("eth_call", {})
+    assert len(node.requests) == 1

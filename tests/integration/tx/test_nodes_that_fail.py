@@ -1,0 +1,59 @@
+"""One node hangs, or answers with half of what it knows: the others, or the next look, make up for it."""
+
+import socket
+import time
+from typing import Any
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from execution_app.engine import heads
+from execution_app.node import rpc
+from tests import invariants
+from tests.proxy import Proxy
+from tests.rig import Rig
+
+
+def test_a_receipt_without_its_logs_is_read_again(
+    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intent = rig.intent()
+    rig.submit()
+    rig.mine()
+    forward = node.forward
+
+    def without_logs(body: Any) -> Any:
+        answers = forward(body)
+        for answer in answers if isinstance(answers, list) else [answers]:
+            if isinstance(answer.get("result"), dict) and "transactionHash" in answer["result"]:
+                answer["result"]["logs"] = []
+        return answers
+
+    monkeypatch.setattr(node, "forward", without_logs)
+    rig.track()
+    intent.refresh_from_db()
+    assert intent.state == "mined"
+    monkeypatch.setattr(node, "forward", forward)
+    rig.track()
+    rig.keep()
+    rig.track()
+    rig.mine(4)
+    rig.track()
+    intent.refresh_from_db()
+    assert (intent.state, intent.settled_at is not None) == ("filled", True)
+    invariants.check(node)
+
+
+def test_a_node_that_hangs_is_waited_for_once(
+    rig: Rig, node: Proxy, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "READ_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        urls = f"http://127.0.0.1:{silent.getsockname()[1]},{node.url}"
+        settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"base_rpc_url": urls})
+        rpc.endpoints.cache_clear()
+        heads.follow()
+        begun_s = time.monotonic()
+        heads.follow()
+        assert time.monotonic() - begun_s < rpc.READ_TIMEOUT_S
+    rpc.endpoints.cache_clear()

@@ -1,0 +1,137 @@
+"""A slot with several transactions: whichever is mined decides, and only one ever executes."""
+
+import itertools
+import time
+
+import pytest
+
+from execution_app.engine import broadcast, reserve
+from execution_app.gate import control
+from execution_app.models import TxIntent, TxReceipt, TxSend
+from execution_app.states import Origin, RestrictionKind
+from tests import invariants
+from tests.proxy import Proxy
+from tests.rig import Rig
+from tests.timers import pass_a_minute
+
+
+def get_stuck(rig: Rig, node: Proxy, bumps: int = 1) -> TxIntent:
+    """An open whose bytes a node accepted and keeps to itself, replaced this many times."""
+    node.hold()
+    intent = rig.intent()
+    rig.submit()
+    for _ in range(bumps):
+        pass_a_minute()
+        rig.track()
+    assert intent.sends.count() == bumps + 1
+    return intent
+
+
+def finish(rig: Rig) -> None:
+    rig.mine()
+    rig.track()
+    rig.keep()
+    rig.track()
+    rig.mine(4)
+    rig.track()
+
+
+@pytest.mark.parametrize(("release", "mined_attempt"), [("first", 0), ("all", 2)])
+def test_whichever_is_mined_decides(rig: Rig, node: Proxy, release: str, mined_attempt: int) -> None:
+    intent = get_stuck(rig, node, bumps=2)
+    assert len(node.first_seen()) == 3
+    node.release(release)
+    finish(rig)
+    intent.refresh_from_db()
+    receipt = TxReceipt.objects.get(canonical=True)
+    assert (intent.state, receipt.send.attempt, receipt.send.kind) == (
+        "filled",
+        mined_attempt,
+        "bump" if mined_attempt else "exec",
+    )
+    assert len(invariants.executions(rig.wallet)) == 1
+    invariants.check(node)
+
+
+def test_a_replacement_satisfies_the_pool_of_geth(rig: Rig, node: Proxy) -> None:
+    intent = get_stuck(rig, node, bumps=4)
+    sends = list(intent.sends.order_by("attempt"))
+    assert {send.outcome for send in sends} == {"accepted"}
+    for older, newer in itertools.pairwise(sends):
+        assert newer.tip_wei * 1000 >= older.tip_wei * 1125
+        assert newer.max_fee_wei * 1000 >= older.max_fee_wei * 1125
+        assert newer.raw != older.raw
+    node.release()
+    finish(rig)
+    invariants.check(node)
+
+
+def test_an_unknown_answer_is_met_with_the_same_bytes(rig: Rig, node: Proxy) -> None:
+    node.faults.refuse_next = 2
+    intent = rig.intent()
+    rig.submit()
+    intent.refresh_from_db()
+    assert (intent.state, intent.sends.get().outcome) == ("sending", "unknown")
+    pass_a_minute()
+    rig.submit()
+    broadcast.rebroadcast(rig.wallet.pk)
+    intent.refresh_from_db()
+    assert intent.state == "sending"
+    pass_a_minute()
+    broadcast.rebroadcast(rig.wallet.pk)
+    intent.refresh_from_db()
+    assert intent.state == "pending_inclusion"
+    assert len(node.log) == 3
+    assert len(node.first_seen()) == 1
+    finish(rig)
+    invariants.check(node)
+
+
+def test_a_dropped_transaction_is_offered_again(rig: Rig, node: Proxy) -> None:
+    node.hold()
+    intent = rig.intent()
+    rig.submit()
+    node.release("none")
+    pass_a_minute()
+    broadcast.rebroadcast(rig.wallet.pk)
+    assert [offer.tx_hash for offer in node.log] == [intent.sends.get().tx_hash] * 2
+    finish(rig)
+    invariants.check(node)
+
+
+def test_only_the_lowest_slot_is_replaced(rig: Rig, node: Proxy) -> None:
+    node.hold()
+    intents = [rig.intent() for _ in range(3)]
+    rig.submit()
+    pass_a_minute()
+    rig.track()
+    assert [intent.sends.count() for intent in intents] == [2, 1, 1]
+    node.release()
+    finish(rig)
+    assert len(invariants.executions(rig.wallet)) == 3
+    invariants.check(node)
+
+
+@pytest.mark.parametrize(("order_wins", "state"), [(True, "filled"), (False, "final_cancelled")])
+def test_an_order_against_its_cancel(rig: Rig, node: Proxy, *, order_wins: bool, state: str) -> None:
+    """The sender died after the node had the bytes and before it said so; then reduce-only came."""
+    intent = rig.intent()
+    assert reserve.reserve(rig.wallet.pk) == 1
+    (leased,) = broadcast._lease(rig.wallet.pk, None)
+    node.hold()
+    rig_offers(leased)
+    control.impose(RestrictionKind.REDUCE_ONLY, Origin.COMMAND, by="test", reason="")
+    pass_a_minute()
+    rig.submit()
+    assert list(intent.sends.order_by("attempt").values_list("kind", flat=True)) == ["exec", "cancel"]
+    node.release("first" if order_wins else "all")
+    finish(rig)
+    intent.refresh_from_db()
+    assert intent.state == state
+    assert len(invariants.executions(rig.wallet)) == int(order_wins)
+    invariants.check(node)
+
+
+def rig_offers(send: TxSend) -> None:
+    """The bytes leave, and nothing is recorded."""
+    broadcast._ask_endpoints([send], time.monotonic())

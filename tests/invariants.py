@@ -1,0 +1,301 @@
+"""What must hold after every scenario, read from the chain and from what nodes received, then from our tables.
+
+Names are those of the design: I1 at most one canonical execution per intent, I2
+slot and intent one to one, I3 every hash a node received is stored, I4 no gap,
+I5 nonces in reservation order, I6 settled only on final canonical blocks, I7
+nothing leaves a final state, I8 nothing new leaves under a stop, I13 positions
+equal the venue's storage.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from execution_app.models import IntentTransition, Position, TxIntent, TxReceipt, TxSend, VenueOrder, Wallet
+from execution_app.node import rpc
+from execution_app.states import MOVES, TERMINAL, IntentState, Mode, PositionState, SendKind
+from execution_app.venues import events, onchain
+from tests import real_parts
+from tests.proxy import Offer, Proxy, read_raw
+from tests.rig import rpc_call
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a stop was in force, time.monotonic(), and the hashes that its call named as possibly leaving."""
+
+    imposed_at_s: float
+    lifted_at_s: float = float("inf")
+    in_flight: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Mined:
+    """A transaction of a wallet, in a canonical block."""
+
+    tx_hash: str
+    nonce: int
+    block_number: int
+    block_hash: str
+    succeeded: bool
+    orders: tuple[int, ...]
+
+
+@dataclass
+class Seen:
+    """One look at the chain: everything of one wallet."""
+
+    count: int
+    finalized: int
+    hashes: dict[int, str]  # canonical block hash by number
+    mined: list[Mined] = field(default_factory=list)
+
+
+def check(
+    proxy: Proxy | None = None,
+    *,
+    stops: Sequence[Stop] = (),
+    foreign: Collection[str] = (),
+    drained: bool = True,
+) -> None:
+    """Assert every invariant for every wallet; the message names the one that is broken.
+
+    `foreign` are hashes that the test itself sent with a wallet's key. `drained`
+    says that all work is done, so every intent is settled, every slot mined and
+    the book equal to the venue.
+    """
+    offers = list(proxy.log) if proxy else []
+    for wallet in Wallet.objects.select_related("trader"):
+        seen = look(wallet.address)
+        mine = [offer for offer in offers if offer.sender == wallet.address]
+        _slots(wallet)
+        executed_once(wallet, seen, foreign)
+        _known_hashes(mine, seen, foreign)
+        _no_gap(wallet, seen, foreign, drained=drained)
+        _finality(wallet, seen)
+        if drained:
+            _positions(wallet)
+    _order_of_nonces()
+    _histories()
+    _stops(offers, stops)
+    if drained:
+        unsettled = list(TxIntent.objects.filter(settled_at=None).values_list("pk", "state", "reason"))
+        assert not unsettled, f"I10: unsettled {unsettled}"
+
+
+def look(address: str) -> Seen:
+    """Walk every block since the venue was deployed."""
+    node = rpc.Endpoint(real_parts.anvil.url)
+    head = int(rpc_call("eth_blockNumber"), 16)
+    first = real_parts.deployment.deployed_at_block
+    blocks = node.batch([("eth_getBlockByNumber", (hex(n), True)) for n in range(first, head + 1)])
+    found = [
+        transaction
+        for block in blocks
+        for transaction in block["transactions"]
+        if transaction["from"].lower() == address.lower()
+    ]
+    receipts = node.batch([("eth_getTransactionReceipt", (t["hash"],)) for t in found])
+    finalized = rpc_call("eth_getBlockByNumber", "finalized", False)
+    return Seen(
+        count=int(rpc_call("eth_getTransactionCount", address, "latest"), 16),
+        finalized=int(finalized["number"], 16),
+        hashes={int(block["number"], 16): block["hash"] for block in blocks},
+        mined=[_mined(transaction, receipt) for transaction, receipt in zip(found, receipts, strict=True)],
+    )
+
+
+def executions(wallet: Wallet) -> list[Mined]:
+    """Canonical transactions of the wallet in which the venue took an order."""
+    return [mined for mined in look(wallet.address).mined if mined.orders]
+
+
+def _mined(transaction: dict[str, Any], receipt: dict[str, Any]) -> Mined:
+    orders = []
+    for entry in receipt["logs"]:
+        event = events.decode(entry, trading_address=real_parts.deployment.trading)
+        if isinstance(event, events.OrderRegistered):
+            orders.append(event.order_id)
+    return Mined(
+        tx_hash=transaction["hash"],
+        nonce=int(transaction["nonce"], 16),
+        block_number=int(transaction["blockNumber"], 16),
+        block_hash=transaction["blockHash"],
+        succeeded=int(receipt["status"], 16) == 1,
+        orders=tuple(orders),
+    )
+
+
+def _slots(wallet: Wallet) -> None:
+    intents = list(TxIntent.objects.filter(wallet=wallet, nonce__isnull=False))
+    doubled = [nonce for nonce, times in Counter(i.nonce for i in intents).items() if times > 1]
+    assert not doubled, f"I2: nonces with two intents: {doubled}"
+    for send in TxSend.objects.filter(intent__wallet=wallet).select_related("intent"):
+        said = read_raw("0x" + bytes(send.raw).hex())
+        assert said.tx_hash == send.tx_hash, f"stored hash of send {send.pk} is not its bytes'"
+        assert said.sender == wallet.address, f"send {send.pk} is signed by {said.sender}"
+        assert said.nonce == send.intent.nonce, (
+            f"I2: intent {send.intent_id} owns slot {send.intent.nonce}, send {send.pk} is for {said.nonce}"
+        )
+
+
+def executed_once(wallet: Wallet, seen: Seen, foreign: Collection[str]) -> None:
+    """I1, counted from the orders that the venue registered in canonical blocks."""
+    sends = {s.tx_hash: s for s in TxSend.objects.filter(intent__wallet=wallet).select_related("intent")}
+    by_intent: dict[int, list[str]] = defaultdict(list)
+    for mined in seen.mined:
+        if mined.tx_hash in foreign:
+            continue
+        send = sends.get(mined.tx_hash)
+        assert send is not None, f"I3: {mined.tx_hash} is on the chain and not in tx_sends"
+        assert len(mined.orders) <= 1, f"I1: {mined.tx_hash} registered orders {mined.orders}"
+        if mined.orders:
+            assert send.kind != SendKind.CANCEL, f"a cancel registered an order: {mined.tx_hash}"
+            by_intent[send.intent_id].append(mined.tx_hash)
+    twice = {key: hashes for key, hashes in by_intent.items() if len(hashes) > 1}
+    assert not twice, f"I1: executed twice: {twice}"
+    filled = set(
+        TxIntent.objects.filter(wallet=wallet, mode=Mode.LIVE, state=IntentState.FILLED).values_list(
+            "pk", flat=True
+        )
+    )
+    assert filled <= by_intent.keys(), f"filled without an execution: {filled - by_intent.keys()}"
+    ended = set(
+        TxIntent.objects.filter(wallet=wallet, state__in=sorted(TERMINAL)).values_list("pk", flat=True)
+    )
+    assert not ended & by_intent.keys(), f"ended unexecuted, yet executed: {ended & by_intent.keys()}"
+
+
+def _known_hashes(offers: Sequence[Offer], seen: Seen, foreign: Collection[str]) -> None:
+    ours = set(TxSend.objects.values_list("tx_hash", flat=True))
+    received = {offer.tx_hash for offer in offers} | {mined.tx_hash for mined in seen.mined}
+    unknown = received - ours - set(foreign)
+    assert not unknown, f"I3: nodes received hashes that are not in tx_sends: {sorted(unknown)}"
+
+
+def _no_gap(wallet: Wallet, seen: Seen, foreign: Collection[str], *, drained: bool) -> None:
+    owned = sorted(
+        nonce
+        for nonce in TxIntent.objects.filter(wallet=wallet).values_list("nonce", flat=True)
+        if nonce is not None
+    )
+    assert owned == list(range(wallet.next_nonce)), f"I4: next_nonce {wallet.next_nonce}, slots {owned}"
+    if not foreign:
+        assert seen.count <= wallet.next_nonce, f"I4: chain count {seen.count} above {wallet.next_nonce}"
+        if drained:
+            assert seen.count == wallet.next_nonce, f"I4: chain count {seen.count} of {wallet.next_nonce}"
+
+
+def _order_of_nonces() -> None:
+    last: dict[int, int] = {}
+    moves = IntentTransition.objects.filter(to_state=IntentState.RESERVED).select_related("intent")
+    for reserved in moves.order_by("id"):
+        wallet_id, nonce = reserved.intent.wallet_id, reserved.intent.nonce
+        assert wallet_id is not None
+        assert nonce is not None
+        assert nonce > last.get(wallet_id, -1), f"I5: nonce {nonce} was reserved after {last[wallet_id]}"
+        last[wallet_id] = nonce
+
+
+def _finality(wallet: Wallet, seen: Seen) -> None:
+    receipts = {r.intent_id: r for r in TxReceipt.objects.filter(intent__wallet=wallet, canonical=True)}
+    orders = {o.intent_id: o for o in VenueOrder.objects.filter(intent__wallet=wallet)}
+    by_hash = {mined.tx_hash: mined for mined in seen.mined}
+    for intent in TxIntent.objects.filter(wallet=wallet, settled_at__isnull=False, nonce__isnull=False):
+        if intent.state == IntentState.LOST_NONCE:
+            continue
+        receipt = receipts.get(intent.pk)
+        assert receipt is not None, f"I6: intent {intent.pk} settled as {intent.state} without a receipt"
+        _final(intent, receipt.block_number, receipt.block_hash, seen)
+        mined = by_hash.get(receipt.send.tx_hash)
+        assert mined is not None, (
+            f"I6: intent {intent.pk} settled on {receipt.send.tx_hash}, not on the chain"
+        )
+        assert mined.succeeded == bool(receipt.status), f"receipt of intent {intent.pk} has another status"
+        if intent.state in (IntentState.FILLED, IntentState.VENUE_CANCELLED):
+            order = orders[intent.pk]
+            assert mined.orders == (order.order_id,), f"intent {intent.pk} holds another order"
+            assert order.done_block_number is not None
+            _final(intent, order.done_block_number, order.done_block_hash, seen)
+
+
+def _final(intent: TxIntent, number: int, block_hash: str, seen: Seen) -> None:
+    assert number <= seen.finalized, f"I6: intent {intent.pk} settled, block {number} > {seen.finalized}"
+    assert seen.hashes.get(number) == block_hash, f"I6: intent {intent.pk} settled on a stale block {number}"
+
+
+def _histories() -> None:
+    paths: dict[int, list[IntentTransition]] = defaultdict(list)
+    for line in IntentTransition.objects.order_by("id"):
+        paths[line.intent_id].append(line)
+    for intent in TxIntent.objects.all():
+        state = ""
+        for line in paths[intent.pk]:
+            assert line.from_state == state, f"I7: intent {intent.pk} history breaks at {line}"
+            if state:
+                assert line.to_state in MOVES[IntentState(state)], f"I7: intent {intent.pk} made {line}"
+            # The move into a terminal state is itself what settles; a fill settles later, by itself.
+            late = (
+                line.to_state not in TERMINAL
+                and intent.settled_at is not None
+                and line.at > intent.settled_at
+            )
+            assert not late, f"I7: intent {intent.pk} moved by {line} after it was settled"
+            state = line.to_state
+        assert state == intent.state, f"I7: intent {intent.pk} is {intent.state}, its history ends at {state}"
+
+
+def _stops(offers: Sequence[Offer], stops: Sequence[Stop]) -> None:
+    first: dict[str, float] = {}
+    for offer in offers:
+        first.setdefault(offer.tx_hash, offer.at_s)
+    for stop in stops:
+        new = [
+            tx_hash
+            for tx_hash, at_s in first.items()
+            if stop.imposed_at_s < at_s < stop.lifted_at_s and tx_hash not in stop.in_flight
+        ]
+        assert not new, f"I8: first broadcast under a stop: {new}"
+
+
+def _positions(wallet: Wallet) -> None:
+    held = {
+        (
+            p.pair_index,
+            p.trade_index,
+            p.collateral_usdc,
+            p.leverage_x,
+            p.is_long,
+            int(p.venue_timestamp.timestamp()) if p.venue_timestamp else None,
+        )
+        for p in Position.objects.filter(trader_id=wallet.trader_id, mode=Mode.LIVE, state=PositionState.OPEN)
+    }
+    stored = {
+        (t.pair_index, t.trade_index, t.collateral_usdc, t.leverage_x, t.is_long, t.opened_at)
+        for t in open_trades(wallet.trader.address)
+    }
+    assert held == stored, f"I13: we hold {held - stored} that the venue has not, it has {stored - held}"
+
+
+def open_trades(trader: str) -> list[onchain.OpenTrade]:
+    """Everything that the venue's storage holds for a trader."""
+    storage = real_parts.deployment.storage
+    node = rpc.Endpoint(real_parts.anvil.url)
+    pairs = sorted(onchain.PAIRS.values())
+    counts = node.batch([rpc.eth_call(storage, onchain.call_open_trades_count(trader, p)) for p in pairs])
+    found: list[onchain.OpenTrade] = []
+    for pair, answer in zip(pairs, counts, strict=True):
+        wanted, index = onchain.read_uint(bytes.fromhex(answer[2:])), 0
+        here: list[onchain.OpenTrade] = []
+        while len(here) < wanted:
+            calls = [
+                rpc.eth_call(storage, onchain.call_open_trade(trader, pair, at))
+                for at in range(index, index + 50)
+            ]
+            trades = (onchain.read_open_trade(bytes.fromhex(raw[2:])) for raw in node.batch(calls))
+            here += [trade for trade in trades if trade is not None]
+            index += 50
+            assert index < 5_000, f"the venue counts {wanted} trades and stores {len(here)}"
+        found += here
+    return found

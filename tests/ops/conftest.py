@@ -1,0 +1,41 @@
+"""What the tests of the control room share."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from django.db import connections
+
+from ops.rehearsal.rpc import Node, NodeRefusedError
+from ops.watch import gauges, health, readiness
+from tests import real_parts
+
+
+@pytest.fixture(autouse=True)
+def look_anew() -> None:
+    """No test sees what another one saw a moment ago."""
+    for part in (gauges, health, readiness):
+        part.forget()
+
+
+@pytest.fixture(autouse=True)
+def fresh_head() -> None:
+    """The tests' chain mines only when asked, and a head that stands still is a fault that health names."""
+    node = Node(real_parts.anvil.url)
+    # Taking the chain back after a test takes its clock back, too.
+    with suppress(NodeRefusedError):  # the head may be of this very second already
+        node.request("evm_setNextBlockTimestamp", hex(int(time.time())))
+    node.request("anvil_mine", "0x1")
+
+
+@pytest.fixture
+def database_away(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing listens where the database should be."""
+    kept = connections["default"].settings_dict["PORT"]
+    connections["default"].close()
+    monkeypatch.setitem(connections.settings["default"], "PORT", "1")
+    connections["default"].settings_dict["PORT"] = "1"
+    yield
+    connections["default"].close()
+    connections["default"].settings_dict["PORT"] = kept

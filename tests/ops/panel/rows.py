@@ -1,0 +1,157 @@
+"""One row of every table, by legal moves only: the triggers of the database watch."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from django.db.models.functions import Now
+
+from execution_app.models import (
+    Chain,
+    Control,
+    Fill,
+    Heartbeat,
+    IntentMove,
+    IntentTransition,
+    Position,
+    Restriction,
+    Trader,
+    TxIntent,
+    TxReceipt,
+    TxSend,
+    VenueOrder,
+    Wallet,
+)
+from execution_app.states import Origin, RestrictionKind
+from signals_app.models import Signal, Source, SourceBucket, SourceGrant, SourceSecret
+
+TABLES = (
+    Chain,
+    Control,
+    Fill,
+    Heartbeat,
+    IntentMove,
+    IntentTransition,
+    Position,
+    Restriction,
+    Signal,
+    Source,
+    SourceBucket,
+    SourceGrant,
+    SourceSecret,
+    Trader,
+    TxIntent,
+    TxReceipt,
+    TxSend,
+    VenueOrder,
+    Wallet,
+)
+VENUE = "0x" + "cc" * 20
+BLOCK = "0x" + "dd" * 32
+SEALED = b"\x01sealed-secret"
+
+
+def one_of_each() -> TxIntent:
+    """A LIVE open that was filled, everything around it, and a restriction that was lifted."""
+    now = datetime.now(UTC)
+    Chain.objects.create(chain_id=31337, genesis_hash=BLOCK, trading_address=VENUE, reconciled_at=now)
+    Heartbeat.objects.create(component="worker", pid=4711, started_at=now)
+    Restriction.objects.create(
+        kind=RestrictionKind.DRY, origin=Origin.COMMAND, set_by="ops", lifted_by="ops", lifted_at=now
+    )
+    SourceGrant.objects.create(source="drill", tg_user_id=123)
+    SourceSecret.objects.create(source=Source.objects.create(name="drill"), sealed=SEALED)
+    SourceBucket.objects.create(source="drill", kind="open", tokens=7, refilled_at=now)
+    Signal.objects.create(
+        source="drill",
+        signal_id="page-001",
+        body_sha256="ab" * 32,
+        tg_user_id=123,
+        symbol="BTC-USD",
+        side="LONG",
+        collateral_usdc=Decimal(5),
+        leverage_x=Decimal(2),
+        slippage_pct=Decimal("0.5"),
+    )
+    trader = Trader.objects.create(tg_user_id=123, label="rehearsal", address="0x" + "aa" * 20)
+    wallet = Wallet.objects.create(
+        trader=trader, chain_id=31337, address="0x" + "bb" * 20, balance_wei=Decimal(15 * 10**17)
+    )
+    intent = _filled_intent(trader, wallet)
+    _traces(intent, trader)
+    return intent
+
+
+def _filled_intent(trader: Trader, wallet: Wallet) -> TxIntent:
+    intent = TxIntent.objects.create(
+        intent_key="sig:drill:page-001",
+        trader=trader,
+        wallet=wallet,
+        tg_user_id=123,
+        action="open",
+        symbol="BTC-USD",
+        is_long=True,
+        collateral_usdc=Decimal(5),
+        leverage_x=Decimal(2),
+        slippage_pct=Decimal("0.5"),
+    )
+    slot = {"nonce": 0, "mode": "LIVE", "calldata": b"\x9a" * 300, "value_wei": 0, "gas_limit": 900_000}
+    TxIntent.objects.filter(pk=intent.pk).update(state="reserved", to_address=VENUE, **slot)
+    for state in ("signed", "sending", "pending_inclusion", "mined", "ordered", "filled"):
+        TxIntent.objects.filter(pk=intent.pk).update(state=state)
+    intent.refresh_from_db()
+    return intent
+
+
+def _traces(intent: TxIntent, trader: Trader) -> None:
+    IntentTransition.objects.create(intent=intent, from_state="", to_state="pending", why="signal", by="test")
+    send = TxSend.objects.create(
+        intent=intent,
+        attempt=1,
+        kind="exec",
+        tx_hash="0x" + "ee" * 32,
+        raw=b"\x02" * 200,
+        max_fee_wei=Decimal(2 * 10**9),
+        tip_wei=Decimal(10**9),
+        outcome="accepted",
+        offers=1,
+    )
+    TxReceipt.objects.create(
+        send=send,
+        intent=intent,
+        block_number=7,
+        block_hash=BLOCK,
+        status=1,
+        gas_used=300_000,
+        effective_gas_price_wei=Decimal(10**9),
+    )
+    VenueOrder.objects.create(
+        intent=intent, venue=VENUE, order_id=1, block_number=7, block_hash=BLOCK, state="executed"
+    )
+    position = Position.objects.create(
+        trader=trader,
+        venue=VENUE,
+        symbol="BTC-USD",
+        pair_index=1,
+        trade_index=0,
+        opened_at=datetime.now(UTC),
+        mode="LIVE",
+        is_long=True,
+        collateral_usdc=Decimal(5),
+        leverage_x=Decimal(2),
+        open_price=Decimal(60_000),
+        drift="venue holds 4 USDC",
+    )
+    Fill.objects.create(
+        intent=intent,
+        position=position,
+        action="open",
+        mode="LIVE",
+        price=Decimal(60_000),
+        collateral_usdc=Decimal(5),
+        leverage_x=Decimal(2),
+        tx_hash="0x" + "ff" * 32,
+        log_index=3,
+        block_number=8,
+        block_hash=BLOCK,
+        filled_at=Now(),
+    )

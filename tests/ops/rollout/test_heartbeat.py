@@ -1,0 +1,43 @@
+"""The health check of containers without a port: a fresh heartbeat, or why not."""
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from execution_app.models import Heartbeat
+from ops.rollout import heartbeat
+from tests import real_parts
+
+
+def test_only_a_fresh_heartbeat_of_that_component_counts(database: None) -> None:
+    url = real_parts.postgres.url
+    Heartbeat.objects.create(component="worker", pid=1, started_at=Now())
+    assert heartbeat.problem(url, "worker") == ""
+    assert heartbeat.problem(url, "beat") == "beat was never seen"
+    Heartbeat.objects.update(at=F("at") - timedelta(seconds=heartbeat.WITHIN_S + 5))
+    assert "last seen 20 s ago" in heartbeat.problem(url, "worker")
+
+
+def test_a_database_that_is_away_is_no_heartbeat() -> None:
+    assert heartbeat.problem("postgresql://vanta@127.0.0.1:1/vanta", "worker") == "database: OperationalError"
+
+
+def test_the_url_may_stand_in_a_file(database: None, tmp_path: Path) -> None:
+    Heartbeat.objects.create(component="beat", pid=1, started_at=Now())
+    (tmp_path / "url").write_text(real_parts.postgres.url + "\n")
+
+    def code(component: str) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "ops.rollout.heartbeat", component],
+            cwd=real_parts.ROOT,
+            env={"DATABASE_URL_FILE": str(tmp_path / "url")},
+            capture_output=True,
+            timeout=20,
+            check=False,
+        ).returncode
+
+    assert (code("beat"), code("tpsl")) == (0, 1)

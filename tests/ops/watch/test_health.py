@@ -1,0 +1,197 @@
+"""/health tells the truth about each part, and always answers within a second."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis as redis_py
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+
+from execution_app.gate import control, watch
+from execution_app.models import Chain, Heartbeat, Trader, Wallet
+from execution_app.states import Origin, RestrictionKind
+from ops.rehearsal.parts.part import Part
+from ops.watch import health
+from tests import real_parts
+from tests.rig import rpc_call
+
+
+@pytest.fixture
+def watched(database: None, valkey: redis_py.Redis) -> Iterator[None]:
+    """A watched mode, after a first healthy look at Redis."""
+    watcher = watch.start("webhook")
+    deadline_s = time.monotonic() + 5
+    while watch.view().redis_health_streak == 0 and time.monotonic() < deadline_s:
+        watcher.look()
+    yield
+    watch.stop()
+
+
+@pytest.fixture
+def whole(watched: None) -> None:
+    """Every part is there."""
+    rpc_call("anvil_mine", "0x1")
+    now = datetime.now(UTC)
+    Chain.objects.create(
+        chain_id=31337, genesis_hash="0x1", trading_address="0x1", reconciled_at=now + timedelta(seconds=5)
+    )
+    for component in health.HEARTBEATS:
+        Heartbeat.objects.create(component=component, pid=1, started_at=now, at=now)
+
+
+@contextmanager
+def hanging(part: Part) -> Iterator[None]:
+    """The part is there and says nothing."""
+    assert part.pid is not None
+    os.kill(part.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(part.pid, signal.SIGCONT)
+
+
+def failed(client: Client) -> dict[str, str]:
+    checks = client.get("/health").json()["checks"]
+    return {name: check["detail"] for name, check in checks.items() if check["status"] != "ok"}
+
+
+def test_whole_stack_is_ok_with_exactly_the_promised_keys(client: Client, whole: None) -> None:
+    response = client.get("/health")
+    body = response.json()
+    assert (response.status_code, body["status"]) == (200, "ok"), body
+    assert list(body) == ["status", "service", "version", "execution_mode", "checks"]
+    assert set(body["execution_mode"]) == {
+        "mode",
+        "requested",
+        "emergency_stop",
+        "reduce_only",
+        "redis_health_streak",
+        "reason",
+    }
+    assert body["service"] == "vanta"
+
+
+def test_a_stop_is_ok_and_visible(client: Client, whole: None) -> None:
+    control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="drill")
+    watch.start("webhook").look()
+    body = client.get("/health").json()
+    assert body["status"] == "ok"
+    assert body["execution_mode"]["emergency_stop"] is True
+
+
+def test_redis_away_is_degraded_and_200(client: Client, whole: None, settings: Settings) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    response = client.get("/health")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert set(failed(client)) == {"redis"}
+
+
+def test_redis_that_hangs_delays_nobody(client: Client, whole: None) -> None:
+    with hanging(real_parts.valkey):
+        began_s = time.monotonic()
+        response = client.get("/health")
+        took_s = time.monotonic() - began_s
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert took_s < 1
+
+
+def test_redis_whose_key_is_unreadable_is_degraded(
+    client: Client, whole: None, valkey: redis_py.Redis
+) -> None:
+    valkey.set("exec_mode", "{broken")
+    watch.start("webhook").look()
+    assert failed(client) == {"redis": "the mode key is not believed"}
+
+
+def test_database_away_is_503(client: Client, whole: None, database_away: None) -> None:
+    response = client.get("/health")
+    body = response.json()
+    assert (response.status_code, body["status"]) == (503, "degraded")
+    assert body["checks"]["database"]["status"] == "fail"
+    assert body["checks"]["chain"]["detail"] == "unknown while the database is away"
+    assert body["execution_mode"]["mode"] == "DRY"
+
+
+def test_database_that_hangs_is_503_within_a_second(client: Client, whole: None) -> None:
+    with hanging(real_parts.postgres):
+        began_s = time.monotonic()
+        response = client.get("/health")
+        again = client.get("/health")
+        took_s = time.monotonic() - began_s
+    assert (response.status_code, again.status_code) == (503, 503)
+    assert took_s < 1.5, "both answers together"
+
+
+def test_node_away_and_wrong_chain(client: Client, whole: None, settings: Settings) -> None:
+    environment = settings.ENVIRONMENT
+    settings.ENVIRONMENT = environment.model_copy(update={"base_rpc_url": "http://127.0.0.1:1"})
+    assert set(failed(client)) == {"node"}
+    health.forget()
+    both = f"http://127.0.0.1:1,{real_parts.anvil.url}"
+    settings.ENVIRONMENT = environment.model_copy(update={"base_rpc_url": both})
+    assert failed(client) == {}, "one good endpoint is enough"
+    health.forget()
+    settings.ENVIRONMENT = environment.model_copy(update={"chain_id": 8453})
+    assert failed(client)["node"] == "wrong chain"
+
+
+def test_rows_that_tell_of_trouble(client: Client, whole: None) -> None:
+    old = datetime.now(UTC) - timedelta(seconds=60)
+    Heartbeat.objects.filter(component="tpsl").update(at=old)
+    Heartbeat.objects.filter(component="beat").delete()
+    Chain.objects.update(halted_reason="genesis differs")
+    trader = Trader.objects.create(tg_user_id=1, address="0x" + "a" * 40)
+    Wallet.objects.create(trader=trader, chain_id=31337, address="0x" + "b" * 40, halted_reason="nonce")
+    assert failed(client) == {
+        "tpsl": "last seen 60 s ago",
+        "beat": "never seen",
+        "chain": "halted: chain and database disagree",
+        "wallets": "1 halted",
+    }
+
+
+def test_chain_compared_too_long_ago(client: Client, whole: None) -> None:
+    Chain.objects.update(reconciled_at=datetime.now(UTC) - timedelta(seconds=health.RECONCILED_WITHIN_S + 5))
+    assert set(failed(client)) == {"chain"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/metrics"])
+def test_other_methods_are_405_in_json(path: str, database: None) -> None:
+    response = Client(enforce_csrf_checks=True).post(path)
+    assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
+    assert response.json()["error"] == "method not allowed"
+
+
+def test_live_asks_nobody(client: Client, database_away: None) -> None:
+    assert client.get("/health/live").status_code == 200
+
+
+def test_ready_with_the_database(client: Client, database: None) -> None:
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_not_ready_without_the_database(client: Client, database_away: None) -> None:
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_not_ready_while_a_migration_is_missing(client: Client, database: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM django_migrations WHERE app = 'signals_app' AND name LIKE '0002%' RETURNING name"
+        )
+        name = cursor.fetchone()[0]
+    try:
+        response = client.get("/health/ready")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO django_migrations (app, name, applied) VALUES ('signals_app', %s, now())", [name]
+            )
+    assert response.status_code == 503
+    assert response.json()["detail"] == "1 migration(s) not applied"

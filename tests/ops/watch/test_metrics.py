@@ -1,0 +1,143 @@
+"""/metrics is right over several processes, and says less rather than something wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import redis as redis_py
+from django.test import Client
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import Settings
+
+from execution_app import meters
+from tests.ops.panel.rows import one_of_each
+
+ZERO_BY_DESIGN = (
+    "vanta_intent_duplicate",
+    "vanta_intent_illegal_transition",
+    "vanta_nonce_lost",
+    "vanta_invariant_violations",
+)
+STATE = (
+    "vanta_exec_mode",
+    "vanta_emergency_stop",
+    "vanta_redis_health_streak",
+    "vanta_queue_depth",
+    "vanta_intents",
+    "vanta_oldest_unsettled_age_seconds",
+    "vanta_position_drift",
+    "vanta_wallet_balance_eth",
+    "vanta_heartbeat_timestamp_seconds",
+    "vanta_process_start_time_seconds",
+    "vanta_build_info",
+)
+ROWS = (
+    "vanta_intents",
+    "vanta_oldest_unsettled_age_seconds",
+    "vanta_wallet_balance_eth",
+    "vanta_position_drift",
+)
+COUNT = "from execution_app import meters; meters.TX_SUBMISSIONS.inc({}); meters.GAS_USED.inc(21000)"
+RENDER = (
+    "import django; django.setup(); from ops.watch import exposition;"
+    "import sys; sys.stdout.buffer.write(exposition.render())"
+)
+
+
+def scrape(client: Client) -> dict[str, Metric]:
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return {family.name: family for family in text_string_to_metric_families(response.content.decode())}
+
+
+def values(family: Metric, label: str) -> dict[str, float]:
+    return {sample.labels[label]: sample.value for sample in family.samples}
+
+
+def test_every_promised_family_is_there(client: Client, database: None, valkey: redis_py.Redis) -> None:
+    families = scrape(client)
+    assert set(STATE + ZERO_BY_DESIGN) <= set(families)
+    assert not [name for name in families if name.endswith("_created")]
+
+
+def test_zero_by_design_is_shown_before_it_ever_happens(
+    client: Client, database: None, valkey: redis_py.Redis
+) -> None:
+    families = scrape(client)
+    for name in ZERO_BY_DESIGN:
+        assert families[name].samples, name
+
+
+def test_vanta_families_come_first(client: Client, database: None, valkey: redis_py.Redis) -> None:
+    ours = [name.startswith("vanta_") for name in scrape(client)]
+    assert ours == sorted(ours, reverse=True)
+
+
+def test_rows_and_queues_are_read_at_the_scrape(
+    client: Client, database: None, valkey: redis_py.Redis
+) -> None:
+    one_of_each()
+    valkey.rpush("submit", "a", "b")
+    families = scrape(client)
+    assert values(families["vanta_intents"], "state")["filled"] == 1
+    assert values(families["vanta_intents"], "state")["lost_nonce"] == 0
+    assert values(families["vanta_queue_depth"], "queue") == {
+        "submit": 2,
+        "track": 0,
+        "tpsl": 0,
+        "notify": 0,
+        "ops": 0,
+    }
+    assert values(families["vanta_wallet_balance_eth"], "wallet") == {"0x" + "bb" * 20: 1.5}
+    assert values(families["vanta_position_drift"], "symbol")["BTC-USD"] == 1
+    assert values(families["vanta_exec_mode"], "mode") == {"DRY": 1, "LIVE": 0}
+    assert "worker" in values(families["vanta_heartbeat_timestamp_seconds"], "component")
+    assert 0 < families["vanta_oldest_unsettled_age_seconds"].samples[0].value < 60
+
+
+def test_without_redis_the_queues_are_left_out(client: Client, database: None, settings: Settings) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    families = scrape(client)
+    assert "vanta_queue_depth" not in families
+    assert "vanta_intents" in families
+
+
+def test_without_the_database_the_rest_is_still_shown(client: Client, database_away: None) -> None:
+    families = scrape(client)
+    assert not set(ROWS) & set(families)
+    assert {"vanta_exec_mode", "vanta_build_info", "vanta_tx_submissions"} <= set(families)
+
+
+def test_processes_add_up_and_the_dead_still_count(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "vanta.settings",
+    }
+
+    def run(program: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-c", program], env=environment, check=True, capture_output=True, timeout=60
+        ).stdout
+
+    def submissions() -> float:
+        families = {f.name: f for f in text_string_to_metric_families(run(RENDER).decode())}
+        assert families["vanta_intent_duplicate"].samples[0].value == 0
+        return families["vanta_tx_submissions"].samples[0].value
+
+    run(COUNT.format(2))
+    run(COUNT.format(3))
+    assert submissions() == 5
+    # What a process leaves that was killed between creating its file and sizing it.
+    (tmp_path / "counter_999999.db").touch()
+    run(COUNT.format(1))
+    assert submissions() == 6
+
+
+def test_a_counter_of_this_process_is_shown(client: Client, database: None) -> None:
+    before = scrape(client)["vanta_tx_stuck"].samples[0].value
+    meters.TX_STUCK.inc()
+    assert scrape(client)["vanta_tx_stuck"].samples[0].value == before + 1

@@ -1,0 +1,67 @@
+"""A pytest plugin that starts the real parts before Django reads its settings.
+
+PostgreSQL, Valkey and an EVM node with the rehearsal venue, on free ports, in
+a temporary folder; all end with the test run.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ops.rehearsal import venue
+from ops.rehearsal.parts.anvil import Anvil
+from ops.rehearsal.parts.postgres import Postgres
+from ops.rehearsal.parts.valkey import Valkey
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = Path(tempfile.mkdtemp(prefix="vanta-tests-"))
+FOLDER.chmod(0o755)
+
+postgres = Postgres(FOLDER / "postgres", durable=False)
+valkey = Valkey(FOLDER / "valkey")
+# No interval: tests mine when they say so.
+anvil = Anvil(FOLDER / "chain", tools=ROOT / "var" / "tools", block_time_s=None)
+
+
+def _end() -> None:
+    for part in (anvil, valkey, postgres):
+        part.destroy()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+atexit.register(_end)
+for part in (postgres, valkey, anvil):
+    part.start()
+
+deployment = venue.ensure(
+    anvil.url, FOLDER / "chain.json", max_trades_per_pair=2_000, max_pending_orders=2_000
+)
+
+os.environ.update(
+    {
+        "DATABASE_URL": postgres.url,
+        "REDIS_URL": valkey.url,
+        "BASE_RPC_URL": anvil.url,
+        "CHAIN_ID": "31337",
+        "EXEC_MODE": "LIVE",
+        "MAX_NOTIONAL_USDC": "1000",
+        "MAX_LEVERAGE": "75",
+        "ALLOWED_SYMBOLS": "BTC-USD,ETH-USD,SOL-USD",
+        "DEPLOY_ENV": "rehearsal",
+        "WEBHOOK_HMAC_SECRET": "test-webhook-secret-not-for-use",
+        "ADMIN_TOKEN": "test-admin-token-not-for-use",
+        "SECRET_KEY": "test-secret-key-not-for-use-anywhere-but-tests",
+        "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
+        "SIGNER_KEY_DIR": str(FOLDER / "keys"),
+        "SIGNER_KEY_PASSWORD": "test-password-not-for-use",
+        "VENUE_TRADING_ADDRESS": deployment.trading,
+        "VENUE_STORAGE_ADDRESS": deployment.storage,
+        "USDC_ADDRESS": deployment.usdc,
+        "VENUE_PRICE_AGGREGATOR_ADDRESS": deployment.price_aggregator,
+        "LOG_LEVEL": "INFO",
+    }
+)
+for name in ("PROMETHEUS_MULTIPROC_DIR", "FORCE_DRY", "LOG_FORMAT"):
+    os.environ.pop(name, None)

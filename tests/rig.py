@@ -1,0 +1,118 @@
+"""A small laboratory: trader, wallet, gate and chain, driven by hand and without sleeping."""
+
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import redis as redis_py
+from eth_account import Account
+
+from execution_app.engine import heads, reconcile, rounds
+from execution_app.gate import watch
+from execution_app.models import Trader, TxIntent, Wallet
+from execution_app.moves import open_intent
+from execution_app.node import rpc, signers
+from execution_app.states import Action
+from ops.rehearsal import venue
+from ops.rehearsal.keeper import Keeper
+from ops.rehearsal.rpc import Node
+from tests import real_parts
+
+ETH = 10**18
+USDC = 10**6
+FAR_FUTURE_S = 4_000_000_000
+
+
+@dataclass
+class Rig:
+    """`mine` makes blocks, `keep` lets the keeper execute, `track` looks at the chain once."""
+
+    redis: redis_py.Redis
+    snapshot: str = ""
+    trader: Trader = field(init=False)
+    wallet: Wallet = field(init=False)
+    keeper: Keeper = field(init=False)
+    _count: int = 0
+
+    def build(self) -> None:
+        rpc.endpoints.cache_clear()
+        reconcile._check_venue.cache_clear()
+        rpc_call("evm_setAutomine", True)
+        self.snapshot = rpc_call("evm_snapshot")
+        person = Account.create()
+        self.trader = Trader.objects.create(tg_user_id=123, label="test", address=person.address)
+        self.wallet = Wallet.objects.create(trader=self.trader, chain_id=31337, address=signers.create_key())
+        url, deployed = real_parts.anvil.url, real_parts.deployment
+        venue.fund(url, deployed, person.address, ETH, 1_000_000 * USDC)
+        venue.fund(url, deployed, self.wallet.address, 1_000 * ETH, 0)
+        venue.delegate(url, deployed, person.key, self.wallet.address, FAR_FUTURE_S, 1_000_000 * USDC)
+        rpc_call("evm_setAutomine", False)
+        self.keeper = Keeper(Node(url), deployed)
+        self.open_gate()
+
+    def open_gate(self) -> None:
+        """Watch the mode in this process until LIVE is permitted."""
+        watcher = watch.start("worker")
+        deadline_s = time.monotonic() + 10
+        while watcher.ruling().mode != "LIVE" and time.monotonic() < deadline_s:
+            watcher.look()
+            if watcher.chain_problem:
+                heads.follow()  # only a comparison later than the watch's first look counts
+        assert watcher.ruling().mode == "LIVE", watcher.ruling().reason
+
+    def close(self) -> None:
+        watch.stop()
+        # A block that is being mined while the chain is taken back would leave a hole below it.
+        rpc_call("evm_setAutomine", False)
+        rpc_call("anvil_dropAllTransactions")
+        rpc_call("evm_revert", self.snapshot)
+        rpc_call("evm_setAutomine", True)
+        rpc_call("evm_setTime", int(time.time()))  # a revert takes back blocks, not what moved the clock
+
+    def intent(self, action: Action = Action.OPEN, symbol: str = "BTC-USD", **fields: Any) -> TxIntent:
+        """A waiting intent, as a decision would leave it."""
+        self._count += 1
+        opens = action is Action.OPEN
+        defaults: dict[str, Any] = {
+            "trader": self.trader,
+            "wallet": self.wallet,
+            "tg_user_id": self.trader.tg_user_id,
+            "action": action.value,
+            "symbol": symbol,
+            "is_long": True if opens else None,
+            "collateral_usdc": Decimal(5) if opens else None,
+            "leverage_x": Decimal(2) if opens else None,
+            "slippage_pct": Decimal("0.5"),
+        }
+        intent, _ = open_intent(key=f"sig:test:{self._count}", by="test", **{**defaults, **fields})
+        return intent
+
+    def submit(self) -> None:
+        rounds.submit(self.wallet.pk)
+
+    def track(self) -> list[int]:
+        return rounds.track()
+
+    def mine(self, blocks: int = 1) -> None:
+        rpc_call("anvil_mine", hex(blocks))
+
+    def keep(self) -> None:
+        """The keeper executes what is registered, in a block of its own."""
+        rpc_call("evm_setAutomine", True)
+        self.keeper.step()
+        rpc_call("evm_setAutomine", False)
+
+    def run(self) -> None:
+        """Submit, mine, let the keeper execute, and track until all is settled."""
+        self.submit()
+        self.mine()
+        self.track()
+        self.keep()
+        self.track()
+        self.mine(4)
+        self.track()
+
+
+def rpc_call(method: str, *params: Any) -> Any:
+    return rpc.Endpoint(real_parts.anvil.url).call(method, *params)

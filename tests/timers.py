@@ -1,0 +1,14 @@
+"""Time passes for the engine's timers without anybody sleeping: the rows' timestamps move into the past."""
+
+from django.db import connection
+
+
+def pass_a_minute() -> None:
+    """Leases and offers become a minute older and waiting intents due; signed bytes cannot change."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE tx_sends SET leased_at = leased_at - interval '1 minute',"
+            " offered_at = offered_at - interval '1 minute',"
+            " last_offered_at = last_offered_at - interval '1 minute'"
+        )
+        cursor.execute("UPDATE tx_intents SET next_try_at = next_try_at - interval '1 minute'")

@@ -1,0 +1,13 @@
+"""Every Django process rings at our broker: without the app, Celery's default one would take the bells."""
+
+from importlib import import_module
+
+from django.apps import AppConfig
+
+
+class RoofConfig(AppConfig):
+    name = "vanta"
+    verbose_name = "Vanta"
+
+    def ready(self) -> None:
+        import_module("vanta.celery")

@@ -1,0 +1,96 @@
+"""The Celery app. Messages are doorbells: they carry row ids and may be lost, doubled or late.
+
+Each setting that departs from the default has its reason in docs/adr/0003-celery.md.
+"""
+
+import os
+import warnings
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import SecurityWarning
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_process_init
+
+from vanta.broker import Amqp
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vanta.settings")
+# Celery warns of root because of pickle; messages here are JSON only, and `make run` may be run by root.
+warnings.filterwarnings("ignore", category=SecurityWarning, module="celery.platforms")
+
+VISIBILITY_TIMEOUT_S = 300
+REDIS_TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 2, "retry_on_timeout": False}
+
+
+def _redis_url() -> str:
+    from django.conf import settings
+
+    return str(settings.REDIS_URL)
+
+
+app = Celery("vanta", amqp=Amqp)
+app.conf.update(
+    beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler",
+    broker_url=_redis_url(),
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    worker_prefetch_multiplier=1,
+    task_publish_retry=False,
+    task_time_limit=60,
+    task_soft_time_limit=45,
+    task_serializer="json",
+    accept_content=["json"],
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        **REDIS_TIMEOUTS,
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "unacked_restore_interval": 5,
+    },
+    visibility_timeout=VISIBILITY_TIMEOUT_S,
+    result_backend=None,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    worker_max_tasks_per_child=10_000,
+    timezone="UTC",
+    enable_utc=True,
+    task_default_queue="ops",
+    task_routes={
+        "signals_app.tasks.decide": {"queue": "submit"},
+        "signals_app.tasks.sweep_signals": {"queue": "ops"},
+        "execution_app.tasks.submit": {"queue": "submit"},
+        "execution_app.tasks.track": {"queue": "track"},
+        "execution_app.tasks.sweep": {"queue": "ops"},
+        "execution_app.tasks.compare_positions": {"queue": "tpsl"},
+    },
+)
+app.autodiscover_tasks(["signals_app", "execution_app"])
+
+
+@setup_logging.connect
+def _keep_our_logging(**_: Any) -> None:
+    """Celery would install its own handlers; settings already did."""
+
+
+@celeryd_init.connect
+def _remember_component(sender: str = "", **_: Any) -> None:
+    os.environ["VANTA_COMPONENT"] = "tpsl" if sender.startswith("tpsl") else "worker"
+
+
+@worker_init.connect
+@worker_process_init.connect
+def _watch_in_worker(**_: Any) -> None:
+    # Threads do not survive the fork, so every pool child starts its own.
+    from execution_app.gate import watch
+
+    watch.start(os.environ.get("VANTA_COMPONENT", "worker"))
+
+
+@beat_init.connect
+def _watch_in_beat(**_: Any) -> None:
+    from execution_app.gate import watch
+    from vanta import schedule
+
+    schedule.install()
+    watch.start("beat")

@@ -1,0 +1,178 @@
+"""What the environment may say, checked once at start.
+
+Every mistake is collected and named in one message; a process with a mistake
+does not start. `NAME_FILE` holds the path of a file with the value of `NAME`.
+A blank value counts as unset.
+"""
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from vanta import formats, soundness
+
+Mode = Literal["DRY", "LIVE"]
+
+REHEARSAL_CHAIN_ID = soundness.REHEARSAL_CHAIN_ID
+# These may stand in a file of their own, named by NAME_FILE. A node's URL often carries a key.
+SECRETS = frozenset(
+    {
+        "DATABASE_URL",
+        "REDIS_URL",
+        "BASE_RPC_URL",
+        "WEBHOOK_HMAC_SECRET",
+        "ADMIN_TOKEN",
+        "SECRET_KEY",
+        "SIGNER_KEY_PASSWORD",
+    }
+)
+MINIMUM_STREAK = 3
+UPPER_CASE = frozenset({"EXEC_MODE", "LOG_LEVEL"})
+NEAR = 0.87  # how alike an unknown name must be to count as a slip: REDIS_URI for REDIS_URL is 0.89
+
+
+def _as_written(rule: Callable[[str], str]) -> BeforeValidator:
+    return BeforeValidator(lambda value: rule(str(value)))
+
+
+def _decimals(digits: int) -> BeforeValidator:
+    return BeforeValidator(
+        lambda value: formats.amount(value, digits) if isinstance(value, str) else value,
+    )
+
+
+Address = Annotated[str, _as_written(lambda text: formats.address(text) if text else "")]
+
+
+class Environment(BaseModel):
+    """One field per variable; the names are the contract's, in lower case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: Annotated[SecretStr, _as_written(formats.database_url)]
+    redis_url: Annotated[SecretStr, _as_written(formats.redis_url)]
+    base_rpc_url: Annotated[str, _as_written(formats.http_urls)] = Field(repr=False)
+    chain_id: int = Field(gt=0)
+    exec_mode: Mode = "DRY"
+    force_dry: bool = False
+    allow_live_after_streak: int = Field(default=MINIMUM_STREAK, ge=MINIMUM_STREAK, le=100)
+    canary_enabled: bool = False
+    max_notional_usdc: Annotated[Decimal | None, _decimals(6)] = None
+    max_leverage: Annotated[Decimal | None, _decimals(4)] = None
+    allowed_symbols: Annotated[str, _as_written(formats.symbols)] = ""
+    deploy_env: str = Field(default="production", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    deploy_version: str = Field(default="", max_length=64)
+    webhook_hmac_secret: SecretStr = Field(min_length=16)
+    admin_token: SecretStr = Field(min_length=16)
+    secret_key: SecretStr = Field(min_length=32)
+    allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
+    trusted_proxies: int = Field(default=0, ge=0, le=8)
+    signer_backend: Literal["keyfile"] = "keyfile"
+    signer_key_dir: Path = Path("var/keys")
+    signer_key_password: SecretStr = SecretStr("")
+    enable_rbf: bool = True
+    venue: Literal["onchain"] = "onchain"
+    venue_trading_address: Address = ""
+    venue_storage_address: Address = ""
+    usdc_address: Address = ""
+    venue_price_aggregator_address: Address = ""
+    max_fee_per_gas_gwei: Annotated[Decimal, _decimals(9)] = Decimal(50)
+    max_in_flight: int = Field(default=16, ge=1, le=512)
+    rebroadcast_after_s: int = Field(default=4, ge=1, le=600)
+    bump_after_s: int = Field(default=10, ge=2, le=3600)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    prometheus_multiproc_dir: str = ""
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        return frozenset(part.strip().upper() for part in self.allowed_symbols.split(",") if part.strip())
+
+    @property
+    def rpc_urls(self) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.base_rpc_url.split(",") if part.strip())
+
+    @property
+    def hosts(self) -> list[str]:
+        """ALLOWED_HOSTS, and loopback: health checks come from inside."""
+        named = [host for host in self.allowed_hosts.split(",") if host]
+        return list(dict.fromkeys([*named, "localhost", "127.0.0.1", "[::1]"]))
+
+    @property
+    def is_production(self) -> bool:
+        return soundness.is_production(self.chain_id, self.deploy_env)
+
+
+class Misconfigured(SystemExit):
+    """The process must not start; the message names every mistake."""
+
+
+def read(environ: Mapping[str, str]) -> Environment:
+    """Build the environment from variables, blank values counting as unset.
+
+    Raises Misconfigured with one line per mistake.
+    """
+    known = {name.upper() for name in Environment.model_fields}
+    values, mistakes = _given(environ, known)
+    mistakes = [*_misspelt(environ, known), *mistakes]
+    environment = None
+    try:
+        environment = Environment.model_validate({name.lower(): value for name, value in values.items()})
+    except ValidationError as error:
+        for item in error.errors(include_input=False, include_url=False):
+            name = str(item["loc"][0]).upper()
+            text = "missing" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+            if f"{name}_FILE: " not in "".join(mistakes):  # a file that cannot be read was named already
+                mistakes.append(f"{name}: {text}")
+    mistakes += soundness.mistakes(values)
+    if mistakes or environment is None:
+        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        raise Misconfigured(f"Vanta does not start; the environment has {len(mistakes)} mistake(s):\n{lines}")
+    return environment
+
+
+def _given(environ: Mapping[str, str], known: set[str]) -> tuple[dict[str, str], list[str]]:
+    """The values that are not blank, from variables or their files, and what was wrong with the files."""
+    values: dict[str, str] = {}
+    mistakes = []
+    for name in sorted(known):
+        value = environ.get(name, "").strip()
+        path = environ.get(f"{name}_FILE", "").strip() if name in SECRETS else ""
+        if value and path:
+            mistakes.append(f"{name}: set it or {name}_FILE, not both")
+        elif path:
+            try:
+                value = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                mistakes.append(f"{name}_FILE: cannot be read ({error.strerror})")
+            except UnicodeDecodeError:
+                mistakes.append(f"{name}_FILE: is not UTF-8 text")
+            else:
+                if not value:
+                    mistakes.append(f"{name}_FILE: the file is empty")
+        if value:
+            values[name] = value.upper() if name in UPPER_CASE else value
+    return values, mistakes
+
+
+def _misspelt(environ: Mapping[str, str], known: set[str]) -> list[str]:
+    """Unknown names that are one slip away from a known one, and files of what is no secret."""
+    spelled = known | {f"{name}_FILE" for name in SECRETS}
+    mistakes = []
+    for name in sorted(set(environ) - spelled):
+        if name.endswith("_FILE") and name.removesuffix("_FILE") in known:
+            mistakes.append(f"{name}: only secrets are read from files; set {name.removesuffix('_FILE')}")
+            continue
+        near = difflib.get_close_matches(name.upper(), sorted(spelled), n=1, cutoff=NEAR)
+        if near:
+            mistakes.append(f"{name}: unknown; did you mean {near[0]}?")
+    return mistakes
+
+
+def current() -> Environment:
+    return read(os.environ)

@@ -1,0 +1,58 @@
+"""One line per fact: `intent=7 nonce=41 attempt=2 move=signed>sending`."""
+
+import logging
+import os
+from typing import Any, TextIO
+
+import structlog
+
+
+def configure(level: str, form: str, stream: TextIO) -> None:
+    """Send structlog's and the standard library's records through one handler."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_pid,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for noisy in (
+        "urllib3",
+        "celery.beat",
+        "django_celery_beat",
+        "kombu",
+        "celery.worker.strategy",
+        "celery.app.trace",
+    ):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def add_pid(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Several processes of one component share a log."""
+    event["pid"] = os.getpid()
+    return event

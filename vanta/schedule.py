@@ -1,0 +1,37 @@
+"""What beat rings for, installed by code each time beat starts.
+
+The rows belong to django-celery-beat; sub-second periods are why they are
+written here and not through `beat_schedule`, which counts in whole seconds.
+"""
+
+from django.db import transaction
+
+# name → (task, period in ms, seconds after which an unheard bell is worthless)
+BELLS: dict[str, tuple[str, int, int]] = {
+    "follow the chain": ("execution_app.tasks.track", 400, 2),
+    "sweep intents": ("execution_app.tasks.sweep", 1_000, 2),
+    "sweep signals": ("signals_app.tasks.sweep_signals", 1_000, 2),
+    "compare positions": ("execution_app.tasks.compare_positions", 5_000, 10),
+}
+
+
+def install() -> None:
+    """Make the rows say what BELLS says, whatever was there before."""
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+    with transaction.atomic():
+        PeriodicTask.objects.exclude(name__in=[*BELLS, "celery.backend_cleanup"]).delete()
+        for name, (task, period_ms, expires_s) in BELLS.items():
+            interval, _ = IntervalSchedule.objects.get_or_create(
+                every=period_ms * 1_000, period=IntervalSchedule.MICROSECONDS
+            )
+            PeriodicTask.objects.update_or_create(
+                name=name,
+                defaults={
+                    "task": task,
+                    "interval": interval,
+                    "expire_seconds": expires_s,
+                    "enabled": True,
+                    "crontab": None,
+                },
+            )

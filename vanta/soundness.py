@@ -1,0 +1,106 @@
+"""What the variables must say together: rules of LIVE, of the canary, and of every real deployment.
+
+Asked with the raw values, so that these mistakes are named beside those of single variables.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+
+REHEARSAL_CHAIN_ID = 31337
+REHEARSALS = frozenset({"rehearsal", "test"})
+CAPS = ("MAX_NOTIONAL_USDC", "MAX_LEVERAGE", "ALLOWED_SYMBOLS")
+VENUE_ADDRESSES = (
+    "VENUE_TRADING_ADDRESS",
+    "VENUE_STORAGE_ADDRESS",
+    "USDC_ADDRESS",
+    "VENUE_PRICE_AGGREGATOR_ADDRESS",
+)
+# Whoever holds one of these can trade, stop, or log in.
+KEYS = ("SECRET_KEY", "ADMIN_TOKEN", "WEBHOOK_HMAC_SECRET")
+MINIMUM_KEY_LENGTH = 32
+MINIMUM_KEY_CHARACTERS = 10  # different ones; a random key of 32 hex digits has about 14
+MINIMUM_PASSWORD_LENGTH = 16
+# Parts of values that stand in documentation, tests and templates of this and other projects.
+EXAMPLES = (
+    "change-me", "change_me", "changeme", "replace-me", "replace_me", "replaceme", "example", "insecure",
+    "not-for-use", "your-", "your_", "password", "secret-key", "placeholder", "xxxx",
+)  # fmt: skip
+TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+
+
+def mistakes(values: Mapping[str, str]) -> list[str]:
+    """Every broken rule; `values` has the contract's names and no blanks."""
+    found = [*_live(values), *_canary(values), *_one_address_each(values)]
+    if is_production(values.get("CHAIN_ID", ""), values.get("DEPLOY_ENV", "")):
+        found += _production(values)
+    return found
+
+
+def is_production(chain_id: str | int, deploy_env: str) -> bool:
+    """Everything counts as production that does not say twice that it is a rehearsal."""
+    return str(chain_id) != str(REHEARSAL_CHAIN_ID) or deploy_env not in REHEARSALS
+
+
+def _live(values: Mapping[str, str]) -> list[str]:
+    if values.get("EXEC_MODE") != "LIVE":
+        return []
+    missing = _missing(values, (*CAPS, "SIGNER_KEY_PASSWORD", *VENUE_ADDRESSES))
+    return [f"EXEC_MODE=LIVE needs {', '.join(missing)}"] if missing else []
+
+
+def _canary(values: Mapping[str, str]) -> list[str]:
+    if values.get("CANARY_ENABLED", "").lower() not in TRUE:
+        return []
+    missing = _missing(values, CAPS)
+    return [f"CANARY_ENABLED=true needs {', '.join(missing)}"] if missing else []
+
+
+def _missing(values: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
+    # A list of nothing but commas is a blank one.
+    return [name for name in names if not values.get(name, "").strip(", ")]
+
+
+def _one_address_each(values: Mapping[str, str]) -> list[str]:
+    given = [(name, values[name].lower()) for name in VENUE_ADDRESSES if values.get(name)]
+    return [
+        f"{name}: is the same address as {other}"
+        for place, (name, address) in enumerate(given)
+        for other, earlier in given[:place]
+        if address == earlier
+    ]
+
+
+def _production(values: Mapping[str, str]) -> list[str]:
+    found = []
+    for place, name in enumerate(KEYS):
+        key = values.get(name, "")
+        if not key:
+            continue  # named as missing already
+        if len(key) < MINIMUM_KEY_LENGTH:
+            found.append(f"{name}: production needs at least {MINIMUM_KEY_LENGTH} characters")
+        elif is_example(key):
+            found.append(f"{name}: is an example or too regular; make one with `openssl rand -hex 32`")
+        found += [f"{name}: is the same as {other}" for other in KEYS[:place] if values.get(other) == key]
+    password = values.get("SIGNER_KEY_PASSWORD", "")
+    if password:
+        if len(password) < MINIMUM_PASSWORD_LENGTH:
+            found.append(
+                f"SIGNER_KEY_PASSWORD: production needs at least {MINIMUM_PASSWORD_LENGTH} characters"
+            )
+        elif is_example(password):
+            found.append("SIGNER_KEY_PASSWORD: is an example or too regular")
+        found += [
+            f"SIGNER_KEY_PASSWORD: is the same as {other}" for other in KEYS if values.get(other) == password
+        ]
+    hosts = {host.strip() for host in values.get("ALLOWED_HOSTS", "").split(",")}
+    if "*" in hosts:
+        found.append("ALLOWED_HOSTS: * answers to any name; production names its hosts")
+    folder = values.get("SIGNER_KEY_DIR", "")
+    if values.get("EXEC_MODE") == "LIVE" and not PurePath(folder).is_absolute():
+        found.append("SIGNER_KEY_DIR: production keeps its keys in a folder named by an absolute path")
+    return found
+
+
+def is_example(value: str) -> bool:
+    low = value.lower()
+    return len(set(value)) < MINIMUM_KEY_CHARACTERS or any(part in low for part in EXAMPLES)

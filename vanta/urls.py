@@ -1,0 +1,21 @@
+"""Every route of the stack."""
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, path
+
+from ops.panel.views import emergency_stop
+from ops.watch.views import health, live, metrics, ready
+from signals_app.views import signals, trace
+
+admin.autodiscover()
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("signals", signals),
+    path("signals/<str:source>/<str:signal_id>", trace),
+    path("health", health),
+    path("health/live", live),
+    path("health/ready", ready),
+    path("metrics", metrics),
+    path("admin/emergency-stop", emergency_stop),
+    path("admin/", admin.site.urls),
+]
