@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+import pytest
 import urllib3
 
 from tests.e2e.stack import RunningStack, wait_until
@@ -213,7 +214,9 @@ class Client:
         """Until every accepted signal came to its end, and the ends are these."""
         deadline_s = time.monotonic() + within_s
         while (states := self.states()) != wanted:
-            assert time.monotonic() < deadline_s, f"{self.prefix}: {states} after {within_s} s, not {wanted}"
+            if time.monotonic() > deadline_s:
+                print(self.stack.why())  # noqa: T201 -- the stack's folder is gone when somebody reads this
+                pytest.fail(f"{self.prefix}: {states} after {within_s} s, not {wanted}")
             time.sleep(0.1)
 
 

@@ -25,6 +25,11 @@ from ops.rehearsal.rpc import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120
+LOG_LINES = 60
+UNSETTLED = """SELECT id, state, nonce, reason, reason_detail, next_try_at, updated_at FROM tx_intents
+WHERE settled_at IS NULL ORDER BY id LIMIT 20"""
+SESSIONS = """SELECT pid, state, wait_event_type, wait_event, now() - xact_start, pg_blocking_pids(pid), left(query, 120)
+FROM pg_stat_activity WHERE datname = current_database() ORDER BY xact_start"""
 # Set by the test run for its own Django; the stack must find its own.
 NOT_INHERITED = {
     *("DATABASE_URL", "REDIS_URL", "BASE_RPC_URL", "WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "SECRET_KEY"),
@@ -163,6 +168,15 @@ class RunningStack:
     def redis_cli(self, *words: str) -> None:
         tool = self.folder / "bin" / "redis-cli"
         subprocess.run([tool, *words], env=self.environ, check=True, capture_output=True, timeout=20)
+
+    def why(self) -> str:
+        """What an operator would look at first: health, what waits, what PostgreSQL does, the logs' ends."""
+        said = [f"health: {json.dumps(self.get('/health'))}"]
+        said += [f"unsettled: {row}" for row in self.sql(UNSETTLED)]
+        said += [f"session: {row}" for row in self.sql(SESSIONS)]
+        for path in sorted((self.folder / "log").glob("*.log")):
+            said += [f"--- {path.name}", *path.read_text(errors="replace").splitlines()[-LOG_LINES:]]
+        return "\n".join(said)
 
     def log(self, name: str) -> str:
         return (self.folder / "log" / f"{name}.log").read_text(errors="replace")
