@@ -36,6 +36,8 @@ def signals(request: HttpRequest) -> JsonResponse:
         return _refuse(413, Refusal.TOO_LARGE, str(error))
     except body.Broken as error:
         return _refuse(400, Refusal.NOT_JSON, str(error))
+    except body.Crowded as error:
+        return _unavailable(str(error))
     try:
         signer = credentials.who_signed(request.headers, raw, time.time())
     except credentials.Unsigned as error:

@@ -35,10 +35,9 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
     """Raise the fee of the lowest unmined slot when it is stuck; returns the new send, not yet offered.
 
     `consumed` is the chain's count for the wallet: only the lowest unconsumed
-    nonce is raised, since those behind it wait for it anyway.
+    nonce is raised, since those behind it wait for it anyway. With ENABLE_RBF=false no
+    fee is raised, but bytes that no node will ever take are still cancelled.
     """
-    if not settings.ENVIRONMENT.enable_rbf:
-        return None
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         ruling = ruling_now()
@@ -48,12 +47,16 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
         last = intent.sends.order_by("-attempt").first()
         if last is None or not _is_stuck(last) or intent.state == IntentState.SIGNED:
             return None
-        meters.TX_STUCK.inc()
+        # Once for each send, however long it stays so and whether or not it may be replaced.
+        if TxSend.objects.filter(pk=last.pk, stuck_at=None).update(stuck_at=Now()):
+            transaction.on_commit(meters.TX_STUCK.inc)
         if last.attempt >= MAX_BUMPS:
             return None
         if last.outcome == SendOutcome.INVALID_PERMANENT and last.kind != SendKind.CANCEL:
             # A higher fee would not help, and whatever is behind this slot waits for it, exits too.
             return cancel_in_slot(intent, market, why="no node will ever take these bytes")
+        if not settings.ENVIRONMENT.enable_rbf:
+            return None
         fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei())
         if fee is None:
             log.warning(

@@ -25,6 +25,8 @@ class TxSend(models.Model):
     offered_at = models.DateTimeField(null=True, blank=True)
     last_offered_at = models.DateTimeField(null=True, blank=True)
     offers = models.PositiveIntegerField(default=0)
+    # When it was first found unmined past the bump timer at the lowest nonce.
+    stuck_at = models.DateTimeField(null=True, blank=True)
     outcome = one_of(SendOutcome, default=SendOutcome.UNOFFERED.value)
 
     class Meta:

@@ -256,6 +256,26 @@ class TestSlowSenders:
             for connection in silent:
                 connection.close()
 
+    def test_many_silent_senders_do_not_keep_the_operator_out(self, webhook: int) -> None:
+        """More of them than there are threads: new signals are told to come again, the stop still works."""
+        silent = [self.begin(webhook) for _ in range(80)]
+        try:
+            for path in ("/health", "/health/live", "/metrics"):
+                began_s = time.monotonic()
+                asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                assert send(webhook, asked.encode()).status == 200, path
+                assert time.monotonic() - began_s < 3
+            answer = send(webhook, request(open_body()))
+            assert answer.status == 503, answer
+            assert int(answer.headers["retry-after"]) > 0
+        finally:
+            for connection in silent:
+                connection.close()
+        for attempt in range(50):
+            if send(webhook, request({**open_body(), "signal_id": f"after-{attempt}"})).status == 202:
+                return
+        pytest.fail("no signal is taken after the silent senders left")
+
 
 @pytest.mark.usefixtures("database")
 def test_the_server_has_survived_all_of_it(webhook: int) -> None:

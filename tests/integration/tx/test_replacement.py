@@ -4,7 +4,9 @@ import itertools
 import time
 
 import pytest
+from django.conf import settings
 
+from execution_app import meters
 from execution_app.engine import broadcast, reserve
 from execution_app.gate import control
 from execution_app.models import TxIntent, TxReceipt, TxSend
@@ -135,3 +137,36 @@ def test_an_order_against_its_cancel(rig: Rig, node: Proxy, *, order_wins: bool,
 def rig_offers(send: TxSend) -> None:
     """The bytes leave, and nothing is recorded."""
     broadcast._ask_endpoints([send], time.monotonic())
+
+
+def test_a_stuck_send_is_counted_once(rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the fee ceiling every look finds it stuck again; the operator's counter must not run away."""
+    monkeypatch.setattr(settings.ENVIRONMENT, "__dict__", {**vars(settings.ENVIRONMENT), "enable_rbf": False})
+    before = meters.TX_STUCK._value.get()
+    intent = get_stuck(rig, node, bumps=0)
+    pass_a_minute()
+    for _ in range(5):
+        rig.track()
+    assert intent.sends.count() == 1
+    assert meters.TX_STUCK._value.get() == before + 1
+    node.release()
+    finish(rig)
+    invariants.check(node)
+
+
+def test_without_replacement_a_hopeless_slot_is_cancelled_all_the_same(
+    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise bytes that no node will ever take would block every exit behind them."""
+    monkeypatch.setattr(settings.ENVIRONMENT, "__dict__", {**vars(settings.ENVIRONMENT), "enable_rbf": False})
+    intent = get_stuck(rig, node, bumps=0)
+    node.release("none")
+    intent.sends.update(outcome="invalid_permanent")
+    pass_a_minute()
+    rig.track()
+    assert list(intent.sends.order_by("attempt").values_list("kind", flat=True)) == ["exec", "cancel"]
+    finish(rig)
+    intent.refresh_from_db()
+    assert intent.state == "final_cancelled"
+    assert invariants.executions(rig.wallet) == []
+    invariants.check(node)
