@@ -42,7 +42,8 @@ class Faults:
 
     lose_next: int = 0  # forward a raw transaction, then break the connection without an answer
     lose_rate: float = 0.0
-    refuse_next: int = 0  # answer an error that no table knows; nothing is forwarded
+    refuse_next: int = 0  # answer `refusal` instead of forwarding
+    refusal: str = "the upstream sequencer is having a moment"  # as it stands, an error that no table knows
     http_5xx_next: int = 0  # answer 502 to whole requests; nothing is forwarded
     delay_s: float = 0.0  # before each request with a raw transaction is looked at
     hide_receipts: bool = False
@@ -159,7 +160,7 @@ class Proxy:
             self.log.append(offer)
             if faults.refuse_next:
                 faults.refuse_next -= 1
-                return _error(request, "the upstream sequencer is having a moment")
+                return _error(request, faults.refusal)
             answer = self._pool_rules(request, offer) or self._accept(request, offer)
             lost = faults.lose_next > 0 or faults.dice.random() < faults.lose_rate
             faults.lose_next = max(0, faults.lose_next - 1)

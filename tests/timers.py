@@ -9,6 +9,7 @@ def pass_a_minute() -> None:
         cursor.execute(
             "UPDATE tx_sends SET leased_at = leased_at - interval '1 minute',"
             " offered_at = offered_at - interval '1 minute',"
-            " last_offered_at = last_offered_at - interval '1 minute'"
+            " last_offered_at = last_offered_at - interval '1 minute',"
+            " held_at = held_at - interval '1 minute'"
         )
         cursor.execute("UPDATE tx_intents SET next_try_at = next_try_at - interval '1 minute'")

@@ -34,6 +34,7 @@ def register(intent: TxIntent, event: OrderRegistered) -> None:
                 "state": OrderState.REGISTERED,
                 "done_block_number": None,
                 "done_block_hash": "",
+                "scanned_to_block": None,
             },
         )
 
@@ -99,7 +100,7 @@ def take_back(intent: TxIntent) -> None:
             fill.delete()
             positions.fold(fill.position)
         VenueOrder.objects.filter(intent=intent).update(
-            state=OrderState.REGISTERED, done_block_number=None, done_block_hash=""
+            state=OrderState.REGISTERED, done_block_number=None, done_block_hash="", scanned_to_block=None
         )
 
 

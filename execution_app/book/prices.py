@@ -64,6 +64,8 @@ def look(symbols: Iterable[str], wallet_address: str) -> Market:
     for answer in answers[:4]:
         if isinstance(answer, rpc.NodeError):
             raise answer
+        if answer is None:
+            raise rpc.RpcFault("the node knows no latest block, price of gas, balance or execution fee")
     block, tip, balance, execution_fee = answers[:4]
     prices, published_at = {}, {}
     for symbol, answer in zip(known, answers[5:], strict=True):

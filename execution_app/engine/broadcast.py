@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
 from execution_app.engine.replace import cancel_in_slot
 from execution_app.engine.waiting import BY, database_now
-from execution_app.errors import Stale
+from execution_app.errors import Refused, Stale
 from execution_app.gate.admission import Departure, may_leave, ruling_now
 from execution_app.gate.control import LEASE_S
 from execution_app.gate.modes import Ruling
@@ -27,7 +27,7 @@ BATCH = 50
 
 
 def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
-    """First-offer every signed slot of the wallet that may leave; returns how many were offered.
+    """Offer every slot of the wallet of which no node is known to hold anything, if it may leave; returns how many.
 
     Safe to repeat: the same bytes have the same hash. `market` is what a cancel
     would be priced with; without one, slots to be cancelled wait.
@@ -46,7 +46,11 @@ def latest_send(intent: TxIntent) -> TxSend:
 
 
 def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
-    """Announce first broadcasts: a stop that commits before this sees none, one after waits for them."""
+    """Announce what may be a first broadcast: a stop that commits before this sees none, one after waits for it.
+
+    The gate is asked again at every offer until a node is known to hold the
+    slot: what all nodes refused a minute ago is no order that has left.
+    """
     leased: list[TxSend] = []
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
@@ -54,7 +58,7 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
             return leased
         ruling = ruling_now()
         now = database_now()
-        for intent in _unoffered(wallet_id)[:BATCH]:
+        for intent in _unheld(wallet_id, now):
             expired = intent.expires_at is not None and intent.expires_at <= now
             departure = may_leave(intent, ruling, expired=expired)
             send = latest_send(intent)
@@ -64,7 +68,12 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
             if departure is Departure.CANCEL and send.kind != SendKind.CANCEL:
                 if market is None:
                     continue
-                send = cancel_in_slot(intent, market, why="it may no longer leave")
+                try:
+                    send = cancel_in_slot(intent, market, why="it may no longer leave")
+                except Refused as error:
+                    # Such as a lost key; what is signed already, exits first of all, still leaves.
+                    log.warning("slot cannot be cancelled", intent=intent.pk, problem=str(error))
+                    continue
             if intent.state == IntentState.SIGNED:
                 move(intent, IntentState.SENDING, why=send.tx_hash, by=BY)
             TxSend.objects.filter(pk=send.pk).update(leased_at=Now())
@@ -72,18 +81,14 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
     return leased
 
 
-def _unoffered(wallet_id: int) -> list[TxIntent]:
-    """Slots no node was asked about: signed ones, and those whose sender died between lease and call."""
-    abandoned = Q(
-        state=IntentState.SENDING,
-        sends__offered_at=None,
-        sends__leased_at__lt=Now() - timedelta(seconds=LEASE_S),
-    ) & ~Q(sends__offered_at__isnull=False)
-    return list(
-        TxIntent.objects.filter(Q(state=IntentState.SIGNED) | abandoned, wallet_id=wallet_id)
-        .order_by("nonce")
-        .distinct()[:BATCH]
-    )
+def _unheld(wallet_id: int, now: datetime) -> list[TxIntent]:
+    """Slots of which no node is known to hold anything: signed ones, and those due for another try."""
+    held = TxSend.objects.filter(intent=OuterRef("pk"), held_at__isnull=False)
+    intents = TxIntent.objects.filter(
+        ~Exists(held), state__in=[IntentState.SIGNED, IntentState.SENDING], wallet_id=wallet_id
+    ).order_by("nonce")[: 2 * BATCH]
+    due = [i for i in intents if i.state == IntentState.SIGNED or _is_due(latest_send(i), now)]
+    return due[:BATCH]
 
 
 def _log_parked(intent: TxIntent, ruling: Ruling) -> None:
@@ -95,8 +100,8 @@ def offer(sends: Sequence[TxSend], begun_s: float) -> None:
     """Give the bytes to every endpoint and record what they said. No transaction is open meanwhile.
 
     `begun_s` is time.monotonic() from before the sends were leased. Whoever
-    sets a stop waits for leases only while they last, so bytes that no node has
-    seen are not given to one later than that.
+    sets a stop waits for leases only while they last, so bytes that no node is
+    known to hold are not given to one later than that.
     """
     for send, said in zip(sends, _ask_endpoints(sends, begun_s), strict=True):
         if said:
@@ -109,7 +114,7 @@ def _ask_endpoints(sends: Sequence[TxSend], begun_s: float) -> list[list[SendOut
     said: list[list[SendOutcome]] = [[] for _ in sends]
     for endpoint in rpc.endpoints():
         leased = time.monotonic() - begun_s < LEASE_S - rpc.CONNECT_TIMEOUT_S
-        asked = [at for at, send in enumerate(sends) if leased or send.offered_at is not None]
+        asked = [at for at, send in enumerate(sends) if leased or send.held_at is not None]
         calls: list[rpc.Call] = [
             ("eth_sendRawTransaction", ("0x" + bytes(sends[at].raw).hex(),)) for at in asked
         ]
@@ -151,6 +156,7 @@ def record(send: TxSend, outcome: SendOutcome) -> None:
     if outcome not in node_errors.HELD_BY_NODE:
         meters.TX_SUBMISSIONS_FAILED.labels(outcome.value).inc()
         return
+    TxSend.objects.filter(pk=send.pk, held_at=None).update(held_at=Now())
     intent = TxIntent.objects.get(pk=send.intent_id)
     if intent.state == IntentState.SENDING and outcome is not SendOutcome.NONCE_TOO_LOW:
         try:
@@ -165,8 +171,9 @@ def record(send: TxSend, outcome: SendOutcome) -> None:
 def rebroadcast(wallet_id: int) -> int:
     """Offer the bytes of unmined slots again where the rebroadcast timer ran out; permitted under a stop.
 
-    Under a stop, in DRY and where the wallet is halted, only the newest bytes
-    that a node is known to hold are repeated.
+    Only slots of which a node is known to hold something: others go through the
+    gate again. Under a stop, in DRY and where the wallet is halted, only the
+    newest bytes that a node is known to hold are repeated.
     """
     begun_s = time.monotonic()
     sends = []
@@ -176,25 +183,24 @@ def rebroadcast(wallet_id: int) -> int:
         stopped = ruling.emergency_stop or ruling.mode is not Mode.LIVE or bool(wallet.halted_reason)
         now = database_now()
         for intent in _left(wallet_id):
-            offered = [send for send in intent.sends.order_by("-attempt") if send.offered_at is not None]
             send: TxSend | None = latest_send(intent)
             if stopped:
                 # An offer that failed may never have arrived: to repeat it could be the first to leave.
-                send = next((one for one in offered if one.outcome in node_errors.HELD_BY_NODE), None)
+                send = intent.sends.filter(held_at__isnull=False).order_by("-attempt").first()
             if send is not None and _is_due(send, now):
-                TxSend.objects.filter(pk=send.pk, offered_at=None).update(leased_at=Now())
+                TxSend.objects.filter(pk=send.pk, held_at=None).update(leased_at=Now())
                 sends.append(send)
     offer(sends, begun_s)
     return len(sends)
 
 
 def _left(wallet_id: int) -> list[TxIntent]:
-    """Unmined slots of which a node was offered some bytes."""
+    """Unmined slots of which a node is known to hold some bytes."""
     return list(
         TxIntent.objects.filter(
             wallet_id=wallet_id,
             state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION],
-            sends__offered_at__isnull=False,
+            sends__held_at__isnull=False,
         )
         .order_by("nonce")
         .distinct()[:BATCH]
@@ -202,7 +208,8 @@ def _left(wallet_id: int) -> list[TxIntent]:
 
 
 def _is_due(send: TxSend, now: datetime) -> bool:
-    """The timer runs from the last offer, or from the lease of bytes whose sender died."""
-    if send.last_offered_at is None:
-        return send.leased_at is None or send.leased_at < now - timedelta(seconds=LEASE_S)
-    return send.last_offered_at < now - timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)
+    """The timer runs from the last offer, or from the lease of bytes whose sender died or is still at it."""
+    leased, offered = send.leased_at, send.last_offered_at
+    if leased is not None and (offered is None or offered < leased):
+        return leased < now - timedelta(seconds=LEASE_S)
+    return offered is None or offered < now - timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)

@@ -115,6 +115,8 @@ def _counts(head: Head) -> dict[int, int]:
     for answer in answers:
         if isinstance(answer, rpc.NodeError):
             raise answer
+        if answer is None:
+            raise rpc.RpcFault("the node does not know a wallet's count or balance")
     for wallet, balance in zip(wallets, answers[len(wallets) :], strict=True):
         Wallet.objects.filter(pk=wallet.pk).exclude(balance_wei=int(balance, 16)).update(
             balance_wei=int(balance, 16)

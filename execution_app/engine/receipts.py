@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import orders, positions
+from execution_app.engine import exits
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
@@ -41,8 +42,9 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
             _apply(intent, found[intent.pk], finalized)
         except Stale:
             continue
-        except IntegrityError:
-            # Such as an order id that another intent holds until its block is known to have left.
+        except (IntegrityError, ValueError, KeyError, TypeError):
+            # Such as an order id that another intent holds until its block is known to have left, or a receipt
+            # that is none: what concerns one intent must not keep the others from being followed.
             meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
             log.exception("the book refuses a receipt", intent=intent.pk)
 
@@ -59,6 +61,7 @@ def _apply(intent: TxIntent, mined: list[tuple[TxSend, dict[str, Any]]], finaliz
     send, receipt = mined[0]
     status = int(receipt["status"], 16)
     with transaction.atomic():
+        TxSend.objects.filter(pk=send.pk, held_at=None).update(held_at=Now())
         _store(intent, send, receipt, status)
         if intent.state == IntentState.SIGNED:
             log.warning("mined, though this database never offered it", intent=intent.pk, hash=send.tx_hash)
@@ -123,6 +126,9 @@ def read_orders_again() -> None:
             _register(receipt.intent, answer)
         except Stale:
             continue
+        except (IntegrityError, ValueError, KeyError, TypeError):
+            meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
+            log.exception("the book refuses a receipt", intent=receipt.intent_id)
 
 
 def _suspect_foreign(intent: TxIntent, finalized: int) -> None:
@@ -167,7 +173,9 @@ def settle(standing: list[int], finalized: int) -> None:
             continue  # its order is still to be read from the receipt
         final = IntentState.FINAL_CANCELLED if cancelled else IntentState.FINAL_REVERTED
         try:
-            move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY)
+            with transaction.atomic():
+                move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY)
+                exits.ask_again(receipt.intent)
         except Stale:
             continue
     _settle_orders(standing, finalized)

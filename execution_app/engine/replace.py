@@ -5,6 +5,7 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -12,6 +13,7 @@ from execution_app.gate.admission import ruling_now
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.node import fees, signers
 from execution_app.node.fees import Fee
+from execution_app.node.node_errors import TOO_CHEAP
 from execution_app.states import UNMINED, IntentState, Mode, SendKind, SendOutcome
 
 log = structlog.get_logger(__name__)
@@ -50,12 +52,10 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
         # Once for each send, however long it stays so and whether or not it may be replaced.
         if TxSend.objects.filter(pk=last.pk, stuck_at=None).update(stuck_at=Now()):
             transaction.on_commit(meters.TX_STUCK.inc)
-        if last.attempt >= MAX_BUMPS:
-            return None
         if last.outcome == SendOutcome.INVALID_PERMANENT and last.kind != SendKind.CANCEL:
             # A higher fee would not help, and whatever is behind this slot waits for it, exits too.
             return cancel_in_slot(intent, market, why="no node will ever take these bytes")
-        if not settings.ENVIRONMENT.enable_rbf:
+        if last.attempt >= MAX_BUMPS or not settings.ENVIRONMENT.enable_rbf:
             return None
         fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei())
         if fee is None:
@@ -77,8 +77,10 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
 
 
 def _is_stuck(send: TxSend) -> bool:
-    after = timedelta(seconds=settings.ENVIRONMENT.bump_after_s)
-    return TxSend.objects.filter(pk=send.pk, offered_at__lt=Now() - after).exists()
+    """A node has held it for long, or refused it for its fee or for good; what nobody knows is only repeated."""
+    before = Now() - timedelta(seconds=settings.ENVIRONMENT.bump_after_s)
+    refused = Q(outcome__in=[*TOO_CHEAP, SendOutcome.INVALID_PERMANENT], offered_at__lt=before)
+    return TxSend.objects.filter(Q(held_at__lt=before) | refused, pk=send.pk).exists()
 
 
 def _ceiling_wei() -> int:

@@ -139,13 +139,10 @@ def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
         return False
     ceiling_wei = int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
-    fee = fees.quote(market.gas, ceiling_wei)
+    fee = (fees.quote_exit if exits else fees.quote)(market.gas, ceiling_wei)
     if fee is None:
-        hold(
-            intent,
-            Reason.FEE_ABOVE_CEILING,
-            f"base fee {market.gas.base_fee_wei} wei is above MAX_FEE_PER_GAS_GWEI",
-        )
+        detail = f"base fee {market.gas.base_fee_wei} wei is too near to MAX_FEE_PER_GAS_GWEI"
+        hold(intent, Reason.FEE_ABOVE_CEILING, detail)
         return False
     cost_wei = plan.value_wei + plan.gas_limit * fee.max_fee_wei
     kept_wei = 0 if exits else EXIT_RESERVE * cost_wei

@@ -39,8 +39,8 @@ def track() -> list[int]:
         for wallet_id in _wallets(state__in=sorted(UNMINED)):
             try:
                 _keep_moving(wallet_id)
-            except (Refused, rpc.RpcFault, rpc.NodeError) as error:
-                # One wallet's lost key or one slow answer must not stop the others.
+            except (rpc.RpcFault, rpc.NodeError) as error:
+                # One slow answer must not stop the others.
                 log.warning("wallet is not kept moving", wallet=wallet_id, problem=str(error))
         return wallets_with_work()
 
@@ -48,7 +48,12 @@ def track() -> list[int]:
 def _keep_moving(wallet_id: int) -> None:
     market = _market()
     begun_s = time.monotonic()
-    bumped = replace.replace(wallet_id, market, _consumed(wallet_id))
+    try:
+        bumped = replace.replace(wallet_id, market, _consumed(wallet_id))
+    except Refused as error:
+        # Such as a lost key: nothing new is signed, and what is signed is offered all the same.
+        log.warning("no replacement can be signed", wallet=wallet_id, problem=str(error))
+        bumped = None
     if bumped is not None:
         broadcast.offer([bumped], begun_s)
     broadcast.rebroadcast(wallet_id)
@@ -86,6 +91,8 @@ def _market() -> fees.Market:
     for answer in (block, tip):
         if isinstance(answer, rpc.NodeError):
             raise answer
+        if answer is None:
+            raise rpc.RpcFault("the node knows no latest block")
     return fees.Market(int(block["baseFeePerGas"], 16), int(tip, 16))
 
 

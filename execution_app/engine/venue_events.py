@@ -1,8 +1,9 @@
 """Ask the venue about registered orders: still pending, executed or refunded.
 
-No cursor is kept. An order that the venue no longer lists as pending has left
-an event between its own block and the head, and that stretch is read, so a
-crash or a flush cannot step over it.
+An order that the venue no longer lists as pending has left an event between its
+own block and the head, and that stretch is read, so a crash or a flush cannot
+step over it. Where the event is not found, or the book refuses it, the order
+remembers how far was read: one such order costs a bounded look, not ever more.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from execution_app.venues import events, onchain
 log = structlog.get_logger(__name__)
 BATCH = 2_000
 LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
+SPANS_A_PASS = 10
+READ_AGAIN = 64  # blocks
 
 
 def collect(head: int) -> None:
@@ -35,9 +38,24 @@ def collect(head: int) -> None:
     ended = _no_longer_pending(outstanding, head)
     if not ended:
         return
-    by_id = {order.order_id: order for order in ended}
-    for entry in _logs(min(order.block_number for order in ended), head):
-        event = events.decode(entry, trading_address=settings.ENVIRONMENT.venue_trading_address)
+    start = min(_start(order) for order in ended)
+    end = min(head, start + LOG_SPAN * SPANS_A_PASS - 1)
+    missing = _apply({order.order_id: order for order in ended}, _logs(start, end))
+    for order in missing:
+        if end == head and order.scanned_to_block is None:
+            meters.INVARIANT_VIOLATIONS.labels("ended_order_has_event").inc()
+            log.error(
+                "the venue dropped an order without an event", intent=order.intent_id, order=order.order_id
+            )
+    for order in ended:
+        standing = VenueOrder.objects.filter(pk=order.pk, state=OrderState.REGISTERED)
+        standing.filter(block_hash=order.block_hash).update(scanned_to_block=end)
+
+
+def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]]) -> list[VenueOrder]:
+    """Execute or refund what these logs say; returns the orders of which they say nothing."""
+    for entry in entries:
+        event = _decoded(entry)
         order = by_id.get(event.order_id) if event is not None else None
         if order is None:
             continue
@@ -52,9 +70,23 @@ def collect(head: int) -> None:
             # One order that the book cannot take must not keep all others from being followed.
             meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
             log.exception("the book refuses an event", intent=order.intent_id, order=order.order_id)
-    for order in by_id.values():
-        meters.INVARIANT_VIOLATIONS.labels("ended_order_has_event").inc()
-        log.error("the venue dropped an order without an event", intent=order.intent_id, order=order.order_id)
+    return list(by_id.values())
+
+
+def _start(order: VenueOrder) -> int:
+    """The first block to read; some are read again, for nodes that index late and for short reorgs."""
+    read_to: int = order.scanned_to_block or 0
+    return max(order.block_number, read_to - READ_AGAIN)
+
+
+def _decoded(entry: dict[str, Any]) -> events.OrderEvent | None:
+    try:
+        return events.decode(entry, trading_address=settings.ENVIRONMENT.venue_trading_address)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # One log that cannot be read must not keep all orders from being followed.
+        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+        log.exception("a log of the venue cannot be read", hash=str(entry.get("transactionHash"))[:80])
+        return None
 
 
 def _no_longer_pending(outstanding: Sequence[VenueOrder], head: int) -> list[VenueOrder]:
@@ -68,9 +100,16 @@ def _no_longer_pending(outstanding: Sequence[VenueOrder], head: int) -> list[Ven
     ]
     ended = []
     for order, answer in zip(outstanding, rpc.read_batch(calls), strict=True):
-        if isinstance(answer, rpc.NodeError):
-            raise answer
-        if not onchain.read_is_pending(bytes.fromhex(str(answer)[2:])):
+        try:
+            if isinstance(answer, rpc.NodeError):
+                raise answer
+            pending = onchain.read_is_pending(bytes.fromhex(str(answer)[2:]))
+        except (rpc.NodeError, ValueError) as problem:
+            log.warning(
+                "the venue does not say whether an order waits", order=order.order_id, problem=str(problem)
+            )
+            continue
+        if not pending:
             ended.append(order)
     return ended
 

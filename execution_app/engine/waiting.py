@@ -1,5 +1,6 @@
 """Intents without a nonce: refuse, expire, hold or bind them before anything is signed."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import chain
@@ -7,7 +8,7 @@ from typing import Any
 
 import structlog
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -48,9 +49,8 @@ def sort(wallet: Wallet, ruling: Ruling, now: datetime) -> list[TxIntent]:
     the caller's transaction, under the wallet's lock.
     """
     ready = []
-    exits = waiting(wallet).filter(action=Action.CLOSE)[:BATCH]
-    opens = waiting(wallet).filter(action=Action.OPEN)[:BATCH]
-    for intent in chain(exits, opens):  # opens are read once the exits have been, which may refuse some
+    # Opens are read once the exits have been sorted, which may refuse some.
+    for intent in chain.from_iterable(_turn(wallet, action) for action in (Action.CLOSE, Action.OPEN)):
         if _expire(intent, now):
             continue
         admission = admit(intent, ruling)
@@ -66,6 +66,17 @@ def sort(wallet: Wallet, ruling: Ruling, now: datetime) -> list[TxIntent]:
         elif intent.action == Action.OPEN or _bind(intent, _mode(admission)):
             ready.append(intent)
     return ready
+
+
+def _turn(wallet: Wallet, action: Action) -> Iterator[TxIntent]:
+    """Whose turn it is: the oldest, and those that were not looked at for longest, all in the order they came.
+
+    The oldest alone would keep all others from their turn where they wait for something that does not come.
+    """
+    due = waiting(wallet).filter(action=action)
+    turn = {intent.pk: intent for intent in due[:BATCH]}
+    turn |= {i.pk: i for i in due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:BATCH]}
+    yield from (turn[pk] for pk in sorted(turn))
 
 
 def _mode(admission: Admission) -> Mode:
@@ -137,7 +148,7 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
     """
     if intent.position is not None:
         if intent.position.state == PositionState.CLOSED:
-            end_empty(intent, Reason.NO_POSITION, f"position {intent.position.pk} is closed already")
+            _end_closed(intent, intent.position)
             return False
         if intent.position.mode == mode and intent.position.state == PositionState.OPEN:
             return _hold_position(intent, intent.position)
@@ -222,11 +233,13 @@ def _close_also(intent: TxIntent, position: Position | None, share_usdc: Decimal
 
 
 def _earlier_open(intent: TxIntent) -> QuerySet[TxIntent]:
+    # What the venue refunded may be executed yet, until the refund's block is final.
+    undecided = Q(state__in=sorted(UNDECIDED)) | Q(state=IntentState.VENUE_CANCELLED, settled_at=None)
     return TxIntent.objects.filter(
+        undecided,
         trader=intent.trader,
         symbol=intent.symbol,
         action=Action.OPEN,
-        state__in=sorted(UNDECIDED),
         id__lt=positions.asked_at(intent),
     )
 
@@ -239,6 +252,14 @@ def _supersede_held_opens(close: TxIntent) -> None:
     for held in _earlier_open(close).filter(state=IntentState.HELD).select_for_update():
         detail = f"{close.intent_key} closes {close.symbol}"
         refuse(held, Admission(Verdict.REFUSE, Reason.SUPERSEDED_BY_CLOSE, detail))
+
+
+def _end_closed(intent: TxIntent, position: Position) -> None:
+    """What ended the position has to be final: a reorg may open it again, and an exit is not asked for twice."""
+    if position.mode == Mode.LIVE and position.settled_at is None:
+        note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, f"position {position.pk} is closed, not finally yet")
+        return
+    end_empty(intent, Reason.NO_POSITION, f"position {position.pk} is closed already")
 
 
 def _end_without_position(intent: TxIntent, mode: Mode) -> None:

@@ -11,22 +11,26 @@ from datetime import timedelta
 
 import structlog
 from django.db import connection, transaction
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from execution_app.gate.modes import Kinds
 from execution_app.models import Control, Restriction, TxSend
-from execution_app.states import Origin, RestrictionKind
+from execution_app.states import UNMINED, Origin, RestrictionKind, SendOutcome
 
 log = structlog.get_logger(__name__)
 
-LEASE_S = 4.0  # nobody gives bytes to a node for the first time longer than this after announcing it
+LEASE_S = 4.0  # bytes that no node is known to hold are given to none later than this after the announcement
 WAIT_S = 1.0
+IN_FLIGHT_LIMIT = 500
+# Answers after which a node may or may not hold the bytes.
+UNCLEAR = (SendOutcome.UNKNOWN, SendOutcome.RPC_FAULT)
 LINE_LOCK = 0x73746F70
 
 
 @dataclass(frozen=True)
 class Imposed:
-    """`in_flight` are hashes whose broadcast was under way and may still have left."""
+    """`in_flight` are hashes that may still have left: under way, or offered without a clear answer."""
 
     changed: bool
     in_flight: list[str]
@@ -111,15 +115,16 @@ def _stand_in_line() -> None:
 
 
 def _await_leases() -> list[str]:
-    """Wait for broadcasts that had begun; name those that did not end in time."""
+    """Wait for broadcasts that had begun; name those that did not end in time, or ended in nobody knows what."""
     deadline_s = time.monotonic() + WAIT_S
+    unheld = TxSend.objects.filter(held_at=None, intent__settled_at=None)
     while True:
-        open_leases = list(
-            TxSend.objects.filter(
-                leased_at__gt=Now() - timedelta(seconds=LEASE_S),
-                offered_at=None,
-            ).values_list("tx_hash", flat=True)
+        under_way = list(
+            unheld.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))
+            .filter(Q(last_offered_at=None) | Q(last_offered_at__lt=F("leased_at")))
+            .values_list("tx_hash", flat=True)
         )
-        if not open_leases or time.monotonic() >= deadline_s:
-            return open_leases
+        if not under_way or time.monotonic() >= deadline_s:
+            unclear = unheld.filter(outcome__in=UNCLEAR, intent__state__in=sorted(UNMINED))
+            return sorted({*under_way, *unclear.values_list("tx_hash", flat=True)[:IN_FLIGHT_LIMIT]})
         time.sleep(0.05)

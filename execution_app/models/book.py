@@ -22,6 +22,8 @@ class VenueOrder(models.Model):
     # Where the keeper's execution or refund stands, until it is final.
     done_block_number = models.BigIntegerField(null=True, blank=True)
     done_block_hash = models.CharField(max_length=66, blank=True, default="")
+    # How far the venue's events were read in vain for its end.
+    scanned_to_block = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

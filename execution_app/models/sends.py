@@ -20,11 +20,13 @@ class TxSend(models.Model):
     max_fee_wei = wei()
     tip_wei = wei()
     signed_at = models.DateTimeField(db_default=Now())
-    # A first broadcast is announced here before the network call, and confirmed after it.
+    # Announced here before each network call that may be the first to reach a node.
     leased_at = models.DateTimeField(null=True, blank=True)
     offered_at = models.DateTimeField(null=True, blank=True)
     last_offered_at = models.DateTimeField(null=True, blank=True)
     offers = models.PositiveIntegerField(default=0)
+    # When a node first said, or a receipt showed, that it holds these bytes: only then have they left for sure.
+    held_at = models.DateTimeField(null=True, blank=True)
     # When it was first found unmined past the bump timer at the lowest nonce.
     stuck_at = models.DateTimeField(null=True, blank=True)
     outcome = one_of(SendOutcome, default=SendOutcome.UNOFFERED.value)

@@ -27,10 +27,29 @@ class Market:
 
 
 def quote(market: Market, ceiling_wei: int) -> Fee | None:
-    """The fee for a first send: cap = 2·base + tip, survives six full blocks. None above the ceiling."""
+    """The fee for the first send of an open: cap = 2·base + tip, survives six full blocks.
+
+    None where the ceiling leaves no room to replace it twice: an open that cannot
+    be replaced blocks the exits behind it.
+    """
+    fee = _first(market)
+    replaced_wei = _an_eighth_more(_an_eighth_more(fee.max_fee_wei))
+    return fee if replaced_wei <= ceiling_wei else None
+
+
+def quote_exit(market: Market, ceiling_wei: int) -> Fee | None:
+    """The fee for the first send of an exit: as for an open, or as much as the ceiling allows.
+
+    None only where that is too little for the next block.
+    """
+    fee = _first(market)
+    affordable_wei = min(fee.max_fee_wei, ceiling_wei)
+    return Fee(affordable_wei, fee.tip_wei) if affordable_wei >= market.base_fee_wei + fee.tip_wei else None
+
+
+def _first(market: Market) -> Fee:
     tip_wei = max(market.tip_wei, MIN_TIP_WEI)
-    max_fee_wei = 2 * market.base_fee_wei + tip_wei
-    return Fee(max_fee_wei, tip_wei) if max_fee_wei <= ceiling_wei else None
+    return Fee(2 * market.base_fee_wei + tip_wei, tip_wei)
 
 
 def raised(old: Fee, market: Market, ceiling_wei: int) -> Fee | None:

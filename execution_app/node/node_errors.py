@@ -61,6 +61,9 @@ PHRASES: tuple[tuple[str, Out], ...] = (
 # The node holds the bytes, or the slot is consumed and receipts will tell by what.
 HELD_BY_NODE = frozenset({Out.ACCEPTED, Out.ALREADY_KNOWN, Out.NONCE_TOO_LOW})
 
+# No node holds the bytes, and only a higher fee would change that.
+TOO_CHEAP = frozenset({Out.UNDERPRICED, Out.REPLACEMENT_UNDERPRICED})
+
 # Between endpoints the best news wins: one node that holds the bytes is enough.
 _BEST_FIRST = (
     Out.ACCEPTED,

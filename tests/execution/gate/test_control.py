@@ -159,7 +159,7 @@ def test_a_stop_names_what_may_still_leave(database: None) -> None:
 @pytest.mark.parametrize(
     "ended",
     [
-        "leased_at = clock_timestamp(), offered_at = clock_timestamp()",
+        "leased_at = clock_timestamp(), last_offered_at = clock_timestamp()",
         "leased_at = clock_timestamp() - interval '1 minute'",
     ],
 )

@@ -74,13 +74,14 @@ def test_an_unknown_answer_is_met_with_the_same_bytes(rig: Rig, node: Proxy) -> 
     rig.submit()
     intent.refresh_from_db()
     assert (intent.state, intent.sends.get().outcome) == ("sending", "unknown")
+    rig.submit()
+    assert len(node.log) == 1, "offered again before its time"
     pass_a_minute()
     rig.submit()
-    broadcast.rebroadcast(rig.wallet.pk)
     intent.refresh_from_db()
     assert intent.state == "sending"
     pass_a_minute()
-    broadcast.rebroadcast(rig.wallet.pk)
+    rig.submit()
     intent.refresh_from_db()
     assert intent.state == "pending_inclusion"
     assert len(node.log) == 3
