@@ -1,7 +1,11 @@
 """Doors: an id in, one verb. Whatever a lost bell leaves behind, a sweep finds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 from celery import shared_task
+from django.db import InterfaceError, OperationalError
 
 from execution_app.bells import ring
 from execution_app.engine import rounds
@@ -11,36 +15,43 @@ from execution_app.node.rpc import NodeError
 log = structlog.get_logger(__name__)
 
 
+@contextmanager
+def _waiting(what: str, **about: object) -> Iterator[None]:
+    """A part that is away is no failure of this task: the rows are as they were, and the next bell tries again."""
+    try:
+        yield
+    except (Retryable, NodeError, Disagreement, OperationalError, InterfaceError) as problem:
+        log.warning("waits", what=what, problem=f"{type(problem).__name__}: {problem}".strip(), **about)
+
+
 @shared_task
 def submit(wallet_id: int) -> None:
     """Place and broadcast what waits in a wallet."""
-    try:
+    with _waiting("submit", wallet=wallet_id):
         rounds.submit(wallet_id)
-    except (Retryable, NodeError) as error:
-        log.warning("submit waits", wallet=wallet_id, problem=str(error))
 
 
 @shared_task
 def track() -> None:
     """Follow the chain by one look, then keep what is unmined moving."""
-    try:
+    with _waiting("track"):
         for wallet_id in rounds.track():
             ring(submit, wallet_id)
-    except (Retryable, NodeError, Disagreement) as error:
-        log.warning("track waits", problem=str(error))
 
 
 @shared_task
 def sweep() -> None:
-    """Ring for every wallet that has something to do."""
-    for wallet_id in rounds.wallets_with_work():
-        ring(submit, wallet_id)
+    """Ring for every wallet that has something to do; do here what bells were evidently not heard for."""
+    with _waiting("sweep"):
+        for wallet_id in rounds.wallets_with_work():
+            ring(submit, wallet_id)
+        for wallet_id in rounds.wallets_unheard():
+            log.warning("bells are not heard; the sweep does the work", wallet=wallet_id)
+            submit(wallet_id)
 
 
 @shared_task
 def compare_positions() -> None:
     """Hold the book against the venue's storage."""
-    try:
+    with _waiting("comparison"):
         rounds.compare_positions()
-    except (Retryable, NodeError) as error:
-        log.warning("comparison waits", problem=str(error))

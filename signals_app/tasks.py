@@ -1,18 +1,28 @@
 """Doors of the letter box."""
 
+import structlog
 from celery import shared_task
+from django.db import InterfaceError, OperationalError
 
 from signals_app import decisions
+
+log = structlog.get_logger(__name__)
 
 
 @shared_task
 def decide(signal_id: int) -> None:
     """Decide one signal."""
-    decisions.decide(signal_id)
+    try:
+        decisions.decide(signal_id)
+    except (OperationalError, InterfaceError) as problem:
+        log.warning("waits", what="decision", signal=signal_id, problem=type(problem).__name__)
 
 
 @shared_task
 def sweep_signals() -> None:
     """Decide the signals whose bell was lost."""
-    for signal_id in decisions.undecided():
-        decisions.decide(signal_id)
+    try:
+        for signal_id in decisions.undecided():
+            decisions.decide(signal_id)
+    except (OperationalError, InterfaceError) as problem:
+        log.warning("waits", what="decisions", problem=type(problem).__name__)

@@ -52,6 +52,7 @@ app.conf.update(
     result_backend=None,
     worker_hijack_root_logger=False,
     worker_send_task_events=False,
+    worker_enable_remote_control=False,
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
     enable_utc=True,
@@ -89,8 +90,14 @@ def _watch_in_worker(**_: Any) -> None:
 
 @beat_init.connect
 def _watch_in_beat(**_: Any) -> None:
+    from django.db import DatabaseError
+
     from execution_app.gate import watch
     from vanta import schedule
 
-    schedule.install()
     watch.start("beat")
+    try:
+        schedule.install()
+    except DatabaseError as problem:
+        # Celery would only log it and go on with whatever schedule is there, or none.
+        raise SystemExit(f"beat cannot write its schedule: {type(problem).__name__}") from None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import structlog
 from django.db import connection
@@ -17,6 +18,9 @@ from execution_app.node import fees, rpc
 from execution_app.states import UNMINED, WAITING, IntentState
 
 log = structlog.get_logger(__name__)
+# Bells ring every second; a wallet whose intents stand still for longer has had none that was heard.
+UNHEARD_S = 5
+UNHEARD_LIMIT = 4  # wallets a sweep works for; the next one takes the next
 TRACK_LOCK = 0x76616E7461  # one follower at a time saves work; two would do no harm
 
 
@@ -73,6 +77,13 @@ def wallets_with_work() -> list[int]:
     """Wallets with waiting intents that are due, or signed slots nobody offered."""
     due = Q(state__in=sorted(WAITING)) & (Q(next_try_at=None) | Q(next_try_at__lte=Now()))
     return _wallets(due | Q(state=IntentState.SIGNED) | Q(state=IntentState.SENDING))
+
+
+def wallets_unheard() -> list[int]:
+    """Wallets with work that was due for a while and that nobody has looked at: their bells are lost."""
+    before = Now() - timedelta(seconds=UNHEARD_S)
+    due = Q(state__in=sorted(WAITING)) & (Q(next_try_at=None) | Q(next_try_at__lte=before))
+    return _wallets(due | Q(state=IntentState.SIGNED), updated_at__lte=before)[:UNHEARD_LIMIT]
 
 
 def _wallets(*conditions: Q, **lookups: object) -> list[int]:
