@@ -1,5 +1,6 @@
 """The environment: every mistake named at once, nothing guessed, and no variable that nobody reads."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -196,8 +197,19 @@ def test_a_slip_is_named_with_what_was_meant(slip: str, meant: str) -> None:
     assert f"{slip}: unknown; did you mean {meant}?" in refusal(DRY | {slip: "x"})
 
 
+def test_slips_are_named_together_with_what_else_is_wrong() -> None:
+    slips = ("MAX_NOTIONAL", "WEBHOOK_SECRET", "BASE_RPC", "EXECUTION_MODE", "EXEC_MOD", "RPC_URL")
+    message = refusal(DRY | dict.fromkeys(slips, "x") | {"ALLOWED_HOSTS": "*"})
+    assert "7 mistake(s)" in message
+    assert all(f"{name}: unknown; did you mean " in message for name in slips)
+
+
 def test_foreign_variables_are_nobodys_business() -> None:
     read(DRY | {"PATH": "/bin", "HOME": "/", "REDIS_PORT": "tcp://1.2.3.4:6379", "POSTGRES_PASSWORD": "x"})
+
+
+def test_the_environment_of_this_machine_starts() -> None:
+    read(os.environ)
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
