@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,28 @@ def test_live_refuses_what_is_missing_or_blank(name: str, value: str | None) -> 
     message = refusal(environ if value is None else environ | {name: value})
     assert f"EXEC_MODE=LIVE needs {name}" in message
     assert "1 mistake(s)" in message
+
+
+WITHOUT_COINCURVE = """
+import runpy, sys
+sys.modules["coincurve"] = None  # an import of it ends in ModuleNotFoundError
+runpy.run_path("manage.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("mode", "code"), [("LIVE", 1), ("DRY", 0)])
+def test_live_refuses_to_start_without_fast_signatures(mode: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COINCURVE, "check"],
+        cwd=ROOT,
+        env={"PATH": os.defpath, **LIVE, "EXEC_MODE": mode},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("EXEC_MODE=LIVE needs the Python package coincurve" in done.stderr) is (mode == "LIVE")
 
 
 def test_a_list_of_no_symbol_is_no_list() -> None:
