@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.rehearsal import bootstrap, stack, stack_clean, stack_env, stack_panel, stack_tools
-from ops.rehearsal.parts import PartError, Valkey, port
+from ops.rehearsal import bootstrap, stack, stack_clean, stack_env, stack_panel
+from ops.rehearsal.parts import PartError, port
 from ops.rehearsal.stack_chain import ChainTerms, UsageError, require_rehearsal
 from ops.rehearsal.stack_lock import RunningError, StackLock
 from vanta import environment
@@ -213,27 +213,6 @@ def test_the_seeds_answer_is_found_among_log_lines():
     assert stack.last_json(f"event=x\n{json.dumps(answer)}\n{{not json\nevent=y\n") == answer
     with pytest.raises(PartError, match="no addresses"):
         stack.last_json("event=x\n")
-
-
-def test_redis_cli_speaks_like_the_real_one(tmp_path):
-    with Valkey(tmp_path / "valkey") as valkey:
-        stack_tools.place(tmp_path / "bin", tmp_path, valkey.url)
-        program = str(tmp_path / "bin" / "redis-cli")
-
-        def cli(*words: str) -> tuple[str, int]:
-            env = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-            done = subprocess.run([program, *words], env=env, capture_output=True, text=True, check=False)
-            return done.stdout, done.returncode
-
-        value = '{"mode":"DRY","emergency_stop":true}'
-        assert cli("SET", "exec_mode", value) == ("OK\n", 0)
-        assert cli("GET", "exec_mode") == (f"{value}\n", 0)
-        assert cli("-u", valkey.url, "EXISTS", "exec_mode", "other") == ("1\n", 0)
-        assert cli("-h", "127.0.0.1", "-p", str(valkey.port), "PING") == ("PONG\n", 0)
-        words, code = cli("NONSENSE")
-        assert words.startswith("(error)")
-        assert code == 1
-    assert cli("PING")[1] == 1
 
 
 @pytest.fixture
