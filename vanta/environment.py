@@ -28,6 +28,7 @@ SECRETS = frozenset(
         "ADMIN_TOKEN",
         "SECRET_KEY",
         "SIGNER_KEY_PASSWORD",
+        "TELEGRAM_BOT_TOKEN",
     }
 )
 MINIMUM_STREAK = 3
@@ -68,6 +69,7 @@ class Environment(BaseModel):
     webhook_hmac_secret: SecretStr = Field(min_length=16)
     admin_token: SecretStr = Field(min_length=16)
     secret_key: SecretStr = Field(min_length=32)
+    telegram_bot_token: SecretStr = SecretStr("")
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile"] = "keyfile"

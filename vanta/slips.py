@@ -33,7 +33,7 @@ EVERYBODYS = frozenset(
     }
 )
 # Near to ours, and yet other tools' (BASE_RPC_URL without its middle), or told to config/with-env.
-NO_SLIPS = frozenset({"BASE_URL", "API_BASE", "KEY_DIR", "KEY_PASSWORD", "VANTA_EXPECTED_DEPLOY_ENV"})
+NO_SLIPS = frozenset({"BASE_URL", "KEY_DIR", "KEY_PASSWORD", "VANTA_EXPECTED_DEPLOY_ENV"})
 OWN_PREFIX = "VANTA"
 FILE = "_FILE"
 ONE_SLIP_FROM = 5  # letters of a whole name from which one wrong letter is a slip
