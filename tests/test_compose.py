@@ -1,52 +1,52 @@
 """The compose file and the image: what they say, and their processes run plainly, since no engine may be here."""
 
-import contextlib
 import importlib.util
 import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as redis_py
-import yaml
 
 from ops.rehearsal import stack_commands
 from ops.rehearsal.parts import port
 from ops.rehearsal.parts.process import Child, Command
 from ops.rehearsal.parts.valkey import server_program
-from tests.real_parts import FOLDER, ROOT
-
-COMPOSE = ROOT / "docker-compose.yml"
-WITH_ENV = ROOT / "config" / "with-env"
-TEMPLATE = ROOT / "config" / "env.prod.canary.template"
-PROCESSES = ("webhook", "worker", "tpsl", "beat")
-START_WITHIN_S = 60
+from tests.containers import COMPOSE, PROCESSES, WITH_ENV, Container, declared, filled, health_of, running
+from tests.real_parts import ROOT
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
-    return found
+    return declared()
 
 
 def test_the_services_are_the_promised_ones(services: dict[str, Any]) -> None:
-    # bot, prometheus, alertmanager and grafana come with the parts they run.
+    # prometheus, alertmanager and grafana come with the parts they run.
     assert set(services) == {"db", "redis", "migrate", *PROCESSES}
     assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
 
 
 def test_every_process_is_the_one_that_make_run_starts(services: dict[str, Any]) -> None:
-    for name in PROCESSES:
+    for name in set(PROCESSES) - {"bot"}:  # a rehearsal has nobody to talk to
         arguments, _, _ = stack_commands.SERVICES[name]
         assert services[name]["command"] == ["python", *(word.format(port=8090) for word in arguments)], name
     assert "tpsl" in services["tpsl"]["command"]
+
+
+def test_no_process_is_begun_before_its_servers_are_well(services: dict[str, Any]) -> None:
+    for name in PROCESSES:
+        assert services[name]["depends_on"] == {
+            "migrate": {"condition": "service_completed_successfully"},
+            "db": {"condition": "service_healthy"},
+            "redis": {"condition": "service_healthy"},
+        }
+    assert services["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
 
 
 def test_nothing_is_demanded_of_compose_and_no_mode_is_told_to_it() -> None:
@@ -118,93 +118,6 @@ def test_compose_itself_reads_the_file(tmp_path: Path) -> None:
     assert bare["webhook"]["ports"][0]["host_ip"] == "127.0.0.1"
 
 
-def filled(tmp_path: Path, **changes: str) -> Path:
-    """The template as an operator would fill it in, for the embedded servers."""
-    own = {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL", "BASE_RPC_URL", "USDC_ADDRESS")}
-    own |= {name: value for name, value in os.environ.items() if name.startswith("VENUE_")}
-    own |= {name: os.environ[name] for name in ("WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "SECRET_KEY")}
-    own |= {
-        "CHAIN_ID": "31337",
-        "DEPLOY_ENV": "rehearsal",
-        "SIGNER_KEY_DIR": str(FOLDER / "keys"),
-        "SIGNER_KEY_PASSWORD": os.environ["SIGNER_KEY_PASSWORD"],
-        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
-        **changes,
-    }
-    lines = []
-    for line in TEMPLATE.read_text().splitlines():
-        name = line.split("=", 1)[0]
-        lines.append(f"{name}={own[name]}" if name in own else line)
-    file = tmp_path / "env"
-    file.write_text("\n".join(lines) + "\n")
-    return file
-
-
-class Container:
-    """One service of the compose file as a plain process: its command, its environment, its health check."""
-
-    def __init__(self, name: str, service: dict[str, Any], env_file: Path, web_port: int) -> None:
-        self.name = name
-        self.log = env_file.with_name(f"{name}.log")
-        self._service = service
-        self._places = {"/app/": f"{ROOT}/", "/etc/vanta/env": str(env_file), "8090": str(web_port)}
-        # A container knows only what it is told.
-        self._env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"}
-        self._command = self._here([str(WITH_ENV), "/etc/vanta/env", "--", *service["command"]])
-        self.child: Child | None = None
-
-    def start(self) -> None:
-        self.child = Child(Command(tuple(self._command), cwd=ROOT, env=self._env), self.log)
-
-    def run(self) -> int:
-        done = subprocess.run(
-            self._command, cwd=ROOT, env=self._env, capture_output=True, timeout=60, check=False
-        )
-        return done.returncode
-
-    def is_healthy(self) -> bool:
-        check = self._here(self._service["healthcheck"]["test"][1:])
-        done = subprocess.run(check, cwd=ROOT, env=self._env, capture_output=True, timeout=10, check=False)
-        return done.returncode == 0
-
-    def await_health(self) -> None:
-        assert self.child is not None
-        deadline_s = time.monotonic() + START_WITHIN_S
-        while not self.is_healthy():
-            assert self.child.is_alive, self.log.read_text()[-2000:]
-            assert time.monotonic() < deadline_s, self.log.read_text()[-2000:]
-            time.sleep(0.2)
-
-    def stop(self) -> None:
-        """As compose does: SIGTERM, then its patience."""
-        assert self.child is not None
-        grace_s = float(self._service["stop_grace_period"].removesuffix("s"))
-        assert self.child.stop(grace_s), f"{self.name} did not end within its stop_grace_period"
-
-    def _here(self, words: list[str]) -> list[str]:
-        for place, here in self._places.items():
-            words = [word.replace(place, here) for word in words]
-        return words
-
-
-@contextlib.contextmanager
-def running(*containers: Container) -> Iterator[None]:
-    try:
-        for container in containers:
-            container.start()
-        yield
-    finally:
-        for container in containers:
-            if container.child is not None:
-                container.child.stop(5)
-
-
-def mode_of(web_port: int) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/health", timeout=5) as answer:
-        found: dict[str, Any] = json.loads(answer.read())["execution_mode"]
-    return found
-
-
 def test_the_services_run_as_plain_processes_and_a_restart_takes_an_edit(
     services: dict[str, Any], tmp_path: Path, database: None, valkey: redis_py.Redis
 ) -> None:
@@ -216,7 +129,7 @@ def test_the_services_run_as_plain_processes_and_a_restart_takes_an_edit(
     with running(*processes):
         for container in processes:
             container.await_health()
-        assert mode_of(web_port)["requested"] == "DRY"
+        assert health_of(web_port)["execution_mode"]["requested"] == "DRY"
         with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/metrics", timeout=5) as answer:
             assert answer.readline().startswith(b"# HELP vanta_")
         # Shared by containers that all count their processes from 1.
@@ -228,7 +141,7 @@ def test_the_services_run_as_plain_processes_and_a_restart_takes_an_edit(
         filled(tmp_path, EXEC_MODE="LIVE")
         made["webhook"].start()
         made["webhook"].await_health()
-        assert mode_of(web_port)["requested"] == "LIVE"
+        assert health_of(web_port)["execution_mode"]["requested"] == "LIVE"
         for container in processes:
             container.stop()
 

@@ -1,6 +1,9 @@
 """The environment: every mistake named at once, nothing guessed, and no variable that nobody reads."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +36,28 @@ LIVE = {
     "ALLOWED_SYMBOLS": "BTC-USD,ETH-USD",
     "SIGNER_KEY_DIR": "/var/lib/vanta/keys",
     "SIGNER_KEY_PASSWORD": "q7Wm2Zk9Lp4Xt8Rb",
+    "TELEGRAM_BOT_TOKEN": "7301548296:Qm4Zt8Kx2Vb9Lw6Rn3Yp7Hd5Gs1Fc0JaUe",
 }
 REHEARSAL = {"CHAIN_ID": "31337", "DEPLOY_ENV": "rehearsal"}
 TEMPLATE = ROOT / "config" / "env.prod.canary.template"
 # Read by the compose file, not by the processes.
 OF_COMPOSE = {"ENV_FILE", "POSTGRES_PASSWORD", "WEBHOOK_BIND"}
+
+# The contract's names; "what the features add" beside them is in the template.
+PROMISED = {
+    *("DATABASE_URL", "REDIS_URL", "BASE_RPC_URL", "CHAIN_ID", "EXEC_MODE", "FORCE_DRY", "CANARY_ENABLED"),
+    *("MAX_NOTIONAL_USDC", "MAX_LEVERAGE", "ALLOWED_SYMBOLS", "ALLOW_LIVE_AFTER_STREAK", "ENABLE_RBF"),
+    *(
+        "DEPLOY_ENV",
+        "DEPLOY_VERSION",
+        "TELEGRAM_BOT_TOKEN",
+        "WEBHOOK_HMAC_SECRET",
+        "ADMIN_TOKEN",
+        "SECRET_KEY",
+    ),
+    *("ALLOWED_HOSTS", "TRUSTED_PROXIES", "SIGNER_BACKEND", "VENUE", "LOG_LEVEL", "LOG_FORMAT"),
+}
+LATER = {"TELEGRAM_API_BASE"}  # and VERANTA_*_URL: the bot and the live venue's gateway come with their parts
 
 
 def refusal(environ: dict[str, str]) -> str:
@@ -73,6 +93,28 @@ def test_live_refuses_what_is_missing_or_blank(name: str, value: str | None) -> 
     message = refusal(environ if value is None else environ | {name: value})
     assert f"EXEC_MODE=LIVE needs {name}" in message
     assert "1 mistake(s)" in message
+
+
+WITHOUT_COINCURVE = """
+import runpy, sys
+sys.modules["coincurve"] = None  # an import of it ends in ModuleNotFoundError
+runpy.run_path("manage.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("mode", "code"), [("LIVE", 1), ("DRY", 0)])
+def test_live_refuses_to_start_without_fast_signatures(mode: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COINCURVE, "check"],
+        cwd=ROOT,
+        env={"PATH": os.defpath, **LIVE, "EXEC_MODE": mode},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("EXEC_MODE=LIVE needs the Python package coincurve" in done.stderr) is (mode == "LIVE")
 
 
 def test_a_list_of_no_symbol_is_no_list() -> None:
@@ -196,8 +238,19 @@ def test_a_slip_is_named_with_what_was_meant(slip: str, meant: str) -> None:
     assert f"{slip}: unknown; did you mean {meant}?" in refusal(DRY | {slip: "x"})
 
 
+def test_slips_are_named_together_with_what_else_is_wrong() -> None:
+    slips = ("MAX_NOTIONAL", "WEBHOOK_SECRET", "BASE_RPC", "EXECUTION_MODE", "EXEC_MOD", "RPC_URL")
+    message = refusal(DRY | dict.fromkeys(slips, "x") | {"ALLOWED_HOSTS": "*"})
+    assert "7 mistake(s)" in message
+    assert all(f"{name}: unknown; did you mean " in message for name in slips)
+
+
 def test_foreign_variables_are_nobodys_business() -> None:
     read(DRY | {"PATH": "/bin", "HOME": "/", "REDIS_PORT": "tcp://1.2.3.4:6379", "POSTGRES_PASSWORD": "x"})
+
+
+def test_the_environment_of_this_machine_starts() -> None:
+    read(os.environ)
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
@@ -264,6 +317,13 @@ def test_the_template_is_safe_and_says_what_to_fill_in() -> None:
     assert "needs SIGNER_KEY_PASSWORD, VENUE_TRADING_ADDRESS" in refusal(live)
     password = {"SIGNER_KEY_PASSWORD": LIVE["SIGNER_KEY_PASSWORD"]}
     assert read(live | VENUE | password).symbols == {"BTC-USD", "ETH-USD"}
+
+
+def test_every_promised_variable_is_known_but_for_those_that_nothing_reads_yet() -> None:
+    known = {name.upper() for name in Environment.model_fields}
+    assert known >= PROMISED
+    # A name moves up when something reads it.
+    assert not [name for name in known if name in LATER or name.startswith("VERANTA_")]
 
 
 @pytest.mark.parametrize("field", sorted(Environment.model_fields))

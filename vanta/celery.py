@@ -79,6 +79,15 @@ def _remember_component(sender: str = "", **_: Any) -> None:
     os.environ["VANTA_COMPONENT"] = "tpsl" if sender.startswith("tpsl") else "worker"
 
 
+# A SystemExit passes Celery's signals, which swallow every other error of a receiver.
+@worker_init.connect
+@beat_init.connect
+def _refuse_other_chains(**_: Any) -> None:
+    from vanta import chain_check
+
+    chain_check.refuse_other_chains()
+
+
 @worker_init.connect
 @worker_process_init.connect
 def _watch_in_worker(**_: Any) -> None:

@@ -5,7 +5,6 @@ does not start. `NAME_FILE` holds the path of a file with the value of `NAME`.
 A blank value counts as unset.
 """
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -14,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from vanta import formats, soundness
+from vanta import formats, slips, soundness
 
 Mode = Literal["DRY", "LIVE"]
 
@@ -29,11 +28,11 @@ SECRETS = frozenset(
         "ADMIN_TOKEN",
         "SECRET_KEY",
         "SIGNER_KEY_PASSWORD",
+        "TELEGRAM_BOT_TOKEN",
     }
 )
 MINIMUM_STREAK = 3
 UPPER_CASE = frozenset({"EXEC_MODE", "LOG_LEVEL"})
-NEAR = 0.87  # how alike an unknown name must be to count as a slip: REDIS_URI for REDIS_URL is 0.89
 
 
 def _as_written(rule: Callable[[str], str]) -> BeforeValidator:
@@ -70,6 +69,7 @@ class Environment(BaseModel):
     webhook_hmac_secret: SecretStr = Field(min_length=16)
     admin_token: SecretStr = Field(min_length=16)
     secret_key: SecretStr = Field(min_length=32)
+    telegram_bot_token: SecretStr = SecretStr("")
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile"] = "keyfile"
@@ -161,16 +161,14 @@ def _given(environ: Mapping[str, str], known: set[str]) -> tuple[dict[str, str],
 
 
 def _misspelt(environ: Mapping[str, str], known: set[str]) -> list[str]:
-    """Unknown names that are one slip away from a known one, and files of what is no secret."""
+    """Unknown names that were probably meant to be a known one, and files of what is no secret."""
     spelled = known | {f"{name}_FILE" for name in SECRETS}
     mistakes = []
     for name in sorted(set(environ) - spelled):
         if name.endswith("_FILE") and name.removesuffix("_FILE") in known:
             mistakes.append(f"{name}: only secrets are read from files; set {name.removesuffix('_FILE')}")
-            continue
-        near = difflib.get_close_matches(name.upper(), sorted(spelled), n=1, cutoff=NEAR)
-        if near:
-            mistakes.append(f"{name}: unknown; did you mean {near[0]}?")
+        elif meant := slips.meant(name, known, SECRETS):
+            mistakes.append(f"{name}: unknown; did you mean {meant}?")
     return mistakes
 
 

@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "ops.panel",
     "ops.watch",
     "ops.rollout",
+    "ops.bot",
     "ops.rehearsal",
     "unfold",
     # Without autodiscovery: only the webhook, which reads vanta.urls, pays for importing the pages.

@@ -60,6 +60,8 @@ class Heartbeat(models.Model):
     pid = models.IntegerField()
     started_at = models.DateTimeField()
     at = models.DateTimeField(db_default=Now())
+    # What it wants to be known of it, such as why it waits.
+    note = models.CharField(max_length=120, blank=True, default="", db_default="")
 
     class Meta:
         db_table = "heartbeats"

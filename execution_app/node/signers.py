@@ -96,6 +96,11 @@ def key_path(address: str) -> Path:
 
 def create_key() -> str:
     """Make a new delegate key, stored encrypted with owner-only permissions; returns its address."""
+    return str(make_key().address)
+
+
+def make_key() -> LocalAccount:
+    """The same, but answers the key itself: only for who has to show it once, at its birth."""
     account: LocalAccount = Account.create()
     path = key_path(account.address)
     path.parent.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
@@ -105,7 +110,7 @@ def create_key() -> str:
         json.dump(keystore, file)
         file.flush()
         os.fsync(file.fileno())
-    return str(account.address)
+    return account
 
 
 def has_key(address: str) -> bool:

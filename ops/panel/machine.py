@@ -36,7 +36,7 @@ class RestrictionPage(Page):
 
 @admin.register(Heartbeat)
 class HeartbeatPage(Page):
-    list_display = ("component", "pid", "started_at", "at")
+    list_display = ("component", "pid", "started_at", "at", "note")
     ordering = ("component",)
 
 

@@ -17,15 +17,21 @@ class VenueMismatchError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Deployment:
+class Contracts:
+    """What a trader deals with; addresses."""
+
+    trading: str
+    storage: str
+    usdc: str
+
+
+@dataclass(frozen=True)
+class Deployment(Contracts):
     """Where the venue is. `code_hash` is of the deployed code, `bytecode_hash` of what it was made from."""
 
     chain_id: int
     genesis_hash: str
     deployed_at_block: int
-    trading: str
-    storage: str
-    usdc: str
     price_aggregator: str
     owner: str
     operator: str

@@ -147,3 +147,32 @@ class Sender:
     def transact(self, *messages: Message) -> list[dict[str, Any]]:
         """Send in order and wait until all are mined and none reverted."""
         return self.node.receipts(self.send(messages))
+
+
+class Guise:
+    """An account without its key: the rehearsal node sends for it, since everything there is play."""
+
+    def __init__(self, node: Node, address: str) -> None:
+        self.node = node
+        self.address: str = to_checksum_address(address)
+
+    def transact(self, *messages: Message) -> list[dict[str, Any]]:
+        """Send in order and wait until all are mined and none reverted."""
+        if not messages:
+            return []
+        self.node.require_rehearsal()
+        self.node.request("anvil_impersonateAccount", self.address)
+        try:
+            hashes = [self.node.request("eth_sendTransaction", self._order(message)) for message in messages]
+        finally:
+            self.node.request("anvil_stopImpersonatingAccount", self.address)
+        return self.node.receipts(hashes)
+
+    def _order(self, message: Message) -> dict[str, str]:
+        return {
+            "from": self.address,
+            "to": str(message.to),
+            "data": "0x" + message.data.hex(),
+            "gas": hex(message.gas),
+            "value": hex(message.value_wei),
+        }

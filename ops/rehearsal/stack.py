@@ -63,10 +63,10 @@ class Stack:
 
     def _check(self) -> None:
         """End what a killed supervisor left behind; refuse what cannot be."""
+        stack_chain.require_chain_id()
         for orphan in end_orphans(self.folder, "run"):
             self._supervisor.say(f"ended a left-over of a killed stack: {orphan}")
-        if self.mode not in {"DRY", "LIVE"}:
-            raise UsageError(f"EXEC_MODE must be DRY or LIVE: {self.mode!r}")
+        require_caps(self.mode)
         if not port.is_free(self.webhook_port, "0.0.0.0"):  # noqa: S104 -- where the webhook listens
             raise UsageError(
                 f"port {self.webhook_port} is in use: stop what listens there, or choose another, "
@@ -204,6 +204,17 @@ def webhook_port() -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:  # noqa: PLR2004 -- what TCP has
         raise UsageError(f"PORT is not a port: {text!r}")
     return int(text)
+
+
+def require_caps(mode: str) -> None:
+    """Refuse LIVE where a cap was blanked, in words and at once; every process would, too. Raises UsageError."""
+    if mode not in {"DRY", "LIVE"}:
+        raise UsageError(f"EXEC_MODE must be DRY or LIVE: {mode!r}")
+    blank = [name for name in stack_env.CAPS if not os.environ.get(name, "unset").strip(", ")]
+    if mode == "LIVE" and blank:
+        raise UsageError(
+            f"EXEC_MODE=LIVE needs {', '.join(blank)}: set but blank. Give a value, or unset it for the rehearsal's"
+        )
 
 
 def manage(env: dict[str, str], *words: str) -> Command:

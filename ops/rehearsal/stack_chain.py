@@ -77,6 +77,16 @@ def deployed(rpc_url: str, folder: Path, terms: ChainTerms) -> Deployment:
         raise PartError(str(error)) from error
 
 
+def require_chain_id() -> None:
+    """Raises UsageError where the environment asks for another chain: nothing here may be taken for it."""
+    wanted = stack_env.given("CHAIN_ID")
+    if wanted not in {"", str(CHAIN_ID)}:
+        raise UsageError(
+            f"CHAIN_ID is {wanted}, and only the rehearsal chain {CHAIN_ID} is run here: `unset CHAIN_ID`. "
+            "Other chains are for a deployment (docs/deployment.md)"
+        )
+
+
 def require_rehearsal(rpc_url: str) -> None:
     """Raises UsageError unless a node answers there with the rehearsal chain's id."""
     for url in rpc_url.split(","):
@@ -95,6 +105,7 @@ def require_rehearsal(rpc_url: str) -> None:
 
 def run(folder: Path) -> int:
     """`make chain`: in the foreground until Ctrl-C. Raises UsageError, RunningError, PartError."""
+    require_chain_id()
     terms = ChainTerms.from_environment()
     own = lock(folder, "chain")
     own.acquire()

@@ -32,15 +32,12 @@ PUBLISHED = (
     "WALLET_ADDRESS",
 )
 SECRETS = ("WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "ADMIN_PASSWORD", "SECRET_KEY", "SIGNER_KEY_PASSWORD")
-DEFAULTS = {
-    "EXEC_MODE": "DRY",
-    "ADMIN_USER": "admin",
-    "MAX_NOTIONAL_USDC": "1000",
-    "MAX_LEVERAGE": "75",
-    "ALLOWED_SYMBOLS": "BTC-USD,ETH-USD,SOL-USD",
-    "DEPLOY_ENV": "rehearsal",
-    "DJANGO_SETTINGS_MODULE": "vanta.settings",
-}
+# What bounds a trade. Without one of them nothing is opened, and LIVE does not start.
+CAPS = {"MAX_NOTIONAL_USDC": "1000", "MAX_LEVERAGE": "75", "ALLOWED_SYMBOLS": "BTC-USD,ETH-USD,SOL-USD"}
+# Only for names that the caller does not have at all: a blank cap is one that was taken away, and stays so.
+DEFAULTS = {"EXEC_MODE": "DRY", **CAPS, "DEPLOY_ENV": "rehearsal"}
+# Nothing could start with a blank here.
+FILLED = {"ADMIN_USER": "admin", "DJANGO_SETTINGS_MODULE": "vanta.settings"}
 SECRET_BYTES = 32
 URLS = ("DATABASE_URL", "REDIS_URL", "BASE_RPC_URL")
 
@@ -106,12 +103,11 @@ def for_children(
     folder: Path, verb: str, urls: Mapping[str, str], known: Mapping[str, str]
 ) -> dict[str, str]:
     """The whole environment of the stack's own processes."""
-    env = dict(os.environ)
+    env = {**DEFAULTS, **os.environ}
     for name in (*SECRETS, *URLS):
         env.pop(f"{name}_FILE", None)  # Its content stands under NAME below.
-    for name, value in DEFAULTS.items():
-        if not env.get(name, "").strip():
-            env[name] = value
+    for name, value in FILLED.items():
+        env[name] = env.get(name, "").strip() or value
     return {
         **env,
         **known,

@@ -17,11 +17,12 @@ def place(folder: Path, postgres_programs: Path, redis_url: str) -> None:
         draft.unlink(missing_ok=True)
         draft.symlink_to(postgres_programs / name)
         draft.replace(folder / name)
-    script = ROOT / "ops" / "rehearsal" / "stack_redis_cli.py"
+    # The Valkey wheel holds a server and no client.
     lines = (
         "#!/bin/sh",
         f": ${{REDIS_URL:={shlex.quote(redis_url)}}}; export REDIS_URL",
-        f'exec {shlex.quote(sys.executable)} -P {shlex.quote(str(script))} "$@"',
+        f"PYTHONPATH={shlex.quote(str(ROOT))}; export PYTHONPATH",
+        f'exec {shlex.quote(sys.executable)} -P -m ops.rehearsal.stack_redis_cli "$@"',
     )
     draft = folder / ".redis-cli.draft"
     draft.write_text("\n".join(lines) + "\n")

@@ -12,6 +12,7 @@ import rlp  # type: ignore[import-untyped]
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
+from execution_app.venues.grants import encode_approve, encode_set_delegate
 from execution_app.venues.onchain import (
     PAIRS,
     call_allowance,
@@ -22,8 +23,8 @@ from execution_app.venues.onchain import (
 )
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
 from ops.rehearsal.contracts import artefact, bytecode_hash
-from ops.rehearsal.deployment import Deployment, check, code_hash, load, record
-from ops.rehearsal.rpc import Message, Node, Sender
+from ops.rehearsal.deployment import Contracts, Deployment, check, code_hash, load, record
+from ops.rehearsal.rpc import Guise, Message, Node, Sender
 
 # Accounts 0 and 1 of "test test test test test test test test test test test junk".
 OWNER_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
@@ -46,6 +47,7 @@ SEED_PRICES: dict[str, Decimal] = {
 _CREATE_GAS = 4_000_000
 _CALL_GAS = 200_000
 _ETH_GAS = 21_000
+_TRADER_WEI = 10**18  # the gas of a trader's own grants
 
 
 class Terms(TypedDict, total=False):
@@ -136,47 +138,66 @@ def ensure(rpc_url: str, path: Path, **terms: Unpack[Terms]) -> Deployment:
     return deployment
 
 
-def fund(rpc_url: str, deployment: Deployment, address: str, eth_wei: int, usdc_units: int) -> None:
+def fund(rpc_url: str, contracts: Contracts, address: str, eth_wei: int, usdc_units: int) -> None:
     """Bring an account's balances up to these amounts; balances above stay."""
     owner = _owner(rpc_url)
     lacking_wei = eth_wei - owner.node.number("eth_getBalance", address, "latest")
-    lacking_usdc = usdc_units - read_uint(owner.node.call(deployment.usdc, call_balance(address)))
+    lacking_usdc = usdc_units - read_uint(owner.node.call(contracts.usdc, call_balance(address)))
     messages = []
     if lacking_wei > 0:
         messages.append(Message(address, b"", _ETH_GAS, lacking_wei))
     if lacking_usdc > 0:
-        messages.append(_mint(deployment.usdc, address, lacking_usdc))
+        messages.append(_mint(contracts.usdc, address, lacking_usdc))
     owner.transact(*messages)
 
 
 def delegate(  # noqa: PLR0917 - what it takes to tie a trader to a delegate
     rpc_url: str,
-    deployment: Deployment,
+    contracts: Contracts,
     trader_key: bytes | str,
     delegate_address: str,
     expiry: int,
     allowance_units: int,
 ) -> None:
-    """Make the trader name a delegate until the unix second `expiry`, and allow the storage that much USDC.
+    """Let the holder of this key `grant`."""
+    grant(Sender(Node(rpc_url), trader_key), contracts, delegate_address, expiry, allowance_units)
+
+
+def grant(
+    trader: Sender | Guise, contracts: Contracts, delegate_address: str, expiry_s: int, allowance_units: int
+) -> None:
+    """Make the trader name a delegate until the unix second `expiry_s`, and allow the storage that much USDC.
 
     The allowance is set to this amount, also where trades have spent some of a former one: it is the most
     that the delegate can lose. What already is so costs no transaction.
     """
-    node = Node(rpc_url)
+    node = trader.node
     node.require_rehearsal()
-    if not 0 < allowance_units < 2**128:
-        raise ValueError(f"the allowance must be finite and above zero: {allowance_units}")
-    trader = Sender(node, trader_key)
+    approval = encode_approve(contracts.storage, allowance_units)
     messages = []
-    allowance = read_uint(node.call(deployment.usdc, call_allowance(trader.address, deployment.storage)))
+    allowance = read_uint(node.call(contracts.usdc, call_allowance(trader.address, contracts.storage)))
     if allowance != allowance_units:
-        data = artefact("USDC").call("approve", deployment.storage, allowance_units)
-        messages.append(Message(deployment.usdc, data, _CALL_GAS))
-    named = read_delegate(node.call(deployment.trading, call_delegate(trader.address)))
-    if named != (to_checksum_address(delegate_address), expiry):
-        data = artefact("Trading").call("setDelegate", delegate_address, expiry)
-        messages.append(Message(deployment.trading, data, _CALL_GAS))
+        messages.append(Message(contracts.usdc, approval, _CALL_GAS))
+    named = read_delegate(node.call(contracts.trading, call_delegate(trader.address)))
+    if named != (to_checksum_address(delegate_address), expiry_s):
+        data = encode_set_delegate(delegate_address, expiry_s)
+        messages.append(Message(contracts.trading, data, _CALL_GAS))
     trader.transact(*messages)
+
+
+def equip(
+    trader: Sender | Guise,
+    contracts: Contracts,
+    wallet_address: str,
+    *,
+    wallet_wei: int,
+    usdc_units: int,
+    expiry_s: int,
+) -> None:
+    """Everything a trade needs: gas for the delegate's wallet, USDC for the trader, and the trader's grants."""
+    fund(trader.node.url, contracts, trader.address, _TRADER_WEI, usdc_units)
+    fund(trader.node.url, contracts, wallet_address, wallet_wei, 0)
+    grant(trader, contracts, wallet_address, expiry_s, usdc_units)
 
 
 def set_price(

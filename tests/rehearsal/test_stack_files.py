@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from ops.rehearsal import bootstrap, stack, stack_clean, stack_env, stack_panel, stack_tools
-from ops.rehearsal.parts import PartError, Valkey, port
+from ops.rehearsal import bootstrap, stack, stack_clean, stack_env, stack_panel
+from ops.rehearsal.parts import PartError, port
 from ops.rehearsal.stack_chain import ChainTerms, UsageError, require_rehearsal
 from ops.rehearsal.stack_lock import RunningError, StackLock
+from vanta import environment
 
 SECRET = "a secret of the rehearsal"
 NASTY = 'it\'s a $HOME `id` "path" \\ with spaces'
@@ -25,7 +26,7 @@ NASTY = 'it\'s a $HOME `id` "path" \\ with spaces'
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch):
-    for name in (*stack_env.SECRETS, "EXEC_MODE", "PORT", "MAX_LEVERAGE", "SIGNER_KEY_DIR"):
+    for name in (*stack_env.SECRETS, *stack_env.DEFAULTS, "PORT", "CHAIN_ID", "SIGNER_KEY_DIR"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
 
@@ -66,11 +67,60 @@ def test_the_callers_own_secret_wins_from_a_variable_and_from_a_file(tmp_path, m
 
 def test_children_are_bounded_to_the_rehearsal_unless_the_caller_says_otherwise(tmp_path, monkeypatch):
     monkeypatch.setenv("MAX_LEVERAGE", "10")
-    monkeypatch.setenv("EXEC_MODE", " ")
     env = stack_env.for_children(tmp_path, "run", {"REDIS_URL": "redis://x"}, {})
     assert (env["EXEC_MODE"], env["MAX_LEVERAGE"], env["CHAIN_ID"]) == ("DRY", "10", "31337")
     assert env["REDIS_URL"] == "redis://x"
     assert env["SIGNER_KEY_DIR"] == str(tmp_path / "keys")
+
+
+def test_a_blank_reaches_the_children_as_a_blank(tmp_path, monkeypatch):
+    """Rehearsal values fill in for what is absent; a cap that was blanked is no cap, not a generous one."""
+    for name in stack_env.DEFAULTS:
+        monkeypatch.setenv(name, " ")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "")
+    monkeypatch.setenv("CHAIN_ID", "")
+    env = stack_env.for_children(tmp_path, "run", {}, stack_env.settled_secrets(tmp_path / "secrets.json"))
+    assert {env[name].strip() for name in stack_env.DEFAULTS} == {""}
+    assert (env["DJANGO_SETTINGS_MODULE"], env["CHAIN_ID"]) == ("vanta.settings", "31337")
+    read = environment.read(env)
+    assert (read.exec_mode, read.symbols) == ("DRY", frozenset())
+    assert (read.max_notional_usdc, read.max_leverage) == (None, None)
+    with pytest.raises(
+        environment.Misconfigured, match="LIVE needs MAX_NOTIONAL_USDC, MAX_LEVERAGE, ALLOWED_SYM"
+    ):
+        environment.read(env | {"EXEC_MODE": "LIVE"})
+
+
+@pytest.mark.parametrize("mode", ["DRY", "LIVE"])
+@pytest.mark.parametrize("verb", ["run", "chain"])
+def test_another_chain_is_refused_before_anything_starts(tmp_path, mode, verb):
+    words, code = begun(tmp_path, verb, EXEC_MODE=mode, CHAIN_ID="8453")
+    assert code == 2
+    assert "CHAIN_ID is 8453, and only the rehearsal chain 31337 is run here" in words
+    assert not (tmp_path / "var" / "stack.env").exists()
+    assert not (tmp_path / "var" / "log" / "anvil.log").exists()
+
+
+@pytest.mark.parametrize("name", sorted(stack_env.CAPS))
+def test_live_with_a_blank_cap_is_refused_before_anything_starts(tmp_path, name):
+    words, code = begun(tmp_path, "run", **{"EXEC_MODE": "LIVE", name: " "})
+    assert code == 2
+    assert f"EXEC_MODE=LIVE needs {name}: set but blank" in words
+    assert not (tmp_path / "var" / "log" / "postgres.log").exists()
+
+
+def begun(folder: Path, verb: str, **env: str) -> tuple[str, int]:
+    """What `make run` or `make chain` says where it ends by itself, and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.rehearsal", "--var", str(folder / "var"), verb],
+        cwd=Path(__file__).parents[2],
+        env={"PATH": os.defpath, "PORT": str(port.any_free()), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr, done.returncode
 
 
 def test_the_printed_command_is_one_line_with_a_true_signature():
@@ -163,27 +213,6 @@ def test_the_seeds_answer_is_found_among_log_lines():
     assert stack.last_json(f"event=x\n{json.dumps(answer)}\n{{not json\nevent=y\n") == answer
     with pytest.raises(PartError, match="no addresses"):
         stack.last_json("event=x\n")
-
-
-def test_redis_cli_speaks_like_the_real_one(tmp_path):
-    with Valkey(tmp_path / "valkey") as valkey:
-        stack_tools.place(tmp_path / "bin", tmp_path, valkey.url)
-        program = str(tmp_path / "bin" / "redis-cli")
-
-        def cli(*words: str) -> tuple[str, int]:
-            env = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-            done = subprocess.run([program, *words], env=env, capture_output=True, text=True, check=False)
-            return done.stdout, done.returncode
-
-        value = '{"mode":"DRY","emergency_stop":true}'
-        assert cli("SET", "exec_mode", value) == ("OK\n", 0)
-        assert cli("GET", "exec_mode") == (f"{value}\n", 0)
-        assert cli("-u", valkey.url, "EXISTS", "exec_mode", "other") == ("1\n", 0)
-        assert cli("-h", "127.0.0.1", "-p", str(valkey.port), "PING") == ("PONG\n", 0)
-        words, code = cli("NONSENSE")
-        assert words.startswith("(error)")
-        assert code == 1
-    assert cli("PING")[1] == 1
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from eth_account import Account
 
 from execution_app.models import Trader, Wallet
 from execution_app.node import signers
@@ -27,7 +29,11 @@ def run(*words: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "words", [["create_admin"], ["trader"], ["trader", "add"], ["wallet"], ["wallet", "check"], ["preflight"]]
+    "words",
+    [
+        *(["create_admin"], ["trader"], ["trader", "add"], ["preflight"]),
+        *(["wallet"], ["wallet", "create"], ["wallet", "fund"], ["wallet", "check"]),
+    ],
 )
 def test_every_command_explains_itself(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -124,6 +130,32 @@ def test_a_wallet_is_made_once_and_its_key_is_never_shown(
     assert run("wallet", "create", "42") == found | {"created": False}
     assert run("trader", "list")[0]["wallet"] == wallet.address
     assert len(list(keystore.parent.iterdir())) == 1
+
+
+def test_a_new_key_is_shown_once_to_who_asks(
+    database: None, settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"signer_key_dir": tmp_path / "keys"})
+    run("trader", "add", "42", "--address", ADDRESS)
+    out, err = io.StringIO(), io.StringIO()
+    call_command("wallet", "create", "42", "--show-key", "--json", stdout=out, stderr=err)
+    found = json.loads(out.getvalue())
+    assert Account.from_key(found["private_key"]).address == found["address"] == Wallet.objects.get().address
+    assert signers._account(found["address"]).key.hex() == found["private_key"][2:]
+    assert "can trade for the trader" in err.getvalue()
+    assert found["private_key"][2:] not in err.getvalue() + caplog.text
+    with pytest.raises(CommandError, match="at its birth or never"):
+        run("wallet", "create", "42", "--show-key")
+    assert "private_key" not in run("wallet", "create", "42")
+
+
+def test_a_new_key_is_shown_to_people_too(database: None, settings: Any, tmp_path: Path) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"signer_key_dir": tmp_path / "keys"})
+    run("trader", "add", "42", "--address", ADDRESS)
+    out = io.StringIO()
+    call_command("wallet", "create", "42", "--show-key", stdout=out, stderr=io.StringIO())
+    (key,) = re.findall(r"^private key, shown only now: (0x[0-9a-f]{64})$", out.getvalue(), re.MULTILINE)
+    assert Account.from_key(key).address == Wallet.objects.get().address
 
 
 @pytest.mark.parametrize(

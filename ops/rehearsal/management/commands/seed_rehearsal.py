@@ -14,6 +14,7 @@ from execution_app.models import Chain, Trader, Wallet
 from execution_app.node import rpc, signers
 from ops.rehearsal import venue
 from ops.rehearsal.deployment import Deployment, load
+from ops.rehearsal.rpc import Node, Sender
 from signals_app.models import SourceGrant
 
 TG_USER_ID = 123
@@ -62,7 +63,6 @@ class Command(BaseCommand):
 
     def _wallet(self, trader: Trader, deployment: Deployment) -> Wallet:
         """The trader's delegate, funded and delegated to with a finite allowance."""
-        url = settings.ENVIRONMENT.rpc_urls[0]
         wallet = Wallet.objects.filter(trader=trader).first()
         if wallet is None:
             address = signers.create_key()
@@ -76,11 +76,15 @@ class Command(BaseCommand):
             )
         elif not signers.has_key(wallet.address):
             raise CommandError(f"the key of wallet {wallet.address} is missing from SIGNER_KEY_DIR")
-        venue.fund(url, deployment, trader.address, ETH_WEI, 100_000 * USDC_UNITS)
-        venue.fund(url, deployment, wallet.address, 100 * ETH_WEI, 0)
         block = rpc.read("eth_getBlockByNumber", "latest", False)
-        expiry_s = int(block["timestamp"], 16) + DELEGATION_S
-        venue.delegate(url, deployment, TRADER_KEY, wallet.address, expiry_s, 100_000 * USDC_UNITS)
+        venue.equip(
+            Sender(Node(settings.ENVIRONMENT.rpc_urls[0]), TRADER_KEY),
+            deployment,
+            wallet.address,
+            wallet_wei=100 * ETH_WEI,
+            usdc_units=100_000 * USDC_UNITS,
+            expiry_s=int(block["timestamp"], 16) + DELEGATION_S,
+        )
         return wallet
 
     def _admin(self) -> None:

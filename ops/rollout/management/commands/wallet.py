@@ -1,6 +1,10 @@
-"""`manage.py wallet create|check`: the delegate key that signs for a trader."""
+"""`manage.py wallet create|fund|check`: the delegate key that signs for a trader."""
 
+import argparse
 import json
+import re
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -12,70 +16,118 @@ from execution_app.errors import Refused
 from execution_app.models import Trader, Wallet
 from execution_app.node import signers
 from execution_app.node.rpc import NodeError, RpcFault
-from ops.rollout import wallet_check
+from execution_app.venues.scales import USDC_DIGITS, to_units
+from ops.rehearsal.rpc import NodeRefusedError, NodeUnreachableError, TransactionFailedError
+from ops.rollout import funding, wallet_check
 from ops.rollout.findings import report
 
 log = structlog.get_logger(__name__)
+
+DELEGATION_AT_MOST_DAYS = 90
+USDC_BY_DEFAULT = Decimal(50)
+# About 25 orders where gas is cheap; on the rehearsal chain it is dearer, and made of nothing.
+ETH_BY_DEFAULT = Decimal("0.01")
+REHEARSAL_ETH_BY_DEFAULT = Decimal(1)
+KEY_WARNING = (
+    "Whoever reads this key can trade for the trader: keep it as you keep SIGNER_KEY_DIR, and clear this "
+    "terminal. It is not shown again."
+)
 
 
 class Command(BaseCommand):
     help = (
         "create: make a trader's delegate key, stored encrypted under SIGNER_KEY_DIR; only its address is shown. "
+        "fund: on the rehearsal chain send gas, USDC and the trader's grants; elsewhere send nothing, write down "
+        "who sends what, and end with exit code 1. "
         "check: ask the chain whether the wallet can trade and name the next step (exit code 1 until it can)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
+        parts = {}
         for verb, words in (
             ("create", "make the delegate key; where there is one, its address is shown again"),
+            ("fund", "what the wallet needs to trade: sent on chain 31337, written down on every other"),
             ("check", "gas, USDC, allowance, delegation and nonce, and the next step"),
         ):
-            part = verbs.add_parser(verb, help=words)
+            part = parts[verb] = verbs.add_parser(verb, help=words, description=words)
             part.add_argument("tg_user_id", type=int, help="the trader's Telegram id")
             part.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+        parts["create"].add_argument(
+            "--show-key",
+            action="store_true",
+            help="print the new private key, this once; off by default, and never for a key that exists",
+        )
+        parts["fund"].add_argument(
+            "--usdc",
+            type=_units(USDC_DIGITS),
+            default=str(USDC_BY_DEFAULT),
+            metavar="AMOUNT",
+            help=f"the trader's USDC and the allowance, the most to be lost ({USDC_BY_DEFAULT} by default)",
+        )
+        eth = REHEARSAL_ETH_BY_DEFAULT if settings.REHEARSAL else ETH_BY_DEFAULT
+        parts["fund"].add_argument(
+            "--eth",
+            type=_units(funding.ETH_DIGITS),
+            default=str(eth),
+            metavar="AMOUNT",
+            help=f"gas money of the wallet ({eth} by default)",
+        )
+        parts["fund"].add_argument(
+            "--days",
+            type=int,
+            choices=range(1, DELEGATION_AT_MOST_DAYS + 1),
+            default=DELEGATION_AT_MOST_DAYS,
+            metavar="DAYS",
+            help=f"how long the delegation lasts, {DELEGATION_AT_MOST_DAYS} at most and by default",
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         trader = Trader.objects.filter(tg_user_id=options["tg_user_id"]).first()
         if trader is None:
             raise CommandError(f"no trader {options['tg_user_id']}: manage.py trader add comes first")
-        if options["verb"] == "create":
-            self._create(trader, options["json"])
-        else:
-            self._check(trader, options["json"])
+        {"create": self._create, "fund": self._fund, "check": self._check}[options["verb"]](trader, options)
 
-    def _create(self, trader: Trader, as_json: bool) -> None:
+    def _create(self, trader: Trader, options: dict[str, Any]) -> None:
         environment = settings.ENVIRONMENT
         wallet = Wallet.objects.filter(trader=trader).first()
-        created = wallet is None
+        key = ""
         if wallet is None:
             if environment.is_production and not environment.signer_key_dir.is_absolute():
                 raise CommandError("SIGNER_KEY_DIR must be an absolute path: these keys are for real money")
-            wallet = self._with_new_key(trader)
+            wallet, key = self._with_new_key(trader)
             log.info("wallet created", trader=trader.tg_user_id, wallet=wallet.address)
         elif wallet.chain_id != environment.chain_id:
             raise CommandError(f"the wallet of trader {trader.tg_user_id} is on chain {wallet.chain_id}")
-        if as_json:
-            body = {
-                "tg_user_id": trader.tg_user_id,
-                "chain_id": wallet.chain_id,
-                "address": wallet.address,
-                "created": created,
-            }
+        elif options["show_key"]:
+            raise CommandError(f"{wallet.address} was there already; a key is shown at its birth or never")
+        body = {
+            "tg_user_id": trader.tg_user_id,
+            "chain_id": wallet.chain_id,
+            "address": wallet.address,
+            "created": bool(key),
+        }
+        if options["show_key"]:
+            self.stderr.write(KEY_WARNING)
+            body["private_key"] = key
+        if options["json"]:
             self.stdout.write(json.dumps(body))
             return
-        self.stdout.write(f"wallet {wallet.address} {'created' if created else 'was there already'}")
+        self.stdout.write(f"wallet {wallet.address} {'created' if key else 'was there already'}")
+        if options["show_key"]:
+            self.stdout.write(f"private key, shown only now: {key}")
         self.stdout.write(f"next: back up SIGNER_KEY_DIR, then manage.py wallet check {trader.tg_user_id}")
 
-    def _with_new_key(self, trader: Trader) -> Wallet:
+    def _with_new_key(self, trader: Trader) -> tuple[Wallet, str]:
         """Key first, row second: a crash in between leaves a key that nobody uses, never a row without one."""
         environment = settings.ENVIRONMENT
         try:
-            address = signers.create_key()
+            account = signers.make_key()
             with transaction.atomic():
-                return Wallet.objects.create(
+                wallet = Wallet.objects.create(
                     trader=trader,
                     chain_id=environment.chain_id,
-                    address=address,
+                    address=account.address,
                     max_in_flight=environment.max_in_flight,
                 )
         except Refused as refusal:
@@ -85,14 +137,78 @@ class Command(BaseCommand):
         except IntegrityError:
             raise CommandError("somebody else has just made this trader's wallet; run it again") from None
 
-    def _check(self, trader: Trader, as_json: bool) -> None:
-        wallet = Wallet.objects.filter(trader=trader, chain_id=settings.ENVIRONMENT.chain_id).first()
-        if wallet is None:
-            step = f"manage.py wallet create {trader.tg_user_id}"
-            raise CommandError(f"trader {trader.tg_user_id} has no wallet on this chain: {step}")
+        return wallet, "0x" + bytes(account.key).hex()
+
+    def _fund(self, trader: Trader, options: dict[str, Any]) -> None:
+        wallet = self._wallet(trader)
+        try:
+            plan = funding.plan(
+                trader,
+                wallet,
+                wallet_wei=options["eth"],
+                usdc_units=options["usdc"],
+                days=options["days"],
+            )
+            if settings.REHEARSAL:
+                funding.carry_out(plan)
+        except (NodeUnreachableError, NodeRefusedError, TransactionFailedError, ValueError) as error:
+            raise CommandError(f"wallet {wallet.address} is not funded: {error}") from None
+        body = {"funded": settings.REHEARSAL, "tg_user_id": trader.tg_user_id, **funding.facts(plan)}
+        if settings.REHEARSAL:
+            log.info("wallet funded", trader=trader.tg_user_id, wallet=wallet.address)
+            step = f"manage.py wallet check {trader.tg_user_id}"
+            words = (
+                f"wallet {wallet.address} has its gas, {trader.address} {body['usdc']} USDC and its grants"
+            )
+            self.stdout.write(json.dumps(body) if options["json"] else f"{words}\nnext: {step}")
+            return
+        steps = funding.steps(plan)
+        if options["json"]:
+            self.stdout.write(json.dumps({**body, "steps": [step.as_json() for step in steps]}))
+        else:
+            self.stdout.write("\n".join(_written(number, step) for number, step in enumerate(steps, 1)))
+        raise CommandError(
+            f"nothing was sent: chain {settings.ENVIRONMENT.chain_id} is not the rehearsal chain, and the "
+            f"{len(steps)} steps are yours. Afterwards: manage.py wallet check {trader.tg_user_id}",
+            returncode=1,
+        )
+
+    def _check(self, trader: Trader, options: dict[str, Any]) -> None:
+        wallet = self._wallet(trader)
         try:
             findings = wallet_check.examine(trader, wallet)
         except (RpcFault, NodeError, ValueError) as error:
             raise CommandError(f"the chain does not answer: {error}; manage.py preflight says more") from None
         facts = {"tg_user_id": trader.tg_user_id, "trader": trader.address, "wallet": wallet.address}
-        report(self.stdout, findings, as_json=as_json, facts=facts)
+        report(self.stdout, findings, as_json=options["json"], facts=facts)
+
+    def _wallet(self, trader: Trader) -> Wallet:
+        wallet = Wallet.objects.filter(trader=trader, chain_id=settings.ENVIRONMENT.chain_id).first()
+        if wallet is None:
+            step = f"manage.py wallet create {trader.tg_user_id}"
+            raise CommandError(f"trader {trader.tg_user_id} has no wallet on this chain: {step}")
+        return wallet
+
+
+def _units(digits: int) -> Callable[[str], int]:
+    """An argument's type: a plain amount above zero, as a whole number of its smallest units."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,20}(\.[0-9]+)?", text, re.ASCII):
+            raise argparse.ArgumentTypeError("must be a plain decimal number such as 50 or 0.01")
+        try:
+            units = to_units(Decimal(text), digits, "the amount")
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if not units:
+            raise argparse.ArgumentTypeError("must be above zero")
+        return units
+
+    return read
+
+
+def _written(number: int, step: funding.Step) -> str:
+    lines = [f"{number}. {step.sender} sends to {step.to}: {step.words}"]
+    if step.data:
+        lines.append(f"   to {step.to}  value {step.value_wei}  data {step.data}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The Telegram bot's process: so far it waits, and says why."""

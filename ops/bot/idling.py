@@ -1,0 +1,54 @@
+"""A process without work that stays: it says why once, beats, and ends when it is asked to."""
+
+import os
+import threading
+
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.models.functions import Now
+
+from execution_app.models import Heartbeat
+
+log = structlog.get_logger(__name__)
+
+COMPONENT = "bot"
+BEAT_EVERY_S = 2.0
+
+
+def reason() -> str:
+    """Why there is no bot here, in words for logs and for the heartbeat."""
+    if not settings.ENVIRONMENT.telegram_bot_token.get_secret_value():
+        return "waiting: TELEGRAM_BOT_TOKEN is blank"
+    return f"waiting: version {settings.VERSION} has no Telegram bot yet, so the token is not used"
+
+
+def idle(ended: threading.Event) -> None:
+    """Until `ended`: a process that gave up would be restarted for ever. A database that is away is waited for."""
+    note = reason()
+    log.warning(note, component=COMPONENT)
+    started = away = False
+    while not ended.is_set():
+        try:
+            connection.close_if_unusable_or_obsolete()
+            _beat(note, begins=not started)
+        except DatabaseError as error:
+            connection.close()
+            if not away:
+                log.warning(
+                    "no heartbeat: the database is away", component=COMPONENT, why=type(error).__name__
+                )
+            away = True
+        else:
+            started, away = True, False
+        ended.wait(BEAT_EVERY_S)
+    connection.close()
+    log.info("ended", component=COMPONENT)
+
+
+def _beat(note: str, *, begins: bool) -> None:
+    row = {"pid": os.getpid(), "at": Now(), "note": note}
+    if begins:
+        row["started_at"] = Now()
+    Heartbeat.objects.update_or_create(component=COMPONENT, defaults=row)
