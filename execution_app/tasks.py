@@ -39,7 +39,7 @@ def sweep() -> None:
 
 @shared_task
 def compare_positions() -> None:
-    """Hold the book against the venue's storage."""
+    """Look at the venue: its prices, and its storage against the book."""
     try:
         rounds.compare_positions()
     except (Retryable, NodeError) as error:

@@ -4,6 +4,7 @@ from execution_app.models.book import Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, Restriction
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
+from execution_app.models.prices import Price
 from execution_app.models.sends import TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
 
@@ -15,6 +16,7 @@ __all__ = [
     "IntentMove",
     "IntentTransition",
     "Position",
+    "Price",
     "Restriction",
     "Trader",
     "TxIntent",

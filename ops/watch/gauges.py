@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from execution_app.book import quotes
 from execution_app.gate import watch
 from execution_app.models import Heartbeat, Position, TxIntent, Wallet
 from execution_app.states import IntentState, Mode, PositionState
@@ -155,7 +156,18 @@ def _drift() -> Families:
     return [family]
 
 
-READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _drift)
+def _prices() -> Families:
+    family = GaugeMetricFamily(
+        "vanta_price_age_seconds",
+        "Age of the newest price of an allowed symbol; +Inf where none was ever seen.",
+        labels=["symbol"],
+    )
+    for symbol, age_s in quotes.ages_s().items():
+        family.add_metric([symbol], age_s)
+    return [family]
+
+
+READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _drift, _prices)
 
 
 def read_queues() -> Families:

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from execution_app.book import quotes
 from execution_app.gate import watch
 from execution_app.models import Chain, Heartbeat, Wallet
 from ops.watch import node
@@ -33,7 +34,8 @@ FRESH_S = 0.8
 HEARTBEAT_WITHIN_S = 10
 RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
 HEARTBEATS = ("worker", "tpsl", "beat")
-ROW_CHECKS = ("chain", *HEARTBEATS, "wallets")
+ROW_CHECKS = ("chain", "prices", *HEARTBEATS, "wallets")
+NAMED_LIMIT = 5  # symbols named in one detail
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def look_at_database() -> Checks:
 
 def _rows() -> Checks:
     try:
-        return {"chain": _chain(), **_heartbeats(), "wallets": _wallets()}
+        return {"chain": _chain(), "prices": _prices(), **_heartbeats(), "wallets": _wallets()}
     except DatabaseError as error:
         return dict.fromkeys(ROW_CHECKS, Check(ok=False, detail=type(error).__name__))
 
@@ -123,6 +125,19 @@ def _chain() -> Check:
     ):
         return Check(ok=False, detail=f"chain and database not compared for {RECONCILED_WITHIN_S} s")
     return OK
+
+
+def _prices() -> Check:
+    """Whether every symbol that may be traded has a price young enough to watch a position by."""
+    stale = [
+        f"{symbol} never seen" if age_s == quotes.NEVER_SEEN_S else f"{symbol} {int(age_s)} s old"
+        for symbol, age_s in quotes.ages_s().items()
+        if age_s > quotes.STALE_AFTER_S
+    ]
+    if not stale:
+        return OK
+    more = f" and {len(stale) - NAMED_LIMIT} more" if len(stale) > NAMED_LIMIT else ""
+    return Check(ok=False, detail=f"{', '.join(stale[:NAMED_LIMIT])}{more}")
 
 
 def _heartbeats() -> Checks:

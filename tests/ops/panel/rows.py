@@ -13,6 +13,7 @@ from execution_app.models import (
     IntentMove,
     IntentTransition,
     Position,
+    Price,
     Restriction,
     Trader,
     TxIntent,
@@ -32,6 +33,8 @@ TABLES = (
     IntentMove,
     IntentTransition,
     Position,
+    Price,
+    Price,
     Restriction,
     Signal,
     Source,
@@ -55,6 +58,11 @@ def one_of_each() -> TxIntent:
     now = datetime.now(UTC)
     Chain.objects.create(chain_id=31337, genesis_hash=BLOCK, trading_address=VENUE, reconciled_at=now)
     Heartbeat.objects.create(component="worker", pid=4711, started_at=now)
+    Price.objects.create(
+        symbol="BTC-USD",
+        price=Decimal(60_000),
+        **dict.fromkeys(("published_at", "head_at", "seen_at", "first_seen_at"), now),
+    )
     Restriction.objects.create(
         kind=RestrictionKind.DRY, origin=Origin.COMMAND, set_by="ops", lifted_by="ops", lifted_at=now
     )

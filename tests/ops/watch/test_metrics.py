@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import redis as redis_py
+from django.db.models import F
 from django.test import Client
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 from execution_app import meters
+from execution_app.models import Price
 from tests.ops.panel.rows import one_of_each
 
 ZERO_BY_DESIGN = (
@@ -28,6 +31,7 @@ STATE = (
     "vanta_intents",
     "vanta_oldest_unsettled_age_seconds",
     "vanta_position_drift",
+    "vanta_price_age_seconds",
     "vanta_wallet_balance_eth",
     "vanta_heartbeat_timestamp_seconds",
     "vanta_process_start_time_seconds",
@@ -38,6 +42,7 @@ ROWS = (
     "vanta_oldest_unsettled_age_seconds",
     "vanta_wallet_balance_eth",
     "vanta_position_drift",
+    "vanta_price_age_seconds",
 )
 COUNT = "from execution_app import meters; meters.TX_SUBMISSIONS.inc({}); meters.GAS_USED.inc(21000)"
 RENDER = (
@@ -96,6 +101,16 @@ def test_rows_and_queues_are_read_at_the_scrape(
     assert values(families["vanta_exec_mode"], "mode") == {"DRY": 1, "LIVE": 0}
     assert "worker" in values(families["vanta_heartbeat_timestamp_seconds"], "component")
     assert 0 < families["vanta_oldest_unsettled_age_seconds"].samples[0].value < 60
+
+
+def test_every_allowed_symbol_has_the_age_of_its_price(
+    client: Client, database: None, valkey: redis_py.Redis
+) -> None:
+    one_of_each()
+    Price.objects.update(seen_at=F("seen_at") - timedelta(seconds=40))
+    ages_s = values(scrape(client)["vanta_price_age_seconds"], "symbol")
+    assert 40 <= ages_s.pop("BTC-USD") < 50
+    assert ages_s == {"ETH-USD": float("inf"), "SOL-USD": float("inf")}, "never seen is older than anything"
 
 
 def test_without_redis_the_queues_are_left_out(client: Client, database: None, settings: Settings) -> None:
