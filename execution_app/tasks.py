@@ -3,6 +3,7 @@
 import structlog
 from celery import shared_task
 
+from execution_app import meters
 from execution_app.bells import ring
 from execution_app.engine import rounds
 from execution_app.errors import Disagreement, Retryable
@@ -41,6 +42,7 @@ def sweep() -> None:
 def compare_positions() -> None:
     """Look at the venue: its prices, and its storage against the book."""
     try:
-        rounds.compare_positions()
+        with meters.TPSL_ERRORS.count_exceptions():
+            rounds.compare_positions()
     except (Retryable, NodeError) as error:
         log.warning("comparison waits", problem=str(error))

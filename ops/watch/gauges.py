@@ -5,6 +5,7 @@ the same. Floats appear here only, since the exposition format knows nothing els
 """
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from decimal import Decimal
 
 import redis
@@ -12,7 +13,7 @@ import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.db.models import Count, DurationField, ExpressionWrapper, Min
+from django.db.models import Count, DecimalField, DurationField, ExpressionWrapper, F, Max, Min
 from django.db.models.functions import Now
 from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.backoff import NoBackoff
@@ -20,8 +21,8 @@ from redis.retry import Retry
 
 from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Heartbeat, Position, TxIntent, Wallet
-from execution_app.states import IntentState, Mode, PositionState
+from execution_app.models import Fill, Heartbeat, Position, TxIntent, Wallet
+from execution_app.states import Action, IntentState, Mode, PositionState
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,7 @@ REDIS_TIMEOUT_S = 0.25
 REDIS_PATIENCE_S = 0.3
 FRESH_S = 0.8
 LABEL_LIMIT = 500  # wallets, components, symbols: more series than this help nobody
+TRADES_WITHIN = timedelta(hours=1)
 WEI_PER_ETH = Decimal(10**18)
 
 Families = list[Metric]
@@ -156,6 +158,27 @@ def _drift() -> Families:
     return [family]
 
 
+def _trades() -> Families:
+    """What an alert on a breached cap asks for; a maximum over an hour cannot hide between two scrapes."""
+    opens = Fill.objects.filter(action=Action.OPEN, mode=Mode.LIVE, filled_at__gte=Now() - TRADES_WITHIN)
+    notional = F("collateral_usdc") * F("leverage_x")
+    most = opens.aggregate(
+        notional_usd=Max(notional, output_field=DecimalField()), leverage_x=Max("leverage_x")
+    )
+    return [
+        GaugeMetricFamily(
+            "vanta_trade_notional_usd",
+            "Largest notional of one LIVE open executed within the last hour; 0 without any.",
+            float(most["notional_usd"] or 0),
+        ),
+        GaugeMetricFamily(
+            "vanta_trade_leverage_x",
+            "Highest leverage of one LIVE open executed within the last hour; 0 without any.",
+            float(most["leverage_x"] or 0),
+        ),
+    ]
+
+
 def _prices() -> Families:
     family = GaugeMetricFamily(
         "vanta_price_age_seconds",
@@ -167,7 +190,7 @@ def _prices() -> Families:
     return [family]
 
 
-READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _drift, _prices)
+READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _drift, _trades, _prices)
 
 
 def read_queues() -> Families:

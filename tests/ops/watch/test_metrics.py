@@ -15,6 +15,8 @@ from pytest_django import Settings
 
 from execution_app import meters
 from execution_app.models import Price
+from ops.watch import gauges
+from tests.execution import rows
 from tests.ops.panel.rows import one_of_each
 
 ZERO_BY_DESIGN = (
@@ -111,6 +113,34 @@ def test_every_allowed_symbol_has_the_age_of_its_price(
     ages_s = values(scrape(client)["vanta_price_age_seconds"], "symbol")
     assert 40 <= ages_s.pop("BTC-USD") < 50
     assert ages_s == {"ETH-USD": float("inf"), "SOL-USD": float("inf")}, "never seen is older than anything"
+
+
+def test_the_largest_trade_of_the_last_hour(client: Client, database: None, valkey: redis_py.Redis) -> None:
+    def largest() -> tuple[float, float]:
+        gauges.forget()
+        families = scrape(client)
+        names = ("vanta_trade_notional_usd", "vanta_trade_leverage_x")
+        notional, leverage = (families[name] for name in names)
+        assert {family.type for family in (notional, leverage)} == {"gauge"}
+        return notional.samples[0].value, leverage.samples[0].value
+
+    assert largest() == (0, 0)
+    intent = one_of_each()  # 5 USDC at 2x
+    assert largest() == (10, 2)
+    position = rows.one("SELECT position_id FROM fills WHERE intent_id = %s", intent.pk)
+    sound = {"position_id": position, "leverage_x": 2}
+    rows.fill(**sound, collateral_usdc="60.5")
+    assert largest() == (121, 2), "a smaller trade afterwards does not hide a larger one"
+    rows.fill(**sound, collateral_usdc=900, mode="DRY")
+    rows.fill(**sound, collateral_usdc=900, action="close")
+    assert largest() == (121, 2), "neither simulated nor closed"
+    rows.execute("UPDATE fills SET filled_at = filled_at - interval '61 minutes'")
+    assert largest() == (0, 0)
+
+
+def test_levels_begin_at_zero(client: Client, database: None) -> None:
+    triggers = scrape(client)["vanta_tpsl_triggers"]
+    assert values(triggers, "type") == {"take_profit": 0, "stop_loss": 0}
 
 
 def test_without_redis_the_queues_are_left_out(client: Client, database: None, settings: Settings) -> None:
