@@ -22,9 +22,6 @@ INVARIANTS = (
     "ended_order_has_event",
     "position_ends_by_our_close",
 )
-MODE_CHANGES = Counter(
-    "vanta_exec_mode_changes_total", "Changes of the effective mode, as each process saw them."
-)
 SIGNALS_REJECTED = Counter(
     "vanta_signals_rejected_total", "Signals refused at the door, by the decision or by the gate.", ["reason"]
 )

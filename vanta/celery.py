@@ -9,7 +9,15 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_process_init
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+)
 
 from vanta.broker import Amqp
 
@@ -79,12 +87,36 @@ def _remember_component(sender: str = "", **_: Any) -> None:
 
 
 @worker_init.connect
-@worker_process_init.connect
 def _watch_in_worker(**_: Any) -> None:
+    from execution_app.gate import watch
+
+    watch.start(_component())
+
+
+@worker_process_init.connect
+def _watch_in_pool_child(**_: Any) -> None:
     # Threads do not survive the fork, so every pool child starts its own.
     from execution_app.gate import watch
 
-    watch.start(os.environ.get("VANTA_COMPONENT", "worker"))
+    watch.start(_component(), pool_child=True)
+
+
+def _component() -> str:
+    return os.environ.get("VANTA_COMPONENT", "worker")
+
+
+@task_prerun.connect
+def _begin_work(**_: Any) -> None:
+    from execution_app.gate import beats
+
+    beats.begin_work()
+
+
+@task_postrun.connect
+def _end_work(**_: Any) -> None:
+    from execution_app.gate import beats
+
+    beats.end_work()
 
 
 @beat_init.connect

@@ -1,4 +1,4 @@
-"""Gauges that are facts of the whole stack: read from the rows and from Redis when somebody scrapes.
+"""Gauges, and a counter, that are facts of the whole stack: read from rows and from Redis when somebody scrapes.
 
 They need no process of their own to be alive, and every scraping process says
 the same. Floats appear here only, since the exposition format knows nothing else.
@@ -15,14 +15,15 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.models import Count, DecimalField, DurationField, ExpressionWrapper, F, Max, Min
 from django.db.models.functions import Now
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Fill, Heartbeat, Position, TxIntent, Wallet
+from execution_app.models import Fill, Position, StackMode, TxIntent, Wallet
 from execution_app.states import Action, IntentState, Mode, PositionState
+from ops.watch import liveness
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -135,15 +136,28 @@ def _wallets() -> Families:
 
 def _heartbeats() -> Families:
     beats = GaugeMetricFamily(
-        "vanta_heartbeat_timestamp_seconds", "When a component last said that it lives.", labels=["component"]
+        "vanta_heartbeat_timestamp_seconds",
+        "When a component was last seen alive: its main process, and a child of its pool at work.",
+        labels=["component"],
     )
     starts = GaugeMetricFamily(
-        "vanta_process_start_time_seconds", "When a component's process began.", labels=["component"]
+        "vanta_process_start_time_seconds",
+        "When a component's main process began, the latest of several; a child of its pool is none.",
+        labels=["component"],
     )
-    for beat in Heartbeat.objects.all()[:LABEL_LIMIT]:
-        beats.add_metric([beat.component], beat.at.timestamp())
-        starts.add_metric([beat.component], beat.started_at.timestamp())
+    with connection.cursor() as cursor:
+        cursor.execute(liveness.QUESTION, liveness.PARAMETERS)
+        rows = cursor.fetchmany(LABEL_LIMIT)
+    for beat in (liveness.Beat(*row) for row in rows):
+        beats.add_metric([beat.component], beat.alive_at_s)
+        starts.add_metric([beat.component], beat.started_at_s)
     return [beats, starts]
+
+
+def _mode_changes() -> Families:
+    changes = StackMode.objects.values_list("changes", flat=True).get(pk=1)
+    text = "Changes of the effective mode of the whole stack, each once."
+    return [CounterMetricFamily("vanta_exec_mode_changes", text, value=changes)]
 
 
 def _drift() -> Families:
@@ -190,7 +204,7 @@ def _prices() -> Families:
     return [family]
 
 
-READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _drift, _trades, _prices)
+READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _mode_changes, _drift, _trades, _prices)
 
 
 def read_queues() -> Families:

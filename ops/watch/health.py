@@ -18,8 +18,8 @@ from redis.retry import Retry
 
 from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Chain, Heartbeat, Wallet
-from ops.watch import node
+from execution_app.models import Chain, Wallet
+from ops.watch import liveness, node
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -141,17 +141,11 @@ def _prices() -> Check:
 
 
 def _heartbeats() -> Checks:
-    ages = {beat.component: beat.now - beat.at for beat in Heartbeat.objects.annotate(now=Now())[:200]}
-    return {name: _alive(ages.get(name)) for name in HEARTBEATS}
-
-
-def _alive(age: timedelta | None) -> Check:
-    if age is None:
-        return Check(ok=False, detail="never seen")
-    age_s = int(age.total_seconds())
-    if age_s > HEARTBEAT_WITHIN_S:
-        return Check(ok=False, detail=f"last seen {age_s} s ago")
-    return OK
+    with connection.cursor() as cursor:
+        cursor.execute(liveness.QUESTION, liveness.PARAMETERS)
+        beats = {row[0]: liveness.Beat(*row) for row in cursor.fetchall()}
+    problems = {name: liveness.problem(beats.get(name), HEARTBEAT_WITHIN_S) for name in HEARTBEATS}
+    return {name: Check(ok=False, detail=why) if why else OK for name, why in problems.items()}
 
 
 def _wallets() -> Check:

@@ -12,9 +12,11 @@ from execution_app.models import (
     Heartbeat,
     IntentMove,
     IntentTransition,
+    PoolBeat,
     Position,
     Price,
     Restriction,
+    StackMode,
     Trader,
     TxIntent,
     TxReceipt,
@@ -32,6 +34,7 @@ TABLES = (
     Heartbeat,
     IntentMove,
     IntentTransition,
+    PoolBeat,
     Position,
     Price,
     Price,
@@ -41,6 +44,7 @@ TABLES = (
     SourceBucket,
     SourceGrant,
     SourceSecret,
+    StackMode,
     Trader,
     TxIntent,
     TxReceipt,
@@ -58,6 +62,7 @@ def one_of_each() -> TxIntent:
     now = datetime.now(UTC)
     Chain.objects.create(chain_id=31337, genesis_hash=BLOCK, trading_address=VENUE, reconciled_at=now)
     Heartbeat.objects.create(component="worker", pid=4711, started_at=now)
+    PoolBeat.objects.create(process="machine/4712/1", component="worker", pid=4712)
     Price.objects.create(
         symbol="BTC-USD",
         price=Decimal(60_000),

@@ -13,11 +13,12 @@ import pytest
 import redis as redis_py
 from django.db import connection
 from django.db.models import F
+from django.db.models.functions import Now
 from django.test import Client
 from pytest_django import Settings
 
 from execution_app.gate import control, watch
-from execution_app.models import Chain, Heartbeat, Price, Trader, Wallet
+from execution_app.models import Chain, Heartbeat, PoolBeat, Price, Trader, Wallet
 from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal.parts.part import Part
 from ops.watch import health
@@ -165,6 +166,38 @@ def test_rows_that_tell_of_trouble(client: Client, whole: None) -> None:
         "chain": "halted: chain and database disagree",
         "wallets": "1 halted",
     }
+
+
+@pytest.mark.parametrize(
+    ("beat_s", "busy_s", "lives"),
+    [(1, None, True), (1, 29, True), (1, 31, False), (60, None, False), (None, None, False)],
+)
+def test_a_pool_that_does_no_work_is_not_alive_although_its_parent_beats(
+    client: Client, whole: None, beat_s: int | None, busy_s: int | None, lives: bool
+) -> None:
+    Heartbeat.objects.update(started_at=F("started_at") - timedelta(minutes=5))
+    for component in ("worker", "tpsl"):
+        at = Now() - timedelta(seconds=1 if component == "tpsl" else beat_s or 0)
+        busy_since = None if busy_s is None or component == "tpsl" else Now() - timedelta(seconds=busy_s)
+        if component == "tpsl" or beat_s is not None:
+            PoolBeat.objects.create(
+                process=component, component=component, pid=1, busy_since=busy_since, at=at
+            )
+    found = failed(client)
+    assert set(found) == (set() if lives else {"worker"})
+    assert lives or re.fullmatch(r"last seen working \d+ s ago", found["worker"])
+
+
+def test_one_child_at_work_is_enough(client: Client, whole: None) -> None:
+    Heartbeat.objects.update(started_at=F("started_at") - timedelta(minutes=5))
+    minute = timedelta(minutes=1)
+    PoolBeat.objects.create(process="a", component="tpsl", pid=1)
+    PoolBeat.objects.create(process="b", component="worker", pid=2, busy_since=Now() - minute)
+    PoolBeat.objects.create(process="c", component="worker", pid=3, at=Now() - minute)
+    assert set(failed(client)) == {"worker"}
+    health.forget()
+    PoolBeat.objects.create(process="d", component="worker", pid=4)
+    assert failed(client) == {}
 
 
 def test_chain_compared_too_long_ago(client: Client, whole: None) -> None:

@@ -3,18 +3,20 @@
 import os
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import redis as redis_py
 from django.db.models import F
+from django.db.models.functions import Now
 from django.test import Client
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 from execution_app import meters
-from execution_app.models import Price
+from execution_app.models import Heartbeat, PoolBeat, Price, StackMode
 from ops.watch import gauges
 from tests.execution import rows
 from tests.ops.panel.rows import one_of_each
@@ -136,6 +138,25 @@ def test_the_largest_trade_of_the_last_hour(client: Client, database: None, valk
     assert largest() == (121, 2), "neither simulated nor closed"
     rows.execute("UPDATE fills SET filled_at = filled_at - interval '61 minutes'")
     assert largest() == (0, 0)
+
+
+def test_starts_are_those_of_main_processes_and_beats_those_of_pools_at_work(
+    client: Client, database: None, valkey: redis_py.Redis
+) -> None:
+    Heartbeat.objects.create(component="worker", pid=1, started_at=Now() - timedelta(minutes=5))
+    PoolBeat.objects.create(process="a", component="worker", pid=2, busy_since=Now() - timedelta(minutes=2))
+    families = scrape(client)
+    age_s = time.time() - values(families["vanta_heartbeat_timestamp_seconds"], "component")["worker"]
+    up_s = time.time() - values(families["vanta_process_start_time_seconds"], "component")["worker"]
+    assert 119 < age_s < 130, "its parent beats, its only child hangs"
+    assert 299 < up_s < 310
+
+
+def test_changes_of_the_mode_are_the_stacks(client: Client, database: None, valkey: redis_py.Redis) -> None:
+    StackMode.objects.update(changes=7)
+    family = scrape(client)["vanta_exec_mode_changes"]
+    assert (family.type, family.samples[0].name) == ("counter", "vanta_exec_mode_changes_total")
+    assert family.samples[0].value == 7
 
 
 def test_levels_begin_at_zero(client: Client, database: None) -> None:
