@@ -4,8 +4,6 @@ Zero by design, so that any increase pages: duplicate, illegal transition, lost
 nonce, invariant violation.
 """
 
-from decimal import Decimal
-
 from prometheus_client import Counter, Histogram
 
 INTENT_DUPLICATE = Counter(
@@ -24,9 +22,6 @@ INVARIANTS = (
     "ended_order_has_event",
     "position_ends_by_our_close",
 )
-MODE_CHANGES = Counter(
-    "vanta_exec_mode_changes_total", "Changes of the effective mode, as each process saw them."
-)
 SIGNALS_REJECTED = Counter(
     "vanta_signals_rejected_total", "Signals refused at the door, by the decision or by the gate.", ["reason"]
 )
@@ -40,6 +35,15 @@ RBF_ATTEMPT = Counter("vanta_rbf_attempt_total", "Replacements signed with a hig
 REORGS = Counter("vanta_reorgs_total", "Blocks of ours that left the canonical chain.")
 GAS_USED = Counter("vanta_gas_used_total", "Gas used by our mined transactions.")
 TRADES = Counter("vanta_trades_total", "Executed orders.", ["symbol", "side", "mode"])
+LEVELS = ("take_profit", "stop_loss")
+TPSL_TRIGGERS = Counter(
+    "vanta_tpsl_triggers_total",
+    "Levels that fired, as the venue's event names them; a trade that is only gone is not counted.",
+    ["type"],
+)
+TPSL_ERRORS = Counter(
+    "vanta_tpsl_errors_total", "Looks at prices and open positions that failed before they were done."
+)
 RPC_REQUESTS = Counter(
     "vanta_rpc_requests_total",
     "JSON-RPC calls by endpoint position, method and outcome.",
@@ -55,14 +59,3 @@ SIGNAL_TO_MINED = Histogram(
     "From the stored intent to its first receipt.",
     buckets=(0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300),
 )
-TRADE_NOTIONAL = Histogram(
-    "vanta_trade_notional_usd", "Notional of executed opens.", buckets=(5, 10, 20, 50, 100, 500, 1000, 10_000)
-)
-TRADE_LEVERAGE = Histogram(
-    "vanta_trade_leverage_x", "Leverage of executed opens.", buckets=(1, 2, 5, 10, 25, 50, 75)
-)
-
-
-def observe(histogram: Histogram, amount: Decimal) -> None:
-    """Prometheus keeps doubles; this is a statistic, never money."""
-    histogram.observe(float(amount))

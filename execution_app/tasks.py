@@ -7,6 +7,7 @@ import structlog
 from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
+from execution_app import meters
 from execution_app.bells import ring
 from execution_app.engine import rounds
 from execution_app.errors import Disagreement, Retryable
@@ -52,6 +53,6 @@ def sweep() -> None:
 
 @shared_task
 def compare_positions() -> None:
-    """Hold the book against the venue's storage."""
-    with _waiting("comparison"):
+    """Look at the venue: its prices, and its storage against the book."""
+    with _waiting("comparison"), meters.TPSL_ERRORS.count_exceptions():
         rounds.compare_positions()

@@ -12,7 +12,14 @@ from tests import real_parts
 from tests.rig import Rig
 
 # Rows that migrations wrote and nobody changes, or that belong to Django.
-KEPT = {"intent_moves", "control", "django_migrations", "django_content_type", "auth_permission"}
+KEPT = {
+    "intent_moves",
+    "control",
+    "stack_mode",
+    "django_migrations",
+    "django_content_type",
+    "auth_permission",
+}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -42,6 +49,7 @@ def database(django_db_setup: None, django_db_blocker: object) -> Iterator[None]
         with connection.cursor() as cursor:
             cursor.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
             cursor.execute("UPDATE control SET epoch = 1")
+            cursor.execute("UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0")
         yield
         connection.close()
 

@@ -9,7 +9,15 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_process_init
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+)
 
 from vanta.broker import Amqp
 
@@ -89,12 +97,31 @@ def _refuse_other_chains(**_: Any) -> None:
 
 
 @worker_init.connect
+def _prepare_pool(**_: Any) -> None:
+    # No thread is started here: a child that is forked beside one inherits the locks that it holds just then,
+    # and hangs at the first of them. What is imported here is shared with the children.
+    from execution_app.gate import beats  # noqa: F401
+
+
 @worker_process_init.connect
-def _watch_in_worker(**_: Any) -> None:
-    # Threads do not survive the fork, so every pool child starts its own.
+def _watch_in_pool_child(**_: Any) -> None:
     from execution_app.gate import watch
 
-    watch.start(os.environ.get("VANTA_COMPONENT", "worker"))
+    watch.start(os.environ.get("VANTA_COMPONENT", "worker"), pool_child=True)
+
+
+@task_prerun.connect
+def _begin_work(**_: Any) -> None:
+    from execution_app.gate import beats
+
+    beats.begin_work()
+
+
+@task_postrun.connect
+def _end_work(**_: Any) -> None:
+    from execution_app.gate import beats
+
+    beats.end_work()
 
 
 @beat_init.connect

@@ -4,8 +4,11 @@ The rows belong to django-celery-beat; sub-second periods are why they are
 written here and not through `beat_schedule`, which counts in whole seconds.
 """
 
+from datetime import UTC, datetime
+
 from django.db import transaction
 
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 # name → (task, period in ms, seconds after which an unheard bell is worthless)
 BELLS: dict[str, tuple[str, int, int]] = {
     "follow the chain": ("execution_app.tasks.track", 400, 2),
@@ -25,13 +28,14 @@ def install() -> None:
             interval, _ = IntervalSchedule.objects.get_or_create(
                 every=period_ms * 1_000, period=IntervalSchedule.MICROSECONDS
             )
+            row = {
+                "task": task,
+                "interval": interval,
+                "expire_seconds": expires_s,
+                "enabled": True,
+                "crontab": None,
+            }
+            # A new bell rings at once, not after its first period: health waits for what it brings.
             PeriodicTask.objects.update_or_create(
-                name=name,
-                defaults={
-                    "task": task,
-                    "interval": interval,
-                    "expire_seconds": expires_s,
-                    "enabled": True,
-                    "crontab": None,
-                },
+                name=name, defaults=row, create_defaults={**row, "last_run_at": LONG_AGO}
             )

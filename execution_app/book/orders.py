@@ -80,9 +80,6 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
         positions.fold(position)
     side = "CLOSE" if not event.is_open else ("LONG" if event.is_long else "SHORT")
     meters.TRADES.labels(intent.symbol, side, Mode.LIVE.value).inc()
-    if event.is_open:
-        meters.observe(meters.TRADE_NOTIONAL, event.position_size_usdc)
-        meters.observe(meters.TRADE_LEVERAGE, event.leverage_x)
 
 
 def unregister(intent: TxIntent) -> None:

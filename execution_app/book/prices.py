@@ -1,6 +1,7 @@
 """What the venue asks and pays right now, read in one batch from one node."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -48,17 +49,14 @@ def look(symbols: Iterable[str], wallet_address: str) -> Market:
     node cannot answer.
     """
     environment = settings.ENVIRONMENT
-    known = sorted(symbol for symbol in set(symbols) if symbol in onchain.PAIRS)
+    known, price_views = price_calls(symbols)
     calls: list[rpc.Call] = [
         ("eth_getBlockByNumber", ("latest", False)),
         ("eth_maxPriorityFeePerGas", ()),
         ("eth_getBalance", (wallet_address, "latest")),
         rpc.eth_call(environment.venue_trading_address, onchain.call_execution_fee()),
         rpc.eth_call(environment.venue_trading_address, call_costs()),
-    ]
-    calls += [
-        rpc.eth_call(environment.venue_price_aggregator_address, onchain.call_price(onchain.PAIRS[symbol]))
-        for symbol in known
+        *price_views,
     ]
     answers = rpc.read_batch(calls)
     for answer in answers[:4]:
@@ -67,23 +65,34 @@ def look(symbols: Iterable[str], wallet_address: str) -> Market:
         if answer is None:
             raise rpc.RpcFault("the node knows no latest block, price of gas, balance or execution fee")
     block, tip, balance, execution_fee = answers[:4]
-    prices, published_at = {}, {}
-    for symbol, answer in zip(known, answers[5:], strict=True):
-        if isinstance(answer, rpc.NodeError):
-            continue
-        try:
-            prices[symbol], published_at[symbol] = onchain.read_price(_bytes(answer))
-        except ValueError:
-            continue
+    found = read_prices(known, answers[5:])
     return Market(
-        prices=prices,
-        published_at=published_at,
+        prices={symbol: price for symbol, (price, _) in found.items()},
+        published_at={symbol: published_at for symbol, (_, published_at) in found.items()},
         execution_fee_wei=onchain.read_uint(_bytes(execution_fee)),
         gas=fees.Market(int(block["baseFeePerGas"], 16), int(tip, 16)),
         balance_wei=int(balance, 16),
         at=int(block["timestamp"], 16),
         costs=_costs(answers[4]),
     )
+
+
+def price_calls(symbols: Iterable[str]) -> tuple[list[str], list[rpc.Call]]:
+    """The symbols among these that the venue has a pair for, in order, and the question for each."""
+    aggregator = settings.ENVIRONMENT.venue_price_aggregator_address
+    known = sorted(symbol for symbol in set(symbols) if symbol in onchain.PAIRS)
+    return known, [rpc.eth_call(aggregator, onchain.call_price(onchain.PAIRS[symbol])) for symbol in known]
+
+
+def read_prices(symbols: Sequence[str], answers: Sequence[object]) -> dict[str, tuple[Decimal, int]]:
+    """Price in USD and unix second of its publication by symbol; one without a price is left out."""
+    found = {}
+    for symbol, answer in zip(symbols, answers, strict=True):
+        if isinstance(answer, rpc.NodeError):
+            continue
+        with suppress(ValueError):
+            found[symbol] = onchain.read_price(_bytes(answer))
+    return found
 
 
 def _costs(answer: object) -> Costs | None:

@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from execution_app.book import quotes
 from execution_app.book.drift import compare
 from execution_app.engine import broadcast, heads, replace, reserve
 from execution_app.errors import Refused
@@ -108,7 +109,8 @@ def _market() -> fees.Market:
 
 
 def compare_positions() -> int:
-    """Hold open LIVE positions against the venue's storage; returns how many drift."""
+    """Keep the venue's newest prices, then hold open LIVE positions against its storage; returns how many drift."""
+    quotes.keep()
     return compare()
 
 

@@ -18,10 +18,12 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.models.functions import Now
 
-from execution_app import meters
 from execution_app.gate import control, modes
+from execution_app.gate.beats import Pulse
+from execution_app.gate.changes import ModeVoice
+from execution_app.gate.hearing import Hearing
 from execution_app.gate.modes import Facts, Kinds, Limits, Reading, Ruling, Snapshot
-from execution_app.models import Chain, Heartbeat
+from execution_app.models import Chain
 from execution_app.states import Mode, Origin, RestrictionKind
 
 log = structlog.get_logger(__name__)
@@ -30,7 +32,6 @@ KEY = "exec_mode"
 EPOCH_KEY = "exec_mode_epoch"
 INTERVAL_S = 0.25
 REDIS_TIMEOUT_S = 0.3
-HEARTBEAT_EVERY_S = 2.0
 RECONCILED_WITHIN_S = 20
 
 # Replace the value only while it is still what was read: an operator's SET in between must not be lost.
@@ -60,7 +61,7 @@ class ModeView:
 class ModeWatch:
     """The watching thread's state; one per process."""
 
-    def __init__(self, component: str) -> None:
+    def __init__(self, component: str, *, pool_child: bool = False) -> None:
         self.component = component
         self.snapshot: Snapshot | None = None
         self.active: Kinds = modes.NONE
@@ -70,7 +71,9 @@ class ModeWatch:
         self.started_at: datetime | None = None
         self._failing = False
         self._last_mode: Mode | None = None
-        self._last_heartbeat_s = 0.0
+        self._pulse = Pulse(component, pool_child=pool_child)
+        self._voice = ModeVoice()
+        self._hearing = Hearing() if pool_child else None
         self._redis = redis.Redis.from_url(
             settings.REDIS_URL,
             socket_timeout=REDIS_TIMEOUT_S,
@@ -104,9 +107,10 @@ class ModeWatch:
             raw_value, reading = self._look_at_redis(epoch)
         before = self.snapshot or Snapshot(taken_at_s)
         self.snapshot = modes.advance(before, reading, taken_at_s)
-        self._say(reading)
+        ruling = self._say(reading)
         if epoch is not None:
             self._record(epoch, raw_value, reading)
+            self._tell(ruling)
 
     def _look_at_database(self) -> int | None:
         try:
@@ -114,7 +118,9 @@ class ModeWatch:
             epoch = control.epoch()
             self._read_restrictions()
             self.chain_problem = _chain_problem(self._born())
-            self._beat()
+            self._pulse.beat()
+            if self._hearing is not None:
+                self._hearing.check(redis_is_healthy=bool(self.snapshot and self.snapshot.streak))
         except DatabaseError as error:
             connection.close()
             self.database_problem = f"database: {type(error).__name__}"
@@ -134,14 +140,6 @@ class ModeWatch:
                 cursor.execute("SELECT clock_timestamp()")
                 self.started_at = cursor.fetchone()[0]
         return self.started_at
-
-    def _beat(self) -> None:
-        if time.monotonic() - self._last_heartbeat_s < HEARTBEAT_EVERY_S:
-            return
-        self._last_heartbeat_s = time.monotonic()
-        Heartbeat.objects.update_or_create(
-            component=self.component, defaults={"pid": os.getpid(), "started_at": self._born(), "at": Now()}
-        )
 
     def _look_at_redis(self, epoch: int) -> tuple[str | None, Reading]:
         try:
@@ -187,8 +185,8 @@ class ModeWatch:
         except (redis.RedisError, OSError) as error:
             log.warning("exec_mode was not rewritten", problem=type(error).__name__)
 
-    def _say(self, reading: Reading) -> None:
-        """Log this process's own transitions, each once."""
+    def _say(self, reading: Reading) -> Ruling:
+        """Log this process's own transitions, each once; returns what holds."""
         snapshot = self.snapshot
         assert snapshot is not None
         needed = settings.ENVIRONMENT.allow_live_after_streak
@@ -204,9 +202,17 @@ class ModeWatch:
         ruling = self.ruling()
         if ruling.mode is not self._last_mode:
             if self._last_mode is not None:
-                meters.MODE_CHANGES.inc()
                 log.warning("mode changed", mode=ruling.mode, was=self._last_mode, reason=ruling.reason)
             self._last_mode = ruling.mode
+        return ruling
+
+    def _tell(self, ruling: Ruling) -> None:
+        """Last of all, since nothing depends on it: what cannot be counted restricts nobody."""
+        try:
+            self._voice.tell(ruling)
+        except DatabaseError as error:
+            connection.close()
+            log.warning("the mode was not told", problem=type(error).__name__)
 
     def ruling(self) -> Ruling:
         return modes.rule(limits(), self.facts(), time.monotonic())
@@ -223,11 +229,11 @@ _watch: ModeWatch | None = None
 _owner_pid = 0
 
 
-def start(component: str) -> ModeWatch:
+def start(component: str, *, pool_child: bool = False) -> ModeWatch:
     """Begin to watch in this process; again in the same process changes nothing."""
     global _watch, _owner_pid
     if _watch is None or _owner_pid != os.getpid():
-        _watch, _owner_pid = ModeWatch(component), os.getpid()
+        _watch, _owner_pid = ModeWatch(component, pool_child=pool_child), os.getpid()
         _watch.start()
     return _watch
 

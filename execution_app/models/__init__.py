@@ -2,8 +2,9 @@
 
 from execution_app.models.book import Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
-from execution_app.models.control import Control, Heartbeat, Restriction
+from execution_app.models.control import Control, Heartbeat, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
+from execution_app.models.prices import Price
 from execution_app.models.sends import TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
 
@@ -14,8 +15,11 @@ __all__ = [
     "Heartbeat",
     "IntentMove",
     "IntentTransition",
+    "PoolBeat",
     "Position",
+    "Price",
     "Restriction",
+    "StackMode",
     "Trader",
     "TxIntent",
     "TxReceipt",

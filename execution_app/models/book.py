@@ -144,6 +144,14 @@ class Fill(models.Model):
                 name="ck_fills_live_has_block",
             ),
         ]
+        indexes = [
+            # The largest trade of the last hour is asked for at every scrape.
+            models.Index(
+                fields=["filled_at"],
+                condition=Q(action=Action.OPEN.value, mode=Mode.LIVE.value),
+                name="ix_fills_live_opens",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.mode} {self.action} fill at {self.price}"

@@ -1,11 +1,11 @@
-"""What restricts execution, who said so, and which processes are alive."""
+"""What restricts execution, who said so, the mode that follows from it, and which processes are alive."""
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app.models.columns import listed, one_of
-from execution_app.states import Origin, RestrictionKind
+from execution_app.states import Mode, Origin, RestrictionKind
 
 
 class Control(models.Model):
@@ -53,10 +53,37 @@ class Restriction(models.Model):
         return f"{self.kind} by {self.origin}"
 
 
+class StackMode(models.Model):
+    """The one row that says in which mode the whole stack was last seen, so that a change counts once.
+
+    For counting only: the gate never reads it. `dry_at` is when a process last said that it is in DRY.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    mode = one_of(Mode, default=Mode.DRY.value)
+    dry_at = models.DateTimeField()
+    changes = models.BigIntegerField(default=0)
+    changed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "stack_mode"
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="ck_stack_mode_single"),
+            listed("stack_mode", "mode", Mode),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.mode)
+
+
 class Heartbeat(models.Model):
-    """When a component last said that it lives, in the database's time."""
+    """When a component's main process began and last said that it lives, in the database's time.
+
+    `process` names it for good: machine, pid and the tick it began at.
+    """
 
     component = models.CharField(max_length=32, primary_key=True)
+    process = models.CharField(max_length=120, blank=True, default="", db_default="")
     pid = models.IntegerField()
     started_at = models.DateTimeField()
     at = models.DateTimeField(db_default=Now())
@@ -68,3 +95,19 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.component
+
+
+class PoolBeat(models.Model):
+    """When a child of a worker's pool last said that it lives, and since when one task has kept it busy."""
+
+    process = models.CharField(max_length=120, primary_key=True)
+    component = models.CharField(max_length=32)
+    pid = models.IntegerField()
+    busy_since = models.DateTimeField(null=True, blank=True)
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "pool_beats"
+
+    def __str__(self) -> str:
+        return f"{self.component} {self.pid}"

@@ -1,10 +1,10 @@
-"""Pages of what is held and who holds it: positions, fills, traders, wallets."""
+"""Pages of what is held, what it is worth and who holds it: positions, fills, prices, traders, wallets."""
 
 from decimal import Decimal
 
 from django.contrib import admin
 
-from execution_app.models import Fill, Position, Trader, Wallet
+from execution_app.models import Fill, Position, Price, Trader, Wallet
 from execution_app.states import PositionState
 from ops.panel.pages import Lines, Page, amount, direction, mode, plain, short, shown
 
@@ -69,6 +69,19 @@ class FillPage(Page):
     date_hierarchy = "filled_at"
     list_select_related = ("intent", "position")
     ordering = ("-id",)
+
+
+@admin.register(Price)
+class PricePage(Page):
+    list_display = (
+        "symbol",
+        amount("price", "Price", "USD"),
+        "published_at",
+        "head_at",
+        "seen_at",
+        "first_seen_at",
+    )
+    ordering = ("symbol",)
 
 
 @admin.register(Trader)

@@ -1,9 +1,9 @@
-"""Pages of the machine itself: restrictions, the control row with Stop and Resume, heartbeats, the chain."""
+"""Pages of the machine itself: restrictions, the control row with Stop and Resume, mode, heartbeats, the chain."""
 
 from django.contrib import admin
 from django.urls import URLPattern, path
 
-from execution_app.models import Chain, Control, Heartbeat, Restriction
+from execution_app.models import Chain, Control, Heartbeat, PoolBeat, Restriction, StackMode
 from ops.panel import switch
 from ops.panel.pages import Page, short, shown
 
@@ -38,6 +38,18 @@ class RestrictionPage(Page):
 class HeartbeatPage(Page):
     list_display = ("component", "pid", "started_at", "at", "note")
     ordering = ("component",)
+
+
+@admin.register(PoolBeat)
+class PoolBeatPage(Page):
+    list_display = ("component", "pid", "busy_since", "at")
+    list_filter = ("component",)
+    ordering = ("component", "-at")
+
+
+@admin.register(StackMode)
+class StackModePage(Page):
+    list_display = ("mode", "changes", "changed_at", "dry_at")
 
 
 @admin.register(Chain)

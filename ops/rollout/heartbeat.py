@@ -3,7 +3,7 @@
     python -m ops.rollout.heartbeat worker
 
 Answers 0 or 1 and why. Apart from Django, since it runs every half minute in every such container. A heartbeat
-belongs to a component: of several workers, one that beats is enough.
+belongs to a component: of several workers, one that beats and works is enough.
 """
 
 import os
@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import psycopg
+
+from ops.watch import liveness
 
 WITHIN_S = 15
 CONNECT_TIMEOUT_S = 3
@@ -20,15 +22,12 @@ def problem(database_url: str, component: str) -> str:
     """Why the component does not count as alive; blank when it does."""
     try:
         with psycopg.connect(database_url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
-            row = connection.execute(
-                "SELECT extract(epoch FROM clock_timestamp() - at)::int FROM heartbeats WHERE component = %s",
-                (component,),
-            ).fetchone()
+            rows = connection.execute(liveness.QUESTION, liveness.PARAMETERS).fetchall()
     except psycopg.Error as error:
         return f"database: {type(error).__name__}"
-    if row is None:
-        return f"{component} was never seen"
-    return f"{component} was last seen {row[0]} s ago" if row[0] > WITHIN_S else ""
+    beats = {row[0]: liveness.Beat(*row) for row in rows}
+    why = liveness.problem(beats.get(component), WITHIN_S)
+    return f"{component} was {why}" if why else ""
 
 
 def main() -> int:

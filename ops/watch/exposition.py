@@ -12,27 +12,55 @@ of every counter at once.
 
 import os
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY, disable_created_metrics, generate_latest
+from django.conf import settings
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    REGISTRY,
+    Counter,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 # Imported so that the families are shown from the first scrape of any process.
 import ops.watch.meters  # noqa: F401
-import signals_app.meters  # noqa: F401
 from execution_app import meters
+from execution_app.node.node_errors import HELD_BY_NODE
+from execution_app.states import Mode, SendOutcome
 from ops.watch import gauges
+from signals_app.meters import OTHER_SOURCE, SIGNALS_DEDUPLICATED, SIGNALS_RECEIVED
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX = "vanta_"
+REFUSALS = sorted(set(SendOutcome) - HELD_BY_NODE - {SendOutcome.UNOFFERED})
 
 # The text format shows no creation times; with them every counter would drag a second family along.
 disable_created_metrics()  # type: ignore[no-untyped-call]
-# Zero by design: an alert on an increase needs the zero before it.
-for _invariant in meters.INVARIANTS:
-    meters.INVARIANT_VIOLATIONS.labels(_invariant)
+
+
+def begin_at_zero() -> None:
+    """Show what can happen before it has: a series that appears with its first increment hides it from rate()."""
+    symbols = sorted(settings.ENVIRONMENT.symbols)[: gauges.LABEL_LIMIT // 6]
+    beginnings: tuple[tuple[Counter, Iterable[tuple[str, ...]]], ...] = (
+        (meters.INVARIANT_VIOLATIONS, [(name,) for name in meters.INVARIANTS]),
+        (meters.TPSL_TRIGGERS, [(name,) for name in meters.LEVELS]),
+        (meters.TX_MINED, [("ok",), ("reverted",)]),
+        (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
+        (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),
+        (SIGNALS_RECEIVED, [(OTHER_SOURCE,)]),
+        (SIGNALS_DEDUPLICATED, [(OTHER_SOURCE,)]),
+    )
+    for counter, values in beginnings:
+        for labels in values:
+            counter.labels(*labels)
+
+
+begin_at_zero()
 
 
 class Scrape(Collector):

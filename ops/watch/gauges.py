@@ -1,10 +1,11 @@
-"""Gauges that are facts of the whole stack: read from the rows and from Redis when somebody scrapes.
+"""Gauges, and a counter, that are facts of the whole stack: read from rows and from Redis when somebody scrapes.
 
 They need no process of their own to be alive, and every scraping process says
 the same. Floats appear here only, since the exposition format knows nothing else.
 """
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from decimal import Decimal
 
 import redis
@@ -12,15 +13,17 @@ import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.db.models import Count, DurationField, ExpressionWrapper, Min
+from django.db.models import Count, DecimalField, DurationField, ExpressionWrapper, F, Max, Min
 from django.db.models.functions import Now
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Heartbeat, Position, TxIntent, Wallet
-from execution_app.states import IntentState, Mode, PositionState
+from execution_app.models import Fill, Position, StackMode, TxIntent, Wallet
+from execution_app.states import Action, IntentState, Mode, PositionState
+from ops.watch import liveness
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -31,6 +34,7 @@ REDIS_TIMEOUT_S = 0.25
 REDIS_PATIENCE_S = 0.3
 FRESH_S = 0.8
 LABEL_LIMIT = 500  # wallets, components, symbols: more series than this help nobody
+TRADES_WITHIN = timedelta(hours=1)
 WEI_PER_ETH = Decimal(10**18)
 
 Families = list[Metric]
@@ -132,15 +136,28 @@ def _wallets() -> Families:
 
 def _heartbeats() -> Families:
     beats = GaugeMetricFamily(
-        "vanta_heartbeat_timestamp_seconds", "When a component last said that it lives.", labels=["component"]
+        "vanta_heartbeat_timestamp_seconds",
+        "When a component was last seen alive: its main process, and a child of its pool at work.",
+        labels=["component"],
     )
     starts = GaugeMetricFamily(
-        "vanta_process_start_time_seconds", "When a component's process began.", labels=["component"]
+        "vanta_process_start_time_seconds",
+        "When a component's main process began, the latest of several; a child of its pool is none.",
+        labels=["component"],
     )
-    for beat in Heartbeat.objects.all()[:LABEL_LIMIT]:
-        beats.add_metric([beat.component], beat.at.timestamp())
-        starts.add_metric([beat.component], beat.started_at.timestamp())
+    with connection.cursor() as cursor:
+        cursor.execute(liveness.QUESTION, liveness.PARAMETERS)
+        rows = cursor.fetchmany(LABEL_LIMIT)
+    for beat in (liveness.Beat(*row) for row in rows):
+        beats.add_metric([beat.component], beat.alive_at_s)
+        starts.add_metric([beat.component], beat.started_at_s)
     return [beats, starts]
+
+
+def _mode_changes() -> Families:
+    changes = StackMode.objects.values_list("changes", flat=True).get(pk=1)
+    text = "Changes of the effective mode of the whole stack, each once."
+    return [CounterMetricFamily("vanta_exec_mode_changes", text, value=changes)]
 
 
 def _drift() -> Families:
@@ -155,7 +172,39 @@ def _drift() -> Families:
     return [family]
 
 
-READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _drift)
+def _trades() -> Families:
+    """What an alert on a breached cap asks for; a maximum over an hour cannot hide between two scrapes."""
+    opens = Fill.objects.filter(action=Action.OPEN, mode=Mode.LIVE, filled_at__gte=Now() - TRADES_WITHIN)
+    notional = F("collateral_usdc") * F("leverage_x")
+    most = opens.aggregate(
+        notional_usd=Max(notional, output_field=DecimalField()), leverage_x=Max("leverage_x")
+    )
+    return [
+        GaugeMetricFamily(
+            "vanta_trade_notional_usd",
+            "Largest notional of one LIVE open executed within the last hour; 0 without any.",
+            float(most["notional_usd"] or 0),
+        ),
+        GaugeMetricFamily(
+            "vanta_trade_leverage_x",
+            "Highest leverage of one LIVE open executed within the last hour; 0 without any.",
+            float(most["leverage_x"] or 0),
+        ),
+    ]
+
+
+def _prices() -> Families:
+    family = GaugeMetricFamily(
+        "vanta_price_age_seconds",
+        "Age of the newest price of an allowed symbol; +Inf where none was ever seen.",
+        labels=["symbol"],
+    )
+    for symbol, age_s in quotes.ages_s().items():
+        family.add_metric([symbol], age_s)
+    return [family]
+
+
+READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _mode_changes, _drift, _trades, _prices)
 
 
 def read_queues() -> Families:

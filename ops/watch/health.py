@@ -16,9 +16,10 @@ from django.db.models.functions import Now
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Chain, Heartbeat, Wallet
-from ops.watch import node
+from execution_app.models import Chain, Wallet
+from ops.watch import liveness, node
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,8 @@ FRESH_S = 0.8
 HEARTBEAT_WITHIN_S = 10
 RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
 HEARTBEATS = ("worker", "tpsl", "beat")
-ROW_CHECKS = ("chain", *HEARTBEATS, "wallets")
+ROW_CHECKS = ("chain", "prices", *HEARTBEATS, "wallets")
+NAMED_LIMIT = 5  # symbols named in one detail
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def look_at_database() -> Checks:
 
 def _rows() -> Checks:
     try:
-        return {"chain": _chain(), **_heartbeats(), "wallets": _wallets()}
+        return {"chain": _chain(), "prices": _prices(), **_heartbeats(), "wallets": _wallets()}
     except DatabaseError as error:
         return dict.fromkeys(ROW_CHECKS, Check(ok=False, detail=type(error).__name__))
 
@@ -125,18 +127,25 @@ def _chain() -> Check:
     return OK
 
 
+def _prices() -> Check:
+    """Whether every symbol that may be traded has a price young enough to watch a position by."""
+    stale = [
+        f"{symbol} never seen" if age_s == quotes.NEVER_SEEN_S else f"{symbol} {int(age_s)} s old"
+        for symbol, age_s in quotes.ages_s().items()
+        if age_s > quotes.STALE_AFTER_S
+    ]
+    if not stale:
+        return OK
+    more = f" and {len(stale) - NAMED_LIMIT} more" if len(stale) > NAMED_LIMIT else ""
+    return Check(ok=False, detail=f"{', '.join(stale[:NAMED_LIMIT])}{more}")
+
+
 def _heartbeats() -> Checks:
-    ages = {beat.component: beat.now - beat.at for beat in Heartbeat.objects.annotate(now=Now())[:200]}
-    return {name: _alive(ages.get(name)) for name in HEARTBEATS}
-
-
-def _alive(age: timedelta | None) -> Check:
-    if age is None:
-        return Check(ok=False, detail="never seen")
-    age_s = int(age.total_seconds())
-    if age_s > HEARTBEAT_WITHIN_S:
-        return Check(ok=False, detail=f"last seen {age_s} s ago")
-    return OK
+    with connection.cursor() as cursor:
+        cursor.execute(liveness.QUESTION, liveness.PARAMETERS)
+        beats = {row[0]: liveness.Beat(*row) for row in cursor.fetchall()}
+    problems = {name: liveness.problem(beats.get(name), HEARTBEAT_WITHIN_S) for name in HEARTBEATS}
+    return {name: Check(ok=False, detail=why) if why else OK for name, why in problems.items()}
 
 
 def _wallets() -> Check:

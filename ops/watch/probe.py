@@ -10,6 +10,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+REST_S = 20.0
 
 
 class Probe(Generic[T]):
@@ -26,8 +27,7 @@ class Probe(Generic[T]):
         self._fresh_s = fresh_s
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._running = False
-        self._generation = 0
+        self._thread: threading.Thread | None = None  # of the look under way
         self._answer: T | None = None
         self._asked_at_s = float("-inf")
         self._answered_at_s = float("-inf")
@@ -35,13 +35,13 @@ class Probe(Generic[T]):
     def begin(self) -> None:
         """Start a look unless one is under way or the last answer is still fresh."""
         with self._lock:
-            if self._running or time.monotonic() - self._answered_at_s < self._fresh_s:
+            if self._thread is not None or time.monotonic() - self._answered_at_s < self._fresh_s:
                 return
-            self._running = True
             self._done.clear()
             self._asked_at_s = time.monotonic()
-            asked = (self._generation,)
-        threading.Thread(target=self._run, args=asked, name=f"probe-{self.name}", daemon=True).start()
+            self._thread = threading.Thread(target=self._run, name=f"probe-{self.name}", daemon=True)
+            # Under the lock, so that nobody meets a thread that has not been started.
+            self._thread.start()
 
     def answer(self) -> T | None:
         """The fresh answer, waiting for the look under way; None when it does not come in time."""
@@ -52,22 +52,29 @@ class Probe(Generic[T]):
         return None
 
     def forget(self) -> None:
-        """Look anew next time; what a look under way still finds counts no more."""
+        """Look anew next time.
+
+        Waits for a look under way: it would tell of a world that has changed since, and whoever takes a part
+        away for good must know that nobody is looking at it any more. Raises TimeoutError after REST_S.
+        """
         with self._lock:
-            self._generation += 1
-            self._running = False
+            under_way = self._thread
+        if under_way is not None:
+            under_way.join(REST_S)
+            if under_way.is_alive():
+                raise TimeoutError(f"the look at {self.name} does not end")
+        with self._lock:
             self._answered_at_s = float("-inf")
 
-    def _run(self, generation: int) -> None:
+    def _run(self) -> None:
         found: list[T] = []
         try:
             found.append(self._look())
         finally:
             # An exception nobody foresaw goes to the thread's excepthook; the probe counts as unanswered.
             with self._lock:
-                if generation == self._generation:
-                    if found:
-                        self._answer = found[0]
-                        self._answered_at_s = time.monotonic()
-                    self._running = False
-                    self._done.set()
+                if found:
+                    self._answer = found[0]
+                    self._answered_at_s = time.monotonic()
+                self._thread = None
+                self._done.set()

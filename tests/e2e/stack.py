@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
 from execution_app.venues import events, onchain
 from ops.rehearsal.parts import port
@@ -129,6 +130,17 @@ class RunningStack:
     def get(self, path: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.env['ADMIN_TOKEN']}"}
         return dict(self.http.request("GET", f"http://127.0.0.1:{self.port}{path}", headers=headers).json())
+
+    def metrics(self) -> str:
+        """What Prometheus would scrape."""
+        answer = self.http.request("GET", f"http://127.0.0.1:{self.port}/metrics")
+        assert answer.status == 200
+        return answer.data.decode()
+
+    def gauge(self, family: str) -> dict[str, float]:
+        """A family's values by the value of its one label."""
+        families = {found.name: found for found in text_string_to_metric_families(self.metrics())}
+        return {"".join(sample.labels.values()): sample.value for sample in families[family].samples}
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.env["DATABASE_URL"]) as connection:

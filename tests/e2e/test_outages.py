@@ -164,6 +164,20 @@ def test_beats_die_and_are_two_and_the_kernel_kills_a_child(stack: RunningStack,
     assert set(client.answers) <= {200, 202}, client.answers
 
 
+def test_a_worker_that_hears_nothing_any_more_is_replaced(stack: RunningStack, client: Client) -> None:
+    """Its main process hangs for good, its children are well: alive for every check, and of no use."""
+    deaf = stack.pids()["worker"]
+    assert psutil.Process(deaf).num_threads() == 1, (
+        "children are forked beside a thread and inherit its locks"
+    )
+    with Traffic(client, every_s=0.5):
+        os.kill(deaf, signal.SIGSTOP)
+        wait_until(lambda: stack.pids().get("worker", deaf) != deaf, 60, "another worker")
+        since_s = time.monotonic()
+    recover(client, since_s)
+    assert "hears no bells" in stack.log("worker")
+
+
 def test_any_part_at_any_time(stack: RunningStack, client: Client) -> None:
     """A seed chooses a fault every 2 to 3 s; every tenth signal is beyond a cap and has to be refused."""
     faults: dict[str, Callable[[], object]] = {

@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 import urllib3
 
+from tests import promises
 from tests.e2e.stack import RunningStack, wait_until
 from tests.real_parts import FOLDER
 
@@ -81,6 +83,41 @@ def test_close_ends_the_trades_and_pays_the_trader(stack: RunningStack) -> None:
     closes = [event for event in stack.executions() if not event.is_open]
     assert len(closes) == 2
     assert all(event.usdc_sent_to_trader > 0 for event in closes)
+
+
+def test_metrics_keep_every_promise(stack: RunningStack) -> None:
+    assert stack.gauge("vanta_exec_mode_changes") == {"": 1}, "eight processes went LIVE, the stack did once"
+    assert stack.gauge("vanta_exec_mode") == {"DRY": 0, "LIVE": 1}
+    assert max(stack.gauge("vanta_price_age_seconds").values()) < 30
+    assert stack.gauge("vanta_trade_notional_usd") == {"": 10}
+    # Granian's parent and Celery's: the processes that the supervisor starts.
+    beating = dict(stack.sql("SELECT component, pid FROM heartbeats"))
+    assert beating == {name: stack.pids()[name] for name in ("webhook", "worker", "tpsl", "beat")}
+    promises.hold(stack.metrics())  # last, since without promtool it ends the test
+
+
+def test_only_a_restart_of_a_main_process_shows_as_one(stack: RunningStack) -> None:
+    children = "SELECT pid FROM pool_beats WHERE component = 'worker' AND at > now() - interval '5 s'"
+    before = stack.gauge("vanta_process_start_time_seconds")
+    parents = stack.pids()
+    pool, web = (psutil.Process(parents[name]).children()[0].pid for name in ("worker", "webhook"))
+    old = {pid for (pid,) in stack.sql(children)}
+    assert pool in old
+    for pid in (pool, web):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: {pid for (pid,) in stack.sql(children)} - old != set(), 20, "another child beats")
+    wait_until(lambda: len(psutil.Process(parents["webhook"]).children()) >= 2, 20, "another web worker")
+    assert stack.pids() == parents
+    os.kill(parents["worker"], signal.SIGKILL)
+
+    def restarted() -> set[str]:
+        now = stack.gauge("vanta_process_start_time_seconds")
+        return {name for name, start_s in now.items() if start_s != before[name]}
+
+    wait_until(lambda: restarted() != set(), 20, "the worker's restart shows")
+    wait_until(lambda: stack.get("/health")["status"] == "ok", 20, "health is ok again")
+    assert restarted() == {"worker"}
+    assert stack.gauge("vanta_exec_mode_changes") == {"": 1}, "a new process is no change of the mode"
 
 
 def test_stop_by_redis_and_by_http(stack: RunningStack) -> None:

@@ -11,11 +11,22 @@ from ops.rehearsal.rpc import Node, NodeRefusedError
 from ops.watch import gauges, health, readiness
 from tests import real_parts
 
+PARTS = (gauges, health, readiness)
+
 
 @pytest.fixture(autouse=True)
-def look_anew() -> None:
-    """No test sees what another one saw a moment ago."""
-    for part in (gauges, health, readiness):
+def look_anew(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test sees what another one saw a moment ago, and no look outlives the test that began it.
+
+    An answer comes in time even while a part hangs; the look itself ends later,
+    and must have ended before the database is taken away.
+    """
+    if "database" in request.fixturenames:
+        request.getfixturevalue("database")
+    for part in PARTS:
+        part.forget()
+    yield
+    for part in PARTS:
         part.forget()
 
 

@@ -12,8 +12,11 @@ from execution_app.models import (
     Heartbeat,
     IntentMove,
     IntentTransition,
+    PoolBeat,
     Position,
+    Price,
     Restriction,
+    StackMode,
     Trader,
     TxIntent,
     TxReceipt,
@@ -31,13 +34,17 @@ TABLES = (
     Heartbeat,
     IntentMove,
     IntentTransition,
+    PoolBeat,
     Position,
+    Price,
+    Price,
     Restriction,
     Signal,
     Source,
     SourceBucket,
     SourceGrant,
     SourceSecret,
+    StackMode,
     Trader,
     TxIntent,
     TxReceipt,
@@ -55,6 +62,12 @@ def one_of_each() -> TxIntent:
     now = datetime.now(UTC)
     Chain.objects.create(chain_id=31337, genesis_hash=BLOCK, trading_address=VENUE, reconciled_at=now)
     Heartbeat.objects.create(component="worker", pid=4711, started_at=now)
+    PoolBeat.objects.create(process="machine/4712/1", component="worker", pid=4712)
+    Price.objects.create(
+        symbol="BTC-USD",
+        price=Decimal(60_000),
+        **dict.fromkeys(("published_at", "head_at", "seen_at", "first_seen_at"), now),
+    )
     Restriction.objects.create(
         kind=RestrictionKind.DRY, origin=Origin.COMMAND, set_by="ops", lifted_by="ops", lifted_at=now
     )

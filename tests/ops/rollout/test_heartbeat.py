@@ -8,7 +8,7 @@ from pathlib import Path
 from django.db.models import F
 from django.db.models.functions import Now
 
-from execution_app.models import Heartbeat
+from execution_app.models import Heartbeat, PoolBeat
 from ops.rollout import heartbeat
 from tests import real_parts
 
@@ -20,6 +20,23 @@ def test_only_a_fresh_heartbeat_of_that_component_counts(database: None) -> None
     assert heartbeat.problem(url, "beat") == "beat was never seen"
     Heartbeat.objects.update(at=F("at") - timedelta(seconds=heartbeat.WITHIN_S + 5))
     assert "last seen 20 s ago" in heartbeat.problem(url, "worker")
+
+
+def test_a_pool_that_hangs_is_no_life(database: None) -> None:
+    url, minute = real_parts.postgres.url, timedelta(minutes=1)
+    Heartbeat.objects.create(component="tpsl", pid=1, started_at=Now() - minute)
+    Heartbeat.objects.create(component="beat", pid=1, started_at=Now() - minute)
+    PoolBeat.objects.create(process="a", component="tpsl", pid=2, busy_since=Now() - minute)
+    assert heartbeat.problem(url, "tpsl") == "tpsl was last seen working 60 s ago"
+    assert heartbeat.problem(url, "beat") == "", "it has no pool"
+    PoolBeat.objects.create(process="b", component="tpsl", pid=3)
+    assert heartbeat.problem(url, "tpsl") == ""
+
+
+def test_it_is_asked_without_django() -> None:
+    """It runs every half minute in every container without a port."""
+    program = "import sys, ops.rollout.heartbeat; sys.exit('django' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=real_parts.ROOT, check=True, timeout=20)
 
 
 def test_a_database_that_is_away_is_no_heartbeat() -> None:

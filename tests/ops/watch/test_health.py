@@ -1,25 +1,31 @@
 """/health tells the truth about each part, and always answers within a second."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import redis as redis_py
 from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
 from django.test import Client
 from pytest_django import Settings
 
 from execution_app.gate import control, watch
-from execution_app.models import Chain, Heartbeat, Trader, Wallet
+from execution_app.models import Chain, Heartbeat, PoolBeat, Price, Trader, Wallet
 from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal.parts.part import Part
 from ops.watch import health
 from tests import real_parts
 from tests.rig import rpc_call
+
+SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 
 
 @pytest.fixture
@@ -41,6 +47,12 @@ def whole(watched: None) -> None:
     Chain.objects.create(
         chain_id=31337, genesis_hash="0x1", trading_address="0x1", reconciled_at=now + timedelta(seconds=5)
     )
+    for symbol in SYMBOLS:
+        Price.objects.create(
+            symbol=symbol,
+            price=Decimal(100),
+            **dict.fromkeys(("published_at", "head_at", "seen_at", "first_seen_at"), now),
+        )
     for component in health.HEARTBEATS:
         Heartbeat.objects.create(component=component, pid=1, started_at=now, at=now)
 
@@ -156,9 +168,58 @@ def test_rows_that_tell_of_trouble(client: Client, whole: None) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("beat_s", "busy_s", "lives"),
+    [(1, None, True), (1, 29, True), (1, 31, False), (60, None, False), (None, None, False)],
+)
+def test_a_pool_that_does_no_work_is_not_alive_although_its_parent_beats(
+    client: Client, whole: None, beat_s: int | None, busy_s: int | None, lives: bool
+) -> None:
+    Heartbeat.objects.update(started_at=F("started_at") - timedelta(minutes=5))
+    for component in ("worker", "tpsl"):
+        at = Now() - timedelta(seconds=1 if component == "tpsl" else beat_s or 0)
+        busy_since = None if busy_s is None or component == "tpsl" else Now() - timedelta(seconds=busy_s)
+        if component == "tpsl" or beat_s is not None:
+            PoolBeat.objects.create(
+                process=component, component=component, pid=1, busy_since=busy_since, at=at
+            )
+    found = failed(client)
+    assert set(found) == (set() if lives else {"worker"})
+    assert lives or re.fullmatch(r"last seen working \d+ s ago", found["worker"])
+
+
+def test_one_child_at_work_is_enough(client: Client, whole: None) -> None:
+    Heartbeat.objects.update(started_at=F("started_at") - timedelta(minutes=5))
+    minute = timedelta(minutes=1)
+    PoolBeat.objects.create(process="a", component="tpsl", pid=1)
+    PoolBeat.objects.create(process="b", component="worker", pid=2, busy_since=Now() - minute)
+    PoolBeat.objects.create(process="c", component="worker", pid=3, at=Now() - minute)
+    assert set(failed(client)) == {"worker"}
+    health.forget()
+    PoolBeat.objects.create(process="d", component="worker", pid=4)
+    assert failed(client) == {}
+
+
 def test_chain_compared_too_long_ago(client: Client, whole: None) -> None:
     Chain.objects.update(reconciled_at=datetime.now(UTC) - timedelta(seconds=health.RECONCILED_WITHIN_S + 5))
     assert set(failed(client)) == {"chain"}
+
+
+def test_prices_that_are_old_or_were_never_seen(client: Client, whole: None) -> None:
+    minute = timedelta(seconds=60)
+    Price.objects.filter(symbol="BTC-USD").update(seen_at=F("seen_at") - minute)
+    Price.objects.filter(symbol="ETH-USD").delete()
+    response = client.get("/health")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    (check,) = failed(client).items()
+    assert re.fullmatch(r"BTC-USD 6\d s old, ETH-USD never seen", check[1])
+    assert check[0] == "prices"
+
+
+def test_a_long_list_of_symbols_is_not_all_named(client: Client, whole: None, settings: Settings) -> None:
+    many = ",".join(f"A{number}-USD" for number in range(20))
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"allowed_symbols": many})
+    assert failed(client)["prices"].endswith(" never seen and 15 more")
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/metrics"])

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('execution_app', '0002_guards'),
+        ('execution_app', '0006_stack'),
     ]
 
     operations = [
