@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 
+from ops.api import refusals
 from ops.panel.views import emergency_stop
 from ops.watch.views import health, live, metrics, ready
 from signals_app.views import signals, trace
@@ -19,3 +20,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/emergency-stop", emergency_stop),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = refusals.bad_request
+handler403 = refusals.forbidden
+handler404 = refusals.not_found
+handler500 = refusals.server_error
