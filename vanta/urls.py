@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 
 from ops.api import refusals
+from ops.api.views import docs, openapi
 from ops.panel.views import emergency_stop
 from ops.watch.views import health, live, metrics, ready
 from signals_app.views import signals, trace
@@ -17,6 +18,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/live", live),
     path("health/ready", ready),
     path("metrics", metrics),
+    path("api/openapi.json", openapi, name="openapi"),
+    path("api/docs", docs, name="docs"),
     path("admin/emergency-stop", emergency_stop),
     path("admin/", admin.site.urls),
 ]
