@@ -10,7 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import structlog
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
@@ -26,8 +27,8 @@ LEAST_S = 0.3
 
 
 @contextlib.contextmanager
-def database_deadline() -> Iterator[None]:
-    """Let the block use the default database for about 3.5 s in all, then lose the connection under it.
+def database_deadline(total_s: float = TOTAL_S) -> Iterator[None]:
+    """Let the block use the default database for `total_s` in all, then lose the connection under it.
 
     The loss reaches the block as django.db.OperationalError or InterfaceError.
     Connecting has its own limit in the settings (`connect_timeout`).
@@ -39,7 +40,8 @@ def database_deadline() -> Iterator[None]:
         with _cut_after(HEALTH_CHECK_S, database):
             database.close_if_health_check_failed()
     database.ensure_connection()
-    with _cut_after(max(TOTAL_S - (time.monotonic() - started_s), LEAST_S), database):
+    left_s = max(total_s - (time.monotonic() - started_s), LEAST_S)
+    with _cut_after(left_s, database), database.execute_wrapper(_let_go_of_what_is_lost):
         try:
             yield
         except (OperationalError, InterfaceError):
@@ -47,6 +49,23 @@ def database_deadline() -> Iterator[None]:
             if not database.in_atomic_block:
                 database.close()
             raise
+
+
+def _let_go_of_what_is_lost(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    """Close a lost connection while still inside its transaction block.
+
+    The end of a block would otherwise connect anew, only to roll back what is
+    gone, and against a database that is frozen that waits, too.
+    """
+    try:
+        return execute(sql, params, many, context)
+    except (OperationalError, InterfaceError):
+        database: BaseDatabaseWrapper = context["connection"]
+        if database.connection is not None and database.connection.closed:
+            database.close()
+        raise
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
 """Signals as they came in, who may send them, and what was decided."""
 
+from enum import StrEnum
+
 from django.db import models
 from django.db.models.functions import Now
 
-from execution_app.models.columns import factor, price, usdc
+from execution_app.models.columns import factor, listed, one_of, price, usdc
 
 # A source may send this much at once and this much a minute for ever, unless its row says less.
 DEFAULT_BURST = 1_000
@@ -165,3 +167,39 @@ class Signal(models.Model):
     @property
     def intent_key(self) -> str:
         return f"sig:{self.source}:{self.signal_id}"
+
+
+class TokenScope(StrEnum):
+    READ = "read"  # traces; nothing that changes anything
+
+
+class ApiToken(models.Model):
+    """Who may read over HTTP. Of the token itself only its SHA-256 is kept; rows stay, so a name stands for one token."""
+
+    name = models.CharField(max_length=64)
+    sha256 = models.CharField(max_length=64)
+    scope = one_of(TokenScope, default=TokenScope.READ.value)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    # Written once a minute at most.
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "api_tokens"
+        constraints = [
+            models.UniqueConstraint(fields=["name"], name="uq_api_tokens_name"),
+            models.UniqueConstraint(fields=["sha256"], name="uq_api_tokens_sha256"),
+            # A token written here by mistake, rather than its hash, does not get in.
+            models.CheckConstraint(
+                condition=models.Q(sha256__regex=r"^[0-9a-f]{64}$"), name="ck_api_tokens_sha256"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=models.F("created_at")),
+                name="ck_api_tokens_expires_later",
+            ),
+            listed("api_tokens", "scope", TokenScope),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,4 +1,7 @@
-"""What a signal may say: parsed JSON in, exact values out. Pure; every limit of a field is here."""
+"""What a signal may say: parsed JSON in, exact values out. Pure; every limit of a field is here.
+
+The limits are data as well as code: the API's description is made from FIELDS.
+"""
 
 import dataclasses
 import hashlib
@@ -27,14 +30,14 @@ FIRST_YEAR, LAST_YEAR = 2000, 2199
 
 SOURCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SIGNAL_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_SYMBOL = re.compile(r"[A-Z0-9]{1,15}-[A-Z]{3,5}")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_RFC3339 = re.compile(
+SYMBOL = re.compile(r"[A-Z0-9]{1,15}-[A-Z]{3,5}")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-_SIDES = ("LONG", "SHORT", "CLOSE")
-_PRICED_ORDERS = ("limit", "stop_limit")
-_ORDER_TYPES = ("market", *_PRICED_ORDERS)
+OPENING_SIDES = ("LONG", "SHORT")
+PRICED_ORDERS = ("limit", "stop_limit")
+DEFAULT_ORDER_TYPE = "market"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +102,21 @@ def read(document: object) -> Payload:
     """Build the payload from parsed JSON; null counts as not given. Raises Invalid with every error."""
     if not isinstance(document, dict):
         raise Invalid([FieldError("", "the body must be a JSON object")])
-    values: dict[str, Any] = dict.fromkeys(_READERS)
-    values |= {"slippage_pct": DEFAULT_SLIPPAGE_PCT, "order_type": "market", "meta": {}}
+    values: dict[str, Any] = dict.fromkeys(FIELDS)
+    values |= {"slippage_pct": DEFAULT_SLIPPAGE_PCT, "order_type": DEFAULT_ORDER_TYPE, "meta": {}}
     errors: list[FieldError] = []
     given = {name for name, value in document.items() if value is not None}
-    for name, reader in _READERS.items():
+    for name, read_field in FIELDS.items():
         if name in given:
             try:
-                values[name] = reader(document[name])
+                values[name] = read_field(document[name])
             except _Fault as fault:
                 errors.append(FieldError(name, str(fault)))
-        elif name in _REQUIRED:
+        elif name in REQUIRED:
             errors.append(FieldError(name, "is required"))
     faulty = {error.field for error in errors}
     errors += _contradictions(values, given, faulty)
-    errors += _unknown([name for name in document if name not in _READERS])
+    errors += _unknown([name for name in document if name not in FIELDS])
     if errors:
         raise Invalid(errors)
     return Payload(**values)
@@ -124,7 +127,7 @@ def _exact(value: object) -> Decimal:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return Decimal(value)
-    if isinstance(value, str) and len(value) <= MAX_NUMBER_CHARS and _NUMBER.fullmatch(value):
+    if isinstance(value, str) and len(value) <= MAX_NUMBER_CHARS and NUMBER.fullmatch(value):
         try:
             return Decimal(value)
         except InvalidOperation:
@@ -132,55 +135,69 @@ def _exact(value: object) -> Decimal:
     raise _Fault(f"must be a number, or a decimal string of at most {MAX_NUMBER_CHARS} characters")
 
 
-def _number(decimals: int, maximum: Decimal) -> Callable[[object], Decimal]:
-    def reader(value: object) -> Decimal:
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """An exact number above zero."""
+
+    decimals: int
+    maximum: Decimal
+
+    def __call__(self, value: object) -> Decimal:
         number = _exact(value)
-        if not 0 < number <= maximum:
-            raise _Fault(f"must be above 0 and at most {maximum:f}")
+        if not 0 < number <= self.maximum:
+            raise _Fault(f"must be above 0 and at most {self.maximum:f}")
         # Judged before it is spelled out: 1e-999999 would be a megabyte of zeros.
-        if number.adjusted() < -decimals or len(plain(number).partition(".")[2]) > decimals:
-            raise _Fault(f"has more than {decimals} decimals")
+        if number.adjusted() < -self.decimals or len(plain(number).partition(".")[2]) > self.decimals:
+            raise _Fault(f"has more than {self.decimals} decimals")
         return Decimal(plain(number))
 
-    return reader
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number from one."""
 
-def _integer(maximum: int) -> Callable[[object], int]:
-    def reader(value: object) -> int:
+    maximum: int
+
+    def __call__(self, value: object) -> int:
         number = _exact(value)
-        if not 1 <= number <= maximum or number != int(number):
-            raise _Fault(f"must be a whole number from 1 to {maximum}")
+        if not 1 <= number <= self.maximum or number != int(number):
+            raise _Fault(f"must be a whole number from 1 to {self.maximum}")
         return int(number)
 
-    return reader
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Characters of one pattern, which the words describe."""
 
-def _text(pattern: re.Pattern[str], description: str) -> Callable[[object], str]:
-    def reader(value: object) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise _Fault(f"must be {description}")
+    pattern: re.Pattern[str]
+    words: str
+
+    def __call__(self, value: object) -> str:
+        if not isinstance(value, str) or not self.pattern.fullmatch(value):
+            raise _Fault(f"must be {self.words}")
         return value
 
-    return reader
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One word of a list."""
+
+    words: tuple[str, ...]
+    any_case: bool = False
+
+    def __call__(self, value: object) -> str:
+        # Beyond ASCII, other letters fold to these: a long s is an upper-case S.
+        if isinstance(value, str) and self.any_case and value.isascii():
+            value = value.upper()
+        if not isinstance(value, str) or value not in self.words:
+            raise _Fault(f"must be one of {', '.join(self.words)}")
+        return value
 
 
-def _side(value: object) -> str:
-    # Beyond ASCII, other letters fold to these: a long s is an upper-case S.
-    if not isinstance(value, str) or not value.isascii() or value.upper() not in _SIDES:
-        raise _Fault(f"must be one of {', '.join(_SIDES)}")
-    return value.upper()
-
-
-def _order_type(value: object) -> str:
-    if not isinstance(value, str) or value not in _ORDER_TYPES:
-        raise _Fault(f"must be one of {', '.join(_ORDER_TYPES)}")
-    return value
-
-
-def _instant(value: object) -> datetime:
+def read_instant(value: object) -> datetime:
     """Read RFC 3339; what is finer than a microsecond is dropped, as a clock reading and not an amount."""
     fault = _Fault(f"must be an RFC 3339 time with zone, in the years {FIRST_YEAR} to {LAST_YEAR}")
-    if not isinstance(value, str) or not _RFC3339.fullmatch(value.upper()):
+    if not isinstance(value, str) or not RFC3339.fullmatch(value.upper()):
         raise fault
     try:
         instant = datetime.fromisoformat(value.upper())
@@ -191,7 +208,7 @@ def _instant(value: object) -> datetime:
     return instant.astimezone(UTC)
 
 
-def _meta(value: object) -> dict[str, object]:
+def read_meta(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise _Fault("must be a JSON object")
     for item in _items(value, nesting=1):
@@ -229,21 +246,21 @@ def _contradictions(values: dict[str, Any], given: set[str], faulty: set[str]) -
     """Yield what single fields cannot show; a field that has an error already is not judged again."""
     side, order_type = values["side"], values["order_type"]
     # A CLOSE may carry collateral and leverage, since senders reuse one template; they have no effect.
-    if side in ("LONG", "SHORT"):
+    if side in OPENING_SIDES:
         for name in ("collateral_usdc", "leverage_x"):
             if name not in given:
                 yield FieldError(name, f"is required with side {side}")
         for name in ("reduce_usdc", "reduce_pct"):
             if name in given - faulty:
                 yield FieldError(name, "is allowed only with side CLOSE")
-    if {"reduce_usdc", "reduce_pct"} <= given - faulty and side not in ("LONG", "SHORT"):
+    if {"reduce_usdc", "reduce_pct"} <= given - faulty and side not in OPENING_SIDES:
         yield FieldError("reduce_pct", "excludes reduce_usdc")
     if "order_type" in faulty:
         return
-    if order_type in _PRICED_ORDERS and "limit_price" not in given:
+    if order_type in PRICED_ORDERS and "limit_price" not in given:
         yield FieldError("limit_price", f"is required with order_type {order_type}")
-    if order_type not in _PRICED_ORDERS and "limit_price" in given - faulty:
-        yield FieldError("limit_price", f"is allowed only with order_type {' or '.join(_PRICED_ORDERS)}")
+    if order_type not in PRICED_ORDERS and "limit_price" in given - faulty:
+        yield FieldError("limit_price", f"is allowed only with order_type {' or '.join(PRICED_ORDERS)}")
 
 
 def _unknown(names: list[str]) -> Iterator[FieldError]:
@@ -253,23 +270,23 @@ def _unknown(names: list[str]) -> Iterator[FieldError]:
         yield FieldError("", f"and {len(names) - MAX_ERRORS} more unknown fields")
 
 
-_REQUIRED = frozenset({"source", "signal_id", "tg_user_id", "symbol", "side"})
-_READERS: dict[str, Callable[[object], object]] = {
-    "source": _text(SOURCE, "1 to 64 characters of A-Z a-z 0-9 . _ -"),
-    "signal_id": _text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
-    "tg_user_id": _integer(MAX_INT64),
-    "symbol": _text(_SYMBOL, "a pair in upper case like BTC-USD: 1 to 15 of A-Z 0-9, a dash, 3 to 5 of A-Z"),
-    "side": _side,
-    "collateral_usdc": _number(6, MAX_USDC),
-    "leverage_x": _number(4, MAX_LEVERAGE_X),
-    "slippage_pct": _number(4, MAX_SLIPPAGE_PCT),
-    "reduce_usdc": _number(6, MAX_USDC),
-    "reduce_pct": _number(4, MAX_PERCENT),
-    "take_profit": _number(10, MAX_PRICE),
-    "stop_loss": _number(10, MAX_PRICE),
-    "order_type": _order_type,
-    "limit_price": _number(10, MAX_PRICE),
-    "max_lag_s": _integer(MAX_LAG_S),
-    "ts": _instant,
-    "meta": _meta,
+REQUIRED = frozenset({"source", "signal_id", "tg_user_id", "symbol", "side"})
+FIELDS: dict[str, Callable[[object], object]] = {
+    "source": Text(SOURCE, "1 to 64 characters of A-Z a-z 0-9 . _ -"),
+    "signal_id": Text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
+    "tg_user_id": Whole(MAX_INT64),
+    "symbol": Text(SYMBOL, "a pair in upper case like BTC-USD: 1 to 15 of A-Z 0-9, a dash, 3 to 5 of A-Z"),
+    "side": OneOf((*OPENING_SIDES, "CLOSE"), any_case=True),
+    "collateral_usdc": Amount(6, MAX_USDC),
+    "leverage_x": Amount(4, MAX_LEVERAGE_X),
+    "slippage_pct": Amount(4, MAX_SLIPPAGE_PCT),
+    "reduce_usdc": Amount(6, MAX_USDC),
+    "reduce_pct": Amount(4, MAX_PERCENT),
+    "take_profit": Amount(10, MAX_PRICE),
+    "stop_loss": Amount(10, MAX_PRICE),
+    "order_type": OneOf((DEFAULT_ORDER_TYPE, *PRICED_ORDERS)),
+    "limit_price": Amount(10, MAX_PRICE),
+    "max_lag_s": Whole(MAX_LAG_S),
+    "ts": read_instant,
+    "meta": read_meta,
 }

@@ -36,8 +36,21 @@ def verify(body: bytes, header: str, secrets: Sequence[str]) -> int | None:
     return found
 
 
-def bears(header: str, token: str) -> bool:
-    """Whether an `Authorization` header carries this bearer token; a blank token admits nobody."""
+def bearer(header: str) -> str:
+    """Return the token in an `Authorization` header; blank where there is none, or another scheme."""
     scheme, _, offered = header.partition(" ")
-    same = hmac.compare_digest(offered.strip().encode(), token.encode())
-    return same and bool(token) and scheme.lower() == "bearer"
+    return offered.strip() if scheme.lower() == "bearer" else ""
+
+
+def bears(header: str, token: str) -> bool:
+    """Whether an `Authorization` header carries this bearer token; a blank token admits nobody.
+
+    Hashes are compared, which are equally long whatever was offered.
+    """
+    same = hmac.compare_digest(sha256(bearer(header)), sha256(token))
+    return same and bool(token)
+
+
+def sha256(token: str) -> str:
+    """The hex digest by which a token is known without being kept."""
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from execution_app.models import Fill, IntentTransition, Position, TxIntent, TxReceipt, TxSend, VenueOrder
+from execution_app.models import IntentTransition, TxIntent, TxReceipt, TxSend
 from signals_app.models import Signal
 from signals_app.strict_json import plain
 
@@ -18,6 +18,38 @@ Json = dict[str, Any]
 MAX_SIBLINGS = 32
 MAX_TRANSITIONS = 500
 MAX_SENDS = 100
+
+# What is shown of each row, beside what the functions below add; the API's description is made from these.
+SIGNAL = (
+    *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x"),
+    *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "order_type"),
+    *("limit_price", "max_lag_s", "ts", "meta", "body_sha256", "received_at"),
+)
+INTENT = (
+    *("state", "reason", "reason_detail", "mode", "nonce", "action", "symbol", "is_long"),
+    *("collateral_usdc", "leverage_x", "slippage_pct", "wanted_price", "to_address", "value_wei"),
+    *("reduce_usdc", "reduce_pct", "close_usdc", "take_profit", "stop_loss", "gas_limit"),
+    *("attempts", "next_try_at", "accepted_at", "expires_at", "settled_at", "updated_at"),
+)
+TRANSITION = ("from_state", "to_state", "at", "why", "by")
+SEND = (
+    *("tx_hash", "kind", "attempt", "max_fee_wei", "tip_wei", "outcome", "offers"),
+    *("signed_at", "leased_at", "offered_at", "last_offered_at"),
+)
+RECEIPT = (
+    *("status", "block_number", "block_hash", "gas_used", "effective_gas_price_wei"),
+    *("canonical", "seen_at"),
+)
+ORDER = ("order_id", "venue", "state", "block_number", "block_hash", "created_at")
+FILL = (
+    *("action", "mode", "price", "collateral_usdc", "leverage_x", "fee_usdc", "sent_to_trader_usdc"),
+    *("tx_hash", "log_index", "block_number", "block_hash", "filled_at", "settled_at"),
+)
+POSITION = (
+    *("venue", "symbol", "pair_index", "trade_index", "mode", "state", "is_long", "collateral_usdc"),
+    *("leverage_x", "open_price", "close_price", "paid_out_usdc", "opened_at", "closed_at"),
+    *("take_profit", "stop_loss", "ended_by", "settled_at", "drift", "updated_at"),
+)
 
 
 def build(source: str, signal_id: str) -> Json | None:
@@ -66,90 +98,29 @@ def _road(intent: TxIntent) -> Json:
     receipts = TxReceipt.objects.filter(intent=intent).select_related("send").order_by("id")[:MAX_SENDS]
     return {
         "intent": _intent(intent),
-        "history": [_pick(move, "from_state", "to_state", "at", "why", "by") for move in history],
-        "sends": [_send(send) for send in sends],
+        "history": [_pick(move, TRANSITION) for move in history],
+        "sends": [_pick(send, SEND) for send in sends],
         "receipts": [_receipt(receipt) for receipt in receipts],
-        "order": _order(order) if order is not None else None,
-        "fill": _fill(fill) if fill is not None else None,
-        "position": _position(position) if position is not None else None,
+        "order": _pick(order, ORDER) if order is not None else None,
+        "fill": _pick(fill, FILL) if fill is not None else None,
+        "position": _pick(position, POSITION) if position is not None else None,
     }
 
 
 def _signal(signal: Signal) -> Json:
-    return {
-        "intent_key": signal.intent_key,
-        **_pick(
-            signal,
-            *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x"),
-            *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "order_type"),
-            *("limit_price", "max_lag_s", "ts", "meta", "body_sha256", "received_at"),
-        ),
-    }
+    return {"intent_key": signal.intent_key, **_pick(signal, SIGNAL)}
 
 
 def _intent(intent: TxIntent) -> Json:
-    return {
-        "key": intent.intent_key,
-        "wallet": intent.wallet.address if intent.wallet is not None else None,
-        **_pick(
-            intent,
-            *("state", "reason", "reason_detail", "mode", "nonce", "action", "symbol", "is_long"),
-            *("collateral_usdc", "leverage_x", "slippage_pct", "wanted_price", "to_address", "value_wei"),
-            *("reduce_usdc", "reduce_pct", "close_usdc", "take_profit", "stop_loss"),
-            *(
-                "gas_limit",
-                "attempts",
-                "next_try_at",
-                "accepted_at",
-                "expires_at",
-                "settled_at",
-                "updated_at",
-            ),
-        ),
-    }
-
-
-def _send(send: TxSend) -> Json:
-    return _pick(
-        send,
-        *("tx_hash", "kind", "attempt", "max_fee_wei", "tip_wei", "outcome", "offers"),
-        *("signed_at", "leased_at", "offered_at", "last_offered_at"),
-    )
+    wallet = intent.wallet.address if intent.wallet is not None else None
+    return {"key": intent.intent_key, "wallet": wallet, **_pick(intent, INTENT)}
 
 
 def _receipt(receipt: TxReceipt) -> Json:
-    return {
-        "tx_hash": receipt.send.tx_hash,
-        **_pick(
-            receipt,
-            *("status", "block_number", "block_hash", "gas_used", "effective_gas_price_wei"),
-            *("canonical", "seen_at"),
-        ),
-    }
+    return {"tx_hash": receipt.send.tx_hash, **_pick(receipt, RECEIPT)}
 
 
-def _order(order: VenueOrder) -> Json:
-    return _pick(order, "order_id", "venue", "state", "block_number", "block_hash", "created_at")
-
-
-def _fill(fill: Fill) -> Json:
-    return _pick(
-        fill,
-        *("action", "mode", "price", "collateral_usdc", "leverage_x", "fee_usdc", "sent_to_trader_usdc"),
-        *("tx_hash", "log_index", "block_number", "block_hash", "filled_at", "settled_at"),
-    )
-
-
-def _position(position: Position) -> Json:
-    return _pick(
-        position,
-        *("venue", "symbol", "pair_index", "trade_index", "mode", "state", "is_long", "collateral_usdc"),
-        *("leverage_x", "open_price", "close_price", "paid_out_usdc", "opened_at", "closed_at"),
-        *("take_profit", "stop_loss", "ended_by", "settled_at", "drift", "updated_at"),
-    )
-
-
-def _pick(row: Model, *names: str) -> Json:
+def _pick(row: Model, names: tuple[str, ...]) -> Json:
     return {name: _value(getattr(row, name)) for name in names}
 
 

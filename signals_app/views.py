@@ -10,7 +10,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from execution_app.gate.watch import effective_mode
-from signals_app import body, credentials, intake, keyring, meters, payloads, signatures, strict_json
+from signals_app import body, credentials, intake, keyring, meters, payloads, signatures, strict_json, tokens
 from signals_app import trace as traces
 from signals_app.credentials import Signer
 from signals_app.deadline import database_deadline
@@ -80,22 +80,28 @@ def trace(request: HttpRequest, source: str, signal_id: str) -> JsonResponse:
     """`GET /signals/{source}/{signal_id}`: everything that became of one signal."""
     if request.method not in ("GET", "HEAD"):
         return _method_not_allowed("GET, HEAD")
-    token = settings.ENVIRONMENT.admin_token.get_secret_value()
-    if not signatures.bears(request.headers.get("Authorization", ""), token):
-        answer = _answer(401, {"status": "unauthorized", "message": "a bearer token is needed"})
-        answer["WWW-Authenticate"] = 'Bearer realm="vanta"'
-        return answer
-    found = None
-    # What intake refuses cannot be stored, and some of it PostgreSQL cannot even be asked for.
-    if payloads.SOURCE.fullmatch(source) and payloads.SIGNAL_ID.fullmatch(signal_id):
-        try:
-            with database_deadline():
-                found = traces.build(source, signal_id)
-        except DatabaseFault:
-            return _unavailable("the database is not available")
+    header = request.headers.get("Authorization", "")
+    is_admin = signatures.bears(header, settings.ENVIRONMENT.admin_token.get_secret_value())
+    offered = tokens.offered(header)
+    if not is_admin and not offered:
+        return _unauthorized()
+    try:
+        with database_deadline():
+            if not is_admin and not tokens.may_read(offered):
+                return _unauthorized()
+            found = _look_up(source, signal_id)
+    except DatabaseFault:
+        return _unavailable("the database is not available")
     if found is None:
         return _answer(404, {"status": "not_found", "message": "no such signal"})
     return _answer(200, {"status": "ok", **found})
+
+
+def _look_up(source: str, signal_id: str) -> traces.Json | None:
+    # What intake refuses cannot be stored, and some of it PostgreSQL cannot even be asked for.
+    if not payloads.SOURCE.fullmatch(source) or not payloads.SIGNAL_ID.fullmatch(signal_id):
+        return None
+    return traces.build(source, signal_id)
 
 
 def _is_plain_json(request: HttpRequest) -> bool:
@@ -117,6 +123,12 @@ def _refuse(status: int, reason: Refusal, message: str, **more: Any) -> JsonResp
 def _unsigned(reason: Refusal, message: str) -> JsonResponse:
     answer = _refuse(401, reason, message)
     answer["WWW-Authenticate"] = "HMAC-SHA256"
+    return answer
+
+
+def _unauthorized() -> JsonResponse:
+    answer = _answer(401, {"status": "unauthorized", "message": "a bearer token is needed"})
+    answer["WWW-Authenticate"] = 'Bearer realm="vanta"'
     return answer
 
 

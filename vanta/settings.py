@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "vanta",
     "execution_app",
     "signals_app",
+    "ops.api",
     "ops.panel",
     "ops.watch",
     "ops.rollout",

@@ -3,6 +3,8 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 
+from ops.api import refusals
+from ops.api.views import docs, openapi
 from ops.panel.views import emergency_stop
 from ops.watch.views import health, live, metrics, ready
 from signals_app.views import signals, trace
@@ -16,6 +18,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/live", live),
     path("health/ready", ready),
     path("metrics", metrics),
+    path("api/openapi.json", openapi, name="openapi"),
+    path("api/docs", docs, name="docs"),
     path("admin/emergency-stop", emergency_stop),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = refusals.bad_request
+handler403 = refusals.forbidden
+handler404 = refusals.not_found
+handler500 = refusals.server_error

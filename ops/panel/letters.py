@@ -1,13 +1,17 @@
-"""Pages of the letter box: signals and who may send them."""
+"""Pages of the letter box: signals, who may send them, and who may read what became of them."""
+
+from typing import Any
 
 from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from execution_app.models import TxIntent
 from ops.panel.pages import Page, amount, shown
-from signals_app.models import Signal, Source, SourceBucket, SourceGrant, SourceSecret
+from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGrant, SourceSecret
 
 
 @shown("Intent")
@@ -89,3 +93,15 @@ class SourceBucketPage(Page):
     @shown("Source", ordering="source")
     def shown_source(self, bucket: SourceBucket) -> str:
         return bucket.source or "all without a grant"
+
+
+@admin.register(ApiToken)
+class ApiTokenPage(Page):
+    """Made and revoked by `manage.py token`; not even the hash is shown, which nobody here needs."""
+
+    list_display = ("name", "scope", "created_at", "expires_at", "revoked_at", "last_used_at")
+    search_fields = ("name",)
+    ordering = ("name",)
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
+        return [field for field in super().get_fields(request, obj) if field != "sha256"]

@@ -36,6 +36,7 @@ RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
 HEARTBEATS = ("worker", "tpsl", "beat")
 ROW_CHECKS = ("chain", "prices", *HEARTBEATS, "wallets")
 NAMED_LIMIT = 5  # symbols named in one detail
+CHECKS = ("database", "redis", "node", *ROW_CHECKS)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def examine() -> dict[str, Check]:
     late = Check(ok=False, detail="no answer in time")
     checks = dict(_DATABASE.answer() or dict.fromkeys(("database", *ROW_CHECKS), late))
     checks |= {"redis": _mode_key(_REDIS.answer() or late), "node": _NODE.answer() or late}
-    return {name: checks[name] for name in ("database", "redis", "node", *ROW_CHECKS)}
+    return {name: checks[name] for name in CHECKS}
 
 
 def forget() -> None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from execution_app.gate import watch
 from ops.watch import exposition
 from ops.watch import health as parts
 from ops.watch.readiness import ready_problem
@@ -22,7 +23,7 @@ def read_only(view: View) -> View:
     def guarded(request: HttpRequest) -> HttpResponse:
         if request.method not in {"GET", "HEAD"}:
             return JsonResponse(
-                {"status": "error", "error": "method not allowed"},
+                {"status": "error", "error": "method not allowed", "mode": watch.effective_mode()},
                 status=HTTPStatus.METHOD_NOT_ALLOWED,
                 headers={"Allow": "GET, HEAD"},
             )
@@ -42,7 +43,14 @@ def health(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
 @read_only
 def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     """The process answers; it asks nobody else, so a probe never kills it for another part's fault."""
-    return JsonResponse({"status": "ok", "service": parts.SERVICE, "version": settings.VERSION})
+    return JsonResponse(
+        {
+            "status": "ok",
+            "service": parts.SERVICE,
+            "version": settings.VERSION,
+            "mode": watch.effective_mode(),
+        }
+    )
 
 
 @read_only
@@ -55,6 +63,7 @@ def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
             "service": parts.SERVICE,
             "version": settings.VERSION,
             "detail": problem,
+            "mode": watch.effective_mode(),
         },
         status=HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK,
     )

@@ -213,3 +213,9 @@ def secret(**fields: object) -> int:
 def bucket(**fields: object) -> int:
     row: Row = {"source": "a", "kind": "open", "tokens": 1, "refilled_at": "2026-01-01T00:00:00Z"}
     return insert("source_buckets", row | fields)
+
+
+def token(**fields: object) -> int:
+    number = next(_numbers)
+    row: Row = {"name": f"token-{number}", "sha256": f"{number:064x}", "scope": "read"}
+    return insert("api_tokens", row | fields)

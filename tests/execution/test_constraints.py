@@ -307,6 +307,15 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
         "uq_source_grants",
         lambda: twice(lambda: rows.insert("source_grants", {"source": "a", "tg_user_id": 1})),
     ),
+    ("same token name", "uq_api_tokens_name", lambda: twice(rows.token, name="a")),
+    ("same token", "uq_api_tokens_sha256", lambda: twice(rows.token, sha256="a" * 64)),
+    ("a token that trades", "ck_api_tokens_scope", lambda: rows.token(scope="write")),
+    ("a token itself", "ck_api_tokens_sha256", lambda: rows.token(sha256="vanta_" + "a" * 43)),
+    (
+        "ends before it begins",
+        "ck_api_tokens_expires_later",
+        lambda: rows.token(expires_at="2026-01-01T00:00:00Z"),
+    ),
 ]
 
 

@@ -1,7 +1,5 @@
 """A database that accepts connections and then says nothing must not hold a sender."""
 
-import socket
-import threading
 import time
 from collections.abc import Iterator
 
@@ -10,55 +8,12 @@ from django.conf import settings
 from django.db import connections
 
 from signals_app.models import Signal
+from tests.database_outages import Proxy
 from tests.signals.sender import Elsewhere, get_trace, open_body, post
 
 pytestmark = pytest.mark.usefixtures("database")
 
 LIMIT_S = 4.5  # 3.5 s, what a busy machine adds, and never the minutes of a socket without a deadline
-
-
-class Proxy:
-    """Before PostgreSQL: passes bytes both ways until it is frozen, then swallows them."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._thawed = threading.Event()
-        self._thawed.set()
-        self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def freeze(self) -> None:
-        self._thawed.clear()
-
-    def thaw(self) -> None:
-        self._thawed.set()
-
-    def close(self) -> None:
-        self.thaw()
-        for opened in (self._listener, *self._sockets):
-            opened.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            self._sockets += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while part := source.recv(65_536):
-                self._thawed.wait()
-                sink.sendall(part)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
 
 
 @pytest.fixture

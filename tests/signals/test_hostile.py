@@ -166,11 +166,11 @@ PROTOCOL: list[tuple[str, bytes, int, str]] = [
     ("GET", request(BODY, method="GET"), 405, "only POST"),
     ("DELETE", request(BODY, method="DELETE"), 405, "only POST"),
     ("unheard-of method", request(BODY, method="BREW"), 405, "only POST"),
-    ("slash at the end", request(BODY, path="/signals/"), 404, ""),
+    ("slash at the end", request(BODY, path="/signals/"), 404, "no such address"),
     ("dots in the path", request(BODY, path="/signals/../admin"), 405, "only GET"),
-    ("NUL in the path", request(BODY, path="/signals%00"), 404, ""),
-    ("not UTF-8 in the path", request(BODY, path="/signals%ff"), 404, ""),
-    ("strange host", request(BODY, ("Host", "evil.example")), 400, ""),
+    ("NUL in the path", request(BODY, path="/signals%00"), 404, "no such address"),
+    ("not UTF-8 in the path", request(BODY, path="/signals%ff"), 404, "no such address"),
+    ("strange host", request(BODY, ("Host", "evil.example")), 400, "ALLOWED_HOSTS"),
     ("no host", request(BODY, without=("Host",)), 400, ""),
     ("length in words", request(BODY, ("Content-Length", "ten")), 400, ""),
     ("length negative", request(BODY, ("Content-Length", "-1")), 400, ""),
@@ -199,7 +199,7 @@ def test_a_hostile_request(webhook: int, raw: bytes, status: int, told: str) -> 
     assert answer.status == status, answer
     assert told in answer.message
     assert not Signal.objects.exists()
-    if answer.headers.get("content-type") == "application/json" and status != 404:
+    if answer.headers.get("content-type") == "application/json":
         assert json.loads(answer.body)["mode"] in {"DRY", "LIVE"}
 
 

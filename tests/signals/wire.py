@@ -36,7 +36,7 @@ class Answer:
             return self.body.decode("utf-8", "replace")
         content = json.loads(self.body)
         faults = "; ".join(f"{error['field']}: {error['message']}" for error in content.get("errors", []))
-        return f"{content.get('status')}: {content.get('message')} {faults}"
+        return f"{content.get('status')}: {content.get('message', content.get('error'))} {faults}"
 
 
 @contextmanager

@@ -25,9 +25,10 @@ from execution_app.models import (
     Wallet,
 )
 from execution_app.states import Origin, RestrictionKind
-from signals_app.models import Signal, Source, SourceBucket, SourceGrant, SourceSecret
+from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGrant, SourceSecret
 
 TABLES = (
+    ApiToken,
     Chain,
     Control,
     Fill,
@@ -55,6 +56,7 @@ TABLES = (
 VENUE = "0x" + "cc" * 20
 BLOCK = "0x" + "dd" * 32
 SEALED = b"\x01sealed-secret"
+TOKEN_SHA256 = "5e" * 32
 
 
 def one_of_each() -> TxIntent:
@@ -73,6 +75,7 @@ def one_of_each() -> TxIntent:
     )
     SourceGrant.objects.create(source="drill", tg_user_id=123)
     SourceSecret.objects.create(source=Source.objects.create(name="drill"), sealed=SEALED)
+    ApiToken.objects.create(name="drill-dashboard", sha256=TOKEN_SHA256)
     SourceBucket.objects.create(source="drill", kind="open", tokens=7, refilled_at=now)
     Signal.objects.create(
         source="drill",

@@ -8,8 +8,8 @@ from django.urls import get_resolver, reverse
 from pytest_django import DjangoAssertNumQueries
 
 from execution_app.models import TxIntent
-from signals_app.models import SourceSecret
-from tests.ops.panel.rows import SEALED, TABLES, one_of_each
+from signals_app.models import ApiToken, SourceSecret
+from tests.ops.panel.rows import SEALED, TABLES, TOKEN_SHA256, one_of_each
 
 SWITCHES = ("execution_app_control_stop", "execution_app_control_resume")
 
@@ -91,6 +91,15 @@ def test_no_page_shows_a_secret_not_even_sealed(admin: Client, database: None) -
         page = admin.get(paths[verb]).content
         assert SEALED not in page
         assert SEALED.hex().encode() not in page.lower()
+
+
+def test_a_token_is_on_no_page_not_even_by_its_hash(admin: Client, database: None) -> None:
+    one_of_each()
+    paths = addresses(ApiToken)
+    for verb in ("changelist", "change", "history"):
+        page = admin.get(paths[verb]).content.decode()
+        assert "drill-dashboard" in page
+        assert TOKEN_SHA256 not in page
 
 
 def test_lists_carry_units_and_exact_numbers(admin: Client, database: None) -> None:

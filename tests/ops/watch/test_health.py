@@ -226,19 +226,22 @@ def test_a_long_list_of_symbols_is_not_all_named(client: Client, whole: None, se
 def test_other_methods_are_405_in_json(path: str, database: None) -> None:
     response = Client(enforce_csrf_checks=True).post(path)
     assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
-    assert response.json()["error"] == "method not allowed"
+    assert response.json() == {"status": "error", "error": "method not allowed", "mode": "DRY"}
 
 
 def test_live_asks_nobody(client: Client, database_away: None) -> None:
-    assert client.get("/health/live").status_code == 200
+    response = client.get("/health/live")
+    assert (response.status_code, response.json()["mode"]) == (200, "DRY")
 
 
 def test_ready_with_the_database(client: Client, database: None) -> None:
-    assert client.get("/health/ready").status_code == 200
+    response = client.get("/health/ready")
+    assert (response.status_code, response.json()["mode"]) == (200, "DRY")
 
 
 def test_not_ready_without_the_database(client: Client, database_away: None) -> None:
-    assert client.get("/health/ready").status_code == 503
+    response = client.get("/health/ready")
+    assert (response.status_code, response.json()["mode"]) == (503, "DRY")
 
 
 def test_not_ready_while_a_migration_is_missing(client: Client, database: None) -> None:

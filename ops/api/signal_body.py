@@ -1,0 +1,174 @@
+"""The body of a signal, from the very limits that `signals_app.payloads` enforces."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ops.api.shapes import Json, either, named, whole
+from signals_app import payloads
+from signals_app.payloads import Amount, OneOf, Text, Whole
+from signals_app.strict_json import MAX_NUMBER_CHARS
+
+ABOUT = {
+    "source": "Who sends. The secret that signs must stand for this name.",
+    "signal_id": "The sender's own name of this signal; for one content, for ever.",
+    "tg_user_id": "The trader's Telegram id.",
+    "symbol": "The venue's pair.",
+    "side": "In any case. CLOSE ends every open position of the pair, unless reduced.",
+    "collateral_usdc": "USDC put in. An open needs it; with CLOSE it has no effect.",
+    "leverage_x": "Collateral times leverage is the notional. An open needs it; with CLOSE it has no effect.",
+    "slippage_pct": "How far, in percent, the price may be from the one seen.",
+    "reduce_usdc": "CLOSE only: take out this much collateral. Excludes reduce_pct.",
+    "reduce_pct": "CLOSE only: take out this part of the collateral, in percent. Excludes reduce_usdc.",
+    "take_profit": "Price in USD at which the venue closes with a profit; with an open.",
+    "stop_loss": "Price in USD at which the venue closes with a loss; with an open.",
+    "order_type": "Other than market is understood, stored and rejected by the decision.",
+    "limit_price": "Price in USD; needed by limit and stop_limit, refused with market.",
+    "max_lag_s": "Seconds from ts, or from reception, after which it is too old to begin.",
+    "ts": f"When the signal was made: RFC 3339 with zone, in the years {payloads.FIRST_YEAR} to {payloads.LAST_YEAR}.",
+    "meta": "Anything of the sender's; kept and shown, never interpreted. "
+    f"At most {payloads.MAX_META_BYTES} bytes as JSON, nested at most {payloads.MAX_META_NESTING} deep.",
+}
+DEFAULTS: Json = {
+    "slippage_pct": float(payloads.DEFAULT_SLIPPAGE_PCT),
+    "order_type": payloads.DEFAULT_ORDER_TYPE,
+    "meta": {},
+}
+OPEN: Json = {
+    "source": "drill",
+    "signal_id": "test-001",
+    "tg_user_id": 123,
+    "symbol": "BTC-USD",
+    "side": "LONG",
+    "collateral_usdc": 5,
+    "leverage_x": 2,
+    "slippage_pct": 0.5,
+}
+CLOSE: Json = {
+    "source": "drill",
+    "signal_id": "test-002",
+    "tg_user_id": 123,
+    "symbol": "BTC-USD",
+    "side": "CLOSE",
+    "reduce_pct": "50",
+}
+EXAMPLES: Json = {
+    "open": {"summary": "Open a position of 10 USDC notional", "value": OPEN},
+    "close": {"summary": "Close half of it", "value": CLOSE},
+}
+
+_NULL: Json = {"type": "null"}
+_GIVEN: Json = {"not": _NULL}
+
+
+def schemas() -> Json:
+    """The body, and how a number may be spelled in it."""
+    return {
+        "SignalBody": _body(),
+        "SpelledNumber": {
+            "type": "string",
+            "maxLength": MAX_NUMBER_CHARS,
+            "pattern": whole(payloads.NUMBER.pattern),
+            "description": "A decimal string, which is the safest way to send an amount. The limits of its field hold for "
+            "what it spells; JSON Schema cannot say that of a string.",
+        },
+    }
+
+
+def _body() -> Json:
+    """Every field with its limits, and what the fields must say together."""
+    return {
+        "description": "One order. Unknown fields are refused; null counts as not given. Numbers are exact decimals "
+        f"of at most {MAX_NUMBER_CHARS} characters. Too many decimals are refused, never rounded. The content is what "
+        'counts: key order and 5 against "5.0" do not matter.',
+        "type": "object",
+        "properties": {name: _field(name, reader) for name, reader in payloads.FIELDS.items()},
+        "required": sorted(payloads.REQUIRED, key=list(payloads.FIELDS).index),
+        "additionalProperties": False,
+        "allOf": _together(),
+        "examples": [OPEN, CLOSE],
+    }
+
+
+def _field(name: str, reader: Callable[[object], object]) -> Json:
+    forms, limits = _forms(reader)
+    if name not in payloads.REQUIRED:
+        forms.append(_NULL)
+    default = f"By default {DEFAULTS[name]}." if DEFAULTS.get(name) else ""
+    described: Json = {"description": " ".join(part for part in (ABOUT[name], limits, default) if part)}
+    described |= forms[0] if len(forms) == 1 else either(*forms)
+    if isinstance(reader, Amount):
+        described["x-decimals"] = reader.decimals
+    if name in DEFAULTS:
+        described["default"] = DEFAULTS[name]
+    return described
+
+
+def _forms(reader: Callable[[object], object]) -> tuple[list[Json], str]:
+    """What JSON a field may be, and in words what JSON Schema cannot say of it."""
+    spelled = named("SpelledNumber")
+    match reader:
+        case Amount(decimals, maximum):
+            number = {"type": "number", "exclusiveMinimum": 0, "maximum": _number(maximum)}
+            return [number, spelled], f"Above 0, at most {maximum:,f}, with at most {decimals} decimals."
+        case Whole(maximum):
+            number = {"type": "integer", "minimum": 1, "maximum": maximum}
+            return [number, spelled], f"A whole number from 1 to {maximum:,d}."
+        case Text(pattern, words):
+            text = {"type": "string", "pattern": whole(pattern.pattern)}
+            return [text], f"{words[0].upper()}{words[1:]}."
+        case OneOf(words, any_case):
+            listed: Json = {"type": "string", "enum": list(words)}
+            return [listed, {"type": "string", "pattern": _in_any_case(words)}] if any_case else [listed], ""
+        case payloads.read_instant:
+            # Read in upper case, so t and z may be small.
+            spelling = payloads.RFC3339.pattern.replace("T", "[Tt]").replace("Z", "[Zz]")
+            return [{"type": "string", "format": "date-time", "pattern": whole(spelling)}], ""
+        case payloads.read_meta:
+            return [{"type": "object"}], ""
+    raise TypeError(f"nobody has said how to describe {reader}")
+
+
+def _number(value: Any) -> int | float:
+    return int(value) if value == int(value) else float(value)
+
+
+def _in_any_case(words: tuple[str, ...]) -> str:
+    spelled = ("".join(f"[{letter}{letter.lower()}]" for letter in word) for word in words)
+    return whole("|".join(spelled))
+
+
+def _together() -> list[Json]:
+    """What `payloads` refuses although each field by itself is right."""
+    opens = {"properties": {"side": {"pattern": _in_any_case(payloads.OPENING_SIDES)}}, "required": ["side"]}
+    priced = {
+        "properties": {"order_type": {"enum": list(payloads.PRICED_ORDERS)}},
+        "required": ["order_type"],
+    }
+    return [
+        {
+            "description": "LONG and SHORT need collateral_usdc and leverage_x, and take no reduce_usdc or reduce_pct.",
+            "if": opens,
+            "then": {
+                "required": ["collateral_usdc", "leverage_x"],
+                "properties": {
+                    "collateral_usdc": _GIVEN,
+                    "leverage_x": _GIVEN,
+                    "reduce_usdc": _NULL,
+                    "reduce_pct": _NULL,
+                },
+            },
+        },
+        {
+            "description": f"limit_price comes with {' and '.join(payloads.PRICED_ORDERS)}, and with nothing else.",
+            "if": priced,
+            "then": {"required": ["limit_price"], "properties": {"limit_price": _GIVEN}},
+            "else": {"properties": {"limit_price": _NULL}},
+        },
+        {
+            "description": "reduce_usdc and reduce_pct exclude each other.",
+            "not": {
+                "required": ["reduce_usdc", "reduce_pct"],
+                "properties": {"reduce_usdc": _GIVEN, "reduce_pct": _GIVEN},
+            },
+        },
+    ]

@@ -1,0 +1,71 @@
+"""A stop must not hang on a database that hangs: it answers, says what is not known, and names another way."""
+
+import threading
+import time
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.test import Client
+
+from execution_app.gate import control
+from execution_app.models import Restriction
+from ops.panel.views import DEADLINE_S, STOP_BY_REDIS
+from signals_app.deadline import TOTAL_S
+from tests.database_outages import frozen_postgres
+from tests.ops.panel.test_emergency_stop import call
+
+# What a busy machine adds. Connecting anew to a frozen server would add another 2 s.
+SLACK_S = 1.5
+
+
+def timed(client: Client, method: str) -> tuple[Any, float]:
+    began_s = time.monotonic()
+    answer = call(client, method)
+    return answer, time.monotonic() - began_s
+
+
+def test_the_deadline_leaves_room_for_what_a_stop_waits_for_by_design() -> None:
+    assert DEADLINE_S > control.WAIT_S + TOTAL_S
+
+
+def test_a_frozen_server_is_told_in_time_and_the_stop_can_be_repeated(client: Client, database: None) -> None:
+    assert call(client, "DELETE").status_code == 200, "over an open connection"
+    with frozen_postgres():
+        for method in ("POST", "DELETE"):  # once over the open connection, once while connecting
+            answer, took_s = timed(client, method)
+            assert took_s < DEADLINE_S + SLACK_S
+            assert answer.status_code == 503
+            assert int(answer["Retry-After"]) > 0
+            body = answer.json()
+            assert (body["status"], body["mode"]) == ("error", "DRY")
+            assert "not known" in body["error"]
+            assert body.get("hint") == (STOP_BY_REDIS if method == "POST" else None)
+    again = call(client, "POST")
+    assert (again.status_code, again.json()["emergency_stop"]) == (200, True)
+    assert Restriction.objects.filter(lifted_at=None).count() == 1
+
+
+def test_a_stop_that_has_to_stand_in_line_is_still_a_stop(client: Client, database: None) -> None:
+    """Longer than a signal may wait: whoever asks for a stop should get it, if there is any way."""
+    holder = psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value())
+    holder.execute("SELECT pg_advisory_xact_lock(%s)", [control.LINE_LOCK])
+    release = threading.Timer(TOTAL_S + 0.2, holder.rollback)
+    release.start()
+    try:
+        answer, took_s = timed(client, "POST")
+    finally:
+        release.join()
+        holder.close()
+    assert (answer.status_code, answer.json()["emergency_stop"]) == (200, True)
+    assert TOTAL_S < took_s < DEADLINE_S + SLACK_S
+
+
+def test_a_line_that_does_not_move_is_told_in_time(client: Client, database: None) -> None:
+    with psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value()) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [control.LINE_LOCK])
+        answer, took_s = timed(client, "POST")
+        holder.rollback()
+    assert answer.status_code == 503
+    assert took_s < DEADLINE_S + SLACK_S
+    assert call(client, "POST").status_code == 200
