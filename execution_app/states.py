@@ -175,3 +175,4 @@ class Reason(StrEnum):
     DRY_IGNORES_LEVELS = "dry_ignores_levels"
     NOT_REPRESENTABLE = "not_representable"
     FEE_ABOVE_CEILING = "fee_above_ceiling"
+    OPERATOR_REJECTED = "operator_rejected"

@@ -59,6 +59,7 @@ class Environment(BaseModel):
     chain_id: int = Field(gt=0)
     exec_mode: Mode = "DRY"
     force_dry: bool = False
+    force_dry_path: Path = Path("var/FORCE_DRY")
     allow_live_after_streak: int = Field(default=MINIMUM_STREAK, ge=MINIMUM_STREAK, le=100)
     canary_enabled: bool = False
     max_notional_usdc: Annotated[Decimal | None, _decimals(6)] = None

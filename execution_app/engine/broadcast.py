@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
@@ -62,6 +62,8 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
             expired = intent.expires_at is not None and intent.expires_at <= now
             departure = may_leave(intent, ruling, expired=expired)
             send = latest_send(intent)
+            if intent.cancel_asked_at is not None:
+                departure = Departure.CANCEL
             if departure is Departure.PARK:
                 _log_parked(intent, ruling)
                 continue
@@ -186,7 +188,10 @@ def rebroadcast(wallet_id: int) -> int:
             send: TxSend | None = latest_send(intent)
             if stopped:
                 # An offer that failed may never have arrived: to repeat it could be the first to leave.
-                send = intent.sends.filter(held_at__isnull=False).order_by("-attempt").first()
+                held = Q(held_at__isnull=False)
+                if intent.cancel_asked_at is not None:
+                    held |= Q(kind=SendKind.CANCEL)  # what fills a slot may leave under a stop
+                send = intent.sends.filter(held).order_by("-attempt").first()
             if send is not None and _is_due(send, now):
                 TxSend.objects.filter(pk=send.pk, held_at=None).update(leased_at=Now())
                 sends.append(send)

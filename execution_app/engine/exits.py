@@ -1,16 +1,19 @@
-"""An exit whose transaction came to nothing is asked for again, so that nobody is left in what they asked to leave."""
+"""Exits that nobody signalled: a person leaves everything, or an exit came to nothing and is asked for again."""
+
+from decimal import Decimal
 
 import structlog
 
 from execution_app.engine.waiting import BY
-from execution_app.models import TxIntent
+from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import open_intent
-from execution_app.states import Action, IntentState
+from execution_app.states import IN_FLIGHT, Action, IntentState, Mode
 
 log = structlog.get_logger(__name__)
 
 # Each costs gas; what failed this often needs a person.
 MAX_FAILURES = 3
+SLIPPAGE_PCT = Decimal("0.5")
 
 
 def ask_again(failed: TxIntent) -> TxIntent | None:
@@ -48,3 +51,28 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
     )
     log.warning("an exit is asked for again", intent=again.pk, key=again.intent_key, failed=failed.pk)
     return again
+
+
+def ask(position: Position, *, key: str, by: str) -> int | None:
+    """Open the one intent of this key that closes all of a position; returns its wallet, None without one."""
+    wallet = Wallet.objects.filter(trader=position.trader).first()
+    if wallet is None:
+        return None
+    open_intent(
+        key=key,
+        by=by,
+        trader=position.trader,
+        wallet=wallet,
+        tg_user_id=position.trader.tg_user_id,
+        action=Action.CLOSE.value,
+        symbol=position.symbol,
+        slippage_pct=SLIPPAGE_PCT,
+        position=position,
+    )
+    return int(wallet.pk)
+
+
+def opens_under_way() -> int:
+    """Opens that own a nonce and may still become LIVE positions."""
+    owning = TxIntent.objects.filter(action=Action.OPEN, mode=Mode.LIVE, state__in=sorted(IN_FLIGHT))
+    return owning.filter(settled_at=None).count()

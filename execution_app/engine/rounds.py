@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from execution_app.book import quotes
 from execution_app.book.drift import compare
-from execution_app.engine import broadcast, heads, replace, reserve
+from execution_app.engine import broadcast, cancels, heads, replace, reserve
 from execution_app.errors import Refused
 from execution_app.models import TxIntent
 from execution_app.node import fees, rpc
@@ -53,6 +53,7 @@ def track() -> list[int]:
 def _keep_moving(wallet_id: int) -> None:
     market = _market()
     begun_s = time.monotonic()
+    broadcast.offer(cancels.sign(wallet_id, market), begun_s)
     try:
         bumped = replace.replace(wallet_id, market, _consumed(wallet_id))
     except Refused as error:

@@ -153,6 +153,7 @@ class Limits:
     bound: Mode
     streak_needed: int = 3
     snapshot_age_s: float = 1.0
+    why: str = "EXEC_MODE is DRY"  # where the bound comes from
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def rule(limits: Limits, facts: Facts, now_s: float) -> Ruling:
     if facts.database_problem:
         reason = facts.database_problem
     elif limits.bound is Mode.DRY:
-        reason = "EXEC_MODE is DRY"
+        reason = limits.why
     elif RestrictionKind.DRY in active:
         reason = "DRY was set by an operator; Restrictions on the admin site says where"
     elif snapshot is None:

@@ -248,8 +248,24 @@ def stop() -> None:
 
 def limits() -> Limits:
     environment = settings.ENVIRONMENT
-    bound = Mode.DRY if environment.force_dry else Mode(environment.exec_mode)
-    return Limits(bound, environment.allow_live_after_streak)
+    bound = Mode(environment.exec_mode)
+    why = "EXEC_MODE is DRY"
+    if environment.force_dry:
+        bound, why = Mode.DRY, "FORCE_DRY is set"
+    elif _force_dry_file():
+        bound, why = Mode.DRY, f"the file {environment.force_dry_path} is there"
+    return Limits(bound, environment.allow_live_after_streak, why=why)
+
+
+def _force_dry_file() -> bool:
+    """The switch for the worst day: it needs neither database nor Redis. What cannot be looked at is there."""
+    try:
+        settings.ENVIRONMENT.force_dry_path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def snapshot() -> Snapshot | None:

@@ -51,6 +51,8 @@ class TxIntent(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(db_default=Now())
+    # A person wants its slot filled by a cancel; that is sent under a stop, too.
+    cancel_asked_at = models.DateTimeField(null=True, blank=True)
 
     # Fixed with the nonce and never changed: what every attempt of this intent executes.
     nonce = models.BigIntegerField(null=True, blank=True)

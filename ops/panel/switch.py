@@ -10,7 +10,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from execution_app.gate import control
+from execution_app.errors import Refused
+from execution_app.gate import control, loosening, second_factor
 from execution_app.states import Origin, RestrictionKind
 from ops.panel.present import Presence, how_to_lift, presence, settled_presence
 
@@ -30,9 +31,32 @@ class ReasonForm(forms.Form):
 
 
 class ResumeForm(ReasonForm):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    """Loosening: a reason of some length, and a one-time code of whoever presses."""
+
+    code = forms.CharField(
+        label="One-time code",
+        max_length=12,
+        required=False,
+        widget=forms.TextInput(
+            attrs={"class": "vanta-input", "autocomplete": "one-time-code", "inputmode": "numeric"}
+        ),
+    )
+
+    def __init__(self, *args: Any, username: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._username = username
         self.fields["reason"].required = True
+        if not second_factor.is_needed(username):
+            del self.fields["code"]
+
+    def clean(self) -> dict[str, Any]:
+        found: dict[str, Any] = super().clean() or {}
+        if "reason" in found:
+            try:
+                loosening.permit(by=self._username, reason=found["reason"], code=found.get("code", ""))
+            except Refused as error:
+                raise forms.ValidationError(str(error)) from None
+        return found
 
 
 def may_switch(user: AbstractUser | AnonymousUser) -> bool:
@@ -59,8 +83,10 @@ def stop(request: HttpRequest) -> HttpResponse:
 
 
 def resume(request: HttpRequest) -> HttpResponse:
-    """Lift the stop of origin `admin`, with a reason; stops of other origins stay."""
-    form = ResumeForm(_given(request))
+    """Lift the stop of origin `admin`, with a reason and a second factor; stops of other origins stay."""
+    if not may_switch(request.user):
+        raise PermissionDenied  # before a code is looked at
+    form = ResumeForm(_given(request), username=_name(request))
     if not _confirmed(request, form):
         return _page(request, form, "resume", "Resume execution")
     lifted = control.lift(

@@ -114,6 +114,7 @@ def for_children(
         **urls,
         **tag(folder, verb),
         "CHAIN_ID": str(CHAIN_ID),
+        "FORCE_DRY_PATH": env.get("FORCE_DRY_PATH", "").strip() or str(folder / "FORCE_DRY"),
         "SIGNER_KEY_DIR": env.get("SIGNER_KEY_DIR", "").strip() or str(folder / "keys"),
         "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
         "PYTHONUNBUFFERED": "1",

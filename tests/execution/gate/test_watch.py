@@ -5,13 +5,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as redis_py
 from django.db import connection, transaction
+from pytest_django.fixtures import Settings
 
-from execution_app.gate import admission, control, watch
+from execution_app.gate import admission, control, modes, watch
+from execution_app.gate.modes import Facts
 from execution_app.gate.watch import EPOCH_KEY, KEY, ModeWatch
 from execution_app.models import Chain, Heartbeat, Restriction
 from execution_app.states import Mode, Origin, RestrictionKind
@@ -351,3 +354,22 @@ def test_a_watch_says_that_it_lives(live: ModeWatch) -> None:
     assert beat.pid == os.getpid()
     live.look()
     assert Heartbeat.objects.count() == 1
+
+
+def test_the_force_dry_file_is_the_switch_for_the_worst_day(settings: Settings, tmp_path: Path) -> None:
+    """Neither database nor Redis is asked; every process finds it at its next look."""
+    path = tmp_path / "FORCE_DRY"
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(
+        update={"exec_mode": "LIVE", "force_dry": False, "force_dry_path": path}
+    )
+    assert watch.limits().bound is Mode.LIVE
+    path.touch()
+    assert watch.limits().bound is Mode.DRY
+    assert str(path) in modes.rule(watch.limits(), Facts(), 0.0).reason
+    path.unlink()
+    assert watch.limits().bound is Mode.LIVE
+    # A place that cannot be looked at says nothing, and so it says DRY.
+    (tmp_path / "file").touch()
+    unreadable = tmp_path / "file" / "FORCE_DRY"
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"force_dry_path": unreadable})
+    assert watch.limits().bound is Mode.DRY

@@ -3,6 +3,9 @@
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
+from django_otp.oath import totp
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from pytest_django.fixtures import Settings
 
 from execution_app.gate import control
 from execution_app.models import Restriction
@@ -44,13 +47,35 @@ def test_a_stop_needs_no_reason_and_twice_is_once(admin: Client) -> None:
 
 def test_resume_needs_a_reason(admin: Client) -> None:
     admin.post(STOP, {})
-    for reason in ("", "   "):
+    for reason in ("", "   ", "short"):
         assert admin.post(RESUME, {"reason": reason}).status_code == 200
         assert stops() == {"admin"}
-    response = admin.post(RESUME, {"reason": "checked"}, follow=True)
+    response = admin.post(RESUME, {"reason": "checked by two"}, follow=True)
     assert "Resumed." in response.content.decode()
     assert stops() == set()
     assert Restriction.objects.get().lifted_by == "root"
+
+
+def test_resume_asks_who_has_a_second_factor_for_its_code(admin: Client) -> None:
+    device = TOTPDevice.objects.create(user=User.objects.get(username="root"), name="app", confirmed=True)
+    admin.post(STOP, {})
+    assert "One-time code" in admin.get(RESUME).content.decode()
+    for code in ("", "000000"):
+        page = admin.post(RESUME, {"reason": "checked by two", "code": code}).content.decode()
+        assert "the code is wrong" in page
+        assert stops() == {"admin"}
+    TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+    good = f"{totp(device.bin_key):06d}"
+    admin.post(RESUME, {"reason": "checked by two", "code": good})
+    assert stops() == set()
+
+
+def test_resume_outside_the_rehearsal_needs_a_second_factor(admin: Client, settings: Settings) -> None:
+    admin.post(STOP, {})
+    settings.REHEARSAL = False
+    page = admin.post(RESUME, {"reason": "checked by two", "code": "123456"}).content.decode()
+    assert "no second factor" in page
+    assert stops() == {"admin"}
 
 
 def test_resume_lifts_only_its_own_and_says_what_still_holds(admin: Client) -> None:
@@ -58,7 +83,7 @@ def test_resume_lifts_only_its_own_and_says_what_still_holds(admin: Client) -> N
     admin.post(STOP, {})
     text = admin.get(RESUME).content.decode()
     assert "redis" in text
-    response = admin.post(RESUME, {"reason": "checked"}, follow=True)
+    response = admin.post(RESUME, {"reason": "checked by two"}, follow=True)
     assert stops() == {"redis"}
     assert "a stop of another origin still holds" in response.content.decode()
     assert "vanta-banner vanta-stop" in response.content.decode()

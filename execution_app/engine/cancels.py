@@ -1,0 +1,51 @@
+"""Cancels that a person asks for: the slots of unmined opens are filled, also under a stop."""
+
+import structlog
+from django.db import transaction
+from django.db.models.functions import Now
+
+from execution_app.engine.replace import cancel_in_slot
+from execution_app.errors import Refused
+from execution_app.models import TxIntent, TxSend, Wallet
+from execution_app.node import fees
+from execution_app.states import UNMINED, Action, IntentState, SendKind
+
+log = structlog.get_logger(__name__)
+BATCH = 50
+
+
+def request(*, by: str) -> list[str]:
+    """Ask for the cancel of every open that owns a slot and is not mined; returns their keys.
+
+    The engine signs and sends the cancels; whichever of order and cancel is mined
+    decides. Exits are left as they are.
+    """
+    pending = TxIntent.objects.filter(action=Action.OPEN, state__in=sorted(UNMINED), settled_at=None)
+    with transaction.atomic(durable=True):
+        keys = list(pending.order_by("id").values_list("intent_key", flat=True))
+        TxIntent.objects.filter(intent_key__in=keys, cancel_asked_at=None).update(cancel_asked_at=Now())
+    if keys:
+        log.warning("cancels asked for", by=by, count=len(keys))
+    return keys
+
+
+def sign(wallet_id: int, market: fees.Market) -> list[TxSend]:
+    """Sign the cancels asked for of slots that nodes hold; returns the new sends, not yet offered.
+
+    Slots of which no node is known to hold anything get theirs before their first offer.
+    """
+    signed: list[TxSend] = []
+    with transaction.atomic(durable=True):
+        wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
+        if wallet.halted_reason:
+            return signed
+        asked = TxIntent.objects.filter(wallet=wallet, cancel_asked_at__isnull=False, settled_at=None).filter(
+            state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION], sends__held_at__isnull=False
+        )
+        cancelled = TxSend.objects.filter(kind=SendKind.CANCEL).values("intent")
+        for intent in asked.exclude(pk__in=cancelled).distinct().order_by("nonce")[:BATCH]:
+            try:
+                signed.append(cancel_in_slot(intent, market, why="a person asked for it"))
+            except Refused as error:
+                log.warning("slot cannot be cancelled", intent=intent.pk, problem=str(error))
+    return signed

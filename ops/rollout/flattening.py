@@ -1,0 +1,41 @@
+"""Leave everything: each live position is closed once, while nothing new is opened."""
+
+import time
+import uuid
+from collections.abc import Callable
+
+from execution_app.bells import ring
+from execution_app.engine import exits
+from execution_app.models import Position
+from execution_app.states import Mode, PositionState
+from execution_app.tasks import submit
+
+POLL_S = 0.5
+
+
+def flatten(*, by: str, within_s: int, say: Callable[[str], object] | None) -> int:
+    """Close every LIVE position, those of opens that fill meanwhile too; returns how many are left.
+
+    The caller has set reduce-only. Ends early when all are closed.
+    """
+    run = uuid.uuid4().hex[:12]
+    deadline_s = time.monotonic() + within_s
+    said = ""
+    while True:
+        held = list(
+            Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).select_related("trader")
+        )
+        under_way = exits.opens_under_way()
+        words = f"{len(held)} live position(s) open, {under_way} open(s) under way"
+        if say and words != said:
+            say(words)
+            said = words
+        if not held and not under_way:
+            return 0
+        if time.monotonic() > deadline_s:
+            return len(held) or under_way
+        for position in held:
+            wallet_id = exits.ask(position, key=f"admin:flatten:{run}:{position.pk}", by=by)
+            if wallet_id is not None:
+                ring(submit, wallet_id)
+        time.sleep(POLL_S)

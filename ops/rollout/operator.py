@@ -1,0 +1,62 @@
+"""Who presses a switch in a shell, and what a command says of it."""
+
+import getpass
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from execution_app.errors import Refused
+from execution_app.gate import control, loosening
+from execution_app.states import Origin, RestrictionKind
+
+REASON_LIMIT = 400
+
+
+class Switch(BaseCommand):
+    """A command that restricts or loosens. Restricting needs nothing, loosening a reason and a second factor."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--reason", default="", help="why; written into the history")
+        parser.add_argument("--by", default=account(), help="who; for loosening a name of the admin site")
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+    def add_code(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--code", default="", help="one-time code; not asked on the rehearsal chain of who has none"
+        )
+
+    def restrict(self, kind: RestrictionKind, options: dict[str, Any]) -> control.Imposed:
+        reason = options["reason"][:REASON_LIMIT] or "no reason given"
+        return control.impose(kind, Origin.COMMAND, by=options["by"], reason=reason)
+
+    def loosen(self, kind: RestrictionKind, options: dict[str, Any]) -> bool:
+        """Lift what was set by a command. Raises CommandError without reason or second factor."""
+        try:
+            loosening.permit(by=options["by"], reason=options["reason"], code=options["code"])
+        except Refused as error:
+            raise CommandError(str(error)) from None
+        return control.lift(kind, Origin.COMMAND, by=options["by"], reason=options["reason"][:REASON_LIMIT])
+
+    def tell(self, options: dict[str, Any], said: str, **facts: Any) -> None:
+        """What was done, and every restriction that holds now with the place that lifts it."""
+        holding = [
+            {"kind": row.kind, "origin": row.origin, "by": row.set_by, "reason": row.reason}
+            for row in control.active()
+        ]
+        if options["json"]:
+            self.stdout.write(json.dumps({**facts, "holding": holding}))
+            return
+        self.stdout.write(said)
+        for row in holding:
+            self.stdout.write(
+                f"holds: {row['kind']} of origin {row['origin']}, by {row['by']}: {row['reason']}"
+            )
+
+
+def account() -> str:
+    """The operating system's name for who runs this; blank where it has none."""
+    try:
+        return getpass.getuser()[:150]
+    except (KeyError, OSError, ImportError):
+        return ""
