@@ -20,11 +20,10 @@ from tests.timers import pass_a_minute
 REASON = "checked by two people"
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     capsys.readouterr()
     call_command(*words, "--json")
-    said: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return said
+    return json.loads(capsys.readouterr().out)
 
 
 def code(device: TOTPDevice, steps: int = 0) -> str:
