@@ -31,6 +31,8 @@ UNSETTLED = """SELECT id, state, nonce, reason, reason_detail, next_try_at, upda
 WHERE settled_at IS NULL ORDER BY id LIMIT 20"""
 SESSIONS = """SELECT pid, state, wait_event_type, wait_event, now() - xact_start, pg_blocking_pids(pid), left(query, 120)
 FROM pg_stat_activity WHERE datname = current_database() ORDER BY xact_start"""
+# One family of each part that is asked when somebody scrapes.
+READ_AT_SCRAPE = ("vanta_price_age_seconds", "vanta_queue_depth")
 # Set by the test run for its own Django; the stack must find its own.
 NOT_INHERITED = {
     *("DATABASE_URL", "REDIS_URL", "BASE_RPC_URL", "WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "SECRET_KEY"),
@@ -132,10 +134,16 @@ class RunningStack:
         return dict(self.http.request("GET", f"http://127.0.0.1:{self.port}{path}", headers=headers).json())
 
     def metrics(self) -> str:
-        """What Prometheus would scrape."""
-        answer = self.http.request("GET", f"http://127.0.0.1:{self.port}/metrics")
-        assert answer.status == 200
-        return answer.data.decode()
+        """A whole scrape: on a busy machine one may leave out what could not be read in time."""
+        scrapes: list[str] = []
+
+        def is_whole() -> bool:
+            answer = self.http.request("GET", f"http://127.0.0.1:{self.port}/metrics")
+            scrapes.append(answer.data.decode())
+            return answer.status == 200 and all(f"# TYPE {name} " in scrapes[-1] for name in READ_AT_SCRAPE)
+
+        wait_until(is_whole, 20, "a whole scrape")
+        return scrapes[-1]
 
     def gauge(self, family: str) -> dict[str, float]:
         """A family's values by the value of its one label."""
