@@ -189,6 +189,18 @@ def restriction(**fields: object) -> int:
     return insert("mode_changes", row | fields)
 
 
+def price(**fields: object) -> int:
+    moments = dict.fromkeys(("published_at", "head_at", "seen_at", "first_seen_at"), "2026-01-01T00:00:00Z")
+    row: Row = {"symbol": "BTC-USD", "price": 60_000, **moments} | fields
+    columns, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    return execute(f"INSERT INTO prices ({columns}) VALUES ({marks})", *row.values())
+
+
+def stack_mode(**fields: object) -> int:
+    row: Row = {"id": 1, "mode": "DRY", "dry_at": "2026-01-01T00:00:00Z", "changes": 0}
+    return insert("stack_mode", row | fields)
+
+
 def signal(**fields: object) -> int:
     row: Row = {"source": "rows", "signal_id": str(next(_numbers)), "body_sha256": "0" * 64}
     row |= {"tg_user_id": 123, "symbol": "BTC-USD", "side": "LONG", "collateral_usdc": 5, "leverage_x": 2}

@@ -276,6 +276,15 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ),
     # The gate
     ("second control row", "ck_control_single", lambda: rows.insert("control", {"id": 2, "epoch": 1})),
+    ("second mode of the stack", "ck_stack_mode_single", lambda: rows.stack_mode(id=2)),
+    (
+        "unknown mode of the stack",
+        "ck_stack_mode_mode",
+        lambda: rows.execute("UPDATE stack_mode SET mode = 'PAPER'"),
+    ),
+    ("price of nothing", "ck_prices_price", lambda: rows.price(price=0)),
+    ("price that is no number", "ck_prices_price", lambda: rows.price(price="NaN")),
+    ("second price of a symbol", "prices_pkey", lambda: twice(rows.price)),
     ("control row again", "control_pkey", lambda: rows.insert("control", {"id": 1, "epoch": 1})),
     ("same restriction", "uq_mode_changes_active", lambda: twice(rows.restriction)),
     ("unknown restriction", "ck_mode_changes_kind", lambda: rows.restriction(kind="pause")),
