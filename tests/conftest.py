@@ -66,6 +66,7 @@ def valkey() -> Iterator[redis_py.Redis]:
 @pytest.fixture
 def rig(database: None, valkey: redis_py.Redis) -> Iterator[Rig]:
     """A funded trader with a delegate wallet, an open gate, and a chain that mines on request."""
+    assert real_parts.anvil.pid is not None, f"the node has ended: {real_parts.anvil.log.read_text()[-4000:]}"
     rig = Rig(valkey)
     try:
         rig.build()

@@ -30,7 +30,7 @@ class RpcFault(Retryable):
     """No usable answer: refused, reset, timed out, 5xx, or not JSON-RPC."""
 
 
-@dataclass(eq=False)  # not frozen: whoever passes an exception on notes its traceback on it
+@dataclass(unsafe_hash=True)  # not frozen: whoever passes an exception on notes its traceback on it
 class NodeError(Exception):
     """The node's own error. Classify by text per client, never by code."""
 
