@@ -6,12 +6,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseFault
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest
 from django.views.decorators.csrf import csrf_exempt
 
 from execution_app.gate.watch import effective_mode
 from signals_app import body, credentials, intake, keyring, meters, payloads, signatures, strict_json, tokens
 from signals_app import trace as traces
+from signals_app.answers import JsonAnswer
 from signals_app.credentials import Signer
 from signals_app.deadline import database_deadline
 from signals_app.meters import Refusal
@@ -22,7 +23,7 @@ _JSON_TYPE = re.compile(r'application/json\s*(;\s*charset\s*=\s*("utf-8"|utf-8)\
 
 
 @csrf_exempt
-def signals(request: HttpRequest) -> JsonResponse:
+def signals(request: HttpRequest) -> JsonAnswer:
     """`POST /signals`: size and type, then the signature over the raw bytes, then the content."""
     if request.method != "POST":
         return _method_not_allowed("POST")
@@ -47,7 +48,7 @@ def signals(request: HttpRequest) -> JsonResponse:
     return _admit(raw, signer)
 
 
-def _admit(raw: bytes, signer: Signer) -> JsonResponse:
+def _admit(raw: bytes, signer: Signer) -> JsonAnswer:
     """Store what a signed body says."""
     try:
         payload = payloads.read(strict_json.parse(raw))
@@ -66,7 +67,7 @@ def _admit(raw: bytes, signer: Signer) -> JsonResponse:
     return _tell(stored, payload.intent_key)
 
 
-def _tell(stored: intake.Stored, key: str) -> JsonResponse:
+def _tell(stored: intake.Stored, key: str) -> JsonAnswer:
     if stored.outcome is intake.Outcome.CONFLICT:
         message = "this source has used this signal_id or webhook-id for another content"
         return _refuse(409, Refusal.CONFLICT, message, intent_key=key)
@@ -76,7 +77,7 @@ def _tell(stored: intake.Stored, key: str) -> JsonResponse:
 
 
 @csrf_exempt  # nothing is changed here, and a wrong method deserves an answer in JSON
-def trace(request: HttpRequest, source: str, signal_id: str) -> JsonResponse:
+def trace(request: HttpRequest, source: str, signal_id: str) -> JsonAnswer:
     """`GET /signals/{source}/{signal_id}`: everything that became of one signal."""
     if request.method not in ("GET", "HEAD"):
         return _method_not_allowed("GET, HEAD")
@@ -111,38 +112,38 @@ def _is_plain_json(request: HttpRequest) -> bool:
     )
 
 
-def _answer(status: int, content: dict[str, Any]) -> JsonResponse:
-    return JsonResponse({**content, "mode": effective_mode()}, status=status)
+def _answer(status: int, content: dict[str, Any]) -> JsonAnswer:
+    return JsonAnswer({**content, "mode": effective_mode()}, status=status)
 
 
-def _refuse(status: int, reason: Refusal, message: str, **more: Any) -> JsonResponse:
+def _refuse(status: int, reason: Refusal, message: str, **more: Any) -> JsonAnswer:
     meters.SIGNALS_REJECTED.labels(reason.value).inc()
     return _answer(status, {"status": reason.value, "message": message, **more})
 
 
-def _unsigned(reason: Refusal, message: str) -> JsonResponse:
+def _unsigned(reason: Refusal, message: str) -> JsonAnswer:
     answer = _refuse(401, reason, message)
     answer["WWW-Authenticate"] = "HMAC-SHA256"
     return answer
 
 
-def _unauthorized() -> JsonResponse:
+def _unauthorized() -> JsonAnswer:
     answer = _answer(401, {"status": "unauthorized", "message": "a bearer token is needed"})
     answer["WWW-Authenticate"] = 'Bearer realm="vanta"'
     return answer
 
 
-def _unavailable(message: str) -> JsonResponse:
+def _unavailable(message: str) -> JsonAnswer:
     return _come_again(503, Refusal.UNAVAILABLE, message, RETRY_AFTER_S)
 
 
-def _come_again(status: int, reason: Refusal, message: str, wait_s: int) -> JsonResponse:
+def _come_again(status: int, reason: Refusal, message: str, wait_s: int) -> JsonAnswer:
     answer = _refuse(status, reason, message)
     answer["Retry-After"] = str(wait_s)
     return answer
 
 
-def _method_not_allowed(allowed: str) -> JsonResponse:
+def _method_not_allowed(allowed: str) -> JsonAnswer:
     answer = _answer(405, {"status": "method_not_allowed", "message": f"only {allowed}"})
     answer["Allow"] = allowed
     return answer

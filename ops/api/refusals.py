@@ -3,10 +3,11 @@
 from http import HTTPStatus
 
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 
 from execution_app.gate import watch
+from signals_app.answers import JsonAnswer
 
 PAGES = "/admin/"
 # Under the same roof as the pages, but asked by programs.
@@ -50,7 +51,7 @@ def _is_page(request: HttpRequest) -> bool:
 
 def _refused(status: HTTPStatus, error: str) -> HttpResponse:
     body = {"status": "error", "error": error, "mode": watch.effective_mode()}
-    answer = JsonResponse(body, status=status, headers={"Cache-Control": "no-store"})
+    answer = JsonAnswer(body, status=status, headers={"Cache-Control": "no-store"})
     # What fails in a middleware never passes the one that says how long an answer is.
     answer["Content-Length"] = str(len(answer.content))
     return answer

@@ -8,13 +8,14 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from execution_app.gate import control, watch
 from execution_app.states import Origin, RestrictionKind
 from ops.panel.present import how_to_lift, settled_presence
 from signals_app import signatures
+from signals_app.answers import JsonAnswer
 from signals_app.deadline import database_deadline
 
 log = structlog.get_logger(__name__)
@@ -95,7 +96,7 @@ def _state(*, changed: bool, in_flight: list[str], warning: str) -> HttpResponse
     }
     if warning:
         body["warning"] = warning
-    return JsonResponse(body)
+    return JsonAnswer(body)
 
 
 def _authorized(request: HttpRequest) -> bool:
@@ -141,4 +142,4 @@ def _refused(
     status: HTTPStatus, error: str, headers: dict[str, str] | None = None, **more: str
 ) -> HttpResponse:
     body = {"status": "error", "error": error, **more, "mode": watch.effective_mode()}
-    return JsonResponse(body, status=status, headers=headers or {})
+    return JsonAnswer(body, status=status, headers=headers or {})

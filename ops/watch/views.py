@@ -5,13 +5,14 @@ from functools import wraps
 from http import HTTPStatus
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from execution_app.gate import watch
 from ops.watch import exposition
 from ops.watch import health as parts
 from ops.watch.readiness import ready_problem
+from signals_app.answers import JsonAnswer
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -22,7 +23,7 @@ def read_only(view: View) -> View:
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponse:
         if request.method not in {"GET", "HEAD"}:
-            return JsonResponse(
+            return JsonAnswer(
                 {"status": "error", "error": "method not allowed", "mode": watch.effective_mode()},
                 status=HTTPStatus.METHOD_NOT_ALLOWED,
                 headers={"Allow": "GET, HEAD"},
@@ -37,13 +38,13 @@ def read_only(view: View) -> View:
 @read_only
 def health(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     status, body = parts.answer()
-    return JsonResponse(body, status=status)
+    return JsonAnswer(body, status=status)
 
 
 @read_only
 def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     """The process answers; it asks nobody else, so a probe never kills it for another part's fault."""
-    return JsonResponse(
+    return JsonAnswer(
         {
             "status": "ok",
             "service": parts.SERVICE,
@@ -57,7 +58,7 @@ def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
 def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     """Whether this process may be sent signals: database usable, every migration applied."""
     problem = ready_problem()
-    return JsonResponse(
+    return JsonAnswer(
         {
             "status": "unavailable" if problem else "ok",
             "service": parts.SERVICE,

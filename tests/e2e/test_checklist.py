@@ -152,7 +152,7 @@ def first_trader(operator: Operator) -> None:
 
 def staging_in_dry(operator: Operator) -> None:
     wait_for(
-        lambda: operator.sh('curl -fsS "$WEBHOOK/health" || true').startswith('{"status": "ok"'), "health"
+        lambda: operator.sh('curl -fsS "$WEBHOOK/health" || true').startswith('{"status":"ok"'), "health"
     )
     assert operator.health()["execution_mode"]["mode"] == "DRY"
     head = operator.sh('curl -fsS "$WEBHOOK/metrics" | head -20 || test $? = 23 -o $? = 141')

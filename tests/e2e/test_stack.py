@@ -44,7 +44,7 @@ def test_printed_curl_opens_exactly_one_trade(stack: RunningStack) -> None:
     pasted = subprocess.run(
         ["bash", "-c", stack.curl], capture_output=True, text=True, check=True, timeout=30
     )
-    assert '"status": "queued"' in pasted.stdout, pasted.stdout + pasted.stderr
+    assert '"status":"queued"' in pasted.stdout, pasted.stdout + pasted.stderr
     key = f"sig:drill:{stack.signal_id_of_curl}"
     wait_until(
         lambda: stack.sql("SELECT 1 FROM tx_intents WHERE intent_key=%s AND state='filled'", key) != [],
@@ -58,7 +58,7 @@ def test_printed_curl_opens_exactly_one_trade(stack: RunningStack) -> None:
     rows = stack.sql("SELECT collateral_usdc, leverage_x, mode, trade_index FROM positions")
     assert rows == [(Decimal(5), Decimal(2), "LIVE", 0)]
     again = subprocess.run(["bash", "-c", stack.curl], capture_output=True, text=True, check=True, timeout=30)
-    assert '"status": "duplicate"' in again.stdout
+    assert '"status":"duplicate"' in again.stdout
 
 
 def test_fifty_copies_at_once_are_one_execution(stack: RunningStack) -> None:
