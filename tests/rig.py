@@ -18,6 +18,7 @@ from ops.rehearsal import venue
 from ops.rehearsal.keeper import Keeper
 from ops.rehearsal.rpc import Node
 from tests import real_parts
+from tests.timers import pass_a_minute
 
 ETH = 10**18
 USDC = 10**6
@@ -112,6 +113,12 @@ class Rig:
         self.track()
         self.mine(4)
         self.track()
+
+    def finish(self, rounds: int = 1) -> None:
+        """Timers pass, and everything that can be settled is."""
+        for _ in range(rounds):
+            pass_a_minute()
+            self.run()
 
 
 def rpc_call(method: str, *params: Any) -> Any:

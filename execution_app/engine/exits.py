@@ -3,8 +3,9 @@
 from decimal import Decimal
 
 import structlog
+from django.db.models import Q
 
-from execution_app.engine.waiting import BY
+from execution_app.engine.waiting import ask_further
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import IN_FLIGHT, Action, IntentState, Mode
@@ -13,6 +14,7 @@ log = structlog.get_logger(__name__)
 
 # Each costs gas; what failed this often needs a person.
 MAX_FAILURES = 3
+FAILED = (IntentState.FINAL_REVERTED, IntentState.FINAL_CANCELLED)
 SLIPPAGE_PCT = Decimal("0.5")
 
 
@@ -25,30 +27,12 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
     if failed.action != Action.CLOSE:
         return None
     request = failed.intent_key.partition("#")[0]
-    mine = TxIntent.objects.filter(trader=failed.trader, symbol=failed.symbol, action=Action.CLOSE)
-    asked = mine.filter(intent_key__startswith=f"{request}#")
-    number = asked.count() + 2
-    failures = mine.filter(intent_key=request) | asked
-    failures = failures.filter(
-        state__in=[IntentState.FINAL_REVERTED, IntentState.FINAL_CANCELLED], position=failed.position
-    )
-    if failures.count() >= MAX_FAILURES:
+    mine = TxIntent.objects.filter(trader=failed.trader, symbol=failed.symbol, position=failed.position)
+    asked = mine.filter(Q(intent_key=request) | Q(intent_key__startswith=f"{request}#"))
+    if asked.filter(state__in=FAILED).count() >= MAX_FAILURES:
         log.error("an exit failed for the last time; the position stays open", intent=failed.pk)
         return None
-    again, _ = open_intent(
-        key=f"{request}#{number}",
-        by=BY,
-        trader=failed.trader,
-        wallet=failed.wallet,
-        tg_user_id=failed.tg_user_id,
-        action=failed.action,
-        symbol=failed.symbol,
-        slippage_pct=failed.slippage_pct,
-        accepted_at=failed.accepted_at,
-        position=failed.position,
-        reduce_usdc=failed.reduce_usdc,
-        reduce_pct=failed.reduce_pct,
-    )
+    again = ask_further(failed, failed.position, failed.reduce_usdc)
     log.warning("an exit is asked for again", intent=again.pk, key=again.intent_key, failed=failed.pk)
     return again
 

@@ -191,7 +191,7 @@ def _share_out(intent: TxIntent, found: list[Position], *, waits: bool) -> bool:
     )
     intent.position, intent.reduce_usdc = first, share
     for position, other_share in others:
-        _close_also(intent, position, other_share)
+        ask_further(intent, position, other_share)
     return _hold_position(intent, first)
 
 
@@ -209,14 +209,14 @@ def _hold_position(intent: TxIntent, position: Position) -> bool:
     return True
 
 
-def _close_also(intent: TxIntent, position: Position | None, share_usdc: Decimal | None) -> None:
-    """Another intent of the same request; without a position it waits for an open that is not filled yet."""
+def ask_further(intent: TxIntent, position: Position | None, share_usdc: Decimal | None) -> TxIntent:
+    """Another intent of the same request for a close; without a position it waits for an open that is not filled yet."""
     request = intent.intent_key.partition("#")[0]
     mine = TxIntent.objects.filter(
         trader=intent.trader, symbol=intent.symbol, pk__gt=positions.asked_at(intent)
     )
     number = mine.filter(intent_key__startswith=f"{request}#").count() + 2
-    open_intent(
+    further, _ = open_intent(
         key=f"{request}#{number}",
         by=BY,
         trader=intent.trader,
@@ -230,6 +230,7 @@ def _close_also(intent: TxIntent, position: Position | None, share_usdc: Decimal
         reduce_usdc=share_usdc,
         reduce_pct=intent.reduce_pct,
     )
+    return further
 
 
 def _earlier_open(intent: TxIntent) -> QuerySet[TxIntent]:

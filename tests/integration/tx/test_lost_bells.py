@@ -22,12 +22,7 @@ def test_the_sweep_places_what_no_bell_was_heard_for(rig: Rig, node: Proxy) -> N
     tasks.sweep()
     intent.refresh_from_db()
     assert intent.state == "pending_inclusion"
-    rig.mine()
-    rig.track()
-    rig.keep()
-    rig.track()
-    rig.mine(4)
-    rig.track()
+    rig.finish()
     invariants.check(node)
 
 

@@ -4,7 +4,7 @@ import itertools
 import time
 
 import pytest
-from django.conf import settings
+from pytest_django.fixtures import Settings
 
 from execution_app import meters
 from execution_app.engine import broadcast, reserve
@@ -140,9 +140,9 @@ def rig_offers(send: TxSend) -> None:
     broadcast._ask_endpoints([send], time.monotonic())
 
 
-def test_a_stuck_send_is_counted_once(rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_send_is_counted_once(rig: Rig, node: Proxy, settings: Settings) -> None:
     """At the fee ceiling every look finds it stuck again; the operator's counter must not run away."""
-    monkeypatch.setattr(settings.ENVIRONMENT, "__dict__", {**vars(settings.ENVIRONMENT), "enable_rbf": False})
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"enable_rbf": False})
     before = meters.TX_STUCK._value.get()
     intent = get_stuck(rig, node, bumps=0)
     pass_a_minute()
@@ -156,10 +156,10 @@ def test_a_stuck_send_is_counted_once(rig: Rig, node: Proxy, monkeypatch: pytest
 
 
 def test_without_replacement_a_hopeless_slot_is_cancelled_all_the_same(
-    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, node: Proxy, settings: Settings
 ) -> None:
     """Otherwise bytes that no node will ever take would block every exit behind them."""
-    monkeypatch.setattr(settings.ENVIRONMENT, "__dict__", {**vars(settings.ENVIRONMENT), "enable_rbf": False})
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"enable_rbf": False})
     intent = get_stuck(rig, node, bumps=0)
     node.release("none")
     intent.sends.update(outcome="invalid_permanent")

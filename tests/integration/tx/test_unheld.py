@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
+from pytest_django.fixtures import Settings
 
 from execution_app.engine import broadcast
 from execution_app.gate import control
 from execution_app.models import TxIntent
+from execution_app.node import signers
 from execution_app.states import Action, Origin, RestrictionKind
 from tests import invariants
 from tests.invariants import Stop
@@ -33,18 +35,6 @@ def refused(rig: Rig, node: Proxy, outcome: str) -> TxIntent:
     return intent
 
 
-def finish(rig: Rig) -> None:
-    for _ in range(3):
-        pass_a_minute()
-        rig.submit()
-        rig.mine()
-        rig.track()
-        rig.keep()
-        rig.track()
-        rig.mine(4)
-        rig.track()
-
-
 def kinds(intent: TxIntent) -> list[str]:
     return list(intent.sends.order_by("attempt").values_list("kind", flat=True))
 
@@ -54,7 +44,7 @@ def test_a_refused_open_does_not_leave_under_reduce_only(rig: Rig, node: Proxy, 
     """The operator tops up so that exits pass; the open before them must not be the first to profit."""
     intent = refused(rig, node, outcome)
     control.impose(RestrictionKind.REDUCE_ONLY, Origin.COMMAND, by="test", reason="")
-    finish(rig)
+    rig.finish(3)
     intent.refresh_from_db()
     assert (intent.state, kinds(intent)) == ("final_cancelled", ["exec", "cancel"])
     assert invariants.executions(rig.wallet) == []
@@ -66,7 +56,7 @@ def test_a_refused_open_does_not_leave_under_reduce_only(rig: Rig, node: Proxy, 
 def test_a_refused_open_that_is_too_old_by_now_is_cancelled(rig: Rig, node: Proxy, outcome: str) -> None:
     intent = refused(rig, node, outcome)
     TxIntent.objects.filter(pk=intent.pk).update(expires_at=Now() - timedelta(seconds=1))
-    finish(rig)
+    rig.finish(3)
     intent.refresh_from_db()
     assert intent.state == "final_cancelled"
     assert invariants.executions(rig.wallet) == []
@@ -85,7 +75,7 @@ def test_what_was_refused_for_minutes_still_executes_with_its_first_bytes(
         rig.track()
         rig.submit()
     node.faults.refuse_next = 0
-    finish(rig)
+    rig.finish(3)
     intent.refresh_from_db()
     assert (intent.state, kinds(intent)) == ("filled", ["exec"])
     invariants.check(node)
@@ -96,7 +86,7 @@ def test_a_stop_names_bytes_of_which_nobody_knows(rig: Rig, node: Proxy) -> None
     imposed = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="")
     assert imposed.in_flight == [intent.sends.get().tx_hash]
     control.lift(RestrictionKind.STOP, Origin.COMMAND, by="test")
-    finish(rig)
+    rig.finish(3)
     invariants.check(node)
 
 
@@ -118,14 +108,14 @@ def test_a_repeat_that_stalls_does_not_leave_after_the_stop(rig: Rig, node: Prox
         rig.track()
     assert len(node.log) == before
     control.lift(RestrictionKind.STOP, Origin.COMMAND, by="test")
-    finish(rig)
+    rig.finish(3)
     intent.refresh_from_db()
     assert intent.state == "filled"
     invariants.check(node, stops=[Stop(stop.imposed_at_s, stop.imposed_at_s, stop.in_flight)])
 
 
 def test_a_lost_key_does_not_keep_signed_exits_from_leaving(
-    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, node: Proxy, settings: Settings
 ) -> None:
     """The cancel of an expired open cannot be signed any more; the close behind it is signed already."""
     rig.intent()
@@ -135,18 +125,14 @@ def test_a_lost_key_does_not_keep_signed_exits_from_leaving(
     rig.submit()
     TxIntent.objects.filter(pk=expired.pk).update(expires_at=Now() - timedelta(seconds=1))
     pass_a_minute()
-    lose_keys(monkeypatch)
+    lose_keys(settings)
     before = len(node.log)
     rig.submit()
     rig.track()
     assert [offer.tx_hash for offer in node.log[before:]] == [close.sends.get().tx_hash]
 
 
-def lose_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.conf import settings
-
-    from execution_app.node import signers
-
+def lose_keys(settings: Settings) -> None:
     signers._account.cache_clear()
     empty = settings.ENVIRONMENT.model_copy(update={"signer_key_dir": "/nonexistent"})
-    monkeypatch.setattr(settings, "ENVIRONMENT", empty)
+    settings.ENVIRONMENT = empty
