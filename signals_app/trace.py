@@ -9,7 +9,16 @@ from typing import Any
 
 from django.db.models import Model
 
-from execution_app.models import Fill, IntentTransition, Position, TxIntent, TxReceipt, TxSend, VenueOrder
+from execution_app.models import (
+    Fill,
+    IntentTransition,
+    Position,
+    Reservation,
+    TxIntent,
+    TxReceipt,
+    TxSend,
+    VenueOrder,
+)
 from signals_app.models import Signal
 from signals_app.strict_json import plain
 
@@ -29,7 +38,7 @@ def build(source: str, signal_id: str) -> Json | None:
     # Listed keys use the unique index; a prefix would depend on the database's collation.
     keys = [key, *(f"{key}#{number}" for number in range(2, MAX_SIBLINGS + 1))]
     rows = TxIntent.objects.filter(intent_key__in=keys).select_related(
-        "wallet", "venue_order", "fill__position", "position"
+        "wallet", "venue_order", "fill__position", "position", "reservation"
     )
     intents = {intent.intent_key: _road(intent) for intent in rows}
     main = intents.pop(key, None)
@@ -47,6 +56,7 @@ def build(source: str, signal_id: str) -> Json | None:
 
 _NO_ROAD: Json = {
     "intent": None,
+    "reservation": None,
     "history": [],
     "sends": [],
     "receipts": [],
@@ -59,6 +69,7 @@ _NO_ROAD: Json = {
 def _road(intent: TxIntent) -> Json:
     """One intent and all that hangs on it."""
     order = getattr(intent, "venue_order", None)
+    held = getattr(intent, "reservation", None)
     fill = getattr(intent, "fill", None)
     position = fill.position if fill is not None else intent.position
     history = IntentTransition.objects.filter(intent=intent).order_by("id")[:MAX_TRANSITIONS]
@@ -66,6 +77,7 @@ def _road(intent: TxIntent) -> Json:
     receipts = TxReceipt.objects.filter(intent=intent).select_related("send").order_by("id")[:MAX_SENDS]
     return {
         "intent": _intent(intent),
+        "reservation": _reservation(held) if held is not None else None,
         "history": [_pick(move, "from_state", "to_state", "at", "why", "by") for move in history],
         "sends": [_send(send) for send in sends],
         "receipts": [_receipt(receipt) for receipt in receipts],
@@ -107,6 +119,10 @@ def _intent(intent: TxIntent) -> Json:
             ),
         ),
     }
+
+
+def _reservation(held: Reservation) -> Json:
+    return _pick(held, "state", "mode", "asked_usdc", "notional_usdc", "reserved_at", "released_at")
 
 
 def _send(send: TxSend) -> Json:

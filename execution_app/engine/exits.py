@@ -38,6 +38,7 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
         trader=failed.trader,
         wallet=failed.wallet,
         tg_user_id=failed.tg_user_id,
+        source=failed.source,
         action=failed.action,
         symbol=failed.symbol,
         slippage_pct=failed.slippage_pct,

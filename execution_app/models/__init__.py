@@ -4,10 +4,12 @@ from execution_app.models.book import Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, Restriction
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
+from execution_app.models.risk import Cap, Reservation, RiskLog
 from execution_app.models.sends import TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
 
 __all__ = [
+    "Cap",
     "Chain",
     "Control",
     "Fill",
@@ -15,7 +17,9 @@ __all__ = [
     "IntentMove",
     "IntentTransition",
     "Position",
+    "Reservation",
     "Restriction",
+    "RiskLog",
     "Trader",
     "TxIntent",
     "TxReceipt",

@@ -144,6 +144,8 @@ class Fill(models.Model):
                 name="ck_fills_live_has_block",
             ),
         ]
+        # What was realised today.
+        indexes = [models.Index(fields=["filled_at"], name="ix_fills_filled_at")]
 
     def __str__(self) -> str:
         return f"{self.mode} {self.action} fill at {self.price}"

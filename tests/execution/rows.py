@@ -213,3 +213,17 @@ def secret(**fields: object) -> int:
 def bucket(**fields: object) -> int:
     row: Row = {"source": "a", "kind": "open", "tokens": 1, "refilled_at": "2026-01-01T00:00:00Z"}
     return insert("source_buckets", row | fields)
+
+
+def cap(**fields: object) -> int:
+    row: Row = {"scope": "global", "scope_value": "", "name": "exposure_usdc", "value": 100}
+    row |= {"set_by": "test", "reason": "a reason"} | fields
+    return insert("caps", row)
+
+
+def reservation(**fields: object) -> int:
+    row: Row = {"intent_id": None, "trader_id": None, "source": "", "symbol": "BTC-USD", "mode": "LIVE"}
+    row |= {"state": "open", "asked_usdc": 10, "notional_usdc": 10} | fields
+    row["intent_id"] = row["intent_id"] or intent()
+    row["trader_id"] = row["trader_id"] or trader()
+    return insert("risk_reservations", row)
