@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -69,7 +70,11 @@ def signal_and_submit(number: int) -> None:
     tg_user_id = 123 + number % TRADERS
     source = SOURCES[number // TRADERS % 2]
     signal = rows.signal(
-        source=source, signal_id=str(number), tg_user_id=tg_user_id, symbol=SYMBOLS[number % len(SYMBOLS)]
+        max_lag_s=3600,  # nothing expires here, however slow the machine is
+        source=source,
+        signal_id=str(number),
+        tg_user_id=tg_user_id,
+        symbol=SYMBOLS[number % len(SYMBOLS)],
     )
     decisions.decide(signal)  # or whoever decides a later signal of the trader was faster
     intent = TxIntent.objects.get(intent_key=f"sig:{source}:{number}")
@@ -101,7 +106,7 @@ def drain(wallets: list[Wallet]) -> None:
         everywhere([lambda pk=wallet.pk: reserve.reserve(pk) for wallet in wallets], len(wallets))  # type: ignore[misc]
 
 
-def of(scope: CapScope, value: str) -> dict[str, object]:
+def of(scope: CapScope, value: str) -> dict[str, Any]:
     if scope is CapScope.GLOBAL:
         return {}
     return {"trader__tg_user_id": int(value)} if scope is CapScope.TRADER else {scope.value: value}
@@ -111,19 +116,17 @@ def of(scope: CapScope, value: str) -> dict[str, object]:
 def test_the_sum_is_never_above_a_cap_at_any_commit(rig: Rig, name: CapName) -> None:
     wallets = traders(rig, TRADERS)
     exposure = name is CapName.EXPOSURE
-    for scope, orders in CAPS.items():
-        cap(name, scope, TEN * orders if exposure else orders)
+    for where, orders in CAPS.items():
+        cap(name, where, TEN * orders if exposure else orders)
     everywhere([lambda number=number: signal_and_submit(number) for number in range(SIGNALS)])  # type: ignore[misc]
     drain(wallets)
     assert TxIntent.objects.count() == SIGNALS
-    reached = {}
+    most: dict[CapScope, Decimal | int] = {}
     for (scope, value), orders in CAPS.items():
-        most = (
-            stakes.highest(**of(scope, value)) / TEN if exposure else stakes.most_at_once(**of(scope, value))
-        )
-        assert most <= orders, f"{scope} {value}: {most} orders at once, {orders} permitted"
-        reached[scope] = most == orders
-    assert reached[CapScope.GLOBAL], "the load was too small to reach the cap"
+        whose = of(scope, value)
+        most[scope] = stakes.highest(**whose) / TEN if exposure else stakes.most_at_once(**whose)
+        assert most[scope] <= orders, f"{scope} {value}: {most[scope]} orders at once, {orders} permitted"
+    assert most[CapScope.GLOBAL] == CAPS[CapScope.GLOBAL, ""], "the load was too small to reach the cap"
     placed = TxIntent.objects.filter(nonce__isnull=False)
     assert (
         placed.count() == Reservation.objects.count() == TxSend.objects.count() == CAPS[CapScope.GLOBAL, ""]
@@ -160,7 +163,11 @@ def test_stops_caps_exits_and_opens_never_lock_one_another_up(rig: Rig) -> None:
     def trade() -> None:
         for number in range(24):
             wallet = wallets[number % 2]
-            fields = {"trader": wallet.trader, "wallet": wallet, "tg_user_id": wallet.trader.tg_user_id}
+            fields: dict[str, Any] = {
+                "trader": wallet.trader,
+                "wallet": wallet,
+                "tg_user_id": wallet.trader.tg_user_id,
+            }
             rig.intent(Action.CLOSE if number % 5 == 4 else Action.OPEN, **fields)
             reserve.reserve(wallet.pk)
 
