@@ -6,10 +6,10 @@ import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 
-from execution_app import meters
+from execution_app import meters, reservations
 from execution_app.errors import IllegalMove, Stale
 from execution_app.models import IntentTransition, TxIntent
-from execution_app.states import MOVES, RELEASING, TERMINAL, IntentState
+from execution_app.states import MOVES, RELEASING, TERMINAL, Action, IntentState
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,8 @@ def move(intent: TxIntent, to: IntentState, *, why: str, by: str, **fields: Any)
         IntentTransition.objects.create(
             intent_id=intent.pk, from_state=old, to_state=to, why=why[:400], by=by[:64]
         )
+        if intent.action == Action.OPEN and to in reservations.SHAPING:
+            reservations.follow(intent.pk)
     intent.state = to
     for name, value in fields.items():
         if name != "settled_at":

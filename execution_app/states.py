@@ -142,6 +142,37 @@ class Origin(StrEnum):
     AUTOMATIC = "automatic"
 
 
+class CapScope(StrEnum):
+    """What a cap sums over; every scope but the whole house is named by a value."""
+
+    GLOBAL = "global"
+    TRADER = "trader"  # by tg_user_id
+    SOURCE = "source"
+    SYMBOL = "symbol"
+
+
+class CapName(StrEnum):
+    """What is capped. The unit is in the name; days are UTC days, a minute is the last 60 seconds."""
+
+    BANNED = "banned"  # its value is 0: nothing may be opened
+    NOTIONAL = "notional_usdc"  # of one order, as the next two
+    COLLATERAL = "collateral_usdc"
+    LEVERAGE = "leverage_x"
+    OPEN_POSITIONS = "open_positions"  # with the orders that may become one
+    EXPOSURE = "exposure_usdc"  # notional of these
+    ORDERS_PER_MINUTE = "orders_per_minute"
+    DAILY_LOSS = "daily_loss_usdc"  # realised
+    GAS_PER_DAY = "gas_per_day_wei"
+
+
+class ReservationState(StrEnum):
+    """How an opening order counts against the caps."""
+
+    OPEN = "open"  # it may still become a position
+    EXPOSED = "exposed"  # it is one
+    RELEASED = "released"  # it is over, finally
+
+
 class Reason(StrEnum):
     """Why an intent was refused, held, parked or expired: the bounded set of reason codes."""
 
@@ -153,6 +184,13 @@ class Reason(StrEnum):
     SYMBOL_UNKNOWN = "symbol_unknown"
     NOTIONAL_ABOVE_CAP = "notional_above_cap"
     LEVERAGE_ABOVE_CAP = "leverage_above_cap"
+    COLLATERAL_ABOVE_CAP = "collateral_above_cap"
+    BANNED = "banned"
+    OPEN_POSITIONS_AT_CAP = "open_positions_at_cap"
+    EXPOSURE_ABOVE_CAP = "exposure_above_cap"
+    ORDERS_PER_MINUTE_AT_CAP = "orders_per_minute_at_cap"
+    DAILY_LOSS_AT_CAP = "daily_loss_at_cap"
+    GAS_PER_DAY_ABOVE_CAP = "gas_per_day_above_cap"
     LAG_EXCEEDED = "lag_exceeded"
     TS_IN_FUTURE = "ts_in_future"
     ORDER_TYPE_UNSUPPORTED = "order_type_unsupported"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import structlog
 from django.db import transaction
@@ -10,6 +11,7 @@ from django.db.models.functions import Now
 from execution_app.bells import ring
 from execution_app.engine.waiting import database_now
 from execution_app.gate.admission import order_breaches
+from execution_app.gate.caps import Order
 from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import Action, IntentState, Reason
@@ -99,11 +101,19 @@ def _what(signal: Signal) -> list[Objection]:
         detail = "take_profit and stop_loss come with an open; those of a position cannot be changed"
         found.append(Objection(Reason.TRIGGER_PRICE_UNSUPPORTED, detail))
     if signal.side != "CLOSE":
-        found += [
-            Objection(breach.reason, breach.detail)
-            for breach in order_breaches(signal.symbol, signal.collateral_usdc, signal.leverage_x)
-        ]
+        found += [Objection(breach.reason, breach.detail) for breach in order_breaches(_order(signal))]
     return found
+
+
+def _order(signal: Signal) -> Order:
+    nothing = Decimal(0)
+    return Order(
+        signal.tg_user_id,
+        signal.source,
+        signal.symbol,
+        signal.collateral_usdc or nothing,
+        signal.leverage_x or nothing,
+    )
 
 
 def _when(signal: Signal, now: datetime) -> list[Objection]:
@@ -141,6 +151,7 @@ def _open(
         trader=trader,
         wallet=wallet,
         tg_user_id=signal.tg_user_id,
+        source=signal.source,
         action=(Action.CLOSE if closes else Action.OPEN).value,
         symbol=signal.symbol,
         is_long=None if closes else signal.side == "LONG",

@@ -40,6 +40,7 @@ RECEIPT = (
     *("status", "block_number", "block_hash", "gas_used", "effective_gas_price_wei"),
     *("canonical", "seen_at"),
 )
+RESERVATION = ("state", "mode", "asked_usdc", "notional_usdc", "reserved_at", "released_at")
 ORDER = ("order_id", "venue", "state", "block_number", "block_hash", "created_at")
 FILL = (
     *("action", "mode", "price", "collateral_usdc", "leverage_x", "fee_usdc", "sent_to_trader_usdc"),
@@ -61,7 +62,7 @@ def build(source: str, signal_id: str) -> Json | None:
     # Listed keys use the unique index; a prefix would depend on the database's collation.
     keys = [key, *(f"{key}#{number}" for number in range(2, MAX_SIBLINGS + 1))]
     rows = TxIntent.objects.filter(intent_key__in=keys).select_related(
-        "wallet", "venue_order", "fill__position", "position"
+        "wallet", "venue_order", "fill__position", "position", "reservation"
     )
     intents = {intent.intent_key: _road(intent) for intent in rows}
     main = intents.pop(key, None)
@@ -79,6 +80,7 @@ def build(source: str, signal_id: str) -> Json | None:
 
 _NO_ROAD: Json = {
     "intent": None,
+    "reservation": None,
     "history": [],
     "sends": [],
     "receipts": [],
@@ -91,6 +93,7 @@ _NO_ROAD: Json = {
 def _road(intent: TxIntent) -> Json:
     """One intent and all that hangs on it."""
     order = getattr(intent, "venue_order", None)
+    held = getattr(intent, "reservation", None)
     fill = getattr(intent, "fill", None)
     position = fill.position if fill is not None else intent.position
     history = IntentTransition.objects.filter(intent=intent).order_by("id")[:MAX_TRANSITIONS]
@@ -98,6 +101,7 @@ def _road(intent: TxIntent) -> Json:
     receipts = TxReceipt.objects.filter(intent=intent).select_related("send").order_by("id")[:MAX_SENDS]
     return {
         "intent": _intent(intent),
+        "reservation": _pick(held, RESERVATION) if held is not None else None,
         "history": [_pick(move, TRANSITION) for move in history],
         "sends": [_pick(send, SEND) for send in sends],
         "receipts": [_receipt(receipt) for receipt in receipts],

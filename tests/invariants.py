@@ -3,8 +3,8 @@
 Names are those of the design: I1 at most one canonical execution per intent, I2
 slot and intent one to one, I3 every hash a node received is stored, I4 no gap,
 I5 nonces in reservation order, I6 settled only on final canonical blocks, I7
-nothing leaves a final state, I8 nothing new leaves under a stop, I13 positions
-equal the venue's storage.
+nothing leaves a final state, I8 nothing new leaves under a stop, I9 what is
+reserved is what is open, I13 positions equal the venue's storage.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from execution_app.models import IntentTransition, Position, TxIntent, TxReceipt
 from execution_app.node import rpc
 from execution_app.states import MOVES, TERMINAL, IntentState, Mode, PositionState, SendKind
 from execution_app.venues import events, onchain
-from tests import real_parts
+from tests import real_parts, stakes
 from tests.proxy import Offer, Proxy, read_raw
 from tests.rig import rpc_call
 
@@ -80,6 +80,7 @@ def check(
     _histories()
     _stops(offers, stops)
     if drained:
+        stakes.check()
         unsettled = list(TxIntent.objects.filter(settled_at=None).values_list("pk", "state", "reason"))
         assert not unsettled, f"I10: unsettled {unsettled}"
 

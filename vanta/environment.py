@@ -65,6 +65,13 @@ class Environment(BaseModel):
     max_notional_usdc: Annotated[Decimal | None, _decimals(6)] = None
     max_leverage: Annotated[Decimal | None, _decimals(4)] = None
     allowed_symbols: Annotated[str, _as_written(formats.symbols)] = ""
+    # Ceilings over all orders of this deployment; unset, only the database's caps bind.
+    max_collateral_usdc: Annotated[Decimal | None, _decimals(6)] = None
+    max_open_positions: int | None = Field(default=None, gt=0)
+    max_exposure_usdc: Annotated[Decimal | None, _decimals(6)] = None
+    max_orders_per_minute: int | None = Field(default=None, gt=0)
+    max_daily_loss_usdc: Annotated[Decimal | None, _decimals(6)] = None
+    max_gas_per_day_wei: int | None = Field(default=None, gt=0)
     deploy_env: str = Field(default="production", pattern=r"^[a-z][a-z0-9-]{0,31}$")
     deploy_version: str = Field(default="", max_length=64)
     webhook_hmac_secret: SecretStr = Field(min_length=16)

@@ -7,7 +7,7 @@ import structlog
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from execution_app import meters
+from execution_app import meters, reservations
 from execution_app.models import Fill, Position, TxIntent
 from execution_app.states import (
     IN_FLIGHT,
@@ -127,6 +127,8 @@ def fold(position: Position) -> None:
     settled = opening is not None and all(fill.settled_at for fill in fills)
     fields["settled_at"] = max(fill.settled_at for fill in fills if fill.settled_at) if settled else None
     Position.objects.filter(pk=position.pk).update(updated_at=Now(), **fields)
+    if opening is not None:
+        reservations.follow(opening.intent_id)
 
 
 def _end(position: Position, opening: Fill, closed_usdc: Decimal) -> PositionEnd | None:
@@ -147,6 +149,19 @@ def end_replaced(position: Position) -> None:
         meters.INVARIANT_VIOLATIONS.labels("position_ends_by_our_close").inc()
         log.error("a position has ended without a close of ours", position=older.pk, by=position.pk)
         fold(older)
+
+
+def release_replaced(position: Position) -> None:
+    """Let go what older trades of the slot had at stake, now that the one that replaced them is final."""
+    older = Position.objects.filter(**_slot(position), opened_at__lt=position.opened_at)
+    at_stake = Fill.objects.filter(
+        position__in=older,
+        action=Action.OPEN,
+        intent__reservation__isnull=False,
+        intent__reservation__released_at=None,
+    )
+    for intent_id in at_stake.values_list("intent_id", flat=True):
+        reservations.follow(intent_id)
 
 
 def _replacements(position: Position) -> QuerySet[Fill]:

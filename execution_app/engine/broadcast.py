@@ -60,7 +60,7 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
         now = database_now()
         for intent in _unheld(wallet_id, now):
             expired = intent.expires_at is not None and intent.expires_at <= now
-            departure = may_leave(intent, ruling, expired=expired)
+            departure = may_leave(intent, ruling, now, expired=expired)
             send = latest_send(intent)
             if intent.cancel_asked_at is not None:
                 departure = Departure.CANCEL

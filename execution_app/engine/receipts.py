@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from execution_app import meters
+from execution_app import meters, reservations
 from execution_app.book import orders, positions
 from execution_app.engine import exits
 from execution_app.engine.waiting import database_now
@@ -16,7 +16,7 @@ from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import rpc
-from execution_app.states import IntentState, SendKind
+from execution_app.states import Action, IntentState, SendKind
 from execution_app.venues import events
 
 log = structlog.get_logger(__name__)
@@ -197,5 +197,9 @@ def _settle_orders(standing: list[int], finalized: int) -> None:
             if settled and fill is not None:
                 Fill.objects.filter(pk=fill.pk).update(settled_at=Now())
                 positions.fold(fill.position)
+                if fill.action == Action.OPEN:
+                    positions.release_replaced(fill.position)
+            if settled:
+                reservations.follow(intent.pk)  # a refund is over only now
         if settled:
             log.info("settled", intent=intent.pk, state=intent.state, block=intent.done)

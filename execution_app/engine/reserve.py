@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import DecimalField, ExpressionWrapper, F, Max, Sum
 
+from execution_app import reservations
 from execution_app.book import positions, prices, simulation
 from execution_app.engine import plans
 from execution_app.engine.plans import Plan
@@ -21,7 +22,7 @@ from execution_app.engine.waiting import (
     waiting,
 )
 from execution_app.errors import Refused
-from execution_app.gate.admission import Admission, Verdict, admit, ruling_now
+from execution_app.gate.admission import Admission, Verdict, admit, room, ruling_now
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.moves import move
@@ -50,9 +51,10 @@ class Round:
 def reserve(wallet_id: int) -> int:
     """Place as many waiting intents of the wallet as may be placed; returns how many were.
 
-    Two short transactions with the chain asked in between: the first sorts out
-    what needs no chain, the second takes nonces and signs. Raises Retryable
-    when the node is away; everything then waits as it was.
+    Short transactions with the chain asked in between: the first sorts out what
+    needs no chain, the others take nonces and sign. Exits have one of their own,
+    so that none waits for the caps' lock, which opens take. Raises Retryable when
+    the node is away; everything then waits as it was.
     """
     wallet = Wallet.objects.get(pk=wallet_id)
     with transaction.atomic(durable=True):
@@ -62,10 +64,23 @@ def reserve(wallet_id: int) -> int:
         return 0
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
     drawn = plans.draw(wallet, [intent for intent in ready if _needs_chain(intent)], market)
+    placed = 0
+    for action in (Action.CLOSE, Action.OPEN):
+        keys = [intent.pk for intent in ready if intent.action == action]
+        if keys:
+            placed += _take_turn(wallet_id, action, keys, market, drawn)
+    return placed
+
+
+def _take_turn(
+    wallet_id: int, action: Action, keys: list[int], market: prices.Market, drawn: dict[int, Plan]
+) -> int:
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
+        if action is Action.OPEN:
+            reservations.lock()  # before the gate is read: who waits here must not keep a stop waiting
         round_ = _begin(wallet, ruling_now(), market)
-        still = waiting(wallet).filter(pk__in=[intent.pk for intent in ready])
+        still = waiting(wallet).filter(pk__in=keys)
         return sum(_decide(round_, intent, drawn.get(intent.pk)) for intent in still)
 
 
@@ -128,9 +143,16 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
     if stale := market.problem(intent.symbol, Action(intent.action)):
         note(intent, Reason.PRICE_UNAVAILABLE, stale)
         return
+    opens = intent.action == Action.OPEN
+    if opens and (full := room(intent, Mode.DRY, database_now())):
+        refuse(intent, full)
+        return
     refusal = simulation.simulate(intent, market, database_now(), by=BY)
     if refusal:
         refuse(intent, Admission(Verdict.REFUSE, Reason.VENUE_WOULD_CANCEL, refusal))
+    elif opens:
+        reservations.take(intent, Mode.DRY)
+        reservations.follow(intent.pk)
 
 
 def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
@@ -150,6 +172,9 @@ def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         detail = f"wallet {wallet.address} can spend {round_.spendable_wei} wei, this needs {cost_wei} and keeps {kept_wei}"
         hold(intent, Reason.INSUFFICIENT_GAS, detail)
         return False
+    if not exits and (full := room(intent, Mode.LIVE, database_now(), cost_wei)):
+        refuse(intent, full)
+        return False
     slot = signers.Slot(
         chain_id=wallet.chain_id,
         sender=wallet.address,
@@ -165,6 +190,8 @@ def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         hold(intent, Reason.NO_WALLET, str(error))
         return False
     _own(wallet, intent, slot, plan)
+    if not exits:
+        reservations.take(intent, Mode.LIVE)
     TxSend.objects.create(
         intent=intent,
         attempt=0,

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import absence, positions
-from execution_app.gate.admission import Admission, Verdict, admit
+from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import move, open_intent
@@ -63,7 +63,14 @@ def sort(wallet: Wallet, ruling: Ruling, now: datetime) -> list[TxIntent]:
         elif intent.state == IntentState.HELD and admission.verdict is Verdict.SIMULATE:
             # What waited for LIVE is not simulated: it expires, or an operator decides.
             note(intent, Reason(intent.reason), intent.reason_detail)
-        elif intent.action == Action.OPEN or _bind(intent, _mode(admission)):
+        elif intent.action == Action.OPEN:
+            # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
+            full = room(intent, admission.mode, now)
+            if full is None:
+                ready.append(intent)
+            else:
+                refuse(intent, full)
+        elif _bind(intent, admission.mode):
             ready.append(intent)
     return ready
 
@@ -77,10 +84,6 @@ def _turn(wallet: Wallet, action: Action) -> Iterator[TxIntent]:
     turn = {intent.pk: intent for intent in due[:BATCH]}
     turn |= {i.pk: i for i in due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:BATCH]}
     yield from (turn[pk] for pk in sorted(turn))
-
-
-def _mode(admission: Admission) -> Mode:
-    return Mode.LIVE if admission.verdict is Verdict.EXECUTE else Mode.DRY
 
 
 def _expire(intent: TxIntent, now: datetime) -> bool:
@@ -222,6 +225,7 @@ def ask_further(intent: TxIntent, position: Position | None, share_usdc: Decimal
         trader=intent.trader,
         wallet=intent.wallet,
         tg_user_id=intent.tg_user_id,
+        source=intent.source,
         action=Action.CLOSE.value,
         symbol=intent.symbol,
         slippage_pct=intent.slippage_pct,

@@ -5,17 +5,19 @@ still, so no path (webhook, worker, bot, admin, shell) goes round them.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 
 from django.conf import settings
 
-from execution_app.gate import caps, control, modes, watch
-from execution_app.gate.caps import Breach, Caps
+from execution_app.gate import caps, control, limits, modes, usage, watch
+from execution_app.gate.caps import Breach, Order
 from execution_app.gate.modes import Facts, Ruling
-from execution_app.models import TxIntent
-from execution_app.states import Action, Mode, Reason
+from execution_app.models import Reservation, TxIntent
+from execution_app.states import Action, CapName, Mode, Reason
 
 
 class Verdict(Enum):
@@ -37,6 +39,11 @@ class Admission:
     reason: Reason = Reason.ACCEPTED
     detail: str = ""
 
+    @property
+    def mode(self) -> Mode:
+        """What an intent becomes that is let in now."""
+        return Mode.LIVE if self.verdict is Verdict.EXECUTE else Mode.DRY
+
 
 def ruling_now() -> Ruling:
     """The mode that holds until the caller's transaction ends."""
@@ -55,30 +62,87 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
     if ruling.reduce_only and opens:
         return Admission(Verdict.REFUSE, Reason.REDUCE_ONLY, "only orders that lower exposure pass")
     if opens:
-        broken = order_breaches(intent.symbol, intent.collateral_usdc, intent.leverage_x)
+        broken = order_breaches(order_of(intent))
         if broken:
-            return Admission(Verdict.REFUSE, broken[0].reason, "; ".join(b.detail for b in broken))
+            return refusal(broken)
     if ruling.degraded:
         return Admission(Verdict.HOLD, Reason.MODE_DEGRADED, ruling.reason)
     return Admission(Verdict.EXECUTE if ruling.mode is Mode.LIVE else Verdict.SIMULATE)
 
 
-def may_leave(intent: TxIntent, ruling: Ruling, *, expired: bool) -> Departure:
-    """Whether a slot whose bytes no node has seen may be broadcast."""
+def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool) -> Departure:
+    """Whether a slot whose bytes no node has seen may be broadcast.
+
+    Of a cap that was tightened meanwhile, what was reserved first stays within it
+    and the rest is cancelled.
+    """
     opens = intent.action == Action.OPEN
     if ruling.emergency_stop or ruling.mode is not Mode.LIVE:
         return Departure.PARK
-    if opens and (
-        ruling.reduce_only
-        or expired
-        or order_breaches(intent.symbol, intent.collateral_usdc, intent.leverage_x)
-    ):
+    if opens and (ruling.reduce_only or expired or _has_lost_its_place(intent, now)):
         return Departure.CANCEL
     return Departure.LEAVE
 
 
-def order_breaches(symbol: str, collateral_usdc: Decimal | None, leverage_x: Decimal | None) -> list[Breach]:
-    """The caps that an opening order breaks under this process's environment."""
-    environment = settings.ENVIRONMENT
-    limits = Caps(environment.max_notional_usdc, environment.max_leverage, environment.symbols)
-    return caps.breaches(symbol, collateral_usdc or Decimal(0), leverage_x or Decimal(0), limits)
+def _has_lost_its_place(intent: TxIntent, now: datetime) -> bool:
+    if order_breaches(order_of(intent)):
+        return True
+    held = Reservation.objects.filter(intent=intent).values_list("pk", flat=True).first()
+    return bool(_breaches(intent, Mode.LIVE, now, counted_as=held))
+
+
+def order_of(intent: TxIntent) -> Order:
+    return Order(
+        intent.tg_user_id,
+        intent.source,
+        intent.symbol,
+        intent.collateral_usdc or Decimal(0),
+        intent.leverage_x or Decimal(0),
+    )
+
+
+def order_breaches(order: Order) -> list[Breach]:
+    """The caps that an opening order breaks whatever else is open."""
+    return caps.order_breaches(order, limits.active(order), settings.ENVIRONMENT.symbols)
+
+
+def room(intent: TxIntent, mode: Mode, now: datetime, cost_wei: int = 0) -> Admission | None:
+    """The refusal of an open for which there is no room now, or None.
+
+    Counts under `reservations.lock`; without it the answer is only good for
+    refusing. What is full is refused, never held: nobody wants a signal to trade
+    minutes later because room came free. `cost_wei` is the most that its
+    transaction may cost, once that is known.
+    """
+    broken = _breaches(intent, mode, now, cost_wei)
+    return refusal(broken) if broken else None
+
+
+def _breaches(
+    intent: TxIntent, mode: Mode, now: datetime, cost_wei: int = 0, counted_as: int | None = None
+) -> list[Breach]:
+    order = order_of(intent)
+    asked = {
+        CapName.OPEN_POSITIONS: Decimal(1),
+        CapName.EXPOSURE: order.notional_usdc,
+        CapName.ORDERS_PER_MINUTE: Decimal(1),
+        CapName.GAS_PER_DAY: Decimal(cost_wei),
+    }
+    found = []
+    for limit in limits.active(order):
+        # An order that was counted in its minute is not late because others came after it.
+        if limit.name not in caps.SUMMED or (counted_as and limit.name is CapName.ORDERS_PER_MINUTE):
+            continue
+        used = usage.used(limit, mode, now, counted_as)
+        counted = counted_as is not None
+        wanted = asked.get(limit.name, Decimal(0))
+        if counted and limit.name is CapName.GAS_PER_DAY:
+            wanted = Decimal(1)  # some of what is used, at any rate
+        broken = caps.breach(limit, used, wanted, counted=counted)
+        if broken is not None:
+            found.append(broken)
+    return found
+
+
+def refusal(broken: Sequence[Breach]) -> Admission:
+    return Admission(Verdict.REFUSE, broken[0].reason, "; ".join(b.detail for b in broken))

@@ -5,10 +5,12 @@ from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.prices import Price
+from execution_app.models.risk import Cap, Reservation, RiskLog
 from execution_app.models.sends import TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
 
 __all__ = [
+    "Cap",
     "Chain",
     "Control",
     "Fill",
@@ -18,7 +20,9 @@ __all__ = [
     "PoolBeat",
     "Position",
     "Price",
+    "Reservation",
     "Restriction",
+    "RiskLog",
     "StackMode",
     "Trader",
     "TxIntent",

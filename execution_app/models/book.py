@@ -150,7 +150,9 @@ class Fill(models.Model):
                 fields=["filled_at"],
                 condition=Q(action=Action.OPEN.value, mode=Mode.LIVE.value),
                 name="ix_fills_live_opens",
-            )
+            ),
+            # What was realised today.
+            models.Index(fields=["filled_at"], name="ix_fills_filled_at"),
         ]
 
     def __str__(self) -> str:

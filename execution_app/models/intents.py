@@ -23,6 +23,8 @@ class TxIntent(models.Model):
     trader = models.ForeignKey(Trader, models.PROTECT, null=True, blank=True, related_name="intents")
     wallet = models.ForeignKey(Wallet, models.PROTECT, null=True, blank=True, related_name="intents")
     tg_user_id = models.BigIntegerField()
+    # Who asked, for the caps of a source; blank where no source of signals did.
+    source = models.CharField(max_length=64, blank=True, default="", db_default="")
     action = one_of(Action)
     symbol = models.CharField(max_length=32)
     is_long = models.BooleanField(null=True, blank=True)

@@ -71,6 +71,8 @@ class TxReceipt(models.Model):
             ),
             models.CheckConstraint(condition=Q(status__in=[0, 1]), name="ck_tx_receipts_status"),
         ]
+        # What was spent today.
+        indexes = [models.Index(fields=["seen_at"], name="ix_tx_receipts_seen_at")]
 
     def __str__(self) -> str:
         return f"receipt in block {self.block_number}"

@@ -4,7 +4,16 @@ from typing import Any
 
 from django.db import models
 
-from execution_app.models import Fill, IntentTransition, Position, TxIntent, TxReceipt, TxSend, VenueOrder
+from execution_app.models import (
+    Fill,
+    IntentTransition,
+    Position,
+    Reservation,
+    TxIntent,
+    TxReceipt,
+    TxSend,
+    VenueOrder,
+)
 from execution_app.states import IntentState, Mode
 from ops.api.shapes import INSTANT, TEXT, Json, either, many, maybe, named, record, word
 from signals_app import trace
@@ -13,6 +22,7 @@ from signals_app.models import Signal
 # The parts of one intent's road, in the order of the answer; a signal that never became an intent has none.
 ROAD: Json = {
     "intent": maybe(named("Intent")),
+    "reservation": maybe(named("Reservation")),
     "history": many(named("Transition"), at_most=trace.MAX_TRANSITIONS, about="Every state, oldest first."),
     "sends": many(named("Send"), at_most=trace.MAX_SENDS, about="Every signed transaction of its slot."),
     "receipts": many(named("Receipt"), at_most=trace.MAX_SENDS, about="What the chain did with them."),
@@ -30,8 +40,16 @@ SCALE_WORDS = {
 }
 # Words that are described once.
 LISTS = {"State": list(IntentState), "Mode": list(Mode)}
+# Collateral times leverage, whose decimals add up.
+NOTIONAL: Json = {
+    "type": "string",
+    "pattern": r"^-?[0-9]+(\.[0-9]{1,10})?$",
+    "description": "Notional in USDC, as a decimal string with at most 10 decimals.",
+}
 # Columns whose words the table does not list.
 WORDS: Json = {
+    "asked_usdc": NOTIONAL,
+    "notional_usdc": NOTIONAL,
     "reason": either(named("Reason"), word("")),
     "from_state": either(named("State"), word("", about="It was new.")),
     "to_state": named("State"),
@@ -79,6 +97,9 @@ def schemas() -> Json:
         "Transition": _row(IntentTransition, trace.TRANSITION, {}, "A change of state."),
         "Send": _row(TxSend, trace.SEND, {}, "A signed transaction, without its bytes."),
         "Receipt": _row(TxReceipt, trace.RECEIPT, {"tx_hash": TEXT}, "Its receipt as last seen."),
+        "Reservation": _row(
+            Reservation, trace.RESERVATION, {}, "What it takes of the caps; null for a close."
+        ),
         "VenueOrder": _row(VenueOrder, trace.ORDER, {}, "What the venue registered."),
         "Fill": _row(Fill, trace.FILL, {}, "What the venue executed, or the simulation in DRY."),
         "Position": _row(Position, trace.POSITION, {}, "What is held, or was."),

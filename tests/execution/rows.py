@@ -231,3 +231,17 @@ def token(**fields: object) -> int:
     number = next(_numbers)
     row: Row = {"name": f"token-{number}", "sha256": f"{number:064x}", "scope": "read"}
     return insert("api_tokens", row | fields)
+
+
+def cap(**fields: object) -> int:
+    row: Row = {"scope": "global", "scope_value": "", "name": "exposure_usdc", "value": 100}
+    row |= {"set_by": "test", "reason": "a reason"} | fields
+    return insert("caps", row)
+
+
+def reservation(**fields: object) -> int:
+    row: Row = {"intent_id": None, "trader_id": None, "source": "", "symbol": "BTC-USD", "mode": "LIVE"}
+    row |= {"state": "open", "asked_usdc": 10, "notional_usdc": 10} | fields
+    row["intent_id"] = row["intent_id"] or intent()
+    row["trader_id"] = row["trader_id"] or trader()
+    return insert("risk_reservations", row)

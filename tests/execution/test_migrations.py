@@ -91,5 +91,73 @@ def test_both_apps_go_back_with_rows_in_them(empty_database: str) -> None:
     assert not {"signals", "tx_intents"} & set(connections[empty_database].introspection.table_names())
 
 
+OPENS = [
+    # state, mode, what became of it, and what it has at stake once there are reservations
+    ("pending", None, None, None),
+    ("pending_inclusion", "LIVE", None, ("open", 10)),
+    ("venue_cancelled", "LIVE", None, ("open", 10)),
+    ("filled", "LIVE", "open", ("exposed", 8)),
+    ("filled", "LIVE", "closed", ("exposed", 10)),  # not known to be final
+    ("simulated", "DRY", "open", ("exposed", 8)),
+    ("simulated", "DRY", "closed", None),
+    ("final_reverted", "LIVE", None, None),
+]
+
+
+def test_what_is_open_already_counts_once_there_are_reservations(empty_database: str) -> None:
+    def migrate(target: str) -> None:
+        call_command("migrate", "execution_app", target, database=empty_database, verbosity=0)
+
+    migrate("0003")
+    with connections[empty_database].cursor() as cursor:
+        cursor.execute("ALTER TABLE tx_intents DISABLE TRIGGER guard_intent")
+        cursor.execute(
+            "INSERT INTO traders (id, tg_user_id, label, address, enabled) VALUES (1, 123, '', %s, true);"
+            "INSERT INTO wallets (id, trader_id, chain_id, address, next_nonce, max_in_flight, halted_reason)"
+            " VALUES (1, 1, 31337, %s, 99, 16, '')",
+            ["0x" + "ab" * 20, "0x" + "cd" * 20],
+        )
+        for number, (state, mode, ended, _) in enumerate(OPENS):
+            settled = "now()" if state in ("simulated", "final_reverted") else "NULL"
+            nonce = number if mode == "LIVE" else None
+            cursor.execute(
+                "INSERT INTO tx_intents (intent_key, trader_id, wallet_id, tg_user_id, action, symbol, is_long,"
+                " collateral_usdc, leverage_x, slippage_pct, state, mode, reason, reason_detail, attempts,"
+                " to_address, nonce, calldata, value_wei, gas_limit, settled_at) VALUES (%s, 1, 1, 123, 'open',"
+                f" 'BTC-USD', true, 5, 2, 1, %s, %s, '', '', 0, '', %s, '', 0, 1, {settled}) RETURNING id",
+                [f"sig:drill:{number}", state, mode, nonce],
+            )
+            intent = cursor.fetchone()[0]
+            if ended is None:
+                continue
+            cursor.execute(
+                "INSERT INTO positions (trader_id, venue, symbol, pair_index, trade_index, opened_at, mode, state,"
+                " is_long, collateral_usdc, leverage_x, open_price, drift) VALUES (1, 'v', 'BTC-USD', 0, %s, now(),"
+                " %s, %s, true, 4, 2, 1, '') RETURNING id",
+                [number, mode, ended],
+            )
+            cursor.execute(
+                "INSERT INTO fills (intent_id, position_id, action, mode, price, collateral_usdc, leverage_x, tx_hash,"
+                " log_index, block_number, block_hash) VALUES (%s, %s, 'open', %s, 1, 5, 2, %s, 0, 1, '')",
+                [intent, cursor.fetchone()[0], mode, f"0x{number}"],
+            )
+        cursor.execute("ALTER TABLE tx_intents ENABLE TRIGGER guard_intent")
+    migrate("0005")
+    with connections[empty_database].cursor() as cursor:
+        cursor.execute(
+            "SELECT r.state, r.notional_usdc, i.source FROM tx_intents i LEFT JOIN risk_reservations r"
+            " ON r.intent_id = i.id ORDER BY i.id"
+        )
+        found = cursor.fetchall()
+        cursor.execute("SELECT mode, SUM(change_usdc) FROM risk_log GROUP BY mode ORDER BY mode")
+        assert cursor.fetchall() == [("DRY", 8), ("LIVE", 38)]
+    assert [None if state is None else (state, int(usdc)) for state, usdc, _ in found] == [
+        stake for *_, stake in OPENS
+    ]
+    assert {source for *_, source in found} == {"drill"}
+    migrate("0003")
+    migrate("0005")
+
+
 def test_no_migration_is_missing(database: None) -> None:
     call_command("makemigrations", *APPS, check=True, dry_run=True, verbosity=0)

@@ -5,7 +5,9 @@ from decimal import Decimal
 
 from django.db.models.functions import Now
 
+from execution_app import reservations
 from execution_app.models import (
+    Cap,
     Chain,
     Control,
     Fill,
@@ -15,7 +17,9 @@ from execution_app.models import (
     PoolBeat,
     Position,
     Price,
+    Reservation,
     Restriction,
+    RiskLog,
     StackMode,
     Trader,
     TxIntent,
@@ -24,11 +28,12 @@ from execution_app.models import (
     VenueOrder,
     Wallet,
 )
-from execution_app.states import Origin, RestrictionKind
+from execution_app.states import Mode, Origin, RestrictionKind
 from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGrant, SourceSecret
 
 TABLES = (
     ApiToken,
+    Cap,
     Chain,
     Control,
     Fill,
@@ -38,8 +43,9 @@ TABLES = (
     PoolBeat,
     Position,
     Price,
-    Price,
+    Reservation,
     Restriction,
+    RiskLog,
     Signal,
     Source,
     SourceBucket,
@@ -93,6 +99,10 @@ def one_of_each() -> TxIntent:
         trader=trader, chain_id=31337, address="0x" + "bb" * 20, balance_wei=Decimal(15 * 10**17)
     )
     intent = _filled_intent(trader, wallet)
+    Cap.objects.create(
+        scope="symbol", scope_value="BTC-USD", name="banned", value=0, set_by="ops", reason="drill"
+    )
+    reservations.take(intent, Mode.LIVE)  # its line of the log comes with it
     _traces(intent, trader)
     return intent
 

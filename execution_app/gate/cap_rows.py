@@ -1,0 +1,106 @@
+"""Set and lift caps: rows under the lock under which opens ask them.
+
+Once one of these has returned, no open takes a nonce by the caps of before, and
+what was signed and has not left yet asks again before it does.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from execution_app import reservations
+from execution_app.errors import Refused
+from execution_app.gate import loosening
+from execution_app.models import Cap
+from execution_app.models.risk import HIGHEST_CAP
+from execution_app.states import CapName, CapScope
+
+log = structlog.get_logger(__name__)
+
+COUNTED = (CapName.OPEN_POSITIONS, CapName.ORDERS_PER_MINUTE, CapName.GAS_PER_DAY)
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a call did: the row that was active before, and the one that is now."""
+
+    changed: bool
+    before: Cap | None
+    now: Cap | None
+
+
+def set_cap(
+    name: CapName, scope: CapScope, scope_value: str, value: Decimal, *, by: str, reason: str, code: str = ""
+) -> Change:
+    """Set a cap in the unit of its name, closing the row that it replaces; the same value changes nothing.
+
+    A first or a lower value is stricter and needs a reason; a higher one is
+    looser and needs what `loosening.permit` asks. Raises Refused.
+    """
+    _check(name, value, reason)
+    with transaction.atomic(durable=True):
+        reservations.lock()
+        before = _active(name, scope, scope_value)
+        if before is not None and before.value == value:
+            return Change(False, before, before)
+        if before is not None and value > before.value:
+            loosening.permit(by=by, reason=reason, code=code)
+        if before is not None:
+            _close(before, by, reason)
+        try:
+            with transaction.atomic():
+                now = Cap.objects.create(
+                    scope=scope.value,
+                    scope_value=scope_value,
+                    name=name.value,
+                    value=value,
+                    set_by=by[:150],
+                    reason=reason.strip()[:400],
+                )
+        except IntegrityError:
+            raise Refused(f"no {scope.value} can be named {scope_value!r}") from None
+    log.warning("cap set", cap=str(now), value=value, before=before and before.value, by=by, reason=reason)
+    return Change(True, before, now)
+
+
+def lift_cap(
+    name: CapName, scope: CapScope, scope_value: str, *, by: str, reason: str, code: str = ""
+) -> Change:
+    """Lift a cap, which is always looser; none there changes nothing. Raises Refused as `set_cap` does."""
+    with transaction.atomic(durable=True):
+        reservations.lock()
+        before = _active(name, scope, scope_value)
+        if before is None:
+            return Change(False, None, None)
+        loosening.permit(by=by, reason=reason, code=code)
+        _close(before, by, reason)
+    log.warning("cap lifted", cap=str(before), before=before.value, by=by, reason=reason)
+    return Change(True, before, None)
+
+
+def _active(name: CapName, scope: CapScope, scope_value: str) -> Cap | None:
+    return Cap.objects.filter(
+        name=name.value, scope=scope.value, scope_value=scope_value, lifted_at=None
+    ).first()
+
+
+def _close(row: Cap, by: str, reason: str) -> None:
+    Cap.objects.filter(pk=row.pk, lifted_at=None).update(
+        lifted_at=Now(), lifted_by=by[:150], lifted_reason=reason.strip()[:400]
+    )
+
+
+def _check(name: CapName, value: Decimal, reason: str) -> None:
+    if not reason.strip():
+        raise Refused("a cap needs a reason")
+    if not value.is_finite() or not 0 <= value < HIGHEST_CAP:
+        raise Refused("a cap is zero or more")
+    digits = 0 if name in COUNTED else DIGITS
+    if value != round(value, digits):
+        raise Refused(f"{name.value} has at most {digits} decimals")
+    if name is CapName.BANNED and value:
+        raise Refused("a ban has no value")

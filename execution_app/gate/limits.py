@@ -1,0 +1,39 @@
+"""The caps that hold for one opening order now: the environment's, and the rows that are stricter."""
+
+from decimal import Decimal
+
+from django.conf import settings
+from django.db.models import Q
+
+from execution_app.gate.caps import Limit, Order, effective
+from execution_app.models import Cap
+from execution_app.states import CapName, CapScope
+
+
+def ceilings() -> dict[CapName, Decimal]:
+    """What this process's environment sets; names that it does not are left out."""
+    environment = settings.ENVIRONMENT
+    values: dict[CapName, Decimal | int | None] = {
+        CapName.NOTIONAL: environment.max_notional_usdc,
+        CapName.COLLATERAL: environment.max_collateral_usdc,
+        CapName.LEVERAGE: environment.max_leverage,
+        CapName.OPEN_POSITIONS: environment.max_open_positions,
+        CapName.EXPOSURE: environment.max_exposure_usdc,
+        CapName.ORDERS_PER_MINUTE: environment.max_orders_per_minute,
+        CapName.DAILY_LOSS: environment.max_daily_loss_usdc,
+        CapName.GAS_PER_DAY: environment.max_gas_per_day_wei,
+    }
+    return {name: Decimal(value) for name, value in values.items() if value is not None}
+
+
+def active(order: Order) -> list[Limit]:
+    """Every cap that holds for an order, read now."""
+    of_order = Q()
+    for scope in CapScope:
+        of_order |= Q(scope=scope.value, scope_value=order.named(scope))
+    rows = Cap.objects.filter(of_order, lifted_at=None).order_by("id")
+    return effective([of_row(row) for row in rows], ceilings())
+
+
+def of_row(row: Cap) -> Limit:
+    return Limit(CapName(row.name), row.value, CapScope(row.scope), row.scope_value, f"cap {row.pk}")

@@ -1,0 +1,92 @@
+"""How much of a summed cap is used: counted from the rows, DRY and LIVE apart, days by UTC."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import DecimalField, ExpressionWrapper, F, Max, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
+
+from execution_app.gate.caps import Limit
+from execution_app.models import Fill, Reservation, TxIntent, TxReceipt
+from execution_app.states import UNMINED, Action, CapName, CapScope, Mode, PositionEnd, SendKind
+
+MINUTE = timedelta(seconds=60)
+NOTHING = Decimal(0)
+
+
+def used(limit: Limit, mode: Mode, now: datetime, upto: int | None = None) -> Decimal:
+    """How much of a summed cap is used, in the unit of its name.
+
+    `upto` leaves out reservations younger than that one, for an order that has
+    its own and asks whether it still fits.
+    """
+    name, scope, scope_value = limit.name, limit.scope, limit.scope_value
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    held = Reservation.objects.filter(mode=mode.value, **_of(scope, scope_value))
+    if upto is not None:
+        held = held.filter(pk__lte=upto)
+    if name is CapName.OPEN_POSITIONS:
+        return Decimal(held.filter(released_at=None).count())
+    if name is CapName.EXPOSURE:
+        return _sum(held.filter(released_at=None), "notional_usdc")
+    if name is CapName.ORDERS_PER_MINUTE:
+        return Decimal(held.filter(reserved_at__gt=now - MINUTE).count())
+    if name is CapName.DAILY_LOSS:
+        return max(NOTHING, _loss_usdc(mode, scope, scope_value, day))
+    if name is CapName.GAS_PER_DAY:
+        return _gas_wei(scope, scope_value, day, upto) if mode is Mode.LIVE else NOTHING
+    raise ValueError(f"{name} is a cap of one order")
+
+
+def _of(scope: CapScope, scope_value: str, prefix: str = "", trader: str = "trader__") -> dict[str, Any]:
+    """The rows of a scope: of reservations, or of intents behind `prefix`."""
+    if scope is CapScope.GLOBAL:
+        return {}
+    if scope is CapScope.TRADER:
+        return {f"{prefix}{trader}tg_user_id": int(scope_value)}
+    return {f"{prefix}{scope.value}": scope_value}
+
+
+def _sum(rows: "QuerySet[Any]", what: Any) -> Decimal:
+    return rows.aggregate(total=Sum(what))["total"] or NOTHING
+
+
+def _loss_usdc(mode: Mode, scope: CapScope, scope_value: str, day: datetime) -> Decimal:
+    """Collateral that the day's closes took out, less what they paid; a loss is an opener's, whoever closed.
+
+    What a position paid that ended without a close of ours is not known, and
+    counts as nothing on the day on which that became final.
+    """
+    opener = _of(scope, scope_value, "position__fills__intent__", trader="")
+    closes = Fill.objects.filter(mode=mode.value, action=Action.CLOSE, filled_at__gte=day)
+    closes = closes.filter(position__fills__action=Action.OPEN, **opener)
+    closed = _sum(closes, F("collateral_usdc") - Coalesce(F("sent_to_trader_usdc"), NOTHING))
+    gone = Fill.objects.filter(
+        mode=mode.value,
+        action=Action.OPEN,
+        position__ended_by=PositionEnd.CLOSED_ELSEWHERE.value,
+        intent__reservation__released_at__gte=day,
+        **_of(scope, scope_value, "intent__", trader=""),
+    )
+    taken_out = Sum("position__fills__collateral_usdc", filter=Q(position__fills__action=Action.CLOSE))
+    rest = gone.annotate(closed_usdc=Coalesce(taken_out, NOTHING))
+    return closed + _sum(rest, F("collateral_usdc") - F("closed_usdc"))
+
+
+def _gas_wei(scope: CapScope, scope_value: str, day: datetime, upto: int | None) -> Decimal:
+    """What the day's mined transactions cost, execution fees included, and what those under way may."""
+    mined = TxReceipt.objects.filter(
+        canonical=True, seen_at__gte=day, **_of(scope, scope_value, "intent__", trader="")
+    )
+    whole: DecimalField[Any, Any] = DecimalField(max_digits=60, decimal_places=0)
+    spent = _sum(mined, ExpressionWrapper(F("gas_used") * F("effective_gas_price_wei"), whole))
+    paid = mined.filter(status=1).exclude(send__kind=SendKind.CANCEL)
+    spent += _sum(paid, "intent__value_wei")
+    unmined = TxIntent.objects.filter(
+        state__in=sorted(UNMINED), settled_at=None, **_of(scope, scope_value, trader="")
+    )
+    if upto is not None:
+        unmined = unmined.filter(Q(reservation__isnull=True) | Q(reservation__pk__lte=upto))
+    cost = ExpressionWrapper(F("gas_limit") * F("max_fee_wei") + F("value_wei"), whole)
+    return spent + _sum(unmined.annotate(max_fee_wei=Max("sends__max_fee_wei")), cost)

@@ -1,0 +1,86 @@
+"""Pages of what may be at stake and what is: caps, reservations, and the log of every change."""
+
+from django.contrib import admin
+
+from execution_app.models import Cap, Reservation, RiskLog
+from execution_app.states import ReservationState
+from ops.panel.pages import Lines, Page, amount, mode, shown
+
+_STATE_COLOURS = {
+    ReservationState.OPEN.value: "warning",
+    ReservationState.EXPOSED.value: "success",
+    ReservationState.RELEASED.value: "info",
+}
+_LOG_FIELDS = (
+    "at",
+    "state",
+    amount("change_usdc", "Change", "USDC"),
+    amount("notional_usdc", "At stake", "USDC"),
+    amount("total_usdc", "Of all orders", "USDC"),
+)
+
+
+@admin.register(Cap)
+class CapPage(Page):
+    list_display = (
+        "name",
+        "scope",
+        "scope_value",
+        amount("value", "Value", ""),
+        "holds",
+        "reason",
+        "set_by",
+        "set_at",
+        "lifted_by",
+        "lifted_at",
+    )
+    list_filter = ("name", "scope")
+    search_fields = ("scope_value", "reason", "set_by", "lifted_by")
+    date_hierarchy = "set_at"
+    ordering = ("-id",)
+
+    @shown("Now", colours={"ACTIVE": "success", "lifted": "info"})
+    def holds(self, cap: Cap) -> str:
+        return "lifted" if cap.lifted_at else "ACTIVE"
+
+
+class RiskLines(Lines):
+    model = RiskLog
+    fields = _LOG_FIELDS
+    readonly_fields = fields
+
+
+@admin.register(Reservation)
+class ReservationPage(Page):
+    list_display = (
+        "intent",
+        mode,
+        "shown_state",
+        "trader",
+        "source",
+        "symbol",
+        amount("asked_usdc", "Asked", "USDC"),
+        amount("notional_usdc", "At stake", "USDC"),
+        "reserved_at",
+        "released_at",
+    )
+    list_filter = ("mode", "state", "symbol")
+    search_fields = ("intent__intent_key", "source", "symbol", "trader__label", "trader__tg_user_id")
+    date_hierarchy = "reserved_at"
+    list_select_related = ("intent", "trader")
+    ordering = ("-id",)
+    inlines = (RiskLines,)
+
+    @shown("State", ordering="state", colours=_STATE_COLOURS)
+    def shown_state(self, held: Reservation) -> str:
+        return str(held.state)
+
+
+@admin.register(RiskLog)
+class RiskLogPage(Page):
+    list_display = ("reservation", mode, *_LOG_FIELDS)
+    list_filter = ("mode", "state")
+    search_fields = ("reservation__intent__intent_key",)
+    date_hierarchy = "at"
+    list_select_related = ("reservation",)
+    ordering = ("-id",)

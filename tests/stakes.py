@@ -1,0 +1,50 @@
+"""I9, replayed: what was at stake at every commit, from the log that a trigger writes, and what is at stake now."""
+
+from collections import defaultdict
+from decimal import Decimal
+
+from execution_app.models import Position, Reservation, RiskLog
+from execution_app.states import Mode, PositionState
+
+NOTHING = Decimal(0)
+
+
+def highest(mode: Mode = Mode.LIVE, **of: object) -> Decimal:
+    """The greatest sum that the log's changes ever made, of reservations such as `symbol="BTC-USD"`.
+
+    Also asserts that the totals which the transactions saw agree with the sums wherever the stake grew.
+    """
+    total, whole, most = NOTHING, NOTHING, NOTHING
+    chosen = set(Reservation.objects.filter(mode=mode, **of).values_list("pk", flat=True))
+    for line in RiskLog.objects.filter(mode=mode).order_by("id"):
+        whole += line.change_usdc
+        if line.change_usdc > 0:
+            assert line.total_usdc >= whole, f"I9: line {line.pk} saw {line.total_usdc}, the log says {whole}"
+        if line.reservation_id in chosen:
+            total += line.change_usdc
+            most = max(most, total)
+    return most
+
+
+def most_at_once(mode: Mode = Mode.LIVE, **of: object) -> int:
+    """How many reservations of that kind were ever held at the same time."""
+    chosen = set(Reservation.objects.filter(mode=mode, **of).values_list("pk", flat=True))
+    held: set[int] = set()
+    most = 0
+    for line in RiskLog.objects.filter(mode=mode, reservation__in=chosen).order_by("id"):
+        (held.add if line.notional_usdc else held.discard)(line.reservation_id)
+        most = max(most, len(held))
+    return most
+
+
+def check() -> None:
+    """Once all is done, what is at stake is exactly what is open, and the log adds up to it."""
+    open_usdc: dict[str, Decimal] = defaultdict(Decimal)
+    for position in Position.objects.filter(state=PositionState.OPEN):
+        open_usdc[position.mode] += position.collateral_usdc * position.leverage_x
+    for mode in Mode:
+        held = Reservation.objects.filter(mode=mode)
+        at_stake = sum((row.notional_usdc for row in held), NOTHING)
+        logged = sum((line.change_usdc for line in RiskLog.objects.filter(mode=mode)), NOTHING)
+        assert at_stake == open_usdc[mode], f"I9: {mode} {at_stake} is reserved, {open_usdc[mode]} is open"
+        assert logged == at_stake, f"I9: the log says {logged}, {at_stake} is reserved"
