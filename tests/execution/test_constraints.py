@@ -8,7 +8,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db import models as django_models
 
 from execution_app.states import IntentState
-from tests.execution import rows
+from tests.execution import rows, test_risk_constraints
 
 ADDRESS = "0x" + "ab" * 20
 RAW = "UPDATE tx_sends SET {} WHERE id = %s"
@@ -375,7 +375,8 @@ def test_every_named_constraint_is_attacked() -> None:
         if isinstance(constraint, django_models.CheckConstraint | django_models.UniqueConstraint)
     }
     elsewhere = {"ck_tx_intents_terminal_is_settled"}  # test_states
-    attacked = {name for name in named if any(name in words.split("|") for _, words, _ in ATTACKS)}
+    attacks = [*ATTACKS, *test_risk_constraints.ATTACKS]
+    attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()
 
 
@@ -394,4 +395,10 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("wallets", "guard_wallet"),
         ("fills", "guard_fill"),
         ("signals", "guard_signal"),
+        ("caps", "guard_cap"),
+        ("caps", "keep_cap"),
+        ("risk_reservations", "guard_reservation"),
+        ("risk_reservations", "keep_reservation"),
+        ("risk_reservations", "log_risk"),
+        ("risk_log", "keep_risk_log"),
     }
