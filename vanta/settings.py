@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "execution_app",
     "signals_app",
     "ops.panel",
+    "ops.audit",
     "ops.watch",
     "ops.rollout",
     "ops.rehearsal",
@@ -56,6 +57,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "ops.watch.middleware.HttpMeter",
+    "ops.panel.whence.Whence",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -1,7 +1,8 @@
 """Stops and other restrictions: rows under one lock.
 
-Setting one takes the control row FOR UPDATE; whoever takes a nonce or begins a
-first broadcast reads it FOR SHARE. So once `impose` has returned, everything
+Setting one takes LINE_LOCK, then the control row FOR UPDATE, and last the
+audit log's lock; whoever takes a nonce or begins a first broadcast reads the
+row FOR SHARE. So once `impose` has returned, everything
 that began before has committed what it did, and nothing new begins.
 """
 
@@ -14,9 +15,10 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from execution_app import audit
 from execution_app.gate.modes import Kinds
 from execution_app.models import Control, Restriction, TxSend
-from execution_app.states import UNMINED, Origin, RestrictionKind, SendOutcome
+from execution_app.states import UNMINED, AuditAction, AuditOrigin, Origin, RestrictionKind, SendOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
     with transaction.atomic(durable=True):
         _stand_in_line()
         control = Control.objects.select_for_update().get(pk=1)
+        before = _told(control)
         _, changed = Restriction.objects.get_or_create(
             kind=kind, origin=origin, lifted_at=None, defaults={"set_by": by[:150], "reason": reason[:400]}
         )
@@ -52,6 +55,15 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
             control.epoch += 1
             control.updated_at = Now()
             control.save(update_fields=["epoch", "updated_at"])
+        if changed:
+            audit.record(
+                AuditAction.RESTRICTION_IMPOSED,
+                f"{kind.value} of {origin.value}",
+                reason=reason,
+                before=before,
+                after=_told(control),
+                who=audit.by(by, AuditOrigin(origin.value)),
+            )
     if changed:
         log.warning("restriction set", kind=kind.value, origin=origin.value, by=by, reason=reason)
     return Imposed(changed, _await_leases() if kind is RestrictionKind.STOP else [])
@@ -71,9 +83,19 @@ def lift(
         if epoch is not None and control.epoch != epoch:
             log.warning("word to lift is too old", kind=kind.value, epoch=epoch, now=control.epoch)
             return False
+        before = _told(control)
         lifted = Restriction.objects.filter(kind=kind, origin=origin, lifted_at=None).update(
             lifted_at=Now(), lifted_by=by[:150]
         )
+        if lifted:
+            audit.record(
+                AuditAction.RESTRICTION_LIFTED,
+                f"{kind.value} of {origin.value}",
+                reason=reason,
+                before=before,
+                after=_told(control),
+                who=audit.by(by, AuditOrigin(origin.value)),
+            )
     if lifted:
         log.warning("restriction lifted", kind=kind.value, origin=origin.value, by=by, reason=reason)
     return bool(lifted)
@@ -102,6 +124,14 @@ def hold_still() -> Kinds:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [LINE_LOCK])
         cursor.execute("SELECT 1 FROM control WHERE id = 1 FOR SHARE")
     return active_kinds()
+
+
+def _told(control: Control) -> dict[str, object]:
+    """What holds now, as the audit log tells it."""
+    return {
+        "epoch": control.epoch,
+        "restrictions": [f"{row.kind} of {row.origin}" for row in active()],
+    }
 
 
 def _stand_in_line() -> None:

@@ -3,9 +3,12 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from django.db import transaction
 from django.db.models.functions import Now
 
+from execution_app import audit
 from execution_app.models import (
+    AuditEntry,
     Chain,
     Control,
     Fill,
@@ -21,10 +24,11 @@ from execution_app.models import (
     VenueOrder,
     Wallet,
 )
-from execution_app.states import Origin, RestrictionKind
+from execution_app.states import AuditAction, Origin, RestrictionKind
 from signals_app.models import Signal, Source, SourceBucket, SourceGrant, SourceSecret
 
 TABLES = (
+    AuditEntry,
     Chain,
     Control,
     Fill,
@@ -54,6 +58,8 @@ def one_of_each() -> TxIntent:
     """A LIVE open that was filled, everything around it, and a restriction that was lifted."""
     now = datetime.now(UTC)
     Chain.objects.create(chain_id=31337, genesis_hash=BLOCK, trading_address=VENUE, reconciled_at=now)
+    with transaction.atomic():
+        audit.record(AuditAction.TRADER_ADDED, "trader 123", after={"label": "rehearsal"})
     Heartbeat.objects.create(component="worker", pid=4711, started_at=now)
     Restriction.objects.create(
         kind=RestrictionKind.DRY, origin=Origin.COMMAND, set_by="ops", lifted_by="ops", lifted_at=now

@@ -8,10 +8,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
+from execution_app import audit
 from execution_app.errors import Refused
 from execution_app.models import Trader, Wallet
 from execution_app.node import signers
 from execution_app.node.rpc import NodeError, RpcFault
+from execution_app.states import AuditAction
 from ops.rollout import wallet_check
 from ops.rollout.findings import report
 
@@ -33,13 +35,15 @@ class Command(BaseCommand):
             part = verbs.add_parser(verb, help=words)
             part.add_argument("tg_user_id", type=int, help="the trader's Telegram id")
             part.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+            part.add_argument("--reason", default="", help="why, for the audit log")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         trader = Trader.objects.filter(tg_user_id=options["tg_user_id"]).first()
         if trader is None:
             raise CommandError(f"no trader {options['tg_user_id']}: manage.py trader add comes first")
         if options["verb"] == "create":
-            self._create(trader, options["json"])
+            with audit.acting(audit.operator(options["reason"])):
+                self._create(trader, options["json"])
         else:
             self._check(trader, options["json"])
 
@@ -72,12 +76,19 @@ class Command(BaseCommand):
         try:
             address = signers.create_key()
             with transaction.atomic():
-                return Wallet.objects.create(
+                wallet = Wallet.objects.create(
                     trader=trader,
                     chain_id=environment.chain_id,
                     address=address,
                     max_in_flight=environment.max_in_flight,
                 )
+                made = {
+                    "trader": trader.tg_user_id,
+                    "chain_id": wallet.chain_id,
+                    "next_nonce": wallet.next_nonce,
+                }
+                audit.record(AuditAction.WALLET_CREATED, f"wallet {address}", after=made)
+                return wallet
         except Refused as refusal:
             raise CommandError(str(refusal)) from None
         except OSError as error:
