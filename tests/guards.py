@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connection
+from django.db import DatabaseError, connection
 
 
 @contextmanager
@@ -13,5 +13,9 @@ def without_guards() -> Iterator[None]:
         cursor.execute("SET session_replication_role = replica")
         try:
             yield
-        finally:
-            cursor.execute("SET session_replication_role = origin")
+        except DatabaseError:
+            # Inside a transaction the rollback that must follow takes the setting back, too.
+            if not connection.in_atomic_block:
+                cursor.execute("SET session_replication_role = origin")
+            raise
+        cursor.execute("SET session_replication_role = origin")

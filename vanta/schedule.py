@@ -23,9 +23,13 @@ def install() -> None:
     with transaction.atomic():
         PeriodicTask.objects.exclude(name__in=[*BELLS, "celery.backend_cleanup"]).delete()
         for name, (task, period_ms, expires_s) in BELLS.items():
-            interval, _ = IntervalSchedule.objects.get_or_create(
-                every=period_ms * 1_000, period=IntervalSchedule.MICROSECONDS
+            # Its column holds no more than 35 minutes in microseconds.
+            every, period = (
+                (period_ms // 1_000, IntervalSchedule.SECONDS)
+                if period_ms % 1_000 == 0
+                else (period_ms * 1_000, IntervalSchedule.MICROSECONDS)
             )
+            interval, _ = IntervalSchedule.objects.get_or_create(every=every, period=period)
             PeriodicTask.objects.update_or_create(
                 name=name,
                 defaults={

@@ -35,10 +35,10 @@ def told(row: Model | None) -> State | None:
     if row is None or row.pk is None:
         return None
     if isinstance(row, Group):
-        group = Group.objects.filter(pk=row.pk).first()
-        return group and {"name": group.name, "permissions": _names(group.permissions, "codename")}
-    user = User.objects.filter(pk=row.pk).first()
-    return user and {
+        group = Group.objects.get(pk=row.pk)
+        return {"name": group.name, "permissions": _names(group.permissions, "codename")}
+    user = User.objects.get(pk=row.pk)
+    return {
         "username": user.username,
         "is_active": user.is_active,
         "is_staff": user.is_staff,

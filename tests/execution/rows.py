@@ -213,3 +213,15 @@ def secret(**fields: object) -> int:
 def bucket(**fields: object) -> int:
     row: Row = {"source": "a", "kind": "open", "tokens": 1, "refilled_at": "2026-01-01T00:00:00Z"}
     return insert("source_buckets", row | fields)
+
+
+def audit_entry(**fields: object) -> int:
+    row: Row = {
+        "actor": "a",
+        "origin": "command",
+        "address": "",
+        "action": "login",
+        "subject": "",
+        "reason": "",
+    }
+    return insert("audit_log", row | fields)

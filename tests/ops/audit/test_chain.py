@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 
 from execution_app import audit
 from execution_app.models import AuditEntry
@@ -124,7 +124,8 @@ def test_a_writer_with_an_old_view_is_refused_rather_than_forking_the_chain(data
         rows.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         rows.one("SELECT count(*) FROM audit_log")
         with ThreadPoolExecutor(1) as other:
-            other.submit(lambda: (say("second"), connection.close())).result(timeout=20)
+            other.submit(say, "second").result(timeout=20)
+            other.submit(connections.close_all).result(timeout=20)
         with pytest.raises(IntegrityError, match="audit_log_pkey"):
             say("third")
     assert is_intact()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
 from ops.audit import reader, verifier
 from ops.audit.verifier import Entry, Walk
@@ -55,7 +55,7 @@ class Command(BaseCommand):
 
     def _export(self, path: Path | None) -> None:
         if path is None:
-            export(reader.entries(), self.stdout._out)  # type: ignore[attr-defined]  # noqa: SLF001
+            export(reader.entries(), self.stdout)
             return
         try:
             with path.open("x", encoding="utf-8") as sink:
@@ -96,7 +96,7 @@ def verify(entries: Iterable[Entry], heads: dict[int, str]) -> Walk:
     return walk
 
 
-def export(entries: Iterable[Entry], sink: TextIO) -> tuple[int, str]:
+def export(entries: Iterable[Entry], sink: TextIO | OutputWrapper) -> tuple[int, str]:
     """Write the entries and their head; returns how many they were, and the head as SEQ:HASH."""
     count, seq, found = 0, 0, ""
     for entry in entries:
