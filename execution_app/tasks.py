@@ -7,7 +7,7 @@ import structlog
 from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
-from execution_app import meters
+from execution_app import audit, meters
 from execution_app.bells import ring
 from execution_app.engine import rounds
 from execution_app.errors import Disagreement, Retryable
@@ -56,3 +56,9 @@ def compare_positions() -> None:
     """Look at the venue: its prices, and its storage against the book."""
     with _waiting("comparison"), meters.TPSL_ERRORS.count_exceptions():
         rounds.compare_positions()
+
+
+@shared_task
+def note_audit_head() -> None:
+    """Keep the audit log's head where whoever cuts off the table's end cannot reach it."""
+    audit.note_head()

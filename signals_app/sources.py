@@ -12,8 +12,10 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from execution_app import audit
 from execution_app.errors import Refused
 from execution_app.models import Trader
+from execution_app.states import AuditAction
 from signals_app import seals
 from signals_app.keyring import MAX_ACTIVE
 from signals_app.models import Signal, Source, SourceGrant, SourceSecret
@@ -77,8 +79,15 @@ def retire(name: str, secret_id: int) -> int:
         mine = SourceSecret.objects.filter(source=_named(name), active=True)
         if not mine.filter(pk=secret_id).update(active=False, retired_at=Now()):
             raise Refused(f"source {name} has no active secret {secret_id}")
+        left = mine.count()
+        audit.record(
+            AuditAction.SOURCE_SECRET_RETIRED,
+            f"source {name}",
+            before={"secret_id": secret_id, "secrets_active": left + 1},
+            after={"secret_id": secret_id, "secrets_active": left},
+        )
         log.info("secret retired", source=name, secret=secret_id)
-        return mine.count()
+        return left
 
 
 def secret_states(name: str) -> list[SecretState]:
@@ -116,7 +125,13 @@ def limit(name: str, **wanted: int) -> dict[str, int]:
     for title, value in wanted.items():
         if title not in LIMITS or not 1 <= value <= MAX_LIMIT:
             raise Refused(f"{title} must be one of {', '.join(LIMITS)}, from 1 to {MAX_LIMIT}")
-    Source.objects.update_or_create(pk=_named(name), defaults=wanted)
+    _named(name)
+    with transaction.atomic():
+        Source.objects.get_or_create(pk=name)
+        Source.objects.select_for_update().get(pk=name)
+        before = limits(name)
+        Source.objects.filter(pk=name).update(**wanted)
+        audit.record(AuditAction.SOURCE_LIMITED, f"source {name}", before=before, after=limits(name))
     log.info("source limited", source=name, **wanted)
     return limits(name)
 
@@ -125,16 +140,21 @@ def grant(name: str, tg_user_id: int) -> bool:
     """Let the source trade for a trader; False when it may already. Raises Refused."""
     if not 1 <= tg_user_id <= MAX_INT64 or not Trader.objects.filter(tg_user_id=tg_user_id).exists():
         raise Refused(f"no trader has tg_user_id {tg_user_id}")
-    _, new = SourceGrant.objects.get_or_create(source=_named(name), tg_user_id=tg_user_id)
+    with transaction.atomic():
+        _, new = SourceGrant.objects.get_or_create(source=_named(name), tg_user_id=tg_user_id)
+        if new:
+            audit.record(AuditAction.SOURCE_GRANTED, f"source {name}", after={"tg_user_id": tg_user_id})
     log.info("granted", source=name, tg_user_id=tg_user_id, new=new)
     return new
 
 
 def revoke(name: str, tg_user_id: int) -> None:
     """End a grant; signals that are decided already go their way. Raises Refused."""
-    deleted, _ = SourceGrant.objects.filter(source=name, tg_user_id=tg_user_id).delete()
-    if not deleted:
-        raise Refused(f"source {name} may not trade for {tg_user_id} anyway")
+    with transaction.atomic():
+        deleted, _ = SourceGrant.objects.filter(source=name, tg_user_id=tg_user_id).delete()
+        if not deleted:
+            raise Refused(f"source {name} may not trade for {tg_user_id} anyway")
+        audit.record(AuditAction.SOURCE_REVOKED, f"source {name}", before={"tg_user_id": tg_user_id})
     log.info("revoked", source=name, tg_user_id=tg_user_id)
 
 
@@ -173,6 +193,12 @@ def _issue(name: str, given: str | None) -> Issued:
         raise Refused("this secret is in use already")
     Source.objects.get_or_create(pk=name)
     row = SourceSecret.objects.create(source_id=name, sealed=seals.seal(secret, name, settings.SECRET_KEY))
+    audit.record(
+        AuditAction.SOURCE_SECRET_ISSUED,
+        f"source {name}",
+        before={"secrets_active": len(others)},
+        after={"secret_id": row.pk, "secrets_active": len(others) + 1},
+    )
     log.info("secret issued", source=name, secret=row.pk)
     return Issued(row.pk, secret, others)
 

@@ -12,7 +12,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 
+from execution_app import audit
 from execution_app.errors import Refused
+from execution_app.states import AuditAction
 from signals_app import signatures
 from signals_app.models import ApiToken, TokenScope
 from signals_app.payloads import SOURCE
@@ -62,6 +64,8 @@ def create(name: str, days: int | None = None) -> Issued:
             row = ApiToken.objects.create(
                 name=name, sha256=signatures.sha256(token), scope=TokenScope.READ, expires_at=expires_at
             )
+            told = {"scope": TokenScope.READ.value, "days": days}
+            audit.record(AuditAction.TOKEN_ISSUED, f"API access of {name}", after=told)
     except IntegrityError:
         raise Refused(f"there is or was a token {name}: a name stands for one token for ever") from None
     row.refresh_from_db()
@@ -73,7 +77,10 @@ def revoke(name: str) -> bool:
     """End a token at once and for ever; False when it had been revoked already. Raises Refused."""
     if not ApiToken.objects.filter(name=name).exists():
         raise Refused(f"no token {name}")
-    changed = bool(ApiToken.objects.filter(name=name, revoked_at=None).update(revoked_at=Now()))
+    with transaction.atomic():
+        changed = bool(ApiToken.objects.filter(name=name, revoked_at=None).update(revoked_at=Now()))
+        if changed:
+            audit.record(AuditAction.TOKEN_REVOKED, f"API access of {name}")
     if changed:
         log.info("token revoked", name=name)
     return changed

@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from tests import real_parts
+from tests.guards import without_guards
 from tests.rig import Rig
 
 # Rows that migrations wrote and nobody changes, or that belong to Django.
@@ -46,7 +47,7 @@ def database(django_db_setup: None, django_db_blocker: object) -> Iterator[None]
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         tables = sorted(set(connection.introspection.table_names()) - KEPT)
         quoted = ", ".join(connection.ops.quote_name(table) for table in tables)
-        with connection.cursor() as cursor:
+        with without_guards(), connection.cursor() as cursor:
             cursor.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
             cursor.execute("UPDATE control SET epoch = 1")
             cursor.execute("UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0")

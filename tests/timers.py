@@ -2,10 +2,12 @@
 
 from django.db import connection
 
+from tests.guards import without_guards
+
 
 def pass_a_minute() -> None:
     """Leases and offers become a minute older and waiting intents due; signed bytes cannot change."""
-    with connection.cursor() as cursor:
+    with without_guards(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE tx_sends SET leased_at = leased_at - interval '1 minute',"
             " offered_at = offered_at - interval '1 minute',"

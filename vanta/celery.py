@@ -128,10 +128,12 @@ def _end_work(**_: Any) -> None:
 def _watch_in_beat(**_: Any) -> None:
     from django.db import DatabaseError
 
+    from execution_app import audit
     from execution_app.gate import watch
     from vanta import schedule
 
     watch.start("beat")
+    audit.note_head()
     try:
         schedule.install()
     except DatabaseError as problem:

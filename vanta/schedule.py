@@ -15,6 +15,7 @@ BELLS: dict[str, tuple[str, int, int]] = {
     "sweep intents": ("execution_app.tasks.sweep", 1_000, 2),
     "sweep signals": ("signals_app.tasks.sweep_signals", 1_000, 2),
     "compare positions": ("execution_app.tasks.compare_positions", 5_000, 10),
+    "note the audit head": ("execution_app.tasks.note_audit_head", 3_600_000, 600),
 }
 
 
@@ -25,9 +26,13 @@ def install() -> None:
     with transaction.atomic():
         PeriodicTask.objects.exclude(name__in=[*BELLS, "celery.backend_cleanup"]).delete()
         for name, (task, period_ms, expires_s) in BELLS.items():
-            interval, _ = IntervalSchedule.objects.get_or_create(
-                every=period_ms * 1_000, period=IntervalSchedule.MICROSECONDS
+            # Its column holds no more than 35 minutes in microseconds.
+            every, period = (
+                (period_ms // 1_000, IntervalSchedule.SECONDS)
+                if period_ms % 1_000 == 0
+                else (period_ms * 1_000, IntervalSchedule.MICROSECONDS)
             )
+            interval, _ = IntervalSchedule.objects.get_or_create(every=every, period=period)
             row = {
                 "task": task,
                 "interval": interval,

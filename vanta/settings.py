@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "signals_app",
     "ops.api",
     "ops.panel",
+    "ops.audit",
     "ops.watch",
     "ops.rollout",
     "ops.bot",
@@ -60,6 +61,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "ops.watch.middleware.HttpMeter",
+    "ops.panel.whence.Whence",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -4,14 +4,16 @@ import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 
+from execution_app import audit
 from execution_app.engine.replace import cancel_in_slot
 from execution_app.errors import Refused
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.node import fees
-from execution_app.states import UNMINED, Action, IntentState, SendKind
+from execution_app.states import UNMINED, Action, AuditAction, AuditOrigin, IntentState, SendKind
 
 log = structlog.get_logger(__name__)
 BATCH = 50
+TOLD = 20  # keys named in the audit log
 
 
 def request(*, by: str) -> list[str]:
@@ -24,6 +26,10 @@ def request(*, by: str) -> list[str]:
     with transaction.atomic(durable=True):
         keys = list(pending.order_by("id").values_list("intent_key", flat=True))
         TxIntent.objects.filter(intent_key__in=keys, cancel_asked_at=None).update(cancel_asked_at=Now())
+        if keys:
+            told = {"count": len(keys), "first": keys[:TOLD]}
+            who = audit.by(by, AuditOrigin.COMMAND)
+            audit.record(AuditAction.PENDING_CANCELLED, "unmined opens", after=told, who=who)
     if keys:
         log.warning("cancels asked for", by=by, count=len(keys))
     return keys

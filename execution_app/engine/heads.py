@@ -85,12 +85,12 @@ def follow() -> Head:
     venue_events.collect(head.number)
     standing, gone_meanwhile = _forget_reorganised()
     settle(standing, head.finalized)
+    reconcile.resume(head.chain_id)
     Chain.objects.filter(pk=head.chain_id).update(
         head_number=head.number,
         head_hash=head.block_hash,
         finalized_number=max(head.finalized, 0),
         reconciled_at=Now(),
-        halted_reason="",
     )
     if gone or gone_meanwhile:
         log.warning("blocks left the chain", intents=gone + gone_meanwhile, head=head.number)

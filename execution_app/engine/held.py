@@ -2,9 +2,10 @@
 
 from django.db import transaction
 
+from execution_app import audit
 from execution_app.models import TxIntent, Wallet
 from execution_app.moves import move
-from execution_app.states import IntentState, Reason
+from execution_app.states import AuditAction, AuditOrigin, IntentState, Reason
 
 
 def reject(key: str, *, by: str, reason: str) -> TxIntent:
@@ -15,5 +16,9 @@ def reject(key: str, *, by: str, reason: str) -> TxIntent:
             # Whoever places it holds the wallet.
             Wallet.objects.select_for_update(no_key=True).get(pk=intent.wallet_id)
         why = {"reason": Reason.OPERATOR_REJECTED.value, "reason_detail": reason[:400]}
+        before = {"state": intent.state, "reason": intent.reason}
         move(intent, IntentState.REJECTED, why=reason, by=by, **why)
+        after = {"state": intent.state, "reason": intent.reason}
+        who = audit.by(by, AuditOrigin.COMMAND)
+        audit.record(AuditAction.INTENT_DECIDED, key, reason=reason, before=before, after=after, who=who)
     return intent

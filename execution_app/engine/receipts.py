@@ -10,10 +10,10 @@ from django.db.models.functions import Now
 
 from execution_app import meters, reservations
 from execution_app.book import orders, positions
-from execution_app.engine import exits
+from execution_app.engine import exits, reconcile
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
-from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
+from execution_app.models import Fill, TxIntent, TxReceipt, TxSend
 from execution_app.moves import move
 from execution_app.node import rpc
 from execution_app.states import Action, IntentState, SendKind
@@ -154,9 +154,7 @@ def _suspect_foreign(intent: TxIntent, finalized: int) -> None:
     with transaction.atomic():
         reason = f"nonce {intent.nonce} was consumed by a transaction that is not ours"
         move(intent, IntentState.LOST_NONCE, why=reason, by=BY)
-        Wallet.objects.filter(pk=intent.wallet.pk, halted_reason="").update(
-            halted_reason=reason, halted_at=Now()
-        )
+        reconcile.halt_wallet(intent.wallet, reason)
 
 
 def settle(standing: list[int], finalized: int) -> None:

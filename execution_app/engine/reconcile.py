@@ -4,12 +4,15 @@ from functools import lru_cache
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 
+from execution_app import audit
 from execution_app.errors import Disagreement
 from execution_app.models import Chain, TxIntent, Wallet
 from execution_app.node import rpc
+from execution_app.states import AuditAction
 from execution_app.venues import onchain
 
 log = structlog.get_logger(__name__)
@@ -20,12 +23,7 @@ def check_identity(chain_id: int, genesis_hash: str) -> None:
     environment = settings.ENVIRONMENT
     if chain_id != environment.chain_id:
         _halt(f"the node is on chain {chain_id}, CHAIN_ID is {environment.chain_id}")
-    chain, created = Chain.objects.get_or_create(
-        pk=chain_id,
-        defaults={"genesis_hash": genesis_hash, "trading_address": environment.venue_trading_address},
-    )
-    if created:
-        log.info("chain adopted", chain=chain_id, genesis=genesis_hash)
+    chain = _adopted(chain_id, genesis_hash)
     if chain.genesis_hash != genesis_hash:
         _halt(
             f"the node's chain began with block {genesis_hash}, this database trades on {chain.genesis_hash}"
@@ -33,6 +31,20 @@ def check_identity(chain_id: int, genesis_hash: str) -> None:
     if chain.trading_address.lower() != environment.venue_trading_address.lower():
         _halt(f"VENUE_TRADING_ADDRESS is not {chain.trading_address}, where this database's positions are")
     _check_venue(genesis_hash)
+
+
+def _adopted(chain_id: int, genesis_hash: str) -> Chain:
+    """The row of this chain; the first one that is seen becomes this database's."""
+    known = Chain.objects.filter(pk=chain_id).first()
+    if known is not None:
+        return known
+    found = {"genesis_hash": genesis_hash, "trading_address": settings.ENVIRONMENT.venue_trading_address}
+    with transaction.atomic():
+        chain, created = Chain.objects.get_or_create(pk=chain_id, defaults=found)
+        if created:
+            log.info("chain adopted", chain=chain_id, genesis=genesis_hash)
+            audit.record(AuditAction.CHAIN_ADOPTED, f"chain {chain_id}", after=found)
+    return chain
 
 
 @lru_cache(maxsize=4)
@@ -66,10 +78,7 @@ def check_wallets(counts: dict[int, int]) -> None:
             reason = (
                 f"the chain has {count} transactions of this wallet, this database signed {wallet.next_nonce}"
             )
-            Wallet.objects.filter(pk=wallet.pk, halted_reason="").update(
-                halted_reason=reason, halted_at=Now()
-            )
-            log.error("wallet halted", wallet=wallet.address, reason=reason)
+            halt_wallet(wallet, reason)
         settled = TxIntent.objects.filter(wallet=wallet, settled_at__isnull=False).aggregate(Max("nonce"))[
             "nonce__max"
         ]
@@ -79,8 +88,49 @@ def check_wallets(counts: dict[int, int]) -> None:
             )
 
 
+def halt_wallet(wallet: Wallet, reason: str) -> None:
+    """Let nothing more be signed by this wallet until an operator decides; one that is halted stays as it is."""
+    with transaction.atomic():
+        halted = Wallet.objects.filter(pk=wallet.pk, halted_reason="").update(
+            halted_reason=reason, halted_at=Now()
+        )
+        if halted:
+            audit.record(
+                AuditAction.WALLET_HALTED,
+                f"wallet {wallet.address}",
+                reason=reason,
+                before={"halted_reason": "", "next_nonce": wallet.next_nonce},
+                after={"halted_reason": reason},
+            )
+    if halted:
+        log.error("wallet halted", wallet=wallet.address, reason=reason)
+
+
+def resume(chain_id: int) -> None:
+    """Chain and database agree again: whatever halted trading is over."""
+    with transaction.atomic():
+        halted = Chain.objects.select_for_update().filter(pk=chain_id).exclude(halted_reason="").first()
+        if halted is None:
+            return
+        Chain.objects.filter(pk=chain_id).update(halted_reason="")
+        before = {"halted_reason": halted.halted_reason}
+        audit.record(
+            AuditAction.CHAIN_RESUMED, f"chain {chain_id}", before=before, after={"halted_reason": ""}
+        )
+    log.warning("chain and database agree again", chain=chain_id)
+
+
 def _halt(reason: str) -> None:
-    changed = Chain.objects.exclude(halted_reason=reason[:400]).update(halted_reason=reason[:400])
-    if changed:
-        log.error("chain and database disagree; nobody trades", reason=reason)
+    words = reason[:400]
+    with transaction.atomic():
+        for chain in Chain.objects.select_for_update().exclude(halted_reason=words).order_by("pk"):
+            Chain.objects.filter(pk=chain.pk).update(halted_reason=words)
+            audit.record(
+                AuditAction.CHAIN_HALTED,
+                f"chain {chain.pk}",
+                reason=reason,
+                before={"halted_reason": chain.halted_reason},
+                after={"halted_reason": words},
+            )
+            log.error("chain and database disagree; nobody trades", reason=reason)
     raise Disagreement(reason)

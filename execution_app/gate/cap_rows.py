@@ -11,12 +11,12 @@ import structlog
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from execution_app import reservations
+from execution_app import audit, reservations
 from execution_app.errors import Refused
 from execution_app.gate import loosening
 from execution_app.models import Cap
 from execution_app.models.risk import HIGHEST_CAP
-from execution_app.states import CapName, CapScope
+from execution_app.states import AuditAction, AuditOrigin, CapName, CapScope
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +63,7 @@ def set_cap(
                 )
         except IntegrityError:
             raise Refused(f"no {scope.value} can be named {scope_value!r}") from None
+        _tell(now, by, reason, before=None if before is None else before.value, after=value)
     log.warning("cap set", cap=str(now), value=value, before=before and before.value, by=by, reason=reason)
     return Change(True, before, now)
 
@@ -78,8 +79,17 @@ def lift_cap(
             return Change(False, None, None)
         loosening.permit(by=by, reason=reason, code=code)
         _close(before, by, reason)
+        _tell(before, by, reason, before=before.value, after=None)
     log.warning("cap lifted", cap=str(before), before=before.value, by=by, reason=reason)
     return Change(True, before, None)
+
+
+def _tell(cap: Cap, by: str, reason: str, *, before: Decimal | None, after: Decimal | None) -> None:
+    action = AuditAction.CAP_REMOVED if after is None else AuditAction.CAP_SET
+    values = {"before": before, "after": after}
+    told = {key: None if value is None else {"value": f"{value:f}"} for key, value in values.items()}
+    who = audit.by(by, AuditOrigin.COMMAND)
+    audit.record(action, f"cap {cap}", reason=reason, before=told["before"], after=told["after"], who=who)
 
 
 def _active(name: CapName, scope: CapScope, scope_value: str) -> Cap | None:

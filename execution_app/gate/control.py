@@ -1,8 +1,13 @@
 """Stops and other restrictions: rows under one lock.
 
-Setting one takes the control row FOR UPDATE; whoever takes a nonce or begins a
-first broadcast reads it FOR SHARE. So once `impose` has returned, everything
-that began before has committed what it did, and nothing new begins.
+Setting one takes LINE_LOCK, then the control row FOR UPDATE, and last the
+audit log's lock; whoever takes a nonce or begins a first broadcast reads the
+row FOR SHARE. So once `impose` has returned, everything that began before has
+committed what it did, and nothing new begins.
+
+Tightening does not depend on the audit log: where its lock is not to be had
+within AUDIT_WAIT_S, the restriction holds and its entry is written late.
+Loosening without an entry does not happen.
 """
 
 import time
@@ -10,18 +15,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from execution_app import audit
 from execution_app.gate.modes import Kinds
 from execution_app.models import Control, Restriction, TxSend
-from execution_app.states import UNMINED, Origin, RestrictionKind, SendOutcome
+from execution_app.states import UNMINED, AuditAction, AuditOrigin, Origin, RestrictionKind, SendOutcome
 
 log = structlog.get_logger(__name__)
 
 LEASE_S = 4.0  # bytes that no node is known to hold are given to none later than this after the announcement
 WAIT_S = 1.0
+AUDIT_WAIT_S = 1.0
 IN_FLIGHT_LIMIT = 500
 # Answers after which a node may or may not hold the bytes.
 UNCLEAR = (SendOutcome.UNKNOWN, SendOutcome.RPC_FAULT)
@@ -44,6 +51,7 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
     with transaction.atomic(durable=True):
         _stand_in_line()
         control = Control.objects.select_for_update().get(pk=1)
+        before = _told(control)
         _, changed = Restriction.objects.get_or_create(
             kind=kind, origin=origin, lifted_at=None, defaults={"set_by": by[:150], "reason": reason[:400]}
         )
@@ -52,9 +60,45 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
             control.epoch += 1
             control.updated_at = Now()
             control.save(update_fields=["epoch", "updated_at"])
+        entry = _Entry(f"{kind.value} of {origin.value}", reason, before, _told(control), by, origin)
+        told = not changed or entry.written(AUDIT_WAIT_S)
+    if not told:
+        log.error("the audit log does not take its entry; the restriction holds", entry=entry.subject, by=by)
+        with transaction.atomic(durable=True):
+            late = entry.written(AUDIT_WAIT_S)
+        log.error("audit entry written late" if late else "audit entry missing", entry=entry.subject, by=by)
     if changed:
         log.warning("restriction set", kind=kind.value, origin=origin.value, by=by, reason=reason)
     return Imposed(changed, _await_leases() if kind is RestrictionKind.STOP else [])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the audit log is told of a restriction that was set."""
+
+    subject: str
+    reason: str
+    before: dict[str, object]
+    after: dict[str, object]
+    by: str
+    origin: Origin
+
+    def written(self, within_s: float) -> bool:
+        """Write it in the caller's transaction; False, and nothing is spoilt, where others keep its lock."""
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{int(within_s * 1000)}ms"])
+                audit.record(
+                    AuditAction.RESTRICTION_IMPOSED,
+                    self.subject,
+                    reason=self.reason,
+                    before=self.before,
+                    after=self.after,
+                    who=audit.by(self.by, AuditOrigin(self.origin.value)),
+                )
+        except OperationalError:
+            return False
+        return True
 
 
 def lift(
@@ -71,9 +115,19 @@ def lift(
         if epoch is not None and control.epoch != epoch:
             log.warning("word to lift is too old", kind=kind.value, epoch=epoch, now=control.epoch)
             return False
+        before = _told(control)
         lifted = Restriction.objects.filter(kind=kind, origin=origin, lifted_at=None).update(
             lifted_at=Now(), lifted_by=by[:150]
         )
+        if lifted:
+            audit.record(
+                AuditAction.RESTRICTION_LIFTED,
+                f"{kind.value} of {origin.value}",
+                reason=reason,
+                before=before,
+                after=_told(control),
+                who=audit.by(by, AuditOrigin(origin.value)),
+            )
     if lifted:
         log.warning("restriction lifted", kind=kind.value, origin=origin.value, by=by, reason=reason)
     return bool(lifted)
@@ -102,6 +156,14 @@ def hold_still() -> Kinds:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [LINE_LOCK])
         cursor.execute("SELECT 1 FROM control WHERE id = 1 FOR SHARE")
     return active_kinds()
+
+
+def _told(control: Control) -> dict[str, object]:
+    """What holds now, as the audit log tells it."""
+    return {
+        "epoch": control.epoch,
+        "restrictions": [f"{row.kind} of {row.origin}" for row in active()],
+    }
 
 
 def _stand_in_line() -> None:

@@ -4,7 +4,9 @@ from django.conf import settings
 from django.db import models, transaction
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from execution_app import audit
 from execution_app.errors import Refused
+from execution_app.states import AuditAction
 
 NAME = "authenticator"
 
@@ -28,6 +30,8 @@ def verify(username: str, code: str) -> None:
         for device in _devices(username).select_for_update():
             accepted = accepted or device.verify_token(code.strip())
     if not accepted:
+        with transaction.atomic():
+            audit.record(AuditAction.SECOND_FACTOR_REFUSED, f"user {username}")
         raise Refused("the code is wrong, used already, or comes too soon after a wrong one")
 
 
@@ -56,8 +60,19 @@ def confirm(username: str, code: str) -> None:
         if device is not None and accepted:
             device.confirmed = True
             device.save(update_fields=["confirmed"])
+            audit.record(AuditAction.SECOND_FACTOR_SET, f"user {username}", after={"confirmed": True})
     if not accepted:
         raise Refused(f"that is no code of the device that {username} enrolled")
+
+
+def remove(username: str) -> None:
+    """Forget every device of this person. Raises Refused."""
+    with transaction.atomic():
+        removed, _ = TOTPDevice.objects.filter(user__username=username).delete()
+        if removed:
+            audit.record(AuditAction.SECOND_FACTOR_SET, f"user {username}", after={"confirmed": False})
+    if not removed:
+        raise Refused(f"{username} has no second factor")
 
 
 def _devices(username: str) -> models.QuerySet[TOTPDevice]:

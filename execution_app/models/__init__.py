@@ -1,5 +1,6 @@
 """The rows are the truth; every 'at most one' is a constraint."""
 
+from execution_app.models.audit import AuditEntry
 from execution_app.models.book import Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, PoolBeat, Restriction, StackMode
@@ -10,6 +11,7 @@ from execution_app.models.sends import TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
 
 __all__ = [
+    "AuditEntry",
     "Cap",
     "Chain",
     "Control",

@@ -1,8 +1,14 @@
 """Pages of who may log in, and of the schedule that code installs."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.forms import Form
+from django.http import HttpRequest, HttpResponse
 from django_celery_beat import admin as beat_admin  # noqa: F401  (its pages must be registered to be replaced)
 from django_celery_beat.models import (
     ClockedSchedule,
@@ -14,23 +20,107 @@ from django_celery_beat.models import (
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from execution_app import audit
+from execution_app.states import AuditAction, AuditOrigin
 from ops.panel.pages import Page
 
 for _model in (User, Group, ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
     admin.site.unregister(_model)
 
+State = dict[str, Any]
+
+
+def told(row: Model | None) -> State | None:
+    """What a row of rights is now, from the database; never a password, only whether it was changed."""
+    if row is None or row.pk is None:
+        return None
+    if isinstance(row, Group):
+        group = Group.objects.get(pk=row.pk)
+        return {"name": group.name, "permissions": _names(group.permissions, "codename")}
+    user = User.objects.get(pk=row.pk)
+    return {
+        "username": user.username,
+        "is_active": user.is_active,
+        "is_staff": user.is_staff,
+        "is_superuser": user.is_superuser,
+        "groups": _names(user.groups, "name"),
+        "permissions": _names(user.user_permissions, "codename"),
+    }
+
+
+def _names(related: Any, field: str) -> list[str]:
+    return sorted(related.values_list(field, flat=True))
+
+
+class Audited:
+    """A page whose changes stand in the audit log, in the same transaction."""
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Form, change: bool) -> None:
+        request.audited_before = told(obj) if change else None  # type: ignore[attr-defined]
+        super().save_model(request, obj, form, change)  # type: ignore[misc]
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        _record(request, obj, None, told(obj))
+        return super().log_addition(request, obj, message)  # type: ignore[misc]
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        # Without `save_model` it was the page of the password alone.
+        before = getattr(request, "audited_before", None)
+        after = told(obj)
+        _record(request, obj, after if before is None else before, after, form="" if before else "password")
+        return super().log_change(request, obj, message)  # type: ignore[misc]
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        for row in queryset:
+            _record(request, row, told(row), None)
+        return super().log_deletions(request, queryset)  # type: ignore[misc]
+
+    def changelist_view(self, request: HttpRequest, extra_context: State | None = None) -> HttpResponse:
+        with transaction.atomic():
+            answer: HttpResponse = super().changelist_view(request, extra_context)  # type: ignore[misc]
+        return answer
+
+
+def _record(
+    request: HttpRequest, row: Model, before: State | None, after: State | None, form: str = ""
+) -> None:
+    kind = "group" if isinstance(row, Group) else "user"
+    audit.record(
+        _action(kind, before, after),
+        f"{kind} {row}",
+        reason=f"{form} changed" if form else "",
+        before=before,
+        after=after,
+        who=audit.by(str(request.user.get_username()), AuditOrigin.ADMIN),
+    )
+
+
+def _action(kind: str, before: State | None, after: State | None) -> AuditAction:
+    if kind == "group":
+        return AuditAction.GROUP_CHANGED if after else AuditAction.GROUP_DELETED
+    if before is None:
+        return AuditAction.ADMIN_CREATED
+    if after is None:
+        return AuditAction.ADMIN_DELETED
+    disabled = before["is_active"] and not after["is_active"]
+    return AuditAction.ADMIN_DISABLED if disabled else AuditAction.ADMIN_CHANGED
+
 
 @admin.register(User)
-class UserPage(UserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
+class UserPage(Audited, UserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     """Accounts are the one thing that is managed here."""
 
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
+
 
 @admin.register(Group)
-class GroupPage(GroupAdmin, ModelAdmin):  # type: ignore[misc]
+class GroupPage(Audited, GroupAdmin, ModelAdmin):  # type: ignore[misc]
     pass
 
 

@@ -1,3 +1,5 @@
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
@@ -5,3 +7,6 @@ class PanelConfig(AppConfig):
     name = "ops.panel"
     label = "panel"
     verbose_name = "Panel"
+
+    def ready(self) -> None:
+        import_module("ops.panel.logins").listen()

@@ -3,7 +3,15 @@
 from django.contrib import admin
 from django.urls import URLPattern, path
 
-from execution_app.models import Chain, Control, Heartbeat, PoolBeat, Restriction, StackMode
+from execution_app.models import (
+    AuditEntry,
+    Chain,
+    Control,
+    Heartbeat,
+    PoolBeat,
+    Restriction,
+    StackMode,
+)
 from ops.panel import switch
 from ops.panel.pages import Page, short, shown
 
@@ -32,6 +40,15 @@ class RestrictionPage(Page):
     @shown("Now", colours={"ACTIVE": "danger", "lifted": "success"})
     def holds(self, restriction: Restriction) -> str:
         return "lifted" if restriction.lifted_at else "ACTIVE"
+
+
+@admin.register(AuditEntry)
+class AuditPage(Page):
+    list_display = ("seq", "at", "action", "subject", "actor", "origin", "address", "reason")
+    list_filter = ("action", "origin")
+    search_fields = ("subject", "actor", "reason")
+    date_hierarchy = "at"
+    ordering = ("-seq",)
 
 
 @admin.register(Heartbeat)

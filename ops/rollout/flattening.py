@@ -4,10 +4,13 @@ import time
 import uuid
 from collections.abc import Callable
 
+from django.db import transaction
+
+from execution_app import audit
 from execution_app.bells import ring
 from execution_app.engine import exits
 from execution_app.models import Position
-from execution_app.states import Mode, PositionState
+from execution_app.states import AuditAction, AuditOrigin, Mode, PositionState
 from execution_app.tasks import submit
 
 POLL_S = 0.5
@@ -19,6 +22,18 @@ def flatten(*, by: str, within_s: int, say: Callable[[str], object] | None) -> i
     The caller has set reduce-only. Ends early when all are closed.
     """
     run = uuid.uuid4().hex[:12]
+    _tell(AuditAction.FLATTEN_BEGUN, run, by)
+    left = _close_all(run, by, within_s, say)
+    _tell(AuditAction.FLATTEN_ENDED, run, by, left=left)
+    return left
+
+
+def _tell(action: AuditAction, run: str, by: str, **facts: int) -> None:
+    with transaction.atomic():
+        audit.record(action, f"flatten {run}", after=facts, who=audit.by(by, AuditOrigin.COMMAND))
+
+
+def _close_all(run: str, by: str, within_s: int, say: Callable[[str], object] | None) -> int:
     deadline_s = time.monotonic() + within_s
     said = ""
     while True:

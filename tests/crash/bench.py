@@ -20,6 +20,7 @@ from ops.rehearsal.rpc import Node
 from signals_app import decisions
 from signals_app.models import Signal, SourceGrant
 from tests import real_parts
+from tests.guards import without_guards
 from tests.proxy import Proxy
 from tests.rig import Rig, rpc_call
 from tests.timers import pass_a_minute
@@ -44,7 +45,7 @@ class Bench:
         self._snapshot = rpc_call("evm_snapshot")
         self.proxy.reset()
         trader, wallet = self.rig.trader, self.rig.wallet
-        with connection.cursor() as cursor:
+        with without_guards(), connection.cursor() as cursor:
             cursor.execute(
                 "TRUNCATE traders, signals, source_grants, chains, mode_changes, heartbeats RESTART IDENTITY CASCADE"
             )

@@ -245,3 +245,15 @@ def reservation(**fields: object) -> int:
     row["intent_id"] = row["intent_id"] or intent()
     row["trader_id"] = row["trader_id"] or trader()
     return insert("risk_reservations", row)
+
+
+def audit_entry(**fields: object) -> int:
+    row: Row = {
+        "actor": "a",
+        "origin": "command",
+        "address": "",
+        "action": "login",
+        "subject": "",
+        "reason": "",
+    }
+    return insert("audit_log", row | fields)

@@ -9,6 +9,7 @@ from django.db import models as django_models
 
 from execution_app.states import IntentState
 from tests.execution import rows, test_risk_constraints
+from tests.guards import without_guards
 
 ADDRESS = "0x" + "ab" * 20
 RAW = "UPDATE tx_sends SET {} WHERE id = %s"
@@ -18,7 +19,8 @@ RAW = "UPDATE tx_sends SET {} WHERE id = %s"
 def undone(django_db_setup: None, django_db_blocker: object) -> Iterator[None]:
     """One transaction that is rolled back, which is quicker than emptying the tables each time."""
     with django_db_blocker.unblock(), transaction.atomic():  # type: ignore[attr-defined]
-        rows.execute("DELETE FROM mode_changes")
+        with without_guards():
+            rows.execute("DELETE FROM mode_changes")
         yield
         transaction.set_rollback(True)
 
@@ -131,6 +133,11 @@ def same_receipt() -> None:
     twice(rows.receipt, send_id=rows.send(), canonical=False)
 
 
+def forged_entry() -> None:
+    with without_guards():
+        rows.audit_entry(seq=0, at="2026-01-01T00:00:00Z", digests="", prev_hash="", hash="")
+
+
 # What the database must say, and the attack.
 ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     # Intents
@@ -164,7 +171,11 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("reduce by both", "ck_tx_intents_reduce_pct", lambda: rows.intent(reduce_pct=1, reduce_usdc=1)),
     ("slot without nonce", "ck_tx_intents_sent_owns_slot", lambda: reserve_without("nonce")),
     ("slot without wallet", "ck_tx_intents_sent_owns_slot", lambda: reserve_without("wallet_id")),
-    ("slot without trader", "ck_tx_intents_sent_owns_slot", lambda: reserve_without("trader_id")),
+    (
+        "slot without trader",
+        "ck_tx_intents_sent_owns_slot|asked for never changes",
+        lambda: reserve_without("trader_id"),
+    ),
     ("slot without order", "ck_tx_intents_sent_owns_slot", lambda: reserve_without("calldata")),
     ("slot without value", "ck_tx_intents_sent_owns_slot", lambda: reserve_without("value_wei")),
     ("slot without gas", "ck_tx_intents_sent_owns_slot", lambda: reserve_without("gas_limit")),
@@ -289,6 +300,10 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("same restriction", "uq_mode_changes_active", lambda: twice(rows.restriction)),
     ("unknown restriction", "ck_mode_changes_kind", lambda: rows.restriction(kind="pause")),
     ("unknown origin", "ck_mode_changes_origin", lambda: rows.restriction(origin="email")),
+    # The audit log
+    ("unknown audited action", "ck_audit_log_action", lambda: rows.audit_entry(action="did_it")),
+    ("unknown audited origin", "ck_audit_log_origin", lambda: rows.audit_entry(origin="email")),
+    ("audit entry nought", "ck_audit_log_seq", forged_entry),
     # Signals
     ("same signal", "uq_signals_source_signal_id", lambda: twice(rows.signal, signal_id="1")),
     ("unknown side", "ck_signals_side", lambda: rows.signal(side="BUY")),

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from execution_app import audit
 from execution_app.errors import Refused
 from signals_app import sources
 from signals_app.models import SourceGrant
@@ -31,12 +32,14 @@ class Command(BaseCommand):
             sub = verbs.add_parser(verb, help=text, description=text)
             sub.add_argument("name", metavar="NAME", nargs="?" if verb == "list" else None, help="the source")
             sub.add_argument("--json", action="store_true", help="answer in JSON")
+            sub.add_argument("--reason", default="", help="why, for the audit log")
             _add_options(verb, sub)
 
     def handle(self, *_args: Any, **options: Any) -> None:
         verb, _ = _VERBS[options["verb"]]
         try:
-            answer = verb(options)
+            with audit.acting(audit.operator(options["reason"])):
+                answer = verb(options)
         except Refused as error:
             raise CommandError(str(error)) from error
         if options["json"]:

@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from django.db import transaction
 from django.db.models.functions import Now
 
-from execution_app import reservations
+from execution_app import audit, reservations
 from execution_app.models import (
+    AuditEntry,
     Cap,
     Chain,
     Control,
@@ -28,11 +30,12 @@ from execution_app.models import (
     VenueOrder,
     Wallet,
 )
-from execution_app.states import Mode, Origin, RestrictionKind
+from execution_app.states import AuditAction, Mode, Origin, RestrictionKind
 from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGrant, SourceSecret
 
 TABLES = (
     ApiToken,
+    AuditEntry,
     Cap,
     Chain,
     Control,
@@ -69,6 +72,8 @@ def one_of_each() -> TxIntent:
     """A LIVE open that was filled, everything around it, and a restriction that was lifted."""
     now = datetime.now(UTC)
     Chain.objects.create(chain_id=31337, genesis_hash=BLOCK, trading_address=VENUE, reconciled_at=now)
+    with transaction.atomic():
+        audit.record(AuditAction.TRADER_ADDED, "trader 123", after={"label": "rehearsal"})
     Heartbeat.objects.create(component="worker", pid=4711, started_at=now)
     PoolBeat.objects.create(process="machine/4712/1", component="worker", pid=4712)
     Price.objects.create(

@@ -13,6 +13,7 @@ from execution_app.models import Trader, Wallet
 from execution_app.node import rpc
 from ops.rehearsal import venue
 from tests import real_parts
+from tests.guards import without_guards
 from tests.rig import ETH, USDC, Rig, rpc_call
 
 
@@ -46,8 +47,9 @@ def test_a_wallet_that_can_trade(rig: Rig) -> None:
 def test_a_new_wallet_is_led_to_its_first_trade_step_by_step(rig: Rig) -> None:
     """Each step that is named is taken, until nothing is left."""
     person = Account.create()
-    rig.wallet.delete()
-    Trader.objects.update(address=person.address)
+    with without_guards():
+        rig.wallet.delete()
+        Trader.objects.update(address=person.address)
     call_command("wallet", "create", "123", stdout=io.StringIO())
     wallet = Wallet.objects.get().address
     url, deployed = real_parts.anvil.url, real_parts.deployment

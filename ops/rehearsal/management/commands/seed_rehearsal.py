@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from eth_account import Account
 
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             wallet = self._wallet(trader, deployment)
         SourceGrant.objects.get_or_create(source=SOURCE, tg_user_id=TG_USER_ID)
         self._admin()
+        self._roles()
         found = {"tg_user_id": TG_USER_ID, "trader_address": trader.address, "wallet_address": wallet.address}
         self.stdout.write(json.dumps(found) if options["json"] else f"seeded: {found}")
 
@@ -95,3 +97,10 @@ class Command(BaseCommand):
             if not user.check_password(password):
                 user.set_password(password)
                 user.save(update_fields=["password"])
+
+    def _roles(self) -> None:
+        """The roles as a deployment has them; a database of somebody's own may not permit that."""
+        try:
+            call_command("roles", "apply", reason="rehearsal", stdout=self.stderr)
+        except CommandError as problem:
+            self.stderr.write(f"database roles are not applied: {problem}")

@@ -10,7 +10,10 @@ from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
+
+from execution_app import audit
+from execution_app.states import AuditAction
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,7 @@ class Command(BaseCommand):
             "--password-stdin", action="store_true", help="read the password from standard input, one line"
         )
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+        parser.add_argument("--reason", default="", help="why, for the audit log")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         user = User(username=options["name"], is_staff=True, is_superuser=True)
@@ -38,7 +42,15 @@ class Command(BaseCommand):
             validate_password(password, user)
             user.set_password(password)
             user.full_clean()
-            user.save(force_insert=True)
+            with transaction.atomic():
+                user.save(force_insert=True)
+                rights = {
+                    "is_active": user.is_active,
+                    "is_staff": user.is_staff,
+                    "is_superuser": user.is_superuser,
+                }
+                who = audit.operator(options["reason"])
+                audit.record(AuditAction.ADMIN_CREATED, f"user {user.username}", after=rights, who=who)
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from None
         except IntegrityError:

@@ -5,8 +5,8 @@ from typing import Any
 
 import structlog
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from execution_app import audit
 from execution_app.errors import Refused
 from execution_app.gate import second_factor
 
@@ -31,7 +31,8 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         verbs = {"enrol": self._enrol, "confirm": self._confirm, "remove": self._remove}
         try:
-            facts = verbs[options["verb"]](options)
+            with audit.acting(audit.operator()):
+                facts = verbs[options["verb"]](options)
         except Refused as error:
             raise CommandError(str(error)) from None
         log.info("second factor", verb=options["verb"], name=options["name"])
@@ -51,7 +52,5 @@ class Command(BaseCommand):
         return {"confirmed": True}
 
     def _remove(self, options: dict[str, Any]) -> dict[str, Any]:
-        removed, _ = TOTPDevice.objects.filter(user__username=options["name"]).delete()
-        if not removed:
-            raise Refused(f"{options['name']} has no second factor")
+        second_factor.remove(options["name"])
         return {"removed": True}

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from execution_app import audit
 from execution_app.errors import Refused
 from signals_app import tokens
 from signals_app.tokens import TokenState
@@ -31,7 +32,8 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         verb = {"create": self._create, "list": self._list, "revoke": self._revoke}[options["verb"]]
         try:
-            verb(options)
+            with audit.acting(audit.operator()):
+                verb(options)
         except Refused as refusal:
             raise CommandError(str(refusal)) from None
 

@@ -8,7 +8,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError, transaction
 from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 
+from execution_app import audit
 from execution_app.models import Trader
+from execution_app.states import AuditAction
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,7 @@ class Command(BaseCommand):
         verbs.add_parser("list", help="all traders and their wallets")
         for part in verbs.choices.values():
             part.add_argument("--json", action="store_true", help="JSON instead of lines")
+            part.add_argument("--reason", default="", help="why, for the audit log")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         verb: str = options["verb"]
@@ -35,9 +38,10 @@ class Command(BaseCommand):
                 [self._row(trader) for trader in Trader.objects.order_by("tg_user_id")], options["json"]
             )
             return
-        trader = (
-            self._add(options) if verb == "add" else self._switch(options["tg_user_id"], verb == "enable")
-        )
+        with audit.acting(audit.operator(options["reason"])):
+            trader = (
+                self._add(options) if verb == "add" else self._switch(options["tg_user_id"], verb == "enable")
+            )
         self._show([self._row(trader)], options["json"])
 
     def _add(self, options: dict[str, Any]) -> Trader:
@@ -49,6 +53,9 @@ class Command(BaseCommand):
                 trader, created = Trader.objects.get_or_create(
                     tg_user_id=tg_user_id, defaults={"address": address, "label": options["label"][:64]}
                 )
+                if created:
+                    found = {"address": address, "label": trader.label, "enabled": trader.enabled}
+                    audit.record(AuditAction.TRADER_ADDED, f"trader {tg_user_id}", after=found)
         except IntegrityError:
             raise CommandError(f"{address} belongs to another trader") from None
         if trader.address != address:
@@ -60,10 +67,22 @@ class Command(BaseCommand):
         return trader
 
     def _switch(self, tg_user_id: int, enabled: bool) -> Trader:
-        if not Trader.objects.filter(tg_user_id=tg_user_id).update(enabled=enabled):
-            raise CommandError(f"no trader {tg_user_id}")
+        with transaction.atomic():
+            trader = Trader.objects.select_for_update().filter(tg_user_id=tg_user_id).first()
+            if trader is None:
+                raise CommandError(f"no trader {tg_user_id}")
+            if trader.enabled is enabled:
+                return trader
+            trader.enabled = enabled
+            trader.save(update_fields=["enabled"])
+            audit.record(
+                AuditAction.TRADER_ENABLED if enabled else AuditAction.TRADER_DISABLED,
+                f"trader {tg_user_id}",
+                before={"enabled": not enabled},
+                after={"enabled": enabled},
+            )
         log.info("trader switched", trader=tg_user_id, enabled=enabled)
-        return Trader.objects.get(tg_user_id=tg_user_id)
+        return trader
 
     def _row(self, trader: Trader) -> dict[str, Any]:
         wallet = getattr(trader, "wallet", None)

@@ -12,10 +12,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
+from execution_app import audit
 from execution_app.errors import Refused
 from execution_app.models import Trader, Wallet
 from execution_app.node import signers
 from execution_app.node.rpc import NodeError, RpcFault
+from execution_app.states import AuditAction
 from execution_app.venues.scales import USDC_DIGITS, to_units
 from ops.rehearsal.rpc import NodeRefusedError, NodeUnreachableError, TransactionFailedError
 from ops.rollout import funding, wallet_check
@@ -81,12 +83,16 @@ class Command(BaseCommand):
             metavar="DAYS",
             help=f"how long the delegation lasts, {DELEGATION_AT_MOST_DAYS} at most and by default",
         )
+        for part in parts.values():
+            part.add_argument("--reason", default="", help="why, for the audit log")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         trader = Trader.objects.filter(tg_user_id=options["tg_user_id"]).first()
         if trader is None:
             raise CommandError(f"no trader {options['tg_user_id']}: manage.py trader add comes first")
-        {"create": self._create, "fund": self._fund, "check": self._check}[options["verb"]](trader, options)
+        verbs = {"create": self._create, "fund": self._fund, "check": self._check}
+        with audit.acting(audit.operator(options["reason"])):
+            verbs[options["verb"]](trader, options)
 
     def _create(self, trader: Trader, options: dict[str, Any]) -> None:
         environment = settings.ENVIRONMENT
@@ -130,6 +136,12 @@ class Command(BaseCommand):
                     address=account.address,
                     max_in_flight=environment.max_in_flight,
                 )
+                made = {
+                    "trader": trader.tg_user_id,
+                    "chain_id": wallet.chain_id,
+                    "next_nonce": wallet.next_nonce,
+                }
+                audit.record(AuditAction.WALLET_CREATED, f"wallet {account.address}", after=made)
         except Refused as refusal:
             raise CommandError(str(refusal)) from None
         except OSError as error:

@@ -1,0 +1,1 @@
+"""The audit log from outside the machine: read, exported, verified."""

@@ -1,0 +1,144 @@
+"""Who may do what to which table: one table, from which `manage.py roles` makes the SQL and checks the server.
+
+`web` is the webhook with its admin site, `worker` the workers and beat,
+`readonly` people. Operators' commands and migrations run as the tables' owner.
+What no line permits is refused, and a table without a line is a mistake.
+"""
+
+from dataclasses import dataclass, field
+
+WEB, WORKER, READONLY = "vanta_web", "vanta_worker", "vanta_readonly"
+ROLES = {
+    WEB: "the webhook and its admin site",
+    WORKER: "workers and beat",
+    READONLY: "people who look",
+}
+
+ALL: tuple[str, ...] = ()  # every column
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What one role may do to one table; a tuple names columns, an empty one means all of them, None nothing."""
+
+    select: tuple[str, ...] | None = ALL
+    insert: tuple[str, ...] | None = None
+    update: tuple[str, ...] | None = None
+    delete: bool = False
+
+    def wanted(self) -> "set[tuple[str, str]]":
+        """(privilege, column); the column is blank where the whole table is meant."""
+        found: set[tuple[str, str]] = {("DELETE", "")} if self.delete else set()
+        for privilege, columns in (("SELECT", self.select), ("INSERT", self.insert), ("UPDATE", self.update)):
+            if columns is not None:
+                found |= {(privilege, column) for column in columns} or {(privilege, "")}
+        return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """The rights of the three roles to one table; everybody who has no word of their own may read."""
+
+    web: Rights = field(default_factory=Rights)
+    worker: Rights = field(default_factory=Rights)
+    readonly: Rights = field(default_factory=Rights)
+
+    def of(self, role: str) -> Rights:
+        return {WEB: self.web, WORKER: self.worker, READONLY: self.readonly}[role]
+
+
+NOTHING = Rights(select=None)
+OWN = Rights(insert=ALL, update=ALL, delete=True)
+APPEND = Rights(insert=ALL)
+# Where somebody logs in: what a person or a worker needs not, they do not read either.
+LOGINS = Line(web=OWN, worker=NOTHING, readonly=NOTHING)
+SCHEDULE = Line(worker=OWN)
+READ = Line()
+
+_ENTRY = ("actor", "origin", "address", "action", "subject", "reason", "before", "after")
+_AUDITS = Rights(insert=_ENTRY)
+# Locking a row FOR UPDATE or FOR SHARE asks for the right to change one of its columns.
+_GATE = Rights(update=("epoch", "updated_at"))
+_RESTRICTS = Rights(insert=ALL, update=("lifted_by", "lifted_at"))
+_BEATS = Rights(insert=ALL, update=("pid", "started_at", "at"))
+_SIGNAL_CONTENT = (
+    *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x", "slippage_pct"),
+    *(
+        "reduce_usdc",
+        "reduce_pct",
+        "take_profit",
+        "stop_loss",
+        "order_type",
+        "limit_price",
+        "max_lag_s",
+        "ts",
+    ),
+    *("meta", "body_sha256", "webhook_id", "secret_id", "decision", "reasons"),
+)
+_INTENT_PROGRESS = (
+    *(
+        "wallet_id",
+        "position_id",
+        "holds_position",
+        "reduce_usdc",
+        "state",
+        "reason",
+        "reason_detail",
+        "mode",
+    ),
+    *("attempts", "next_try_at", "settled_at", "updated_at", "nonce", "to_address", "calldata", "value_wei"),
+    *("gas_limit", "wanted_price", "close_usdc"),
+)
+_OFFERS = ("leased_at", "offered_at", "last_offered_at", "offers", "held_at", "stuck_at", "outcome")
+_USER_SHOWN = ("id", "last_login", "is_superuser", "username", "is_staff", "is_active", "date_joined")
+
+TABLES: dict[str, Line] = {
+    # The letter box
+    "signals": Line(
+        web=Rights(insert=_SIGNAL_CONTENT), worker=Rights(update=("decided_at", "decision", "reasons"))
+    ),
+    "sources": READ,
+    "source_grants": READ,
+    "source_secrets": Line(
+        worker=NOTHING,
+        readonly=Rights(select=("id", "source", "active", "created_at", "retired_at")),
+    ),
+    "source_buckets": Line(
+        web=Rights(insert=("source", "kind", "tokens", "refilled_at"), update=("tokens", "refilled_at"))
+    ),
+    # The road to the chain
+    "tx_intents": Line(worker=Rights(insert=ALL, update=_INTENT_PROGRESS)),
+    "intent_transitions": Line(worker=APPEND),
+    "intent_moves": READ,
+    "tx_sends": Line(worker=Rights(insert=ALL, update=_OFFERS)),
+    "tx_receipts": Line(worker=Rights(insert=ALL, update=ALL)),
+    "wallets": Line(worker=Rights(update=("next_nonce", "halted_reason", "halted_at", "balance_wei"))),
+    "traders": READ,
+    # What we hold
+    "venue_orders": Line(worker=OWN),
+    "positions": Line(worker=Rights(insert=ALL, update=ALL)),
+    "fills": Line(worker=OWN),
+    # The gate
+    "chains": Line(worker=Rights(insert=ALL, update=ALL)),
+    "control": Line(web=_GATE, worker=_GATE),
+    "mode_changes": Line(web=_RESTRICTS, worker=_RESTRICTS),
+    "heartbeats": Line(web=_BEATS, worker=_BEATS),
+    "audit_log": Line(web=_AUDITS, worker=_AUDITS),
+    # Django's own
+    "auth_user": Line(web=OWN, worker=NOTHING, readonly=Rights(select=_USER_SHOWN)),
+    "auth_group": LOGINS,
+    "auth_group_permissions": LOGINS,
+    "auth_user_groups": LOGINS,
+    "auth_user_user_permissions": LOGINS,
+    "auth_permission": Line(worker=NOTHING, readonly=NOTHING),
+    "django_session": LOGINS,
+    "django_admin_log": Line(web=APPEND, worker=NOTHING),
+    "django_content_type": READ,
+    "django_migrations": READ,
+    "django_celery_beat_clockedschedule": SCHEDULE,
+    "django_celery_beat_crontabschedule": SCHEDULE,
+    "django_celery_beat_intervalschedule": SCHEDULE,
+    "django_celery_beat_periodictask": SCHEDULE,
+    "django_celery_beat_periodictasks": SCHEDULE,
+    "django_celery_beat_solarschedule": SCHEDULE,
+}
