@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.apps import apps
-from django.db import IntegrityError, connection, transaction
-from django.db import models as django_models
+from django.db import IntegrityError, transaction
 
 from execution_app.states import IntentState
-from tests.execution import rows, test_risk_constraints
+from tests.execution import rows
 from tests.guards import without_guards
 
 ADDRESS = "0x" + "ab" * 20
@@ -378,42 +376,3 @@ ALLOWED: list[tuple[str, Callable[[], object]]] = [
 @pytest.mark.parametrize("use", [use for _, use in ALLOWED], ids=[name for name, _ in ALLOWED])
 def test_ordinary_work_is_not_refused(use: Callable[[], object]) -> None:
     use()
-
-
-def test_every_named_constraint_is_attacked() -> None:
-    """A new constraint comes with its attack."""
-    named = {
-        constraint.name
-        for app in ("execution_app", "signals_app")
-        for model in apps.get_app_config(app).get_models()
-        for constraint in model._meta.constraints
-        if isinstance(constraint, django_models.CheckConstraint | django_models.UniqueConstraint)
-    }
-    elsewhere = {"ck_tx_intents_terminal_is_settled"}  # test_states
-    attacks = [*ATTACKS, *test_risk_constraints.ATTACKS]
-    attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
-    assert named - attacked - elsewhere == set()
-
-
-def test_every_table_of_money_is_guarded_by_triggers() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'"
-        )
-        guards = set(cursor.fetchall())
-    assert guards >= {
-        ("tx_intents", "guard_intent"),
-        ("tx_intents", "keep_intent"),
-        ("tx_sends", "guard_send"),
-        ("tx_sends", "keep_send"),
-        ("intent_transitions", "keep_transition"),
-        ("wallets", "guard_wallet"),
-        ("fills", "guard_fill"),
-        ("signals", "guard_signal"),
-        ("caps", "guard_cap"),
-        ("caps", "keep_cap"),
-        ("risk_reservations", "guard_reservation"),
-        ("risk_reservations", "keep_reservation"),
-        ("risk_reservations", "log_risk"),
-        ("risk_log", "keep_risk_log"),
-    }

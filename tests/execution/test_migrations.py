@@ -108,7 +108,7 @@ def test_what_is_open_already_counts_once_there_are_reservations(empty_database:
     def migrate(target: str) -> None:
         call_command("migrate", "execution_app", target, database=empty_database, verbosity=0)
 
-    migrate("0003")
+    migrate("0008")
     with connections[empty_database].cursor() as cursor:
         cursor.execute("ALTER TABLE tx_intents DISABLE TRIGGER guard_intent")
         cursor.execute(
@@ -142,7 +142,7 @@ def test_what_is_open_already_counts_once_there_are_reservations(empty_database:
                 [intent, cursor.fetchone()[0], mode, f"0x{number}"],
             )
         cursor.execute("ALTER TABLE tx_intents ENABLE TRIGGER guard_intent")
-    migrate("0005")
+    migrate("0010")
     with connections[empty_database].cursor() as cursor:
         cursor.execute(
             "SELECT r.state, r.notional_usdc, i.source FROM tx_intents i LEFT JOIN risk_reservations r"
@@ -155,8 +155,8 @@ def test_what_is_open_already_counts_once_there_are_reservations(empty_database:
         stake for *_, stake in OPENS
     ]
     assert {source for *_, source in found} == {"drill"}
-    migrate("0003")
-    migrate("0005")
+    migrate("0008")
+    migrate("0010")
 
 
 def test_no_migration_is_missing(database: None) -> None:

@@ -1,0 +1,49 @@
+"""Nothing is left unattacked: every constraint of our tables, and the triggers on every table of money."""
+
+from django.apps import apps
+from django.db import connection
+from django.db import models as django_models
+
+from tests.execution import test_constraints, test_more_guards, test_risk_constraints
+from tests.execution.test_constraints import undone
+
+__all__ = ["undone"]  # the fixture: one transaction that is rolled back
+
+
+def test_every_named_constraint_is_attacked() -> None:
+    """A new constraint comes with its attack."""
+    named = {
+        constraint.name
+        for app in ("execution_app", "signals_app")
+        for model in apps.get_app_config(app).get_models()
+        for constraint in model._meta.constraints
+        if isinstance(constraint, django_models.CheckConstraint | django_models.UniqueConstraint)
+    }
+    elsewhere = {"ck_tx_intents_terminal_is_settled"}  # test_states
+    attacks = [*test_constraints.ATTACKS, *test_risk_constraints.ATTACKS, *test_more_guards.ATTACKS]
+    attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
+    assert named - attacked - elsewhere == set()
+
+
+def test_every_table_of_money_is_guarded_by_triggers() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'"
+        )
+        guards = set(cursor.fetchall())
+    assert guards >= {
+        ("tx_intents", "guard_intent"),
+        ("tx_intents", "keep_intent"),
+        ("tx_sends", "guard_send"),
+        ("tx_sends", "keep_send"),
+        ("intent_transitions", "keep_transition"),
+        ("wallets", "guard_wallet"),
+        ("fills", "guard_fill"),
+        ("signals", "guard_signal"),
+        ("caps", "guard_cap"),
+        ("caps", "keep_cap"),
+        ("risk_reservations", "guard_reservation"),
+        ("risk_reservations", "keep_reservation"),
+        ("risk_reservations", "log_risk"),
+        ("risk_log", "keep_risk_log"),
+    }
