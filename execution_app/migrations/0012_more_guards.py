@@ -4,8 +4,9 @@ from django.db import migrations
 
 # Every row of these is kept for good; TRUNCATE fires no row trigger, so it needs one of its own.
 KEPT = ["traders", "wallets", "chains", "control", "mode_changes", "tx_receipts", "positions"]
-WHOLE = [*KEPT, "tx_intents", "tx_sends", "intent_transitions", "venue_orders", "fills"]
-OLD_GUARDS = ["vanta_refuse", "vanta_guard_intent", "vanta_guard_send", "vanta_guard_wallet", "vanta_guard_fill"]
+WHOLE = [*KEPT, "caps", "risk_reservations", "risk_log", "tx_intents", "tx_sends", "intent_transitions", "venue_orders", "fills"]
+OLD_GUARDS = ["vanta_refuse", "vanta_guard_intent", "vanta_guard_send", "vanta_guard_wallet", "vanta_guard_fill",
+              "vanta_guard_cap", "vanta_guard_reservation", "vanta_log_risk"]
 SAFE_PATH = "pg_catalog, public, pg_temp"
 
 FUNCTIONS = """

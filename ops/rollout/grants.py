@@ -60,7 +60,8 @@ _AUDITS = Rights(insert=_ENTRY)
 # Locking a row FOR UPDATE or FOR SHARE asks for the right to change one of its columns.
 _GATE = Rights(update=("epoch", "updated_at"))
 _RESTRICTS = Rights(insert=ALL, update=("lifted_by", "lifted_at"))
-_BEATS = Rights(insert=ALL, update=("pid", "started_at", "at"))
+_BEATS = Rights(insert=ALL, update=("process", "pid", "started_at", "at", "note"))
+_CHANGES = Rights(insert=ALL, update=ALL)
 _SIGNAL_CONTENT = (
     *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x", "slippage_pct"),
     *(
@@ -97,6 +98,13 @@ TABLES: dict[str, Line] = {
     "signals": Line(
         web=Rights(insert=_SIGNAL_CONTENT), worker=Rights(update=("decided_at", "decision", "reasons"))
     ),
+    "api_tokens": Line(
+        web=Rights(update=("last_used_at",)),
+        worker=NOTHING,
+        readonly=Rights(
+            select=("id", "name", "scope", "created_at", "expires_at", "revoked_at", "last_used_at")
+        ),
+    ),
     "sources": READ,
     "source_grants": READ,
     "source_secrets": Line(
@@ -118,11 +126,18 @@ TABLES: dict[str, Line] = {
     "venue_orders": Line(worker=OWN),
     "positions": Line(worker=Rights(insert=ALL, update=ALL)),
     "fills": Line(worker=OWN),
+    "prices": Line(worker=_CHANGES),
     # The gate
     "chains": Line(worker=Rights(insert=ALL, update=ALL)),
     "control": Line(web=_GATE, worker=_GATE),
     "mode_changes": Line(web=_RESTRICTS, worker=_RESTRICTS),
+    "caps": READ,
+    "risk_reservations": Line(worker=_CHANGES),
+    # Written by a trigger, with the rights of whoever changed a reservation.
+    "risk_log": Line(worker=APPEND),
+    "stack_mode": Line(web=_CHANGES, worker=_CHANGES),
     "heartbeats": Line(web=_BEATS, worker=_BEATS),
+    "pool_beats": Line(worker=OWN),
     "audit_log": Line(web=_AUDITS, worker=_AUDITS),
     # Django's own
     "auth_user": Line(web=OWN, worker=NOTHING, readonly=Rights(select=_USER_SHOWN)),
@@ -131,6 +146,7 @@ TABLES: dict[str, Line] = {
     "auth_user_groups": LOGINS,
     "auth_user_user_permissions": LOGINS,
     "auth_permission": Line(worker=NOTHING, readonly=NOTHING),
+    "otp_totp_totpdevice": LOGINS,
     "django_session": LOGINS,
     "django_admin_log": Line(web=APPEND, worker=NOTHING),
     "django_content_type": READ,

@@ -17,6 +17,7 @@ from ops.rehearsal import venue
 from ops.rehearsal.rpc import Message, Node, Sender
 from ops.rollout import funding
 from tests import real_parts
+from tests.guards import without_guards
 from tests.proxy import Proxy
 from tests.rig import Rig, rpc_call
 
@@ -27,8 +28,9 @@ USDC = 10**6
 @pytest.fixture
 def newcomer(rig: Rig) -> Wallet:
     """A trader whose key nobody here has, with a fresh wallet; neither owns anything."""
-    rig.wallet.delete()
-    Trader.objects.update(address=Account.create().address)
+    with without_guards():
+        rig.wallet.delete()
+        Trader.objects.update(address=Account.create().address)
     call_command("wallet", "create", "123", stdout=io.StringIO())
     rpc_call("evm_setAutomine", True)
     return Wallet.objects.get()
@@ -95,7 +97,8 @@ def test_elsewhere_nothing_is_sent_and_the_steps_are_exact(newcomer: Wallet, set
     """Whatever the node says: here it is even one that would take transactions."""
     deployed, trader = real_parts.deployment, newcomer.trader.address
     address = newcomer.address
-    newcomer.delete()
+    with without_guards():
+        newcomer.delete()
     Wallet.objects.create(trader=Trader.objects.get(), chain_id=8453, address=address)
     with Proxy(real_parts.anvil.url) as proxy:
         settings.REHEARSAL = False
@@ -195,7 +198,8 @@ def test_a_node_of_another_chain_gets_nothing(newcomer: Wallet, settings: Any) -
 
 
 def test_without_a_wallet_there_is_nothing_to_fund(rig: Rig) -> None:
-    rig.wallet.delete()
+    with without_guards():
+        rig.wallet.delete()
     with pytest.raises(CommandError, match=r"manage\.py wallet create 123"):
         call_command("wallet", "fund", "123")
 
