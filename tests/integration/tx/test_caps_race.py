@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 from eth_account import Account
 
-from execution_app.engine import reserve
+from execution_app.engine import heads, reserve
 from execution_app.gate import cap_rows, control
 from execution_app.models import Reservation, Trader, TxIntent, TxSend, Wallet
 from execution_app.node import signers
@@ -80,6 +80,8 @@ def signal_and_submit(number: int) -> None:
     intent = TxIntent.objects.get(intent_key=f"sig:{source}:{number}")
     assert intent.source == source
     assert intent.wallet_id is not None
+    if number % 10 == 0:
+        heads.follow()  # LIVE needs chain and database compared lately
     reserve.reserve(intent.wallet_id)
 
 
@@ -102,6 +104,7 @@ def drain(wallets: list[Wallet]) -> None:
     deadline_s = time.monotonic() + 240
     while TxIntent.objects.filter(state__in=["pending", "held"]).exists():
         assert time.monotonic() < deadline_s, list(TxIntent.objects.values_list("state", "reason").distinct())
+        heads.follow()
         TxIntent.objects.filter(state__in=["pending", "held"]).update(next_try_at=None)
         everywhere([lambda pk=wallet.pk: reserve.reserve(pk) for wallet in wallets], len(wallets))  # type: ignore[misc]
 
