@@ -136,5 +136,5 @@ def test_the_seam_asks_for_a_reason(reason: str) -> None:
         loosening.permit(by="test", reason=reason, code="123456")
 
 
-def test_the_seam_lets_a_reason_pass() -> None:
+def test_the_seam_lets_a_reason_pass(database: None) -> None:
     loosening.permit(by="test", reason="12345678", code="")

@@ -48,8 +48,7 @@ def test_a_new_wallet_is_led_to_its_first_trade_step_by_step(rig: Rig) -> None:
     """Each step that is named is taken, until nothing is left."""
     person = Account.create()
     with without_guards():
-        with without_guards():
-            rig.wallet.delete()
+        rig.wallet.delete()
         Trader.objects.update(address=person.address)
     call_command("wallet", "create", "123", stdout=io.StringIO())
     wallet = Wallet.objects.get().address
