@@ -30,7 +30,7 @@ chain: ## the rehearsal chain alone: node on 127.0.0.1:8545, contracts, keeper, 
 
 test: ## the whole test suite on real parts (ARGS="-k nonce -x" goes to pytest)
 	@$(BOOTSTRAP) dev
-	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

@@ -23,6 +23,17 @@ KEPT = {
 }
 
 
+# The slowest first, which mostly wait: so none of them is left over for one process alone.
+SLOWEST = ("tests/e2e/test_outages.py", "tests/e2e/", "tests/test_compose.py", "tests/crash/", "tests/chaos/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        return next((at for at, part in enumerate(SLOWEST) if part in item.nodeid), len(SLOWEST))
+
+    items.sort(key=turn)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """On a build machine what was left out has failed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -13,7 +13,6 @@ KNOWN = {name.upper() for name in Environment.model_fields}
 SLIPS = {
     # words left out
     "MAX_NOTIONAL": "MAX_NOTIONAL_USDC",
-    "MAX_USDC": "MAX_NOTIONAL_USDC",
     "WEBHOOK_SECRET": "WEBHOOK_HMAC_SECRET",
     "WEBHOOK_HMAC": "WEBHOOK_HMAC_SECRET",
     "HMAC_SECRET": "WEBHOOK_HMAC_SECRET",

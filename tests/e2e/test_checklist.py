@@ -168,7 +168,7 @@ def restart_live(operator: Operator, containers: list[Container]) -> None:
     for container in containers:
         container.start()
     wait_for(
-        lambda: '"mode": "LIVE"' in operator.sh('curl -fsS "$WEBHOOK/health" || true'),
+        lambda: '"mode":"LIVE"' in operator.sh('curl -fsS "$WEBHOOK/health" || true'),
         "LIVE after three looks",
     )
     assert operator.health()["execution_mode"]["requested"] == "LIVE"

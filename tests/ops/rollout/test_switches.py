@@ -13,7 +13,7 @@ from pytest_django.fixtures import Settings
 
 from execution_app.gate import control
 from execution_app.models import Restriction, TxIntent
-from execution_app.states import Action, IntentState, RestrictionKind
+from execution_app.states import Action, IntentState, Reason, RestrictionKind
 from tests.rig import Rig
 from tests.timers import pass_a_minute
 
@@ -143,7 +143,7 @@ def test_a_held_intent_is_shown_and_rejected_once(rig: Rig, capsys: pytest.Captu
     assert (row["intent_key"], row["reason"]) == (close.intent_key, "live_position_in_dry")
     run(capsys, "held", "reject", close.intent_key, "--reason", "closed by hand at the venue")
     close.refresh_from_db()
-    assert (close.state, close.reason) == ("rejected", "operator_rejected")
+    assert (close.state, close.reason) == ("rejected", Reason.OPERATOR_REJECTED)
     for key in (close.intent_key, "sig:nobody:1"):
         with pytest.raises(CommandError, match="is not held"):
             call_command("held", "reject", key, "--reason", "again")
