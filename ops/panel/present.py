@@ -18,8 +18,8 @@ LIFTED_BY = {
     Origin.REDIS: """redis-cli SET exec_mode '{"emergency_stop":false}'""",
     Origin.HTTP: "DELETE /admin/emergency-stop",
     Origin.ADMIN: "Resume on this site",
-    Origin.COMMAND: "the command that set it",
-    Origin.AUTOMATIC: "the command that clears an automatic stop",
+    Origin.COMMAND: "manage.py resume, mode LIVE or reduce-only off",
+    Origin.AUTOMATIC: "nothing yet: nothing sets it",
 }
 
 

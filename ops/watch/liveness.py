@@ -1,4 +1,4 @@
-"""Whether a component lives: its main process beats, and a child of its pool does its work.
+"""Whether a component lives: somebody beats for its main process, and a child of its pool does its work.
 
 Apart from Django, since the health check of containers, which runs every half minute in each of them, asks it, too.
 """
