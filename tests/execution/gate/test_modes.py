@@ -42,7 +42,7 @@ def test_every_history_of_redis() -> None:
     All histories of up to eight looks, each judged once: a longer one goes on where a shorter one ended.
     """
     judged = 0
-    grown = [((), Snapshot(100.0), 0)]
+    grown: list[tuple[tuple[str, ...], Snapshot, int]] = [((), Snapshot(100.0), 0)]
     for _ in range(LONGEST):
         shorter, grown = grown, []
         for history, before, streak in shorter:
