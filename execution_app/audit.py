@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from pydantic import SecretStr
 
 from execution_app.models import AuditEntry
@@ -26,6 +26,7 @@ from execution_app.states import AuditAction, AuditOrigin
 
 log = structlog.get_logger(__name__)
 
+PATIENCE = "1000ms"  # for the lock, where the act does not wait for its entry
 LIMITS = {"actor": 150, "address": 150, "subject": 200, "reason": 400}
 WITHHELD = "[withheld]"
 _TELLING = re.compile(r"(secret|password|token|private|credential|sealed)(?!_id$|s_active$)", re.IGNORECASE)
@@ -107,6 +108,32 @@ def record(
                 *(_as_json(state, secrets) for state in (before, after)),
             ],
         )
+
+
+def try_record(action: AuditAction, subject: str, **told: Any) -> bool:
+    """As `record`, for what must hold without its entry, too: a stop, a halt. Says whether it was written.
+
+    Waits at most a second for the log's lock, and spoils nothing of the caller's
+    transaction. What is not written is in the process's log, loudly.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('lock_timeout')")
+            (usual,) = cursor.fetchone()
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
+            record(action, subject, **told)
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [usual])
+    except DatabaseError as problem:
+        reason = _clean(str(told.get("reason", "")), _secrets())[: LIMITS["reason"]]
+        log.exception(
+            "audit entry missing",
+            action=action,
+            subject=subject,
+            reason=reason,
+            problem=type(problem).__name__,
+        )
+        return False
+    return True
 
 
 def by(actor: str, origin: AuditOrigin) -> Who:

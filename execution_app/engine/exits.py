@@ -14,12 +14,12 @@ log = structlog.get_logger(__name__)
 
 # Each costs gas; what failed this often needs a person.
 MAX_FAILURES = 3
-FAILED = (IntentState.FINAL_REVERTED, IntentState.FINAL_CANCELLED)
+FAILED = (IntentState.FINAL_REVERTED, IntentState.FINAL_CANCELLED, IntentState.VENUE_CANCELLED)
 SLIPPAGE_PCT = Decimal("0.5")
 
 
 def ask_again(failed: TxIntent) -> TxIntent | None:
-    """Open another intent of the same request for a close that reverted or was cancelled in its slot.
+    """Open another intent of the same request for a close that reverted, was refunded or cancelled in its slot.
 
     Runs in the transaction that makes the failure final. None for an open, and for
     a request that has failed MAX_FAILURES times.

@@ -13,7 +13,7 @@ from execution_app.book import orders, positions
 from execution_app.engine import exits, reconcile
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
-from execution_app.models import Fill, TxIntent, TxReceipt, TxSend
+from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import rpc
 from execution_app.states import Action, IntentState, SendKind
@@ -152,6 +152,8 @@ def _suspect_foreign(intent: TxIntent, finalized: int) -> None:
             return
     meters.NONCE_LOST.inc()
     with transaction.atomic():
+        # The wallet first, as everywhere.
+        Wallet.objects.select_for_update(no_key=True).get(pk=intent.wallet.pk)
         reason = f"nonce {intent.nonce} was consumed by a transaction that is not ours"
         move(intent, IntentState.LOST_NONCE, why=reason, by=BY)
         reconcile.halt_wallet(intent.wallet, reason)
@@ -199,5 +201,7 @@ def _settle_orders(standing: list[int], finalized: int) -> None:
                     positions.release_replaced(fill.position)
             if settled:
                 reservations.follow(intent.pk)  # a refund is over only now
+            if settled and intent.state == IntentState.VENUE_CANCELLED:
+                exits.ask_again(intent)
         if settled:
             log.info("settled", intent=intent.pk, state=intent.state, block=intent.done)

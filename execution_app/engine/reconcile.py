@@ -95,7 +95,7 @@ def halt_wallet(wallet: Wallet, reason: str) -> None:
             halted_reason=reason, halted_at=Now()
         )
         if halted:
-            audit.record(
+            audit.try_record(
                 AuditAction.WALLET_HALTED,
                 f"wallet {wallet.address}",
                 reason=reason,
@@ -114,7 +114,7 @@ def resume(chain_id: int) -> None:
             return
         Chain.objects.filter(pk=chain_id).update(halted_reason="")
         before = {"halted_reason": halted.halted_reason}
-        audit.record(
+        audit.try_record(
             AuditAction.CHAIN_RESUMED, f"chain {chain_id}", before=before, after={"halted_reason": ""}
         )
     log.warning("chain and database agree again", chain=chain_id)
@@ -125,7 +125,7 @@ def _halt(reason: str) -> None:
     with transaction.atomic():
         for chain in Chain.objects.select_for_update().exclude(halted_reason=words).order_by("pk"):
             Chain.objects.filter(pk=chain.pk).update(halted_reason=words)
-            audit.record(
+            audit.try_record(
                 AuditAction.CHAIN_HALTED,
                 f"chain {chain.pk}",
                 reason=reason,

@@ -33,6 +33,13 @@ def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend
     return _sign(intent, last.attempt + 1, SendKind.CANCEL, fee)
 
 
+def may_be_replaced(intent: TxIntent, market: fees.Market) -> bool:
+    """Whether the ceiling leaves a fee that nodes take instead of the slot's newest."""
+    last = intent.sends.order_by("-attempt").first()
+    assert last is not None
+    return fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei()) is not None
+
+
 def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None:
     """Raise the fee of the lowest unmined slot when it is stuck; returns the new send, not yet offered.
 
@@ -44,9 +51,12 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         ruling = ruling_now()
         intent = TxIntent.objects.filter(wallet=wallet, nonce=consumed, state__in=sorted(UNMINED)).first()
-        if intent is None or ruling.emergency_stop or ruling.mode is not Mode.LIVE or wallet.halted_reason:
+        if intent is None or wallet.halted_reason:
             return None
         last = intent.sends.order_by("-attempt").first()
+        asked = intent.cancel_asked_at is not None and last is not None and last.kind == SendKind.CANCEL
+        if (ruling.emergency_stop or ruling.mode is not Mode.LIVE) and not asked:
+            return None  # under a stop only a cancel that a person asked for is raised
         if last is None or not _is_stuck(last) or intent.state == IntentState.SIGNED:
             return None
         # Once for each send, however long it stays so and whether or not it may be replaced.

@@ -64,12 +64,12 @@ def reserve(wallet_id: int) -> int:
         return 0
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
     drawn = plans.draw(wallet, [intent for intent in ready if _needs_chain(intent)], market)
-    placed = 0
     for action in (Action.CLOSE, Action.OPEN):
         keys = [intent.pk for intent in ready if intent.action == action]
-        if keys:
-            placed += _take_turn(wallet_id, action, keys, market, drawn)
-    return placed
+        # Exits that got their nonce are sent before opens may wait for anything.
+        if keys and (placed := _take_turn(wallet_id, action, keys, market, drawn)):
+            return placed
+    return 0
 
 
 def _take_turn(
@@ -77,8 +77,10 @@ def _take_turn(
 ) -> int:
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
-        if action is Action.OPEN:
-            reservations.lock()  # before the gate is read: who waits here must not keep a stop waiting
+        # Before the gate is read: who waits here must not keep a stop waiting. Nor an exit, which waits for the wallet.
+        if action is Action.OPEN and not reservations.lock_soon():
+            log.info("opens wait for their turn at the caps", wallet=wallet_id)
+            return 0
         round_ = _begin(wallet, ruling_now(), market)
         still = waiting(wallet).filter(pk__in=keys)
         return sum(_decide(round_, intent, drawn.get(intent.pk)) for intent in still)

@@ -42,13 +42,15 @@ def set_cap(
     looser and needs what `loosening.permit` asks. Raises Refused.
     """
     _check(name, value, reason)
+    seen = _active(name, scope, scope_value)
+    if seen is not None and seen.value < value:
+        # Outside the transaction: what is refused stays counted, and nobody waits for a code under the lock.
+        loosening.permit(by=by, reason=reason, code=code)
     with transaction.atomic(durable=True):
         reservations.lock()
-        before = _active(name, scope, scope_value)
+        before = _unchanged(seen, name, scope, scope_value)
         if before is not None and before.value == value:
             return Change(False, before, before)
-        if before is not None and value > before.value:
-            loosening.permit(by=by, reason=reason, code=code)
         if before is not None:
             _close(before, by, reason)
         try:
@@ -72,12 +74,14 @@ def lift_cap(
     name: CapName, scope: CapScope, scope_value: str, *, by: str, reason: str, code: str = ""
 ) -> Change:
     """Lift a cap, which is always looser; none there changes nothing. Raises Refused as `set_cap` does."""
+    seen = _active(name, scope, scope_value)
+    if seen is None:
+        return Change(False, None, None)
+    loosening.permit(by=by, reason=reason, code=code)
     with transaction.atomic(durable=True):
         reservations.lock()
-        before = _active(name, scope, scope_value)
-        if before is None:
-            return Change(False, None, None)
-        loosening.permit(by=by, reason=reason, code=code)
+        before = _unchanged(seen, name, scope, scope_value)
+        assert before is not None
         _close(before, by, reason)
         _tell(before, by, reason, before=before.value, after=None)
     log.warning("cap lifted", cap=str(before), before=before.value, by=by, reason=reason)
@@ -96,6 +100,14 @@ def _active(name: CapName, scope: CapScope, scope_value: str) -> Cap | None:
     return Cap.objects.filter(
         name=name.value, scope=scope.value, scope_value=scope_value, lifted_at=None
     ).first()
+
+
+def _unchanged(seen: Cap | None, name: CapName, scope: CapScope, scope_value: str) -> Cap | None:
+    """The active row, under the lock. Raises Refused where it is no longer the one that was seen before."""
+    now = _active(name, scope, scope_value)
+    if (now and now.pk) != (seen and seen.pk):
+        raise Refused(f"somebody has just changed {name.value}; look again")
+    return now
 
 
 def _close(row: Cap, by: str, reason: str) -> None:

@@ -6,7 +6,7 @@ row FOR SHARE. So once `impose` has returned, everything that began before has
 committed what it did, and nothing new begins.
 
 Tightening does not depend on the audit log: where its lock is not to be had
-within AUDIT_WAIT_S, the restriction holds and its entry is written late.
+within a second, the restriction holds and its entry is written late.
 Loosening without an entry does not happen.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from django.db import OperationalError, connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 
 LEASE_S = 4.0  # bytes that no node is known to hold are given to none later than this after the announcement
 WAIT_S = 1.0
-AUDIT_WAIT_S = 1.0
 IN_FLIGHT_LIMIT = 500
 # Answers after which a node may or may not hold the bytes.
 UNCLEAR = (SendOutcome.UNKNOWN, SendOutcome.RPC_FAULT)
@@ -61,12 +60,10 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
             control.updated_at = Now()
             control.save(update_fields=["epoch", "updated_at"])
         entry = _Entry(f"{kind.value} of {origin.value}", reason, before, _told(control), by, origin)
-        told = not changed or entry.written(AUDIT_WAIT_S)
+        told = not changed or entry.written()
     if not told:
         log.error("the audit log does not take its entry; the restriction holds", entry=entry.subject, by=by)
-        with transaction.atomic(durable=True):
-            late = entry.written(AUDIT_WAIT_S)
-        log.error("audit entry written late" if late else "audit entry missing", entry=entry.subject, by=by)
+        _write_late(entry)
     if changed:
         log.warning("restriction set", kind=kind.value, origin=origin.value, by=by, reason=reason)
     return Imposed(changed, _await_leases() if kind is RestrictionKind.STOP else [])
@@ -83,22 +80,28 @@ class _Entry:
     by: str
     origin: Origin
 
-    def written(self, within_s: float) -> bool:
-        """Write it in the caller's transaction; False, and nothing is spoilt, where others keep its lock."""
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{int(within_s * 1000)}ms"])
-                audit.record(
-                    AuditAction.RESTRICTION_IMPOSED,
-                    self.subject,
-                    reason=self.reason,
-                    before=self.before,
-                    after=self.after,
-                    who=audit.by(self.by, AuditOrigin(self.origin.value)),
-                )
-        except OperationalError:
-            return False
-        return True
+    def written(self) -> bool:
+        """Write it in the caller's transaction; False, and nothing is spoilt, where it cannot be."""
+        return audit.try_record(
+            AuditAction.RESTRICTION_IMPOSED,
+            self.subject,
+            reason=self.reason,
+            before=self.before,
+            after=self.after,
+            who=audit.by(self.by, AuditOrigin(self.origin.value)),
+        )
+
+
+def _write_late(entry: _Entry) -> None:
+    """What holds already gets its entry after the fact; a failure is said, and changes nothing."""
+    try:
+        with transaction.atomic(durable=True):
+            late = entry.written()
+    except DatabaseError:
+        log.exception("audit entry missing", entry=entry.subject, by=entry.by)
+        return
+    if late:
+        log.error("audit entry written late", entry=entry.subject, by=entry.by)
 
 
 def lift(
@@ -120,6 +123,9 @@ def lift(
             lifted_at=Now(), lifted_by=by[:150]
         )
         if lifted:
+            # Others wait behind this, stops too: where the log is not free it is given up, and nothing is lifted.
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [audit.PATIENCE])
             audit.record(
                 AuditAction.RESTRICTION_LIFTED,
                 f"{kind.value} of {origin.value}",

@@ -37,10 +37,11 @@ def _close_all(run: str, by: str, within_s: int, say: Callable[[str], object] | 
     deadline_s = time.monotonic() + within_s
     said = ""
     while True:
+        # In this order: what fills in between is seen in one of the two.
+        under_way = exits.opens_under_way()
         held = list(
             Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).select_related("trader")
         )
-        under_way = exits.opens_under_way()
         words = f"{len(held)} live position(s) open, {under_way} open(s) under way"
         if say and words != said:
             say(words)

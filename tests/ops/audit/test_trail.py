@@ -16,7 +16,7 @@ from execution_app import audit
 from execution_app.engine import reconcile
 from execution_app.errors import Disagreement
 from execution_app.gate import control
-from execution_app.models import AuditEntry, Chain, Restriction, Trader, Wallet
+from execution_app.models import AuditEntry, Chain, Trader, Wallet
 from execution_app.states import Origin, RestrictionKind
 from ops.panel import logins, whence
 from signals_app import sources
@@ -72,10 +72,11 @@ def allow_entries() -> None:
 def test_without_its_entry_there_is_no_effect(database: None) -> None:
     """The entry and what it tells are one transaction: neither without the other."""
     trader = rows.one("SELECT tg_user_id FROM traders WHERE id = %s", rows.trader())
+    control.impose(RestrictionKind.DRY, Origin.HTTP, by="ann", reason="")
     refuse_entries()
     try:
         for act in (
-            lambda: control.impose(RestrictionKind.STOP, Origin.HTTP, by="ann", reason=""),
+            lambda: control.lift(RestrictionKind.DRY, Origin.HTTP, by="ann"),
             lambda: sources.add("drill"),
             lambda: sources.grant("drill", trader),
             lambda: run("trader", "disable", str(trader)),
@@ -85,10 +86,23 @@ def test_without_its_entry_there_is_no_effect(database: None) -> None:
                 act()
     finally:
         allow_entries()
-    assert not Restriction.objects.exists()
+    assert control.active_kinds() == {RestrictionKind.DRY}
     assert sources.names() == []
     assert Trader.objects.get().enabled
     assert not User.objects.exists()
+
+
+def test_a_stop_and_a_halt_hold_without_their_entries(rig: Rig) -> None:
+    """What is broken in the log, and be it for good, must not keep anybody from stopping."""
+    refuse_entries()
+    try:
+        assert control.impose(RestrictionKind.STOP, Origin.HTTP, by="ann", reason="now").changed
+        reconcile.halt_wallet(rig.wallet, "its key was used elsewhere")
+    finally:
+        allow_entries()
+    assert control.active_kinds() == {RestrictionKind.STOP}
+    rig.wallet.refresh_from_db()
+    assert rig.wallet.halted_reason == "its key was used elsewhere"
 
 
 def test_a_wallet_that_halts_by_itself_is_told_once(rig: Rig) -> None:

@@ -1,0 +1,65 @@
+"""Whoever sits on the caps' lock keeps opens waiting, and never an exit."""
+
+from decimal import Decimal
+from threading import Event, Thread
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from execution_app import reservations
+from execution_app.errors import Refused
+from execution_app.gate import cap_rows
+from execution_app.models import AuditEntry
+from execution_app.states import Action, AuditAction, CapName, CapScope
+from tests import invariants
+from tests.execution.test_exits import opened
+from tests.proxy import Proxy
+from tests.rig import Rig
+
+
+def test_an_exit_leaves_while_somebody_sits_on_the_caps(rig: Rig, node: Proxy) -> None:
+    position = opened(rig)
+    sitting, may_end = Event(), Event()
+
+    def sit() -> None:
+        with transaction.atomic():
+            reservations.lock()
+            sitting.set()
+            may_end.wait(30)
+        connection.close()
+
+    sitter = Thread(target=sit)
+    sitter.start()
+    try:
+        assert sitting.wait(20)
+        waiting, close = rig.intent(symbol="ETH-USD"), rig.intent(Action.CLOSE)
+        rig.submit()
+        close.refresh_from_db()
+        waiting.refresh_from_db()
+        assert (close.state, waiting.state) == ("pending_inclusion", "pending")
+    finally:
+        may_end.set()
+        sitter.join()
+    rig.finish(2)
+    position.refresh_from_db()
+    waiting.refresh_from_db()
+    assert (position.state, waiting.state) == ("closed", "filled")
+    invariants.check(node)
+
+
+def test_a_wrong_code_for_a_cap_is_counted_and_told(database: None) -> None:
+    """Inside the change's transaction its count would be rolled back with it: guesses without end."""
+    user = User.objects.create_user("ann", password="not-used-here", is_staff=True)
+    TOTPDevice.objects.create(user=user, name="app", confirmed=True)
+    cap = CapName.EXPOSURE, CapScope.GLOBAL, ""
+    cap_rows.set_cap(*cap, Decimal(50), by="ann", reason="a quiet week")
+    for loosen in (
+        lambda: cap_rows.set_cap(*cap, Decimal(60), by="ann", reason="not so quiet", code="000000"),
+        lambda: cap_rows.lift_cap(*cap, by="ann", reason="not so quiet", code="000000"),
+    ):
+        with pytest.raises(Refused, match="code is wrong"):
+            loosen()
+    assert TOTPDevice.objects.get().throttling_failure_count >= 1
+    assert AuditEntry.objects.filter(action=AuditAction.SECOND_FACTOR_REFUSED).count() == 2
