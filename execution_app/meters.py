@@ -25,6 +25,14 @@ INVARIANTS = (
 SIGNALS_REJECTED = Counter(
     "vanta_signals_rejected_total", "Signals refused at the door, by the decision or by the gate.", ["reason"]
 )
+INTENTS_HELD = Counter(
+    "vanta_intents_held_total",
+    "Intents that began to wait as held, each once, by their first reason.",
+    ["reason"],
+)
+HELD_EXPIRED = Counter(
+    "vanta_held_expired_total", "Held intents whose max lag passed, by what they waited for last.", ["reason"]
+)
 TX_SUBMISSIONS = Counter("vanta_tx_submissions_total", "First broadcasts of signed bytes.")
 TX_SUBMISSIONS_FAILED = Counter(
     "vanta_tx_submissions_failed_total", "Broadcasts that no node accepted, by class of answer.", ["class"]

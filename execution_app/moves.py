@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from execution_app import meters, reservations
 from execution_app.errors import IllegalMove, Stale
 from execution_app.models import IntentTransition, TxIntent
-from execution_app.states import MOVES, RELEASING, TERMINAL, Action, IntentState
+from execution_app.states import HOLDING, MOVES, OTHER_REASON, RELEASING, TERMINAL, Action, IntentState
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,8 @@ def move(intent: TxIntent, to: IntentState, *, why: str, by: str, **fields: Any)
         )
         if intent.action == Action.OPEN and to in reservations.SHAPING:
             reservations.follow(intent.pk)
+        if IntentState.HELD in (old, to):
+            _tell_holding(intent, to, str(fields.get("reason", "")), why)
     intent.state = to
     for name, value in fields.items():
         if name != "settled_at":
@@ -46,6 +48,27 @@ def move(intent: TxIntent, to: IntentState, *, why: str, by: str, **fields: Any)
     log.info(
         "intent", intent=intent.pk, key=intent.intent_key, nonce=intent.nonce, move=f"{old}>{to}", why=why
     )
+
+
+def _tell_holding(intent: TxIntent, to: IntentState, reason: str, why: str) -> None:
+    """Count and say that an intent is held now, or no longer: once each, and only if it was committed."""
+    about = {"intent": intent.pk, "key": intent.intent_key, "action": intent.action, "why": why}
+    if to is IntentState.HELD:
+        label = reason if reason in HOLDING else OTHER_REASON
+
+        def tell() -> None:
+            meters.INTENTS_HELD.labels(label).inc()
+            log.warning("intent held", reason=reason, **about)
+    else:
+        waited_for = str(intent.reason)
+        label = waited_for if waited_for in HOLDING else OTHER_REASON
+
+        def tell() -> None:
+            if to is IntentState.EXPIRED:
+                meters.HELD_EXPIRED.labels(label).inc()
+            log.warning("held intent ended", became=to.value, waited_for=waited_for, **about)
+
+    transaction.on_commit(tell)
 
 
 def open_intent(

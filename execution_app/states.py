@@ -267,3 +267,15 @@ class Reason(StrEnum):
     NOT_REPRESENTABLE = "not_representable"
     FEE_ABOVE_CEILING = "fee_above_ceiling"
     OPERATOR_REJECTED = "operator_rejected"
+
+
+# Why an intent is held, the labels of its counters; a test reaches each.
+HOLDING = (
+    Reason.MODE_DEGRADED,
+    Reason.LIVE_POSITION_IN_DRY,
+    Reason.NO_WALLET,
+    Reason.WALLET_HALTED,
+    Reason.INSUFFICIENT_GAS,
+    Reason.FEE_ABOVE_CEILING,
+)
+OTHER_REASON = "other"

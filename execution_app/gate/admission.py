@@ -13,7 +13,7 @@ from enum import Enum
 
 from django.conf import settings
 
-from execution_app.gate import caps, control, limits, modes, usage, watch
+from execution_app.gate import approval, caps, control, limits, modes, usage, watch
 from execution_app.gate.caps import Breach, Order
 from execution_app.gate.modes import Facts, Ruling
 from execution_app.models import Reservation, TxIntent
@@ -65,9 +65,11 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
         broken = order_breaches(order_of(intent))
         if broken:
             return refusal(broken)
+    if ruling.mode is Mode.LIVE or approval.counts(intent, ruling):
+        return Admission(Verdict.EXECUTE)
     if ruling.degraded:
         return Admission(Verdict.HOLD, Reason.MODE_DEGRADED, ruling.reason)
-    return Admission(Verdict.EXECUTE if ruling.mode is Mode.LIVE else Verdict.SIMULATE)
+    return Admission(Verdict.SIMULATE)
 
 
 def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool) -> Departure:
@@ -77,7 +79,7 @@ def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool)
     and the rest is cancelled.
     """
     opens = intent.action == Action.OPEN
-    if ruling.emergency_stop or ruling.mode is not Mode.LIVE:
+    if ruling.emergency_stop or not (ruling.mode is Mode.LIVE or approval.counts(intent, ruling)):
         return Departure.PARK
     if opens and (ruling.reduce_only or expired or _has_lost_its_place(intent, now)):
         return Departure.CANCEL

@@ -19,6 +19,7 @@ class Reading:
     `imposes` and `lifts` are an operator's words there; the stack's own values
     carry the epoch under a seal and say nothing new. `healthy` counts towards the streak.
     `rewrite` asks the reader to put the stack's own value in place of what it read.
+    `garbled` says that somebody's word stands there which nobody understands.
     """
 
     healthy: bool
@@ -26,10 +27,15 @@ class Reading:
     imposes: Kinds = NONE
     lifts: Kinds = NONE
     rewrite: bool = False
+    garbled: bool = False
 
 
 def unreachable(problem: str) -> Reading:
     return Reading(healthy=False, problem=problem)
+
+
+def garbled() -> Reading:
+    return Reading(healthy=False, problem="key exec_mode is unreadable", garbled=True)
 
 
 def read(raw_value: str | None, raw_epoch: str | None, database_epoch: int) -> Reading:
@@ -44,7 +50,7 @@ def read(raw_value: str | None, raw_epoch: str | None, database_epoch: int) -> R
         return Reading(healthy=False, problem=ABSENT, rewrite=True)
     value = _parse(raw_value)
     if value is None:
-        return Reading(healthy=False, problem="key exec_mode is unreadable")
+        return garbled()
     if value.get("seal") == _seal(value):
         if epoch_agrees and value.get("epoch") == database_epoch:
             return Reading(healthy=True)
@@ -119,12 +125,15 @@ class Snapshot:
     streak: int = 0
     problem: str = "not read yet"
     imposes: Kinds = NONE
+    garbled: bool = False
 
 
 def advance(snapshot: Snapshot, reading: Reading, taken_at_s: float) -> Snapshot:
     """One more reading: a healthy one adds to the streak, any other ends it."""
     if not reading.healthy:
-        return Snapshot(taken_at_s, 0, reading.problem, snapshot.imposes | reading.imposes)
+        # What could not be understood may have been a stop: it stands until something else is read there.
+        unclear = reading.garbled or (snapshot.garbled and not reading.rewrite)
+        return Snapshot(taken_at_s, 0, reading.problem, snapshot.imposes | reading.imposes, unclear)
     # A healthy reading states the operator's whole present word, so it replaces the old one.
     return Snapshot(taken_at_s, snapshot.streak + 1, "", reading.imposes)
 
@@ -139,6 +148,8 @@ class Ruling:
     reduce_only: bool
     reason: str
     streak: int = 0
+    # Everything but Redis' health speaks for LIVE: what a person approved may go (gate/approval.py).
+    only_redis: bool = False
 
     @property
     def degraded(self) -> bool:
@@ -195,4 +206,13 @@ def rule(limits: Limits, facts: Facts, now_s: float) -> Ruling:
     mode = Mode.DRY if reason else Mode.LIVE
     if stop:
         reason = f"emergency stop; {reason}" if reason else "emergency stop"
-    return Ruling(requested, mode, stop, RestrictionKind.REDUCE_ONLY in active, reason, streak)
+    only_redis = bool(wants_live and reason and not stop) and _is_redis_alone(limits, facts, now_s)
+    return Ruling(requested, mode, stop, RestrictionKind.REDUCE_ONLY in active, reason, streak, only_redis)
+
+
+def _is_redis_alone(limits: Limits, facts: Facts, now_s: float) -> bool:
+    """Whether this process looks at Redis in time, chain and database permit trading, and no word is misunderstood."""
+    snapshot = facts.snapshot
+    if snapshot is None or snapshot.garbled or facts.chain_problem or facts.database_problem:
+        return False
+    return now_s - snapshot.taken_at_s <= limits.snapshot_age_s

@@ -144,7 +144,9 @@ class ModeWatch:
     def _look_at_redis(self, epoch: int) -> tuple[str | None, Reading]:
         try:
             raw_value, raw_epoch = (_text(raw) for raw in self._redis.mget(KEY, EPOCH_KEY))
-        except (redis.RedisError, OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            return None, modes.garbled()
+        except (redis.RedisError, OSError) as error:
             return None, modes.unreachable(type(error).__name__)
         return raw_value, modes.read(raw_value, raw_epoch, epoch)
 

@@ -55,6 +55,9 @@ class TxIntent(models.Model):
     updated_at = models.DateTimeField(db_default=Now())
     # A person wants its slot filled by a cancel; that is sent under a stop, too.
     cancel_asked_at = models.DateTimeField(null=True, blank=True)
+    # A person lets this one close go LIVE although Redis is not well; set by `engine.held.approve` alone.
+    approved_at = models.DateTimeField(null=True, blank=True)
+    approved_by = models.CharField(max_length=150, blank=True, default="", db_default="")
 
     # Fixed with the nonce and never changed: what every attempt of this intent executes.
     nonce = models.BigIntegerField(null=True, blank=True)
@@ -147,6 +150,11 @@ class TxIntent(models.Model):
                 condition=~Q(state=IntentState.SIMULATED.value)
                 | Q(mode__isnull=False, mode=Mode.DRY.value, trader__isnull=False),
                 name="ck_tx_intents_simulated_is_dry",
+            ),
+            models.CheckConstraint(
+                condition=Q(approved_at__isnull=True, approved_by="")
+                | (Q(approved_at__isnull=False, action=Action.CLOSE.value) & ~Q(approved_by="")),
+                name="ck_tx_intents_approval",
             ),
             models.CheckConstraint(
                 condition=~Q(state__in=sorted(s.value for s in TERMINAL)) | Q(settled_at__isnull=False),

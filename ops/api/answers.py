@@ -119,7 +119,12 @@ def _of_health() -> Json:
             about="What restricts execution, the most restrictive word of all.",
         ),
         "Check": record(
-            {"status": word("ok", "fail"), "detail": described(TEXT, "Blank when it is ok.")},
+            {
+                "status": word("ok", "fail"),
+                "detail": described(
+                    TEXT, "Why not. Blank when it is ok; `held` tells how many intents wait, and why."
+                ),
+            },
         ),
         "Live": record({"status": word("ok"), **process, **MODE}),
         "Ready": record(

@@ -21,10 +21,10 @@ class ControlPage(Page):
     list_display = ("__str__", "updated_at")
 
     def get_urls(self) -> list[URLPattern]:
-        site = self.admin_site
+        site, bounded = self.admin_site, switch.within_deadline
         own = [
-            path("stop/", site.admin_view(switch.stop), name="execution_app_control_stop"),
-            path("resume/", site.admin_view(switch.resume), name="execution_app_control_resume"),
+            path("stop/", bounded(site.admin_view(switch.stop)), name="execution_app_control_stop"),
+            path("resume/", bounded(site.admin_view(switch.resume)), name="execution_app_control_resume"),
         ]
         return [*own, *super().get_urls()]
 

@@ -1,23 +1,35 @@
 """Stop and Resume on the admin site: one page that asks for the reason, then does it."""
 
+from collections.abc import Callable
+from functools import wraps
+from http import HTTPStatus
 from typing import Any
 
+import structlog
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.template.response import TemplateResponse
+from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
+from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import reverse
 
 from execution_app.errors import Refused
 from execution_app.gate import control, loosening, second_factor
 from execution_app.states import Origin, RestrictionKind
 from ops.panel.present import Presence, how_to_lift, presence, settled_presence
+from ops.panel.views import DEADLINE_S, RETRY_AFTER_S, STOP_BY_REDIS
+from signals_app.deadline import database_deadline
 
 PERMISSION = "execution_app.change_control"
 REASON_LIMIT = 400
 TEMPLATE = "panel/switch.html"
+NO_ANSWER = "panel/no_answer.html"
+
+log = structlog.get_logger(__name__)
 
 
 class ReasonForm(forms.Form):
@@ -57,6 +69,34 @@ class ResumeForm(ReasonForm):
             except Refused as error:
                 raise forms.ValidationError(str(error)) from None
         return found
+
+
+def within_deadline(
+    page: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Answer within about DEADLINE_S whatever the database does; the login, the form and what it shows ask it, too."""
+
+    @wraps(page)
+    def bounded(request: HttpRequest) -> HttpResponseBase:
+        try:
+            with database_deadline(DEADLINE_S):
+                answer = page(request)
+                # The banner looks at the database while the page is made.
+                return answer.render() if isinstance(answer, SimpleTemplateResponse) else answer
+        except DatabaseError as error:
+            log.exception("a page was not answered", path=request.path, error=type(error).__name__)
+            return _no_answer(request)
+
+    return bounded
+
+
+def _no_answer(request: HttpRequest) -> HttpResponse:
+    """What is known without a database, and what stops without one. Nobody may be known by name here."""
+    asked = request.path.rstrip("/").rpartition("/")[2] if request.method == "POST" else ""
+    context = {"asked": asked, "by_redis": STOP_BY_REDIS, "again": request.path}
+    page = render_to_string(NO_ANSWER, context)
+    headers = {"Retry-After": str(RETRY_AFTER_S), "Cache-Control": "no-store"}
+    return HttpResponse(page, status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
 
 
 def may_switch(user: AbstractUser | AnonymousUser) -> bool:

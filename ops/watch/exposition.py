@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 import ops.watch.meters  # noqa: F401
 from execution_app import meters
 from execution_app.node.node_errors import HELD_BY_NODE
-from execution_app.states import Mode, SendOutcome
+from execution_app.states import HOLDING, OTHER_REASON, Mode, SendOutcome
 from ops.watch import gauges
 from signals_app.meters import OTHER_SOURCE, SIGNALS_DEDUPLICATED, SIGNALS_RECEIVED
 
@@ -48,6 +48,8 @@ def begin_at_zero() -> None:
     symbols = sorted(settings.ENVIRONMENT.symbols)[: gauges.LABEL_LIMIT // 6]
     beginnings: tuple[tuple[Counter, Iterable[tuple[str, ...]]], ...] = (
         (meters.INVARIANT_VIOLATIONS, [(name,) for name in meters.INVARIANTS]),
+        (meters.INTENTS_HELD, [(reason,) for reason in (*HOLDING, OTHER_REASON)]),
+        (meters.HELD_EXPIRED, [(reason,) for reason in (*HOLDING, OTHER_REASON)]),
         (meters.TPSL_TRIGGERS, [(name,) for name in meters.LEVELS]),
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),

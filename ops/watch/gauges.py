@@ -23,7 +23,7 @@ from execution_app.book import quotes
 from execution_app.gate import watch
 from execution_app.models import Fill, Position, StackMode, TxIntent, Wallet
 from execution_app.states import Action, IntentState, Mode, PositionState
-from ops.watch import liveness
+from ops.watch import holds, liveness
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -126,6 +126,15 @@ def _oldest_unsettled() -> Families:
     ]
 
 
+def _oldest_held() -> Families:
+    age_s = max((hold.oldest_s for hold in holds.read()), default=0.0)
+    return [
+        GaugeMetricFamily(
+            "vanta_oldest_held_age_seconds", "For how long the oldest held intent has been held.", age_s
+        )
+    ]
+
+
 def _wallets() -> Families:
     family = GaugeMetricFamily("vanta_wallet_balance_eth", "Gas money of a wallet.", labels=["wallet"])
     wallets = Wallet.objects.filter(chain_id=settings.ENVIRONMENT.chain_id, balance_wei__isnull=False)
@@ -204,7 +213,17 @@ def _prices() -> Families:
     return [family]
 
 
-READERS = (_intents, _oldest_unsettled, _wallets, _heartbeats, _mode_changes, _drift, _trades, _prices)
+READERS = (
+    _intents,
+    _oldest_unsettled,
+    _oldest_held,
+    _wallets,
+    _heartbeats,
+    _mode_changes,
+    _drift,
+    _trades,
+    _prices,
+)
 
 
 def read_queues() -> Families:

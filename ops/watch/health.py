@@ -19,7 +19,7 @@ from redis.retry import Retry
 from execution_app.book import quotes
 from execution_app.gate import watch
 from execution_app.models import Chain, Wallet
-from ops.watch import liveness, node
+from ops.watch import holds, liveness, node
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ FRESH_S = 0.8
 HEARTBEAT_WITHIN_S = 10
 RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
 HEARTBEATS = ("worker", "tpsl", "beat")
-ROW_CHECKS = ("chain", "prices", *HEARTBEATS, "wallets")
+ROW_CHECKS = ("chain", "prices", *HEARTBEATS, "wallets", "held")
 NAMED_LIMIT = 5  # symbols named in one detail
 CHECKS = ("database", "redis", "node", *ROW_CHECKS)
 
@@ -110,7 +110,13 @@ def look_at_database() -> Checks:
 
 def _rows() -> Checks:
     try:
-        return {"chain": _chain(), "prices": _prices(), **_heartbeats(), "wallets": _wallets()}
+        return {
+            "chain": _chain(),
+            "prices": _prices(),
+            **_heartbeats(),
+            "wallets": _wallets(),
+            "held": _held(),
+        }
     except DatabaseError as error:
         return dict.fromkeys(ROW_CHECKS, Check(ok=False, detail=type(error).__name__))
 
@@ -152,6 +158,12 @@ def _heartbeats() -> Checks:
 def _wallets() -> Check:
     halted = Wallet.objects.filter(chain_id=settings.ENVIRONMENT.chain_id).exclude(halted_reason="").count()
     return OK if halted == 0 else Check(ok=False, detail=f"{halted} halted")
+
+
+def _held() -> Check:
+    """What waits is told and no part has failed by it: a stop, a DRY or an empty wallet has its own word."""
+    found = [f"{hold.count} {hold.reason} for up to {int(hold.oldest_s)} s" for hold in holds.read()]
+    return Check(ok=True, detail=", ".join(found))
 
 
 def look_at_redis() -> Check:

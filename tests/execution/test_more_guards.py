@@ -36,6 +36,32 @@ def held_send() -> int:
     return rows.send(outcome="accepted", offers=2, **stamps)
 
 
+APPROVED = {"approved_at": LATER, "approved_by": "ann"}
+
+
+def held_close() -> int:
+    return rows.intent_in(IntentState.HELD, action="close")
+
+
+def approved() -> int:
+    pk = held_close()
+    change("tx_intents", pk, **APPROVED)
+    return pk
+
+
+def approved_anew() -> None:
+    pk = approved()
+    with without_guards():
+        rows.execute(
+            "UPDATE tx_intents SET approved_at = approved_at - interval '301 seconds' WHERE id = %s", pk
+        )
+    change("tx_intents", pk, **APPROVED)
+    assert rows.one(
+        "SELECT abs(extract(epoch FROM clock_timestamp() - approved_at)) < 60 FROM tx_intents WHERE id = %s",
+        pk,
+    )
+
+
 def lifted() -> int:
     return rows.restriction(lifted_at=NOW, lifted_by="ann")
 
@@ -78,6 +104,16 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("another trader", "asked for never changes", lambda: change("tx_intents", rows.intent(), trader_id=rows.trader())),
     ("a move by a false table", "cannot move from pending to ordered", deceive_the_moves),
     ("another part", "its part never changes", lambda: change("tx_intents", rows.intent_in(IntentState.RESERVED), reduce_usdc=1)),
+    # Approvals
+    ("born approved", "starts unapproved", lambda: rows.intent(action="close", approved_at=NOW, approved_by="x")),
+    ("an approved open", "an open is never approved", lambda: change("tx_intents", rows.intent_in(IntentState.HELD), **APPROVED)),
+    ("approved while pending", "only what is held", lambda: change("tx_intents", rows.intent(action="close"), **APPROVED)),
+    ("approved with its nonce", "only what is held", lambda: change("tx_intents", rows.intent_in(IntentState.RESERVED, action="close"), **APPROVED)),
+    ("approved as it leaves", "only what is held", lambda: change("tx_intents", held_close(), state="rejected", settled_at=NOW, **APPROVED)),
+    ("approval taken back", "not taken back", lambda: change("tx_intents", approved(), approved_at=None, approved_by="")),
+    ("approved twice", "approved already", lambda: change("tx_intents", approved(), **APPROVED)),
+    ("approved by another", "approved already", lambda: change("tx_intents", approved(), approved_by="bob")),
+    ("approved by nobody", "ck_tx_intents_approval", lambda: change("tx_intents", held_close(), approved_at=NOW)),
     # Sends: what happened to the bytes
     ("unoffered again", "cannot become unoffered", lambda: change("tx_sends", held_send(), outcome="unoffered")),
     ("fewer offers", "stays told", lambda: change("tx_sends", held_send(), offers=1)),
@@ -167,6 +203,8 @@ ALLOWED: list[tuple[str, Callable[[], object]]] = [
     ("the epoch forwards", lambda: rows.execute("UPDATE control SET epoch = epoch + 1")),
     ("a decision", lambda: change("signals", rows.signal(), decided_at=NOW, decision="accepted")),
     ("retiring a secret", lambda: change("source_secrets", rows.secret(), active=False, retired_at=NOW)),
+    ("approving what is held", approved),
+    ("approving anew what ran out, from now", approved_anew),
     ("switching a trader", lambda: change("traders", rows.trader(), enabled=False, label="x")),
 ]  # fmt: skip
 

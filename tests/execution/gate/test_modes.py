@@ -76,6 +76,7 @@ SNAPSHOTS = {
     "young streak": Snapshot(100.0, 2, ""),
     "stop in Redis": Snapshot(100.0, 3, "", kinds(STOP)),
     "DRY in Redis": Snapshot(100.0, 3, "", kinds(DRY)),
+    "garbled": Snapshot(100.0, 0, "key exec_mode is unreadable", garbled=True),
 }
 RESTRICTIONS = [kinds(), kinds(STOP), kinds(DRY), kinds(REDUCE), kinds(STOP, DRY, REDUCE)]
 
@@ -95,6 +96,9 @@ def test_truth_table(bound: Mode, name: str, active: Kinds, chain: str, database
     assert ruling.reduce_only is (REDUCE in active)
     assert ruling.degraded is (ruling.requested is Mode.LIVE and ruling.mode is Mode.DRY)
     assert bool(ruling.reason) is (ruling.mode is Mode.DRY or ruling.emergency_stop)
+    # What a person may let one close pass: Redis, and nothing else.
+    redis_alone = name in {"failing", "young streak"} and not chain and not database
+    assert ruling.only_redis is (redis_alone and not dry_wanted and STOP not in active)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +197,7 @@ def test_the_unreadable_is_unhealthy_and_left_for_its_author(raw: str) -> None:
     reading = read(raw)
     assert (reading.healthy, reading.imposes, reading.lifts) == (False, modes.NONE, modes.NONE)
     assert not reading.rewrite
+    assert reading.garbled
     assert not modes.tells(raw, modes.NONE)
 
 
@@ -203,6 +208,17 @@ def test_a_restriction_that_was_read_stays_while_redis_is_away() -> None:
         assert modes.rule(LIVE, Facts(snapshot=snapshot), 0.0).emergency_stop
     # Once it is recorded the stack's own value stands there, and the database says it.
     assert not modes.advance(snapshot, LOOKS["healthy"][0], 0.0).imposes
+
+
+def test_a_word_that_nobody_understood_stands_until_another_is_read() -> None:
+    """It may have been a stop, misspelt; that Redis then goes away makes it no clearer."""
+    away = modes.unreachable("gone")
+    snapshot = modes.advance(Snapshot(0.0), read("{emergency_stop}"), 0.0)
+    assert modes.advance(modes.advance(snapshot, away, 0.0), away, 0.0).garbled
+    for reading in (LOOKS["healthy"][0], LOOKS["absent"][0], read({"mode": "LIVE"}), LOOKS["other epoch"][0]):
+        after = modes.advance(modes.advance(snapshot, reading, 0.0), away, 0.0)
+        assert not after.garbled
+        assert modes.rule(LIVE, Facts(snapshot=after), 0.0).only_redis
 
 
 @pytest.mark.parametrize("bound", Mode)

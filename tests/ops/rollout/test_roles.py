@@ -139,6 +139,7 @@ ATTACKS: list[tuple[str, str, str]] = [
         for login in LOGINS
         for statement in (
             "UPDATE tx_intents SET nonce = 7", "UPDATE tx_intents SET intent_key = 'x'", "DELETE FROM tx_intents",
+            "UPDATE tx_intents SET approved_at = now(), approved_by = 'x'", "UPDATE tx_intents SET approved_by = 'x'",
             "DELETE FROM tx_sends", "UPDATE tx_sends SET raw = ''", "UPDATE tx_sends SET tx_hash = ''",
             "DELETE FROM tx_receipts", "DELETE FROM signals", "UPDATE signals SET collateral_usdc = 9",
             "DELETE FROM intent_transitions", "UPDATE intent_transitions SET why = ''",

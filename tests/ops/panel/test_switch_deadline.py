@@ -1,0 +1,62 @@
+"""The Stop and Resume pages do not hang on a database that hangs: they say what is not known, and what to do instead."""
+
+import time
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.utils.html import escape
+
+from execution_app.gate import control
+from execution_app.models import Restriction
+from execution_app.states import RestrictionKind
+from ops.panel.views import DEADLINE_S, STOP_BY_REDIS
+from tests.database_outages import frozen_postgres
+from tests.ops.panel.test_stop_deadline import SLACK_S
+from tests.ops.panel.test_switch import RESUME, STOP, stops
+
+REASON = {"reason": "checked by two"}
+
+
+def timed(client: Client, method: str, path: str) -> tuple[Any, float]:
+    began_s = time.monotonic()
+    answer = getattr(client, method)(path, REASON if method == "post" else None)
+    return answer, time.monotonic() - began_s
+
+
+def told(answer: Any, took_s: float) -> str:
+    assert took_s < DEADLINE_S + SLACK_S
+    assert answer.status_code == 503
+    assert int(answer["Retry-After"]) > 0
+    text = str(answer.content.decode())
+    assert escape(STOP_BY_REDIS) in text
+    assert "FORCE_DRY_PATH" in text
+    return text
+
+
+def test_a_frozen_server_is_told_in_time(admin: Client) -> None:
+    """Already the login is asked of the database: over the open connection once, then while connecting."""
+    assert admin.get(STOP).status_code == 200
+    with frozen_postgres():
+        assert "Whether the stop was recorded is not known" in told(*timed(admin, "post", STOP))
+        assert "Whether anything was lifted is not known" in told(*timed(admin, "post", RESUME))
+        assert "Nothing was changed" in told(*timed(admin, "get", STOP))
+    assert admin.post(STOP, REASON, follow=True).status_code == 200, "and the login is as it was"
+    assert stops() == {"admin"}
+
+
+@pytest.mark.parametrize("path", [STOP, RESUME])
+def test_a_line_that_does_not_move_is_told_in_time(admin: Client, path: str) -> None:
+    if path == RESUME:
+        admin.post(STOP, {})
+    before = stops()
+    with psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value()) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [control.LINE_LOCK])
+        told(*timed(admin, "post", path))
+        holder.rollback()
+    assert stops() == before
+    admin.post(path, REASON)
+    assert stops() != before
+    assert Restriction.objects.filter(kind=RestrictionKind.STOP).count() == 1
