@@ -14,6 +14,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LC_ALL
 RUN groupadd --gid 10001 vanta \
     && useradd --uid 10001 --gid vanta --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vanta \
     && install -d -o vanta -g vanta -m 0700 /var/lib/vanta/keys \
+    && install -d -o vanta -g vanta -m 0700 /var/lib/vanta/state \
     && install -d -o vanta -g vanta -m 0750 /var/lib/vanta/metrics
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv

@@ -201,6 +201,7 @@ class AuditAction(StrEnum):
     WALLET_CREATED = "wallet_created"
     WALLET_HALTED = "wallet_halted"
     WALLET_RESUMED = "wallet_resumed"
+    WALLET_ADOPTED = "wallet_adopted"
     WALLET_CHANGED = "wallet_changed"
     TRADER_ADDED = "trader_added"
     TRADER_ENABLED = "trader_enabled"
@@ -267,6 +268,8 @@ class Reason(StrEnum):
     NOT_REPRESENTABLE = "not_representable"
     FEE_ABOVE_CEILING = "fee_above_ceiling"
     OPERATOR_REJECTED = "operator_rejected"
+    MAY_BE_EXECUTED = "may_be_executed"
+    ORDER_LOST = "order_lost"
 
 
 # Why an intent is held, the labels of its counters; a test reaches each.

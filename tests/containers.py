@@ -38,6 +38,7 @@ def filled(tmp_path: Path, **changes: str) -> Path:
         "CHAIN_ID": "31337",
         "DEPLOY_ENV": "rehearsal",
         "SIGNER_KEY_DIR": str(FOLDER / "keys"),
+        "STATE_DIR": str(FOLDER / "state"),
         "SIGNER_KEY_PASSWORD": os.environ["SIGNER_KEY_PASSWORD"],
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
         **changes,

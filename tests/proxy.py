@@ -47,6 +47,8 @@ class Faults:
     http_5xx_next: int = 0  # answer 502 to whole requests; nothing is forwarded
     delay_s: float = 0.0  # before each request with a raw transaction is looked at
     hide_receipts: bool = False
+    hide_logs: bool = False  # find no log at all
+    forget_state: bool = False  # know no state of past blocks, as most nodes do
     hold: bool = False  # accept raw transactions, and keep them from the node until released
     dice: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -147,6 +149,13 @@ class Proxy:
             return self._send(request)
         if method == "eth_getTransactionReceipt" and self.faults.hide_receipts:
             return _result(request, None)
+        if method == "eth_getLogs" and self.faults.hide_logs:
+            return _result(request, [])
+        if self.faults.forget_state and method == "eth_getTransactionCount":
+            tag = request["params"][1]
+            head = self.forward(_call("eth_getBlockByNumber", "finalized", False))["result"]["number"]
+            if tag.startswith("0x") and int(tag, 16) < int(head, 16):
+                return _error(request, "missing trie node")
         forwarded: dict[str, Any] = self.forward(request)
         return forwarded
 
@@ -211,8 +220,12 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.faults.http_5xx_next -= 1
             self._say(502, b"bad gateway")
             return
-        plain = (
-            not sends and not proxy.faults.hide_receipts and not requests[0]["method"].startswith("proxy_")
+        plain = not (
+            sends
+            or proxy.faults.hide_receipts
+            or proxy.faults.hide_logs
+            or proxy.faults.forget_state
+            or requests[0]["method"].startswith("proxy_")
         )
         answers = proxy.forward(body) if plain else [proxy.answer(request) for request in requests]
         if not plain and None in answers:

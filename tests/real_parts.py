@@ -25,6 +25,11 @@ valkey = Valkey(FOLDER / "valkey")
 anvil = Anvil(FOLDER / "chain", tools=ROOT / "var" / "tools", block_time_s=None)
 
 
+def forget_database() -> None:
+    """An emptied database is another one for whoever keeps what names it."""
+    (FOLDER / "state" / "database.json").unlink(missing_ok=True)
+
+
 def _end() -> None:
     for part in (anvil, valkey, postgres):
         part.destroy()
@@ -55,6 +60,7 @@ os.environ.update(
         "SECRET_KEY": "test-secret-key-not-for-use-anywhere-but-tests",
         "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
         "SIGNER_KEY_DIR": str(FOLDER / "keys"),
+        "STATE_DIR": str(FOLDER / "state"),
         "SIGNER_KEY_PASSWORD": "test-password-not-for-use",
         "VENUE_TRADING_ADDRESS": deployment.trading,
         "VENUE_STORAGE_ADDRESS": deployment.storage,

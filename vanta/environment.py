@@ -82,6 +82,7 @@ class Environment(BaseModel):
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile"] = "keyfile"
     signer_key_dir: Path = Path("var/keys")
+    state_dir: Path = Path("var/state")
     signer_key_password: SecretStr = SecretStr("")
     enable_rbf: bool = True
     venue: Literal["onchain"] = "onchain"

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import orders
-from execution_app.engine import reconcile, venue_events
+from execution_app.engine import reconcile, restored, venue_events
 from execution_app.engine.receipts import apply_receipts, read_orders_again, settle
 from execution_app.errors import Stale
 from execution_app.models import Chain, TxIntent, TxReceipt, VenueOrder, Wallet
@@ -75,6 +75,7 @@ def follow() -> Head:
     """
     head = look()
     reconcile.check_identity(head.chain_id, head.genesis_hash)
+    restored.compare()
     counts = _counts(head)
     reconcile.check_wallets(counts)
     # First of all: an order id of a block that left may belong to another order by now.

@@ -135,6 +135,9 @@ def _suspect_foreign(intent: TxIntent, finalized: int) -> None:
     """The slot is consumed and no hash of ours has a receipt. Only finality on every node proves a loss."""
     assert intent.wallet is not None
     log.warning("consumed by none of ours, as far as this node knows", intent=intent.pk, nonce=intent.nonce)
+    if intent.wallet.halted_reason:
+        # It may be ours all the same, from a database that is gone: `wallet adopt` tells them apart.
+        return
     hashes = list(intent.sends.values_list("tx_hash", flat=True))
     for endpoint in rpc.endpoints():
         try:

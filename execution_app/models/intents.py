@@ -10,6 +10,7 @@ from execution_app.states import OWNING_NONCE, TERMINAL, Action, IntentState, Mo
 
 # PostgreSQL holds NaN for greater than every number, so "above zero" alone lets it in.
 BEYOND = 10**18
+MOST_WEI = 10**36
 
 
 class TxIntent(models.Model):
@@ -58,6 +59,8 @@ class TxIntent(models.Model):
     # A person lets this one close go LIVE although Redis is not well; set by `engine.held.approve` alone.
     approved_at = models.DateTimeField(null=True, blank=True)
     approved_by = models.CharField(max_length=150, blank=True, default="", db_default="")
+    # The most that its transaction may cost, all in; blank: only the environment's ceiling binds.
+    max_cost_wei = wei(null=True, blank=True)
 
     # Fixed with the nonce and never changed: what every attempt of this intent executes.
     nonce = models.BigIntegerField(null=True, blank=True)
@@ -65,6 +68,8 @@ class TxIntent(models.Model):
     calldata = models.BinaryField(null=True, blank=True)
     value_wei = wei(null=True, blank=True)
     gas_limit = models.BigIntegerField(null=True, blank=True)
+    # The most that the chain below may charge for its data; 0 on chains that charge nothing for it.
+    l1_fee_wei = wei(default=0, db_default=0)
     wanted_price = price(null=True, blank=True)
     # Collateral that a close takes out of its position.
     close_usdc = usdc(null=True, blank=True)
@@ -98,6 +103,13 @@ class TxIntent(models.Model):
             models.CheckConstraint(
                 condition=Q(close_usdc__isnull=True) | Q(close_usdc__gt=0, close_usdc__lt=BEYOND),
                 name="ck_tx_intents_close_usdc",
+            ),
+            models.CheckConstraint(
+                condition=Q(max_cost_wei__isnull=True) | Q(max_cost_wei__gt=0, max_cost_wei__lt=MOST_WEI),
+                name="ck_tx_intents_max_cost",
+            ),
+            models.CheckConstraint(
+                condition=Q(l1_fee_wei__gte=0, l1_fee_wei__lt=MOST_WEI), name="ck_tx_intents_l1_fee"
             ),
             models.CheckConstraint(
                 condition=Q(reduce_usdc__isnull=True) | Q(reduce_usdc__gt=0, reduce_usdc__lt=BEYOND),

@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app.models.columns import listed, one_of, wei
-from execution_app.models.intents import TxIntent
+from execution_app.models.intents import MOST_WEI, TxIntent
 from execution_app.states import SendKind, SendOutcome
 
 
@@ -59,6 +59,8 @@ class TxReceipt(models.Model):
     status = models.PositiveSmallIntegerField()
     gas_used = models.BigIntegerField()
     effective_gas_price_wei = wei()
+    # What the chain below charged for the data; OP chains say it, others charge nothing.
+    l1_fee_wei = wei(default=0, db_default=0)
     canonical = models.BooleanField(default=True)
     seen_at = models.DateTimeField(db_default=Now())
 
@@ -70,6 +72,9 @@ class TxReceipt(models.Model):
                 fields=["intent"], condition=Q(canonical=True), name="uq_tx_receipts_canonical"
             ),
             models.CheckConstraint(condition=Q(status__in=[0, 1]), name="ck_tx_receipts_status"),
+            models.CheckConstraint(
+                condition=Q(l1_fee_wei__gte=0, l1_fee_wei__lt=MOST_WEI), name="ck_tx_receipts_l1_fee"
+            ),
         ]
         # What was spent today.
         indexes = [models.Index(fields=["seen_at"], name="ix_tx_receipts_seen_at")]

@@ -35,6 +35,8 @@ class Wallet(models.Model):
     chain_id = models.BigIntegerField()
     address = models.CharField(max_length=42)
     next_nonce = models.BigIntegerField(default=0)
+    # A database that is gone had given away all nonces below this one; None where none was ever missed.
+    seen_next_nonce = models.BigIntegerField(null=True, blank=True)
     max_in_flight = models.PositiveIntegerField(default=16)
     halted_reason = models.CharField(max_length=200, blank=True, default="")
     halted_at = models.DateTimeField(null=True, blank=True)

@@ -88,7 +88,7 @@ _INTENT_PROGRESS = (
         "mode",
     ),
     *("attempts", "next_try_at", "settled_at", "updated_at", "nonce", "to_address", "calldata", "value_wei"),
-    *("gas_limit", "wanted_price", "close_usdc"),
+    *("gas_limit", "l1_fee_wei", "wanted_price", "close_usdc"),
 )
 _OFFERS = ("leased_at", "offered_at", "last_offered_at", "offers", "held_at", "stuck_at", "outcome")
 _USER_SHOWN = ("id", "last_login", "is_superuser", "username", "is_staff", "is_active", "date_joined")
@@ -120,7 +120,9 @@ TABLES: dict[str, Line] = {
     "intent_moves": READ,
     "tx_sends": Line(worker=Rights(insert=ALL, update=_OFFERS)),
     "tx_receipts": Line(worker=Rights(insert=ALL, update=ALL)),
-    "wallets": Line(worker=Rights(update=("next_nonce", "halted_reason", "halted_at", "balance_wei"))),
+    "wallets": Line(
+        worker=Rights(update=("next_nonce", "seen_next_nonce", "halted_reason", "halted_at", "balance_wei"))
+    ),
     "traders": READ,
     # What we hold
     "venue_orders": Line(worker=OWN),

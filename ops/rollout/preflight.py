@@ -127,7 +127,7 @@ def _wallets() -> Finding:
     wallets = Wallet.objects.filter(chain_id=settings.ENVIRONMENT.chain_id)
     halted = wallets.exclude(halted_reason="").count()
     if halted:
-        return Finding("wallets", "fail", f"{halted} halted", "manage.py wallet check TG_USER_ID says why")
+        return Finding("wallets", "fail", f"{halted} halted", "manage.py wallet status says why")
     idle = Trader.objects.filter(enabled=True, wallet=None).values_list("tg_user_id", flat=True)[:5]
     if idle:
         who = ", ".join(map(str, idle))

@@ -97,7 +97,12 @@ def _key(wallet: Wallet) -> Finding:
 
 def _halt(wallet: Wallet) -> Finding:
     if wallet.halted_reason:
-        return Finding("halt", "fail", f"halted: {wallet.halted_reason}", "find out why before anything else")
+        return Finding(
+            "halt",
+            "fail",
+            f"halted: {wallet.halted_reason}",
+            f"manage.py wallet adopt {wallet.trader.tg_user_id} shows what the chain knows",
+        )
     return Finding("halt", "ok", "not halted")
 
 

@@ -51,6 +51,7 @@ class Bench:
             )
             cursor.execute("UPDATE control SET epoch = 1")
         self.rig.redis.flushall()
+        real_parts.forget_database()
         self.rig.trader = Trader.objects.create(
             tg_user_id=trader.tg_user_id, label=trader.label, address=trader.address
         )

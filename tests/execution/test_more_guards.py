@@ -101,6 +101,15 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
             ("tg_user_id", 9), ("slippage_pct", 9), ("take_profit", 9), ("stop_loss", 9), ("reduce_pct", 9),
         )
     ),
+    ("another limit of cost", "may cost never changes", lambda: change("tx_intents", rows.intent(max_cost_wei=5), max_cost_wei=6)),
+    ("another cost", "fixed with its nonce", lambda: change("tx_intents", rows.intent_in(IntentState.RESERVED), l1_fee_wei=1)),
+    *(
+        (f"{column} of {value}", f"ck_tx_intents_{name}", lambda c=column, v=value: rows.intent(**{c: v}))
+        for column, name, value in (
+            ("max_cost_wei", "max_cost", 0), ("max_cost_wei", "max_cost", "NaN"), ("l1_fee_wei", "l1_fee", -1), ("l1_fee_wei", "l1_fee", "NaN"),
+        )
+    ),
+    ("a negative fee below", "ck_tx_receipts_l1_fee", lambda: rows.receipt(l1_fee_wei=-1)),
     ("another trader", "asked for never changes", lambda: change("tx_intents", rows.intent(), trader_id=rows.trader())),
     ("a move by a false table", "cannot move from pending to ordered", deceive_the_moves),
     ("another part", "its part never changes", lambda: change("tx_intents", rows.intent_in(IntentState.RESERVED), reduce_usdc=1)),

@@ -1,4 +1,4 @@
-"""`manage.py wallet create|fund|check`: the delegate key that signs for a trader."""
+"""`manage.py wallet create|fund|check|status|adopt|resume|order-lost`: the delegate key that signs for a trader."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from execution_app.node.rpc import NodeError, RpcFault
 from execution_app.states import AuditAction
 from execution_app.venues.scales import USDC_DIGITS, to_units
 from ops.rehearsal.rpc import NodeRefusedError, NodeUnreachableError, TransactionFailedError
-from ops.rollout import funding, wallet_check
+from ops.rollout import funding, wallet_check, wallet_verbs
 from ops.rollout.findings import report
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,8 @@ class Command(BaseCommand):
         "create: make a trader's delegate key, stored encrypted under SIGNER_KEY_DIR; only its address is shown. "
         "fund: on the rehearsal chain send gas, USDC and the trader's grants; elsewhere send nothing, write down "
         "who sends what, and end with exit code 1. "
-        "check: ask the chain whether the wallet can trade and name the next step (exit code 1 until it can)."
+        "check: ask the chain whether the wallet can trade and name the next step (exit code 1 until it can). "
+        "status, adopt, resume, order-lost: where chain and database differ (docs/operating.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -85,8 +86,13 @@ class Command(BaseCommand):
         )
         for part in parts.values():
             part.add_argument("--reason", default="", help="why, for the audit log")
+        wallet_verbs.add_arguments(verbs)
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        if options["verb"] in wallet_verbs.VERBS:
+            with audit.acting(audit.operator(options.get("reason", ""))):
+                wallet_verbs.run(self.stdout, options)
+            return
         trader = Trader.objects.filter(tg_user_id=options["tg_user_id"]).first()
         if trader is None:
             raise CommandError(f"no trader {options['tg_user_id']}: manage.py trader add comes first")

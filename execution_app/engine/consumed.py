@@ -1,0 +1,154 @@
+"""What consumed the nonces of a wallet, as far as the chain can still tell. Reads only; nothing is decided here."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from execution_app.book import positions
+from execution_app.models import Position, TxIntent, TxSend, Wallet
+from execution_app.node import history, signers
+from execution_app.node.history import Counts, Found
+from execution_app.states import UNMINED, WAITING, Action, Mode, PositionState, SendKind
+from execution_app.venues import onchain
+from execution_app.venues.calldata import read_order
+from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.scales import USDC_DIGITS, to_units
+
+# More consumed nonces than this are no accident that one command should repair.
+LIMIT = 1_000
+PCT_DIGITS = 4  # what the columns of leverage and slippage hold
+
+
+class What(StrEnum):
+    OURS = "ours"  # a hash that this database knows has a receipt; the next look at the chain applies it
+    REPLACED = "replaced"  # the intent's own order under a hash that this database does not know
+    CANCELLED = "cancelled"  # an empty transfer to itself filled the intent's slot
+    LOST = "lost"  # the intent's slot went to something else
+    WAITED = "waited"  # the order of an intent that waits here without a nonce
+    UNASKED = "unasked"  # a sound order of this trader that no intent here asked for
+    FOREIGN = "foreign"  # no order of ours
+    UNSEEN = "unseen"  # no node can still say what it was
+
+
+@dataclass(frozen=True)
+class Use:
+    """One consumed nonce. `intent` is who owns it, or who asked for what it did."""
+
+    nonce: int
+    what: What
+    intent: TxIntent | None = None
+    found: Found | None = None
+    order: OpenOrder | CloseOrder | None = None
+
+
+@dataclass(frozen=True)
+class Uses:
+    """All consumed nonces that this database cannot account for by itself, in their order."""
+
+    counts: Counts
+    next_nonce: int
+    uses: list[Use] = field(default_factory=list)
+
+    def of(self, *whats: What) -> list[Use]:
+        return [use for use in self.uses if use.what in whats]
+
+
+def look(wallet: Wallet) -> Uses:
+    """Explain every final nonce of the wallet. Raises RpcFault or NodeError unless every endpoint answers."""
+    counts = history.counts(wallet.address)
+    owned = TxIntent.objects.filter(wallet=wallet, state__in=sorted(UNMINED), nonce__lt=counts.final)
+    uses = [_of_slot(wallet, intent, counts) for intent in owned.order_by("nonce")[:LIMIT]]
+    taken: set[int] = set()
+    for nonce in range(wallet.next_nonce, min(counts.final, wallet.next_nonce + LIMIT)):
+        use = _of_unknown(wallet, nonce, counts, taken)
+        if use.intent is not None:
+            taken.add(use.intent.pk)
+        uses.append(use)
+    return Uses(counts, wallet.next_nonce, uses)
+
+
+def _of_slot(wallet: Wallet, intent: TxIntent, counts: Counts) -> Use:
+    assert intent.nonce is not None
+    hashes = list(TxSend.objects.filter(intent=intent).order_by("attempt").values_list("tx_hash", flat=True))
+    if history.has_receipt(hashes):
+        return Use(intent.nonce, What.OURS, intent)
+    found = history.find(wallet.address, intent.nonce, counts.final_block)
+    if found is None or not found.raw:
+        return Use(intent.nonce, What.LOST, intent, found)
+    same = (found.to.lower(), found.data, found.value_wei) == (
+        intent.to_address.lower(),
+        bytes(intent.calldata or b""),
+        int(intent.value_wei or 0),
+    )
+    if same:
+        return Use(intent.nonce, What.REPLACED, intent, found)
+    return Use(intent.nonce, What.CANCELLED if is_cancel(wallet, found) else What.LOST, intent, found)
+
+
+def is_cancel(wallet: Wallet, found: Found) -> bool:
+    """Whether the bytes are those by which we fill a slot."""
+    ours = (wallet.address.lower(), b"", 0, signers.CANCEL_GAS)
+    return (found.to.lower(), found.data, found.value_wei, found.gas_limit) == ours
+
+
+def _of_unknown(wallet: Wallet, nonce: int, counts: Counts, taken: set[int]) -> Use:
+    found = history.find(wallet.address, nonce, counts.final_block)
+    if found is None:
+        return Use(nonce, What.UNSEEN)
+    order = read_order(found.data) if found.raw else None
+    trader = wallet.trader
+    if order is None or order.trader.lower() != trader.address.lower():
+        return Use(nonce, What.FOREIGN, found=found)
+    intent = _asked_for(wallet, order, taken)
+    if intent is not None:
+        return Use(nonce, What.WAITED, intent, found, order)
+    sound = isinstance(order, OpenOrder) and _fits(order)
+    return Use(nonce, What.UNASKED if sound else What.FOREIGN, None, found, order)
+
+
+def _asked_for(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -> TxIntent | None:
+    """The oldest waiting intent that asks for exactly this; equal ones are as good as each other."""
+    symbol = onchain.PAIR_NAMES.get(order.pair_index)
+    waiting = TxIntent.objects.filter(wallet=wallet, state__in=sorted(WAITING), symbol=symbol)
+    waiting = waiting.exclude(pk__in=taken).select_related("trader", "position").order_by("id")
+    if isinstance(order, OpenOrder):
+        return waiting.filter(
+            action=Action.OPEN,
+            is_long=order.is_long,
+            collateral_usdc=order.collateral_usdc,
+            leverage_x=order.leverage_x,
+            slippage_pct=order.slippage_pct,
+            take_profit=order.take_profit,
+            stop_loss=order.stop_loss,
+        ).first()
+    position = position_of(wallet, order)
+    for intent in waiting.filter(action=Action.CLOSE) if position is not None else ():
+        bound = intent.position is None or intent.position == position
+        if position is not None and bound and not positions.is_taken(position, intent):
+            return intent
+    return None
+
+
+def position_of(wallet: Wallet, order: CloseOrder) -> Position | None:
+    """The open LIVE position of the slot that a close names; None where the book has none."""
+    return Position.objects.filter(
+        trader=wallet.trader,
+        pair_index=order.pair_index,
+        trade_index=order.trade_index,
+        mode=Mode.LIVE,
+        state=PositionState.OPEN,
+    ).first()
+
+
+def _fits(order: OpenOrder) -> bool:
+    """Whether the book's columns can hold it exactly."""
+    try:
+        to_units(order.leverage_x, PCT_DIGITS, "leverage_x")
+        to_units(order.slippage_pct, PCT_DIGITS, "slippage_pct")
+        to_units(order.collateral_usdc, USDC_DIGITS, "collateral_usdc")
+    except ValueError:
+        return False
+    return order.pair_index in onchain.PAIR_NAMES
+
+
+def kind_of(use: Use) -> SendKind:
+    return {What.REPLACED: SendKind.BUMP, What.CANCELLED: SendKind.CANCEL}.get(use.what, SendKind.EXEC)
