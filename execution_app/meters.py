@@ -49,6 +49,11 @@ RPC_REQUESTS = Counter(
     "JSON-RPC calls by endpoint position, method and outcome.",
     ["endpoint", "method", "outcome"],
 )
+RPC_UNRECOGNISED = Counter(
+    "vanta_rpc_unrecognised_total",
+    "Refusals of raw bytes in words that no table knows, by endpoint position.",
+    ["endpoint"],
+)
 SIGNAL_TO_BROADCAST = Histogram(
     "vanta_signal_to_broadcast_seconds",
     "From the stored intent to the first accepted broadcast.",

@@ -126,22 +126,31 @@ def _ask_endpoints(sends: Sequence[TxSend], begun_s: float) -> list[list[SendOut
             log.warning("no answer to a broadcast", endpoint=endpoint.position, fault=str(fault))
             answers = [fault] * len(calls)
         for at, answer in zip(asked, answers, strict=True):
-            said[at].append(_outcome(answer, sends[at]))
+            said[at].append(_outcome(answer, sends[at], endpoint.position))
     return said
 
 
-def _outcome(answer: object, send: TxSend) -> SendOutcome:
+def _outcome(answer: object, send: TxSend, position: int) -> SendOutcome:
     if isinstance(answer, rpc.RpcFault):
         return SendOutcome.UNKNOWN
     if isinstance(answer, rpc.NodeError):
-        outcome = node_errors.classify(answer)
-        if outcome is not SendOutcome.ALREADY_KNOWN:
-            log.warning("broadcast refused", hash=send.tx_hash, outcome=outcome, said=answer.message[:200])
-        return outcome
+        return _refusal(answer, send, position)
     if str(answer).lower() != send.tx_hash:
         log.error("a node answered another hash", hash=send.tx_hash, answered=str(answer)[:80])
         return SendOutcome.UNKNOWN
     return SendOutcome.ACCEPTED
+
+
+def _refusal(error: rpc.NodeError, send: TxSend, position: int) -> SendOutcome:
+    outcome = node_errors.classify(error)
+    said = error.message[:200]
+    if outcome is SendOutcome.UNKNOWN:
+        meters.RPC_UNRECOGNISED.labels(str(position)).inc()
+        if node_errors.UNRECOGNISED.is_new(error.message):
+            log.warning("a node's words are in no table", hash=send.tx_hash, endpoint=position, said=said)
+    elif outcome is not SendOutcome.ALREADY_KNOWN:
+        log.warning("broadcast refused", hash=send.tx_hash, outcome=outcome, said=said)
+    return outcome
 
 
 def record(send: TxSend, outcome: SendOutcome) -> None:

@@ -8,7 +8,6 @@ import json
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +15,9 @@ import urllib3
 from django.conf import settings
 
 from execution_app import meters
-from execution_app.errors import Retryable
+from execution_app.node.faults import NodeError, RpcFault
+
+__all__ = ["NodeError", "RpcFault"]  # known by this name to everybody who asks a node
 
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 8.0
@@ -24,22 +25,6 @@ BATCH_LIMIT = 50
 # A node that hangs would cost each read its whole timeout, and a pass over the chain makes many.
 REST_S = 10.0
 BODY_LIMIT = 32 * 1024 * 1024
-
-
-class RpcFault(Retryable):
-    """No usable answer: refused, reset, timed out, 5xx, or not JSON-RPC."""
-
-
-@dataclass(unsafe_hash=True)  # not frozen: whoever passes an exception on notes its traceback on it
-class NodeError(Exception):
-    """The node's own error. Classify by text per client, never by code."""
-
-    code: int
-    message: str
-    data: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.code})"
 
 
 Call = tuple[str, Sequence[Any]]

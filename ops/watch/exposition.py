@@ -46,12 +46,14 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 def begin_at_zero() -> None:
     """Show what can happen before it has: a series that appears with its first increment hides it from rate()."""
     symbols = sorted(settings.ENVIRONMENT.symbols)[: gauges.LABEL_LIMIT // 6]
+    positions = [str(position) for position in range(len(settings.ENVIRONMENT.rpc_urls))]
     beginnings: tuple[tuple[Counter, Iterable[tuple[str, ...]]], ...] = (
         (meters.INVARIANT_VIOLATIONS, [(name,) for name in meters.INVARIANTS]),
         (meters.TPSL_TRIGGERS, [(name,) for name in meters.LEVELS]),
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
         (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),
+        (meters.RPC_UNRECOGNISED, [(position,) for position in positions]),
         (SIGNALS_RECEIVED, [(OTHER_SOURCE,)]),
         (SIGNALS_DEDUPLICATED, [(OTHER_SOURCE,)]),
     )
