@@ -79,7 +79,7 @@ SAID: list[tuple[str, str, Out]] = [
     ("erigon", "oversized data", Out.INVALID_PERMANENT),
     ("erigon", "mined", Out.UNKNOWN),
     ("erigon", "spammer", Out.UNKNOWN),
-    # Nethermind.TxPool/AcceptTxResult.cs: its names are what older releases say, newer ones say words like geth's;
+    # Nethermind.TxPool/AcceptTxResult.cs: its names are what older releases say; of newer words only the constants' names were read;
     # older: what follows the names
     ("nethermind", "AlreadyKnown", Out.ALREADY_KNOWN),
     ("nethermind", "OldNonce, Current nonce: 8, nonce of rejected tx: 7", Out.NONCE_TOO_LOW),
