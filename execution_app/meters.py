@@ -57,6 +57,16 @@ RPC_REQUESTS = Counter(
     "JSON-RPC calls by endpoint position, method and outcome.",
     ["endpoint", "method", "outcome"],
 )
+RPC_BREAKER = Counter(
+    "vanta_rpc_breaker_changes_total",
+    "Changes of an endpoint's breaker, by endpoint position and the state that began.",
+    ["endpoint", "state"],
+)
+RPC_UNRECOGNISED = Counter(
+    "vanta_rpc_unrecognised_total",
+    "Refusals of raw bytes in words that no table knows, by endpoint position.",
+    ["endpoint"],
+)
 SIGNAL_TO_BROADCAST = Histogram(
     "vanta_signal_to_broadcast_seconds",
     "From the stored intent to the first accepted broadcast.",

@@ -94,6 +94,10 @@ class Environment(BaseModel):
     max_in_flight: int = Field(default=16, ge=1, le=512)
     rebroadcast_after_s: int = Field(default=4, ge=1, le=600)
     bump_after_s: int = Field(default=10, ge=2, le=3600)
+    rpc_faults_to_rest: int = Field(default=3, ge=1, le=100)
+    rpc_slow_after_s: float = Field(default=5, gt=0, le=60, allow_inf_nan=False)
+    rpc_rest_s: float = Field(default=10, gt=0, le=600, allow_inf_nan=False)
+    rpc_rest_limit_s: float = Field(default=120, gt=0, le=3600, allow_inf_nan=False)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     prometheus_multiproc_dir: str = ""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -114,34 +115,64 @@ def offer(sends: Sequence[TxSend], begun_s: float) -> None:
 
 def _ask_endpoints(sends: Sequence[TxSend], begun_s: float) -> list[list[SendOutcome]]:
     said: list[list[SendOutcome]] = [[] for _ in sends]
-    for endpoint in rpc.endpoints():
-        leased = time.monotonic() - begun_s < LEASE_S - rpc.CONNECT_TIMEOUT_S
+    for endpoint in rpc.awake():
+        leased = _is_leased(begun_s)
         asked = [at for at, send in enumerate(sends) if leased or send.held_at is not None]
         calls: list[rpc.Call] = [
             ("eth_sendRawTransaction", ("0x" + bytes(sends[at].raw).hex(),)) for at in asked
         ]
-        try:
-            answers = endpoint.batch(calls)
-        except rpc.RpcFault as fault:
-            log.warning("no answer to a broadcast", endpoint=endpoint.position, fault=str(fault))
-            answers = [fault] * len(calls)
-        for at, answer in zip(asked, answers, strict=True):
-            said[at].append(_outcome(answer, sends[at]))
+        held = all(sends[at].held_at is not None for at in asked)
+        answers = endpoint.offer(calls, lambda held=held: held or _is_leased(begun_s))  # type: ignore[misc]
+        for at, answer in zip(asked, _of_our_chain(endpoint, answers), strict=True):
+            if answer is not None:
+                said[at].append(_outcome(answer, sends[at], endpoint.position))
     return said
 
 
-def _outcome(answer: object, send: TxSend) -> SendOutcome:
+def _is_leased(begun_s: float) -> bool:
+    return time.monotonic() - begun_s < LEASE_S - rpc.CONNECT_TIMEOUT_S
+
+
+def _of_our_chain(endpoint: rpc.Endpoint, answers: list[Any]) -> list[Any]:
+    """What was said, unless it was perhaps said by a node of another chain: then nobody knows.
+
+    Asked after the offer, since bytes are good for one chain alone and must not wait.
+    """
+    problem = next((one for one in answers if isinstance(one, rpc.RpcFault)), None)
+    if problem is not None:
+        log.warning("no answer to a broadcast", endpoint=endpoint.position, fault=str(problem))
+    if all(answer is None or isinstance(answer, rpc.RpcFault) for answer in answers):
+        return answers
+    try:
+        endpoint.confirm()
+    except (rpc.RpcFault, rpc.NodeError) as unsure:
+        log.warning("not known to be on our chain", endpoint=endpoint.position, problem=str(unsure))
+        fault = rpc.RpcFault(str(unsure))
+        return [None if answer is None else fault for answer in answers]
+    return answers
+
+
+def _outcome(answer: object, send: TxSend, position: int) -> SendOutcome:
     if isinstance(answer, rpc.RpcFault):
         return SendOutcome.UNKNOWN
     if isinstance(answer, rpc.NodeError):
-        outcome = node_errors.classify(answer)
-        if outcome is not SendOutcome.ALREADY_KNOWN:
-            log.warning("broadcast refused", hash=send.tx_hash, outcome=outcome, said=answer.message[:200])
-        return outcome
+        return _refusal(answer, send, position)
     if str(answer).lower() != send.tx_hash:
         log.error("a node answered another hash", hash=send.tx_hash, answered=str(answer)[:80])
         return SendOutcome.UNKNOWN
     return SendOutcome.ACCEPTED
+
+
+def _refusal(error: rpc.NodeError, send: TxSend, position: int) -> SendOutcome:
+    outcome = node_errors.classify(error)
+    said = error.message[:200]
+    if outcome is SendOutcome.UNKNOWN:
+        meters.RPC_UNRECOGNISED.labels(str(position)).inc()
+        if node_errors.UNRECOGNISED.is_new(error.message):
+            log.warning("a node's words are in no table", hash=send.tx_hash, endpoint=position, said=said)
+    elif outcome is not SendOutcome.ALREADY_KNOWN:
+        log.warning("broadcast refused", hash=send.tx_hash, outcome=outcome, said=said)
+    return outcome
 
 
 def record(send: TxSend, outcome: SendOutcome) -> None:

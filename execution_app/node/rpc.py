@@ -2,62 +2,64 @@
 
 A result, an error the node stated (NodeError), or no usable answer (RpcFault),
 which proves nothing about what the node did.
+
+Which endpoint is asked: one that rests (breaker.py) only when no other answers,
+one on another chain (identity.py) never, one that lags not in a pass that acts
+on a newer block (reading_from). An absence is asked of all (quorum.py).
 """
 
 import json
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
+import structlog
 import urllib3
 from django.conf import settings
 
 from execution_app import meters
-from execution_app.errors import Retryable
+from execution_app.node import connections, wire
+from execution_app.node.breaker import Breaker, BreakerState, Rules
+from execution_app.node.faults import NodeError, RpcFault
+from execution_app.node.identity import Identity
+from execution_app.node.wire import Call
+
+__all__ = ["Call", "NodeError", "RpcFault"]  # known by these names to everybody who asks a node
+
+log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 8.0
 BATCH_LIMIT = 50
-# A node that hangs would cost each read its whole timeout, and a pass over the chain makes many.
-REST_S = 10.0
 BODY_LIMIT = 32 * 1024 * 1024
+# How long a server that refused a batch is asked one by one before it is tried again.
+SINGLES_S = 600.0
 
-
-class RpcFault(Retryable):
-    """No usable answer: refused, reset, timed out, 5xx, or not JSON-RPC."""
-
-
-@dataclass(unsafe_hash=True)  # not frozen: whoever passes an exception on notes its traceback on it
-class NodeError(Exception):
-    """The node's own error. Classify by text per client, never by code."""
-
-    code: int
-    message: str
-    data: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.code})"
-
-
-Call = tuple[str, Sequence[Any]]
+_READERS: ContextVar[frozenset[int] | None] = ContextVar("readers", default=None)
 
 
 class Endpoint:
     """One node, behind a small pool of kept connections. Thread-safe."""
 
-    def __init__(self, url: str, position: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        position: int = 0,
+        rules: Rules | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.url = url
         self.position = position
-        self.rests_until_s = 0.0  # time.monotonic()
-        self._pool = urllib3.PoolManager(
-            num_pools=1,
-            maxsize=8,
-            retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-        )
+        self.identity = Identity()
+        self.breaker = Breaker(rules or Rules(), self._changed)
+        self._clock = clock
+        self._singles_until_s = float("-inf")
+        self._dials = connections.Dials()
+        self._pool = connections.pool(self._dials, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         self._ids = iter(range(1, 2**62))
         self._ids_lock = threading.Lock()
 
@@ -71,37 +73,96 @@ class Endpoint:
     def batch(self, calls: Sequence[Call]) -> list[Any]:
         """Several calls in requests of at most BATCH_LIMIT; answers in the calls' order, NodeErrors in place.
 
-        Raises RpcFault when any request got no usable answer.
+        Raises RpcFault when any call got no usable answer.
         """
         answers: list[Any] = []
         for start in range(0, len(calls), BATCH_LIMIT):
-            answers += self._request(calls[start : start + BATCH_LIMIT])
+            answers += self._request(calls[start : start + BATCH_LIMIT], lambda: True)
+        for answer in answers:
+            if isinstance(answer, RpcFault):
+                raise answer
         return answers
 
-    def _request(self, calls: Sequence[Call]) -> list[Any]:
+    def offer(self, calls: Sequence[Call], may_leave: Callable[[], bool] = lambda: True) -> list[Any]:
+        """Calls that change something, each made once: results, NodeErrors and RpcFaults in place.
+
+        None stands where a call was not made: `may_leave` is asked before each request.
+        """
+        answers: list[Any] = []
+        for start in range(0, len(calls), BATCH_LIMIT):
+            part = calls[start : start + BATCH_LIMIT]
+            if not may_leave():
+                answers += [None] * len(part)
+                continue
+            try:
+                answers += self._request(part, may_leave)
+            except RpcFault as fault:
+                answers += [fault] * len(part)
+        return answers
+
+    def confirm(self) -> None:
+        """Make sure that what it just said was said by a node on our chain. Raises RpcFault otherwise."""
+        if self.identity.is_confirmed(self._dials.count):
+            return
+        if self.identity.foreign:
+            raise RpcFault(f"endpoint {self.position}: {self.identity.foreign}")
+        dials = self._dials.count  # before the question: it may be asked over a further connection
+        chain_id, genesis = self.batch([("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False))])
+        problem = self.identity.judge(chain_id, genesis, dials)
+        if problem:
+            log.error("endpoint is out until the next start", endpoint=self.position, why=problem)
+            raise RpcFault(f"endpoint {self.position}: {problem}")
+
+    def _request(self, calls: Sequence[Call], may_leave: Callable[[], bool]) -> list[Any]:
+        begun_s = self._clock()
+        if len(calls) > 1 and begun_s < self._singles_until_s:
+            return self._one_by_one(calls, may_leave)
         with self._ids_lock:
             ids = [next(self._ids) for _ in calls]
-        body = [
-            {"jsonrpc": "2.0", "id": key, "method": method, "params": list(params)}
-            for key, (method, params) in zip(ids, calls, strict=True)
-        ]
         try:
-            answers = self._post(body if len(body) > 1 else body[0])
-            by_id = {answer["id"]: answer for answer in answers}
-            found = [_outcome(by_id[key]) for key in ids]
-        except RpcFault:
+            found = wire.outcomes(ids, *self._post(wire.body(ids, calls)))
+        except RpcFault as fault:
+            self._failed(begun_s)
             self._count(calls, "fault")
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            self._count(calls, "fault")
-            raise RpcFault(
-                f"endpoint {self.position}: answer is not JSON-RPC ({type(error).__name__})"
-            ) from error
+            raise RpcFault(f"endpoint {self.position}: {fault}") from fault
+        except wire.BatchRefused as refused:
+            log.warning("endpoint takes no batches", endpoint=self.position, said=str(refused))
+            self._singles_until_s = self._clock() + SINGLES_S
+            return self._one_by_one(calls, may_leave)
         for call, outcome in zip(calls, found, strict=True):
-            self._count([call], "error" if isinstance(outcome, NodeError) else "ok")
+            self._count([call], _word(outcome))
+        if any(_is_providers(outcome) for outcome in found):
+            self._failed(begun_s)
+        else:
+            now_s = self._clock()
+            self.breaker.succeed(now_s, now_s - begun_s)
         return found
 
-    def _post(self, body: Any) -> list[dict[str, Any]]:
+    def _one_by_one(self, calls: Sequence[Call], may_leave: Callable[[], bool]) -> list[Any]:
+        """The first that gets no answer ends it: a node that hangs would keep us for each of them."""
+        answers: list[Any] = []
+        for call in calls:
+            if not may_leave():
+                break
+            try:
+                answers += self._request([call], may_leave)
+            except RpcFault as fault:
+                answers.append(fault)
+                break
+        return answers + [None] * (len(calls) - len(answers))
+
+    def _failed(self, begun_s: float) -> None:
+        now_s = self._clock()
+        self.breaker.fail(now_s, now_s - begun_s)
+
+    def _changed(self, state: BreakerState) -> None:
+        if state is BreakerState.OPEN:
+            self.identity.doubt()
+        meters.RPC_BREAKER.labels(str(self.position), state.value).inc()
+        log.warning("endpoint's breaker", endpoint=self.position, state=state.value)
+
+    def _post(self, body: Any) -> tuple[int, Any]:
+        """Status and parsed content of one request, made once."""
         try:
             answer = self._pool.request(
                 "POST",
@@ -116,66 +177,98 @@ class Endpoint:
             finally:
                 answer.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise RpcFault(f"endpoint {self.position}: {type(error).__name__}") from error
+            raise RpcFault(type(error).__name__) from error
         if len(raw) > BODY_LIMIT:
-            raise RpcFault(f"endpoint {self.position}: answer above {BODY_LIMIT} bytes")
-        parsed = _parse(raw)
-        # Some nodes answer 4xx with a proper JSON-RPC error inside; anything else is a fault.
-        if parsed is None:
-            raise RpcFault(f"endpoint {self.position}: HTTP {answer.status}, not JSON-RPC")
-        return parsed
+            raise RpcFault(f"answer above {BODY_LIMIT} bytes")
+        return answer.status, wire.parse(raw)
 
     def _count(self, calls: Sequence[Call], outcome: str) -> None:
         for method, _ in calls:
             meters.RPC_REQUESTS.labels(str(self.position), method, outcome).inc()
 
 
-def _parse(raw: bytes) -> list[dict[str, Any]] | None:
-    try:
-        parsed = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(parsed, dict):
-        parsed = [parsed]
-    if not isinstance(parsed, list) or not all(isinstance(item, dict) and "id" in item for item in parsed):
-        return None
-    return parsed
+def _word(outcome: Any) -> str:
+    if isinstance(outcome, RpcFault):
+        return "fault"
+    return "error" if isinstance(outcome, NodeError) else "ok"
 
 
-def _outcome(answer: dict[str, Any]) -> Any:
-    error = answer.get("error")
-    if error is not None:
-        if not isinstance(error, dict):
-            raise TypeError("the error is not an object")
-        data = error.get("data")
-        return NodeError(
-            int(error.get("code", 0)), str(error.get("message", "")), data if isinstance(data, str) else ""
-        )
-    if "result" not in answer:
-        raise ValueError("neither result nor error")
-    return answer["result"]
+def _is_providers(outcome: Any) -> bool:
+    return isinstance(outcome, RpcFault) or (
+        isinstance(outcome, NodeError) and wire.is_providers(outcome, 200)
+    )
 
 
 @lru_cache(maxsize=1)
 def endpoints() -> tuple[Endpoint, ...]:
     """The configured nodes; reads go to the first that answers, broadcasts to all."""
-    return tuple(Endpoint(url, position) for position, url in enumerate(settings.ENVIRONMENT.rpc_urls))
+    environment = settings.ENVIRONMENT
+    rules = Rules(
+        faults=environment.rpc_faults_to_rest,
+        slow_s=environment.rpc_slow_after_s,
+        rest_s=environment.rpc_rest_s,
+        rest_limit_s=environment.rpc_rest_limit_s,
+    )
+    return tuple(Endpoint(url, position, rules) for position, url in enumerate(environment.rpc_urls))
+
+
+def awake() -> list[Endpoint]:
+    """Endpoints on our chain that do not rest; if all rest, all: better a slow word than none."""
+    ours = [one for one in endpoints() if not one.identity.foreign]
+    return [one for one in ours if one.breaker.admits(time.monotonic())] or ours
+
+
+@contextmanager
+def reading_from(positions: frozenset[int]) -> Iterator[None]:
+    """For the time of a pass only these endpoints answer reads: the others are behind what it acts on."""
+    token = _READERS.set(positions)
+    try:
+        yield
+    finally:
+        _READERS.reset(token)
+
+
+def is_reader(endpoint: Endpoint) -> bool:
+    readers = _READERS.get()
+    return readers is None or endpoint.position in readers
+
+
+def ask(endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:
+    """A batch of reads of one endpoint on our chain. Raises RpcFault, also for words that are the provider's."""
+    answers = endpoint.batch(calls)
+    for answer in answers:
+        if isinstance(answer, NodeError) and wire.is_providers(answer, 200):
+            raise RpcFault(f"endpoint {endpoint.position}: {str(answer)[:200]}")
+    endpoint.confirm()
+    return answers
 
 
 def read_batch(calls: Sequence[Call]) -> list[Any]:
     """A batch of reads from the first endpoint that answers; one node answers the whole batch.
 
-    One that did not answer is asked last for a while. Raises RpcFault when none does.
+    One that did not answer is asked last for a while, one that rests when all
+    others failed. Raises RpcFault when none answers.
     """
-    fault: RpcFault | None = None
-    now_s = time.monotonic()
-    for endpoint in sorted(endpoints(), key=lambda one: one.rests_until_s > now_s):
+    if not calls:
+        return []
+    fault = RpcFault("no endpoint is configured, or all that are answer for another chain")
+    resting = []
+    for endpoint in sorted(endpoints(), key=lambda one: one.breaker.rank(time.monotonic())):
+        if endpoint.identity.foreign or not is_reader(endpoint):
+            continue
+        if not endpoint.breaker.admits(time.monotonic()):
+            resting.append(endpoint)
+            continue
         try:
-            return endpoint.batch(calls)
+            return ask(endpoint, calls)
         except RpcFault as error:
             fault = error
-            endpoint.rests_until_s = time.monotonic() + REST_S
-    raise fault or RpcFault("no endpoint is configured")
+    for endpoint in resting:
+        try:
+            return ask(endpoint, calls)
+        except RpcFault as error:
+            fault = error
+    raise fault
 
 
 def read(method: str, *params: Any) -> Any:

@@ -30,6 +30,7 @@ from prometheus_client.registry import Collector
 # Imported so that the families are shown from the first scrape of any process.
 import ops.watch.meters  # noqa: F401
 from execution_app import meters
+from execution_app.node.breaker import BreakerState
 from execution_app.node.node_errors import HELD_BY_NODE
 from execution_app.states import HOLDING, OTHER_REASON, Mode, SendOutcome
 from ops.watch import gauges
@@ -46,6 +47,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 def begin_at_zero() -> None:
     """Show what can happen before it has: a series that appears with its first increment hides it from rate()."""
     symbols = sorted(settings.ENVIRONMENT.symbols)[: gauges.LABEL_LIMIT // 6]
+    positions = [str(position) for position in range(len(settings.ENVIRONMENT.rpc_urls))]
     beginnings: tuple[tuple[Counter, Iterable[tuple[str, ...]]], ...] = (
         (meters.INVARIANT_VIOLATIONS, [(name,) for name in meters.INVARIANTS]),
         (meters.INTENTS_HELD, [(reason,) for reason in (*HOLDING, OTHER_REASON)]),
@@ -54,6 +56,8 @@ def begin_at_zero() -> None:
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
         (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),
+        (meters.RPC_BREAKER, product(positions, BreakerState)),
+        (meters.RPC_UNRECOGNISED, [(position,) for position in positions]),
         (SIGNALS_RECEIVED, [(OTHER_SOURCE,)]),
         (SIGNALS_DEDUPLICATED, [(OTHER_SOURCE,)]),
     )

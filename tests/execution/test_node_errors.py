@@ -1,96 +1,20 @@
 """What nodes say about raw bytes, in their own words, and what it means to us."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from execution_app.node.node_errors import HELD_BY_NODE, PHRASES, best, classify
+from execution_app.node.node_errors import (
+    HELD_BY_NODE,
+    PHRASES,
+    Vocabulary,
+    best,
+    classify,
+    is_provider_fault,
+)
 from execution_app.node.rpc import NodeError
 from execution_app.states import SendOutcome as Out
-
-SAID: list[tuple[str, str, Out]] = [
-    ("geth", "already known", Out.ALREADY_KNOWN),
-    ("geth", "nonce too low: next nonce 8, tx nonce 7", Out.NONCE_TOO_LOW),
-    ("geth", "nonce too high: address 0x1, tx: 9 state: 7", Out.NONCE_TOO_HIGH),
-    ("geth", "replacement transaction underpriced", Out.REPLACEMENT_UNDERPRICED),
-    ("geth", "transaction underpriced: gas tip cap 1, minimum needed 1000000", Out.UNDERPRICED),
-    (
-        "geth",
-        "max fee per gas less than block base fee: address 0x1, maxFeePerGas: 1, baseFee: 7",
-        Out.UNDERPRICED,
-    ),
-    (
-        "geth",
-        "insufficient funds for gas * price + value: balance 0, tx cost 9, overshot 9",
-        Out.INSUFFICIENT_FUNDS,
-    ),
-    ("geth", "txpool is full", Out.POOL_FULL),
-    ("geth", "in-flight transaction limit reached for delegated accounts", Out.POOL_FULL),
-    ("geth", "gapped-nonce tx from delegated accounts", Out.NONCE_TOO_HIGH),
-    ("geth", "exceeds block gas limit", Out.INVALID_PERMANENT),
-    ("geth", "intrinsic gas too low: gas 20000, minimum needed 21000", Out.INVALID_PERMANENT),
-    ("geth", "invalid chain id for signer: have 1 want 8453", Out.INVALID_PERMANENT),
-    ("geth", "invalid sender", Out.INVALID_PERMANENT),
-    (
-        "geth",
-        "max priority fee per gas higher than max fee per gas: address 0x1, maxPriorityFeePerGas: 2, maxFeePerGas: 1",
-        Out.INVALID_PERMANENT,
-    ),
-    ("reth", "already known", Out.ALREADY_KNOWN),
-    ("reth", "nonce too low: next nonce 8, tx nonce 7", Out.NONCE_TOO_LOW),
-    ("reth", "replacement transaction underpriced", Out.REPLACEMENT_UNDERPRICED),
-    ("reth", "insufficient funds for gas * price + value: have 0 want 9", Out.INSUFFICIENT_FUNDS),
-    ("reth", "txpool is full", Out.POOL_FULL),
-    ("erigon", "INTERNAL_ERROR: existing tx with same hash", Out.ALREADY_KNOWN),
-    ("erigon", "ALREADY_EXISTS: already known", Out.ALREADY_KNOWN),
-    ("erigon", "INTERNAL_ERROR: could not replace existing tx", Out.REPLACEMENT_UNDERPRICED),
-    ("erigon", "INTERNAL_ERROR: nonce too low", Out.NONCE_TOO_LOW),
-    ("erigon", "INTERNAL_ERROR: fee too low", Out.UNDERPRICED),
-    ("erigon", "INTERNAL_ERROR: insufficient funds", Out.INSUFFICIENT_FUNDS),
-    ("erigon", "pending sub-pool is full", Out.POOL_FULL),
-    ("nethermind", "AlreadyKnown", Out.ALREADY_KNOWN),
-    ("nethermind", "OldNonce, Current nonce: 8, nonce of rejected tx: 7", Out.NONCE_TOO_LOW),
-    ("nethermind", "NonceGap, Future nonce. Expected nonce: 7", Out.NONCE_TOO_HIGH),
-    ("nethermind", "ReplacementNotAllowed", Out.REPLACEMENT_UNDERPRICED),
-    ("nethermind", "FeeTooLow, MaxFeePerGas too low. MaxFeePerGas: 1, BaseFee: 7", Out.UNDERPRICED),
-    ("nethermind", "FeeTooLowToCompete", Out.UNDERPRICED),
-    ("nethermind", "InsufficientFunds, Account balance: 0, cumulative cost: 9", Out.INSUFFICIENT_FUNDS),
-    ("nethermind", "GasLimitExceeded, Gas limit: 1, gas limit of rejected tx: 2", Out.INVALID_PERMANENT),
-    ("anvil", "transaction already imported", Out.ALREADY_KNOWN),
-    ("anvil", "nonce too low", Out.NONCE_TOO_LOW),
-    ("anvil", "replacement transaction underpriced", Out.REPLACEMENT_UNDERPRICED),
-    ("anvil", "Insufficient funds for gas * price + value", Out.INSUFFICIENT_FUNDS),
-    ("anvil", "max fee per gas less than block base fee", Out.UNDERPRICED),
-    ("hardhat", "Known transaction: 0x" + "ab" * 32, Out.ALREADY_KNOWN),
-    (
-        "hardhat",
-        "Nonce too low. Expected nonce to be 8 but got 7. Note that transactions can't be queued when automining.",
-        Out.NONCE_TOO_LOW,
-    ),
-    (
-        "hardhat",
-        "Replacement transaction underpriced. A gasPrice/maxFeePerGas of at least 11 is necessary",
-        Out.REPLACEMENT_UNDERPRICED,
-    ),
-    (
-        "hardhat",
-        "Sender doesn't have enough funds to send tx. The max upfront cost is: 9 and the sender's balance is: 0.",
-        Out.INSUFFICIENT_FUNDS,
-    ),
-    (
-        "hardhat",
-        "Transaction maxFeePerGas (1) is too low for the next block, which has a baseFeePerGas of 7",
-        Out.UNDERPRICED,
-    ),
-    ("hardhat", "Transaction gas limit is 9 and exceeds block gas limit of 8", Out.INVALID_PERMANENT),
-    (
-        "hardhat",
-        "Trying to send an incompatible EIP-155 transaction, signed for another chain.",
-        Out.INVALID_PERMANENT,
-    ),
-    ("hardhat", "maxPriorityFeePerGas (2) is bigger than maxFeePerGas (1)", Out.INVALID_PERMANENT),
-    ("provider", "Your app has exceeded its rate limit", Out.RPC_FAULT),
-    ("provider", "Too Many Requests", Out.RPC_FAULT),
-    ("provider", "request timeout", Out.RPC_FAULT),
-]
+from tests.execution.node_words import SAID
 
 STRANGE = [
     "",
@@ -100,6 +24,16 @@ STRANGE = [
     "the transaction is banned",
     "\u0000",
     "n" * 100_000,
+    "could not find out whether it is already known",
+    "it is not true that nonce too low was said",
+    "a well-known transaction",
+]
+CLIENTS = {"geth", "reth", "erigon", "nethermind", "anvil", "hardhat", "alchemy", "infura", "quicknode"}
+FRAMES = [
+    "execution reverted: {}",
+    "VM Exception: Revert('{}')",
+    "{} (transaction reverted)",
+    "{}" + "." * 9_000 + "Revert",
 ]
 
 
@@ -122,9 +56,7 @@ def test_what_nobody_knows_is_unknown(text: str) -> None:
 
 
 @pytest.mark.parametrize("phrase", [phrase for phrase, _ in PHRASES])
-@pytest.mark.parametrize(
-    "frame", ["execution reverted: {}", "VM Exception: Revert('{}')", "{} (transaction reverted)"]
-)
+@pytest.mark.parametrize("frame", FRAMES)
 def test_a_revert_may_quote_anything(frame: str, phrase: str) -> None:
     assert classify(NodeError(3, frame.format(phrase))) is Out.UNKNOWN
 
@@ -153,3 +85,47 @@ def test_a_silent_node_outweighs_a_refusing_one() -> None:
 @pytest.mark.parametrize("outcome", [outcome for outcome in Out if outcome is not Out.UNOFFERED])
 def test_every_outcome_can_be_weighed(outcome: Out) -> None:
     assert best([outcome]) is outcome
+
+
+def test_every_client_is_in_the_table() -> None:
+    assert {client for client, _, _ in SAID} >= CLIENTS
+
+
+def is_about_no_phrase(text: str) -> bool:
+    return not any(phrase in text.lower() for phrase, _ in PHRASES)
+
+
+@given(st.text().filter(is_about_no_phrase))
+def test_random_words_are_unknown(text: str) -> None:
+    """Above all never that a node holds the bytes."""
+    assert classify(NodeError(-32000, text)) is Out.UNKNOWN
+
+
+@given(
+    st.sampled_from([text for _, text, _ in SAID]),
+    st.text(),
+    st.text(),
+    st.sampled_from(["revert", "Revert"]),
+)
+def test_a_revert_round_any_words_is_unknown(said: str, before: str, after: str, revert: str) -> None:
+    assert classify(NodeError(3, f"{before}{revert} {said}{after}")) is Out.UNKNOWN
+    assert classify(NodeError(3, f"{before}{said} {revert}ed{after}")) is Out.UNKNOWN
+    assert not is_provider_fault(NodeError(3, f"{before}{said} {revert}ed{after}"))
+
+
+@given(st.text(alphabet=st.characters(categories=["Ll", "Zs"]), min_size=1), st.sampled_from(PHRASES))
+def test_words_before_the_phrase_never_make_bytes_held(before: str, phrase: tuple[str, Out]) -> None:
+    assert classify(NodeError(-32000, f"{before}x {phrase[0]}")) not in HELD_BY_NODE
+
+
+def test_only_what_concerns_the_provider_is_its_fault() -> None:
+    for _, text, meaning in SAID:
+        assert is_provider_fault(NodeError(429, text)) is (meaning is Out.RPC_FAULT)
+
+
+def test_a_new_text_is_met_once_whatever_its_numbers() -> None:
+    met = Vocabulary(limit=2)
+    assert met.is_new("strange: nonce 7 of 0xab")
+    assert not met.is_new("Strange: nonce 12 of 0xffee")
+    assert met.is_new("stranger")
+    assert not met.is_new("strangest"), "no more than two are remembered"

@@ -1,11 +1,8 @@
 """JSON-RPC against a server that answers badly: one request each, and one of three ends."""
 
 import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -13,71 +10,13 @@ import pytest
 from execution_app.errors import Retryable
 from execution_app.node import rpc
 from execution_app.node.rpc import Endpoint, NodeError, RpcFault
-
-Answer = Callable[["Handler", Any], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Hands each request to the server's answer."""
-
-    protocol_version = "HTTP/1.1"
-    server: "Server"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(body)
-        self.server.answer(self, body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the library's name)
-        """Keep quiet."""
-
-    def say(self, content: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content) if length is None else length))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[Any] = []
-        self.answer: Answer = echo
-        self.released = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-def result(call: dict[str, Any]) -> dict[str, Any]:
-    """Each call's first parameter is its result."""
-    return {"jsonrpc": "2.0", "id": call["id"], "result": call["params"][0]}
-
-
-def echo(handler: Handler, body: Any) -> None:
-    answers = [result(call) for call in reversed(body)] if isinstance(body, list) else result(body)
-    handler.say(json.dumps(answers).encode())
+from tests.execution.rpc_server import Handler, Server, calls, closed_port, echo, result, serving
 
 
 @pytest.fixture
 def node() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    thread.join(timeout=10)
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -88,16 +27,6 @@ def two_nodes(settings: Any, node: Server) -> Iterator[list[str]]:
     rpc.endpoints.cache_clear()
     yield urls
     rpc.endpoints.cache_clear()
-
-
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def calls(count: int) -> list[rpc.Call]:
-    return [("echo", (number,)) for number in range(count)]
 
 
 def test_a_result_comes_back(node: Server) -> None:
@@ -297,9 +226,13 @@ def test_reads_of_no_node_are_a_fault(two_nodes: list[str], node: Server) -> Non
 
 
 def test_a_nodes_error_is_not_asked_of_another(two_nodes: list[str], node: Server) -> None:
-    node.answer = lambda handler, body: handler.say(
-        json.dumps({"id": body["id"], "error": {"code": 3, "message": "no"}}).encode()
-    )
+    def refuse_calls(handler: Handler, body: Any) -> None:
+        if isinstance(body, list):
+            echo(handler, body)
+        else:
+            handler.say(json.dumps({"id": body["id"], "error": {"code": 3, "message": "no"}}).encode())
+
+    node.answer = refuse_calls
     with pytest.raises(NodeError):
         rpc.read("eth_call", {})
-    assert len(node.requests) == 1
+    assert [body["method"] for body in node.requests if isinstance(body, dict)] == ["eth_call"]
