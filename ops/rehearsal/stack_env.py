@@ -30,6 +30,9 @@ PUBLISHED = (
     "USDC_ADDRESS",
     "TRADER_ADDRESS",
     "WALLET_ADDRESS",
+    # What `manage.py` wants before it does anything; whoever reads ADMIN_PASSWORD here can do no more with it.
+    "SECRET_KEY",
+    "DEPLOY_ENV",
 )
 SECRETS = ("WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "ADMIN_PASSWORD", "SECRET_KEY", "SIGNER_KEY_PASSWORD")
 # What bounds a trade. Without one of them nothing is opened, and LIVE does not start.

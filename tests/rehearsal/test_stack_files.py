@@ -34,13 +34,13 @@ def bare_environment(monkeypatch):
 def test_the_published_file_survives_the_shell(tmp_path):
     values = {name: f"{name} {NASTY}" for name in stack_env.PUBLISHED}
     path = tmp_path / "stack.env"
-    stack_env.publish(path, values | {"SECRET_KEY": "not for tools"})
+    stack_env.publish(path, values | {"SIGNER_KEY_PASSWORD": "not for tools"})
     assert path.stat().st_mode & 0o777 == 0o600
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     script = f"set -a; . {shlex.quote(str(path))}; exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
     seen = json.loads(subprocess.run(["sh", "-c", script], env={}, capture_output=True, check=True).stdout)
     assert {name: seen.get(name) for name in values} == values
-    assert "SECRET_KEY" not in seen
+    assert "SIGNER_KEY_PASSWORD" not in seen
 
 
 def test_secrets_are_made_once_and_kept_private(tmp_path):

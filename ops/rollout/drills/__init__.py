@@ -1,0 +1,1 @@
+"""Faults on purpose, against a running stack: each drill is a command that passes or says what failed."""

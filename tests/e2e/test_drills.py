@@ -1,0 +1,201 @@
+"""Every drill against one running stack, with short times; and drills whose fault does not come about fail."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from ops.rehearsal.stack_lock import StackLock
+from tests.chaos import outages
+from tests.e2e.stack import NOT_INHERITED, ROOT, RunningStack, wait_until
+from tests.real_parts import FOLDER
+
+pytestmark = pytest.mark.timeout(600)
+# Others may run on this machine at the same time; by hand the margin is 0.5 s.
+PATIENT = ("--margin-s", "3", "--every-s", "0.3")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[RunningStack]:
+    running = RunningStack(
+        FOLDER / "drills" / "var",
+        EXEC_MODE="LIVE",
+        REHEARSAL_MAX_TRADES_PER_PAIR="900",
+        REHEARSAL_BLOCK_TIME_S="0.5",
+    )
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def well(stack: RunningStack) -> RunningStack:
+    """The shared stack, LIVE and without a complaint."""
+    outages.await_mode(stack, "LIVE", 30)
+    outages.await_ok(stack, 30)
+    return stack
+
+
+def command(stack: RunningStack, *words: str, folder: Path | None = None) -> list[str]:
+    var = str(folder or stack.folder)
+    return [sys.executable, str(ROOT / "manage.py"), "drill", *words, "--var", var, *PATIENT, "--json"]
+
+
+def environment(stack: RunningStack, **changes: str) -> dict[str, str]:
+    """What a shell has after `. var/stack.env`."""
+    plain = {k: v for k, v in os.environ.items() if k not in {*NOT_INHERITED, "DEPLOY_ENV", "CHAIN_ID"}}
+    return {**plain, **stack.env, **changes}
+
+
+def drill(
+    stack: RunningStack, *words: str, folder: Path | None = None, **changes: str
+) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of one drill."""
+    done = subprocess.run(
+        command(stack, *words, folder=folder),
+        env=environment(stack, **changes),
+        cwd=folder or stack.folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.stdout, done.stderr[-3000:]
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
+    return done.returncode, report
+
+
+def failures(report: dict[str, Any]) -> str:
+    failed = [e for e in report["entries"] if e.get("ok") is False]
+    return json.dumps(failed, indent=1) + report["could_not_run"]
+
+
+def evidence(report: dict[str, Any], text: str) -> str:
+    return next(str(e["evidence"]) for e in report["entries"] if e["text"] == text)
+
+
+def checked(report: dict[str, Any]) -> list[str]:
+    return [e["text"] for e in report["entries"] if e["kind"] == "check"]
+
+
+def test_redis_outage_by_every_fault(well: RunningStack) -> None:
+    code, report = drill(well, "redis-outage", "--fault", "all", "--seconds", "5")
+    assert code == 0, failures(report)
+    assert checked(report).count("nothing was signed or first broadcast while DRY") == 2
+    assert "the old LIVE brought neither LIVE nor an end of the stop" in checked(report)
+    assert report["figures"]["pause: until mode LIVE again"]["value"] < 30
+    assert [Path(path).suffix for path in report["files"]] == [".md", ".json"]
+    assert json.loads(Path(report["files"][1]).read_text())["verdict"] == "passed"
+    assert "# Drill redis-outage: passed" in Path(report["files"][0]).read_text()
+
+
+def test_emergency_stop_through_every_surface_and_redis_fault(well: RunningStack) -> None:
+    sent = len(well.sent())
+    code, report = drill(well, "emergency-stop", "--seconds", "1", "--redis", "each")
+    assert code == 0, failures(report)
+    assert checked(report).count("slots were in flight when the stop came") == 5
+    assert checked(report).count("nothing was broadcast for the first time after it") == 5
+    # Without a token's right, without CSRF token, without a code (twice).
+    assert checked(report).count("resuming without right is refused") == 4
+    assert len(well.sent()) > sent
+    assert well.sql("SELECT count(*) FROM mode_changes WHERE lifted_at IS NULL") == [(0,)]
+    assert well.sql("SELECT username FROM auth_user") == [("admin",)], "the drill's operator is left"
+    assert not (well.folder / "FORCE_DRY").exists()
+
+
+def test_a_duplicate_and_a_crash(well: RunningStack) -> None:
+    for words in (("duplicate-signal",), ("crash", "--seconds", "1")):
+        code, report = drill(well, *words)
+        assert code == 0, failures(report)
+
+
+def test_a_dry_stack_is_drilled_too_and_says_what_it_does_not_show(well: RunningStack) -> None:
+    """The file takes LIVE back from the request, so that the stack is one in DRY."""
+    switch = well.folder / "FORCE_DRY"
+    switch.touch()
+    try:
+        outages.await_mode(well, "DRY", 5)
+        code, report = drill(well, "emergency-stop", "--through", "http", "--seconds", "1")
+    finally:
+        switch.unlink()
+    assert code == 0, failures(report)
+    assert "the log of worker says `emergency stop`" in checked(report)
+    assert "slots in flight and first broadcasts: there are none in DRY" in report["not_exercised"]
+
+
+def test_another_redis_than_the_stacks_is_noticed(well: RunningStack, valkey: redis_py.Redis) -> None:
+    """What is paused is not what is asked: nothing was shown, so the drill fails; the pause is undone."""
+    valkey.set("exec_mode", "{}")
+    other = str(valkey.get_connection_kwargs()["port"])
+    code, report = drill(well, "redis-outage", REDIS_URL=f"redis://127.0.0.1:{other}/0")
+    assert code == 1
+    assert "still answers" in evidence(report, "the fault was brought about")
+    outages.await_mode(well, "LIVE", 30)
+
+
+def test_a_process_of_nobody_knows_whom_is_left_alone(well: RunningStack, tmp_path: Path) -> None:
+    """A folder whose pids.json names processes of another stack."""
+    shutil.copy(well.folder / "pids.json", tmp_path)
+    (tmp_path / "log").symlink_to(well.folder / "log")
+    pids = well.pids()
+    code, report = drill(well, "crash", "--seconds", "0", folder=tmp_path)
+    assert code == 1
+    assert "is not the worker of this stack; it is left alone" in evidence(
+        report, "the fault was brought about"
+    )
+    assert well.pids() == pids
+    assert outages.mode(well) == "LIVE"
+
+
+def test_a_stop_that_is_refused_fails_the_drill(well: RunningStack) -> None:
+    code, report = drill(well, "emergency-stop", "--through", "http", ADMIN_TOKEN="not-the-token-of-it" * 2)
+    assert code == 1
+    assert "401" in evidence(report, "the fault was brought about")
+    assert well.sql("SELECT count(*) FROM mode_changes WHERE lifted_at IS NULL") == [(0,)]
+    assert well.sql("SELECT username FROM auth_user") == [("admin",)], "the drill's operator is left"
+
+
+def test_ctrl_c_undoes_the_fault(well: RunningStack) -> None:
+    words = command(well, "redis-outage", "--seconds", "300")
+    running = subprocess.Popen(
+        words, env=environment(well), cwd=well.folder, stdout=subprocess.PIPE, text=True
+    )
+    outages.await_mode(well, "DRY", 60)
+    running.send_signal(signal.SIGINT)
+    told, _ = running.communicate(timeout=60)
+    report = json.loads(told)
+    assert running.returncode == 1
+    assert "interrupted" in evidence(report, "the drill went on to its end")
+    outages.await_mode(well, "LIVE", 30)
+    wait_until(lambda: well.get("/health")["status"] == "ok", 30, "health is ok again")
+
+
+def test_what_cannot_run_says_so(well: RunningStack, tmp_path: Path) -> None:
+    code, report = drill(well, "crash", folder=tmp_path)
+    assert code == 2
+    assert "pids.json" in report["could_not_run"]
+    lock = StackLock(well.folder / "drill.lock", "drills")
+    lock.acquire()
+    try:
+        code, report = drill(well, "crash")
+    finally:
+        lock.release()
+    assert code == 2
+    assert "already running here" in report["could_not_run"]
+    well.redis_cli("SET", "exec_mode", '{"mode":"DRY","emergency_stop":true}')
+    wait_until(lambda: well.get("/health")["execution_mode"]["emergency_stop"], 5, "the stop shows")
+    code, report = drill(well, "crash")
+    assert code == 2
+    assert "emergency_stop of redis" in report["could_not_run"]
+    well.redis_cli("SET", "exec_mode", '{"mode":"LIVE","emergency_stop":false}')
