@@ -17,6 +17,8 @@ RUN groupadd --gid 10001 vanta \
     && install -d -o vanta -g vanta -m 0700 /var/lib/vanta/state \
     && install -d -o vanta -g vanta -m 0750 /var/lib/vanta/metrics
 WORKDIR /app
+# Where the host's folder of the switch FORCE_DRY_PATH is mounted; without a mount it is empty.
+RUN install -d /app/var
 COPY --from=build /opt/venv /opt/venv
 COPY manage.py ./
 COPY config config

@@ -132,6 +132,13 @@ class RestrictionKind(StrEnum):
     REDUCE_ONLY = "reduce_only"
 
 
+class ModeKind(StrEnum):
+    """Which mode of the stack changed: the one that holds, or the one that is asked for."""
+
+    EFFECTIVE = "effective"
+    REQUESTED = "requested"
+
+
 class Origin(StrEnum):
     """Where a restriction was set, and so the only place where it can be lifted."""
 

@@ -61,7 +61,10 @@ def database(django_db_setup: None, django_db_blocker: object) -> Iterator[None]
         with without_guards(), connection.cursor() as cursor:
             cursor.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
             cursor.execute("UPDATE control SET epoch = 1")
-            cursor.execute("UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0")
+            cursor.execute(
+                "UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0,"
+                " requested = 'DRY', requested_dry_at = '2000-01-01'"
+            )
         real_parts.forget_database()
         redis_py.Redis.from_url(real_parts.valkey.url).delete("database_seen")
         yield

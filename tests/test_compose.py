@@ -17,8 +17,19 @@ from ops.rehearsal import stack_commands
 from ops.rehearsal.parts import port
 from ops.rehearsal.parts.process import Child, Command
 from ops.rehearsal.parts.valkey import server_program
-from tests.containers import COMPOSE, PROCESSES, WITH_ENV, Container, declared, filled, health_of, running
+from tests.containers import (
+    COMPOSE,
+    PROCESSES,
+    TEMPLATE,
+    WITH_ENV,
+    Container,
+    declared,
+    filled,
+    health_of,
+    running,
+)
 from tests.real_parts import ROOT
+from vanta.environment import Environment
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +71,32 @@ def test_settings_come_from_the_mounted_file_alone(services: dict[str, Any]) -> 
     for name in ("migrate", *PROCESSES):
         service = services[name]
         assert set(service["environment"]) == {"VANTA_EXPECTED_DEPLOY_ENV"}
-        (mount,) = [mount for mount in service["volumes"] if isinstance(mount, dict)]
+        mount, switch = [mount for mount in service["volumes"] if isinstance(mount, dict)]
         assert mount["source"] == "${ENV_FILE:-.env.staging}"
         assert (mount["target"], mount["read_only"]) == ("/etc/vanta/env", True)
         assert mount["bind"] == {"create_host_path": False}
+        assert (switch["source"], switch["read_only"]) == ("./switch", True)
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+
+
+def test_one_file_on_the_host_is_every_containers_switch(services: dict[str, Any]) -> None:
+    """What the template and the default name is in the folder that is mounted, seen from where the processes start."""
+    found = dict(line.split("=", 1) for line in TEMPLATE.read_text().splitlines() if line[:1].isupper())
+    default = str(Environment.model_fields["force_dry_path"].default)
+    assert found["FORCE_DRY_PATH"] == default
+    assert "WORKDIR /app\n" in (ROOT / "Dockerfile").read_text()
+    for name in ("migrate", *PROCESSES):
+        (target,) = [
+            mount["target"]
+            for mount in services[name]["volumes"]
+            if isinstance(mount, dict) and mount["source"] == "./switch"
+        ]
+        assert Path("/app") / default == Path(target) / "FORCE_DRY"
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert "switch/" in ignored
+    for page in ("operating", "deployment"):
+        assert "touch switch/FORCE_DRY" in (ROOT / "docs" / f"{page}.md").read_text()
 
 
 def test_only_the_webhook_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
@@ -138,9 +169,15 @@ def test_the_services_run_as_plain_processes_and_a_restart_takes_an_edit(
         )
         made["webhook"].stop()
         assert not made["webhook"].is_healthy()
-        filled(tmp_path, EXEC_MODE="LIVE")
+        switch = tmp_path / "switch" / "FORCE_DRY"
+        switch.parent.mkdir()
+        filled(tmp_path, EXEC_MODE="LIVE", FORCE_DRY_PATH=str(switch))
         made["webhook"].start()
         made["webhook"].await_health()
+        assert health_of(web_port)["execution_mode"]["requested"] == "LIVE"
+        switch.touch()
+        assert health_of(web_port)["execution_mode"]["requested"] == "DRY"
+        switch.unlink()
         assert health_of(web_port)["execution_mode"]["requested"] == "LIVE"
         for container in processes:
             container.stop()

@@ -16,7 +16,7 @@ from execution_app.engine.replace import cancel_in_slot
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Refused, Stale
 from execution_app.gate.admission import Departure, may_leave, ruling_now
-from execution_app.gate.control import LEASE_S
+from execution_app.gate.control import LEASE_S, Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.moves import move
@@ -25,6 +25,7 @@ from execution_app.states import IntentState, Mode, SendKind, SendOutcome
 
 log = structlog.get_logger(__name__)
 BATCH = 50
+BEFORE_ALL = -1  # nonces begin at 0
 
 
 def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
@@ -33,10 +34,14 @@ def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
     Safe to repeat: the same bytes have the same hash. `market` is what a cancel
     would be priced with; without one, slots to be cancelled wait.
     """
-    begun_s = time.monotonic()
-    leased = _lease(wallet_id, market)
-    offer(leased, begun_s)
-    return len(leased)
+    offered = 0
+    after: int | None = BEFORE_ALL
+    while after is not None:
+        begun_s = time.monotonic()
+        leased, after = _lease(wallet_id, market, after)
+        offer(leased, begun_s)
+        offered += len(leased)
+    return offered
 
 
 def latest_send(intent: TxIntent) -> TxSend:
@@ -46,49 +51,66 @@ def latest_send(intent: TxIntent) -> TxSend:
     return send
 
 
-def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
+def _lease(
+    wallet_id: int, market: fees.Market | None, after: int = BEFORE_ALL
+) -> tuple[list[TxSend], int | None]:
     """Announce what may be a first broadcast: a stop that commits before this sees none, one after waits for it.
 
-    The gate is asked again at every offer until a node is known to hold the
+    Looks at the slots after a nonce and returns the last one it came to, where its turn was over before all were
+    looked at. The gate is asked again at every offer until a node is known to hold the
     slot: what all nodes refused a minute ago is no order that has left.
     """
     leased: list[TxSend] = []
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         if wallet.halted_reason:
-            return leased
+            return leased, None
         ruling = ruling_now()
+        mine = Turn()
         now = database_now()
-        for intent in _unheld(wallet_id, now):
-            expired = intent.expires_at is not None and intent.expires_at <= now
-            departure = may_leave(intent, ruling, now, expired=expired)
-            send = latest_send(intent)
-            if intent.cancel_asked_at is not None:
-                departure = Departure.CANCEL
-            if departure is Departure.PARK:
-                _log_parked(intent, ruling)
-                continue
-            if departure is Departure.CANCEL and send.kind != SendKind.CANCEL:
-                if market is None:
-                    continue
-                try:
-                    send = cancel_in_slot(intent, market, why="it may no longer leave")
-                except Refused as error:
-                    # Such as a lost key; what is signed already, exits first of all, still leaves.
-                    log.warning("slot cannot be cancelled", intent=intent.pk, problem=str(error))
-                    continue
-            if intent.state == IntentState.SIGNED:
-                move(intent, IntentState.SENDING, why=send.tx_hash, by=BY)
-            TxSend.objects.filter(pk=send.pk).update(leased_at=Now())
-            leased.append(send)
-    return leased
+        last: int | None = None
+        for intent in _unheld(wallet_id, now, after):
+            if last is not None and mine.is_over():
+                return leased, last
+            last = intent.nonce
+            if (send := _let_go(intent, ruling, now, market)) is not None:
+                leased.append(send)
+    return leased, None
 
 
-def _unheld(wallet_id: int, now: datetime) -> list[TxIntent]:
+def _let_go(intent: TxIntent, ruling: Ruling, now: datetime, market: fees.Market | None) -> TxSend | None:
+    """The bytes of a slot that may leave, announced; None where it stays."""
+    expired = intent.expires_at is not None and intent.expires_at <= now
+    departure = may_leave(intent, ruling, now, expired=expired)
+    send = latest_send(intent)
+    if intent.cancel_asked_at is not None:
+        departure = Departure.CANCEL
+    if departure is Departure.PARK:
+        _log_parked(intent, ruling)
+        return None
+    if departure is Departure.CANCEL and send.kind != SendKind.CANCEL:
+        if market is None:
+            return None
+        try:
+            send = cancel_in_slot(intent, market, why="it may no longer leave")
+        except Refused as error:
+            # Such as a lost key; what is signed already, exits first of all, still leaves.
+            log.warning("slot cannot be cancelled", intent=intent.pk, problem=str(error))
+            return None
+    if intent.state == IntentState.SIGNED:
+        move(intent, IntentState.SENDING, why=send.tx_hash, by=BY)
+    TxSend.objects.filter(pk=send.pk).update(leased_at=Now())
+    return send
+
+
+def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxIntent]:
     """Slots of which no node is known to hold anything: signed ones, and those due for another try."""
     held = TxSend.objects.filter(intent=OuterRef("pk"), held_at__isnull=False)
     intents = TxIntent.objects.filter(
-        ~Exists(held), state__in=[IntentState.SIGNED, IntentState.SENDING], wallet_id=wallet_id
+        ~Exists(held),
+        state__in=[IntentState.SIGNED, IntentState.SENDING],
+        wallet_id=wallet_id,
+        nonce__gt=after,
     ).order_by("nonce")[: 2 * BATCH]
     due = [i for i in intents if i.state == IntentState.SIGNED or _is_due(latest_send(i), now)]
     return due[:BATCH]
@@ -208,14 +230,29 @@ def rebroadcast(wallet_id: int) -> int:
     gate again. Under a stop, in DRY and where the wallet is halted, only the
     newest bytes that a node is known to hold are repeated.
     """
-    begun_s = time.monotonic()
-    sends = []
+    repeated = 0
+    after: int | None = BEFORE_ALL
+    while after is not None:
+        begun_s = time.monotonic()
+        sends, after = _lease_again(wallet_id, after)
+        offer(sends, begun_s)
+        repeated += len(sends)
+    return repeated
+
+
+def _lease_again(wallet_id: int, after: int) -> tuple[list[TxSend], int | None]:
+    sends: list[TxSend] = []
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         ruling = ruling_now()
+        mine = Turn()
         stopped = ruling.emergency_stop or ruling.mode is not Mode.LIVE or bool(wallet.halted_reason)
         now = database_now()
-        for intent in _left(wallet_id):
+        last: int | None = None
+        for intent in _left(wallet_id, after):
+            if last is not None and mine.is_over():
+                return sends, last
+            last = intent.nonce
             send: TxSend | None = latest_send(intent)
             if stopped:
                 # An offer that failed may never have arrived: to repeat it could be the first to leave.
@@ -226,17 +263,17 @@ def rebroadcast(wallet_id: int) -> int:
             if send is not None and _is_due(send, now):
                 TxSend.objects.filter(pk=send.pk, held_at=None).update(leased_at=Now())
                 sends.append(send)
-    offer(sends, begun_s)
-    return len(sends)
+    return sends, None
 
 
-def _left(wallet_id: int) -> list[TxIntent]:
+def _left(wallet_id: int, after: int) -> list[TxIntent]:
     """Unmined slots of which a node is known to hold some bytes."""
     return list(
         TxIntent.objects.filter(
             wallet_id=wallet_id,
             state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION],
             sends__held_at__isnull=False,
+            nonce__gt=after,
         )
         .order_by("nonce")
         .distinct()[:BATCH]

@@ -19,10 +19,12 @@ from execution_app.engine.waiting import (
     note,
     refuse,
     sort,
+    turn,
     waiting,
 )
 from execution_app.errors import Refused
 from execution_app.gate.admission import Admission, Verdict, admit, room, ruling_now
+from execution_app.gate.control import Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.moves import move
@@ -51,39 +53,63 @@ class Round:
 def reserve(wallet_id: int) -> int:
     """Place as many waiting intents of the wallet as may be placed; returns how many were.
 
-    Short transactions with the chain asked in between: the first sorts out what
-    needs no chain, the others take nonces and sign. Exits have one of their own,
-    so that none waits for the caps' lock, which opens take. Raises Retryable when
+    Short transactions with the chain asked in between: the first sort out what
+    needs no chain, the others take nonces and sign. None of them keeps a stop
+    waiting for long (`control.Turn`). Exits have transactions of their own, so
+    that none waits for the caps' lock, which opens take. Raises Retryable when
     the node is away; everything then waits as it was.
     """
-    wallet = Wallet.objects.get(pk=wallet_id)
-    with transaction.atomic(durable=True):
-        wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
-        ready = sort(wallet, ruling_now(), database_now())
+    ready = _sort(wallet_id)
     if not ready:
         return 0
+    wallet = Wallet.objects.get(pk=wallet_id)
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
     drawn = plans.draw(wallet, [intent for intent in ready if _needs_chain(intent)], market)
     for action in (Action.CLOSE, Action.OPEN):
         keys = [intent.pk for intent in ready if intent.action == action]
+        placed = 0
+        while keys:
+            more, keys = _take_turn(wallet_id, action, keys, market, drawn)
+            placed += more
         # Exits that got their nonce are sent before opens may wait for anything.
-        if keys and (placed := _take_turn(wallet_id, action, keys, market, drawn)):
+        if placed:
             return placed
     return 0
 
 
+def _sort(wallet_id: int) -> list[TxIntent]:
+    """Those that may be placed, exits first; opens are looked for once the exits are sorted, which may refuse some."""
+    ready: list[TxIntent] = []
+    for action in (Action.CLOSE, Action.OPEN):
+        keys = turn(Wallet.objects.get(pk=wallet_id), action)
+        while keys:
+            with transaction.atomic(durable=True):
+                wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
+                found, keys = sort(wallet, ruling_now(), database_now(), keys)
+            ready += found
+    return ready
+
+
 def _take_turn(
     wallet_id: int, action: Action, keys: list[int], market: prices.Market, drawn: dict[int, Plan]
-) -> int:
+) -> tuple[int, list[int]]:
+    """Place what comes first; returns how many got their nonce, and the keys that nobody came to."""
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         # Before the gate is read: who waits here must not keep a stop waiting. Nor an exit, which waits for the wallet.
         if action is Action.OPEN and not reservations.lock_soon():
             log.info("opens wait for their turn at the caps", wallet=wallet_id)
-            return 0
-        round_ = _begin(wallet, ruling_now(), market)
-        still = waiting(wallet).filter(pk__in=keys)
-        return sum(_decide(round_, intent, drawn.get(intent.pk)) for intent in still)
+            return 0, []
+        ruling = ruling_now()
+        mine = Turn()
+        round_ = _begin(wallet, ruling, market)
+        placed = 0
+        still = list(waiting(wallet).filter(pk__in=keys))
+        for at, intent in enumerate(still):
+            if at and mine.is_over():
+                return placed, [later.pk for later in still[at:]]
+            placed += _decide(round_, intent, drawn.get(intent.pk))
+    return placed, []
 
 
 def _needs_chain(intent: TxIntent) -> bool:

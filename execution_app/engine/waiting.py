@@ -1,9 +1,7 @@
 """Intents without a nonce: refuse, expire, hold or bind them before anything is signed."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import chain
 from typing import Any
 
 import structlog
@@ -13,6 +11,7 @@ from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import absence, positions
+from execution_app.gate import control
 from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
@@ -42,48 +41,55 @@ def database_now() -> datetime:
         return moment
 
 
-def sort(wallet: Wallet, ruling: Ruling, now: datetime) -> list[TxIntent]:
-    """Decide every waiting intent as far as it can be without the chain.
-
-    Returns those that may execute or be simulated under this ruling. Runs in
-    the caller's transaction, under the wallet's lock.
-    """
-    ready = []
-    # Opens are read once the exits have been sorted, which may refuse some.
-    for intent in chain.from_iterable(_turn(wallet, action) for action in (Action.CLOSE, Action.OPEN)):
-        if _expire(intent, now):
-            continue
-        admission = admit(intent, ruling)
-        if admission.verdict is Verdict.REFUSE:
-            refuse(intent, admission)
-        elif admission.verdict is Verdict.HOLD:
-            hold(intent, admission.reason, admission.detail)
-        elif wallet.halted_reason and admission.verdict is Verdict.EXECUTE:
-            hold(intent, Reason.WALLET_HALTED, wallet.halted_reason)
-        elif intent.state == IntentState.HELD and admission.verdict is Verdict.SIMULATE:
-            # What waited for LIVE is not simulated: it expires, or an operator decides.
-            note(intent, Reason(intent.reason), intent.reason_detail)
-        elif intent.action == Action.OPEN:
-            # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
-            full = room(intent, admission.mode, now)
-            if full is None:
-                ready.append(intent)
-            else:
-                refuse(intent, full)
-        elif _bind(intent, admission.mode):
-            ready.append(intent)
-    return ready
-
-
-def _turn(wallet: Wallet, action: Action) -> Iterator[TxIntent]:
+def turn(wallet: Wallet, action: Action) -> list[int]:
     """Whose turn it is: the oldest, and those that were not looked at for longest, all in the order they came.
 
     The oldest alone would keep all others from their turn where they wait for something that does not come.
     """
-    due = waiting(wallet).filter(action=action)
-    turn = {intent.pk: intent for intent in due[:BATCH]}
-    turn |= {i.pk: i for i in due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:BATCH]}
-    yield from (turn[pk] for pk in sorted(turn))
+    due = waiting(wallet).filter(action=action).values_list("pk", flat=True)
+    return sorted({*due[:BATCH], *due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:BATCH]})
+
+
+def sort(wallet: Wallet, ruling: Ruling, now: datetime, keys: list[int]) -> tuple[list[TxIntent], list[int]]:
+    """Decide waiting intents, in the order of `keys`, as far as that can be without the chain.
+
+    Returns those that may execute or be simulated under this ruling, and the keys that nobody came to: a stop
+    waits for the caller's transaction, so that is a short one. It holds the wallet's lock.
+    """
+    ready: list[TxIntent] = []
+    mine = control.Turn()
+    found = {intent.pk: intent for intent in waiting(wallet).filter(pk__in=keys)}
+    for at, key in enumerate(keys):
+        if at and mine.is_over():
+            return ready, keys[at:]
+        # What an exit before it has refused is no longer there when opens are read, which is afterwards.
+        if key in found and _is_ready(wallet, found[key], ruling, now):
+            ready.append(found[key])
+    return ready, []
+
+
+def _is_ready(wallet: Wallet, intent: TxIntent, ruling: Ruling, now: datetime) -> bool:
+    if _expire(intent, now):
+        return False
+    admission = admit(intent, ruling)
+    if admission.verdict is Verdict.REFUSE:
+        refuse(intent, admission)
+    elif admission.verdict is Verdict.HOLD:
+        hold(intent, admission.reason, admission.detail)
+    elif wallet.halted_reason and admission.verdict is Verdict.EXECUTE:
+        hold(intent, Reason.WALLET_HALTED, wallet.halted_reason)
+    elif intent.state == IntentState.HELD and admission.verdict is Verdict.SIMULATE:
+        # What waited for LIVE is not simulated: it expires, or an operator decides.
+        note(intent, Reason(intent.reason), intent.reason_detail)
+    elif intent.action == Action.OPEN:
+        # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
+        full = room(intent, admission.mode, now)
+        if full is None:
+            return True
+        refuse(intent, full)
+    else:
+        return _bind(intent, admission.mode)
+    return False
 
 
 def _expire(intent: TxIntent, now: datetime) -> bool:

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 LEASE_S = 4.0  # bytes that no node is known to hold are given to none later than this after the announcement
 WAIT_S = 1.0
+# How long a transaction with many intents to ask for goes on once it has the line; a stop waits for it.
+TURN_S = 0.15
 IN_FLIGHT_LIMIT = 500
 # Answers after which a node may or may not hold the bytes.
 UNCLEAR = (SendOutcome.UNKNOWN, SendOutcome.RPC_FAULT)
@@ -162,6 +164,16 @@ def hold_still() -> Kinds:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [LINE_LOCK])
         cursor.execute("SELECT 1 FROM control WHERE id = 1 FOR SHARE")
     return active_kinds()
+
+
+class Turn:
+    """A transaction's turn at the line, from when it has it: many short ones let a stop in between them."""
+
+    def __init__(self) -> None:
+        self._begun_s = time.monotonic()
+
+    def is_over(self) -> bool:
+        return time.monotonic() - self._begun_s > TURN_S
 
 
 def _told(control: Control) -> dict[str, object]:

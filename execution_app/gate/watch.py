@@ -72,7 +72,7 @@ class ModeWatch:
         self._failing = False
         self._last_mode: Mode | None = None
         self._pulse = Pulse(component, pool_child=pool_child)
-        self._voice = ModeVoice()
+        self._voice = ModeVoice(component)
         self._hearing = Hearing() if pool_child else None
         self._redis = redis.Redis.from_url(
             settings.REDIS_URL,

@@ -3,7 +3,7 @@
 from execution_app.models.audit import AuditEntry
 from execution_app.models.book import Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
-from execution_app.models.control import Control, Heartbeat, PoolBeat, Restriction, StackMode
+from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.prices import Price
 from execution_app.models.risk import Cap, Reservation, RiskLog
@@ -19,6 +19,7 @@ __all__ = [
     "Heartbeat",
     "IntentMove",
     "IntentTransition",
+    "ModeChange",
     "PoolBeat",
     "Position",
     "Price",

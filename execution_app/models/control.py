@@ -1,11 +1,15 @@
 """What restricts execution, who said so, the mode that follows from it, and which processes are alive."""
 
+from datetime import UTC, datetime
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app.models.columns import listed, one_of
-from execution_app.states import Mode, Origin, RestrictionKind
+from execution_app.states import Mode, ModeKind, Origin, RestrictionKind
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Control(models.Model):
@@ -64,16 +68,40 @@ class StackMode(models.Model):
     dry_at = models.DateTimeField()
     changes = models.BigIntegerField(default=0)
     changed_at = models.DateTimeField(null=True, blank=True)
+    # What the stack asks for, in the same way.
+    requested = one_of(Mode, default=Mode.DRY.value, db_default=Mode.DRY.value)
+    requested_dry_at = models.DateTimeField(db_default=LONG_AGO)
 
     class Meta:
         db_table = "stack_mode"
         constraints = [
             models.CheckConstraint(condition=Q(id=1), name="ck_stack_mode_single"),
             listed("stack_mode", "mode", Mode),
+            listed("stack_mode", "requested", Mode),
         ]
 
     def __str__(self) -> str:
         return str(self.mode)
+
+
+class ModeChange(models.Model):
+    """One change of a mode of the whole stack, written in the statement that changes `stack_mode`; append-only."""
+
+    at = models.DateTimeField(db_default=Now())
+    kind = one_of(ModeKind)
+    mode = one_of(Mode)
+    # As the process saw it that noticed first.
+    reason = models.CharField(max_length=400, blank=True)
+    streak = models.PositiveIntegerField()
+    epoch = models.BigIntegerField()
+    said_by = models.CharField(max_length=150)
+
+    class Meta:
+        db_table = "mode_history"
+        constraints = [listed("mode_history", "kind", ModeKind), listed("mode_history", "mode", Mode)]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.mode}"
 
 
 class Heartbeat(models.Model):

@@ -8,12 +8,13 @@ from execution_app.models import (
     Chain,
     Control,
     Heartbeat,
+    ModeChange,
     PoolBeat,
     Restriction,
     StackMode,
 )
 from ops.panel import switch
-from ops.panel.pages import Page, short, shown
+from ops.panel.pages import Page, mode, short, shown
 
 
 @admin.register(Control)
@@ -67,6 +68,15 @@ class PoolBeatPage(Page):
 @admin.register(StackMode)
 class StackModePage(Page):
     list_display = ("mode", "changes", "changed_at", "dry_at")
+
+
+@admin.register(ModeChange)
+class ModeChangePage(Page):
+    list_display = ("at", "kind", mode, "reason", "streak", "epoch", "said_by")
+    list_filter = ("kind", "mode")
+    search_fields = ("reason", "said_by")
+    date_hierarchy = "at"
+    ordering = ("-id",)
 
 
 @admin.register(Chain)

@@ -138,6 +138,7 @@ TABLES: dict[str, Line] = {
     # Written by a trigger, with the rights of whoever changed a reservation.
     "risk_log": Line(worker=APPEND),
     "stack_mode": Line(web=_CHANGES, worker=_CHANGES),
+    "mode_history": Line(web=APPEND, worker=APPEND),
     "heartbeats": Line(web=_BEATS, worker=_BEATS),
     "pool_beats": Line(worker=OWN),
     "audit_log": Line(web=_AUDITS, worker=_AUDITS),

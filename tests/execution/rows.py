@@ -201,6 +201,11 @@ def stack_mode(**fields: object) -> int:
     return insert("stack_mode", row | fields)
 
 
+def mode_change(**fields: object) -> int:
+    row: Row = {"kind": "effective", "mode": "DRY", "reason": "", "streak": 0, "epoch": 1, "said_by": "test"}
+    return insert("mode_history", row | fields)
+
+
 def signal(**fields: object) -> int:
     row: Row = {"source": "rows", "signal_id": str(next(_numbers)), "body_sha256": "0" * 64}
     row |= {"tg_user_id": 123, "symbol": "BTC-USD", "side": "LONG", "collateral_usdc": 5, "leverage_x": 2}

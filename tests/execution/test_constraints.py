@@ -285,6 +285,13 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ),
     # The gate
     ("second control row", "ck_control_single", lambda: rows.insert("control", {"id": 2, "epoch": 1})),
+    (
+        "an unknown request",
+        "ck_stack_mode_requested",
+        lambda: rows.execute("UPDATE stack_mode SET requested = 'PAPER'"),
+    ),
+    ("history of what", "ck_mode_history_kind", lambda: rows.mode_change(kind="wished")),
+    ("history of an unknown mode", "ck_mode_history_mode", lambda: rows.mode_change(mode="PAPER")),
     ("second mode of the stack", "ck_stack_mode_single", lambda: rows.stack_mode(id=2)),
     (
         "unknown mode of the stack",

@@ -171,6 +171,8 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("restriction of another kind", "never changes", lambda: change("mode_changes", rows.restriction(), kind="dry")),
     ("another reason", "never changes", lambda: change("mode_changes", rows.restriction(), reason="none")),
     ("deleted restriction", "rows are kept", lambda: delete("mode_changes", rows.restriction())),
+    ("another mode in the history", "append-only", lambda: change("mode_history", rows.mode_change(), mode="LIVE")),
+    ("a change forgotten", "append-only", lambda: delete("mode_history", rows.mode_change())),
     ("epoch back", "never steps back", lambda: rows.execute("UPDATE control SET epoch = epoch - 1")),
     ("no control row", "rows are kept", lambda: rows.execute("DELETE FROM control")),
     # Who trades where
@@ -224,7 +226,7 @@ def test_ordinary_work_is_not_refused(use: Callable[[], object]) -> None:
 
 
 KEPT = (
-    "audit_log", "chains", "control", "fills", "intent_transitions", "mode_changes", "positions", "signals",
+    "audit_log", "chains", "control", "fills", "intent_transitions", "mode_changes", "mode_history", "positions", "signals",
     "source_secrets", "traders", "tx_intents", "tx_receipts", "tx_sends", "venue_orders", "wallets",
 )  # fmt: skip
 

@@ -8,11 +8,12 @@ import pytest
 import redis as redis_py
 from django.db import connection
 
+from execution_app import audit
 from execution_app.gate import changes
 from execution_app.gate.changes import ModeVoice
 from execution_app.gate.modes import Ruling
 from execution_app.gate.watch import ModeWatch
-from execution_app.models import StackMode
+from execution_app.models import ModeChange, StackMode
 from execution_app.states import Mode
 from tests import real_parts
 from tests.execution import rows
@@ -32,9 +33,19 @@ def stack() -> tuple[str, int]:
     return row.mode, row.changes
 
 
+def told(kind: str = "effective") -> list[str]:
+    """The history of a mode, oldest first."""
+    return list(ModeChange.objects.filter(kind=kind).order_by("id").values_list("mode", flat=True))
+
+
 def pass_seconds(seconds: int, *voices: ModeVoice) -> None:
     """For the database and for the timers of these processes."""
-    rows.execute("UPDATE stack_mode SET dry_at = dry_at - make_interval(secs => %s)", seconds)
+    rows.execute(
+        "UPDATE stack_mode SET dry_at = dry_at - make_interval(secs => %s),"
+        " requested_dry_at = requested_dry_at - make_interval(secs => %s)",
+        seconds,
+        seconds,
+    )
     for voice in voices:
         voice._told_at_s -= seconds
         voice._begun_s -= seconds
@@ -96,6 +107,38 @@ def test_an_outage_is_two_changes_in_whatever_order_it_is_seen(database: None) -
     assert stack() == ("LIVE", 3)
 
 
+def test_the_history_has_one_line_for_each_change_with_its_cause(database: None) -> None:
+    first, *others = settled()
+    assert (told("requested"), told()) == (["LIVE"], ["LIVE"])
+    for voice in (first, *others):
+        voice.tell(DEGRADED)
+    away = ModeChange.objects.latest("id")
+    assert (away.kind, away.mode, away.reason) == ("effective", "DRY", "redis: away")
+    assert (away.streak, away.epoch) == (0, 1)
+    assert away.said_by == audit.here()
+    for _ in range(10):
+        pass_seconds(3, first, *others)
+        for voice in (first, *others):
+            voice.tell(DEGRADED)
+    assert (told("requested"), told()) == (["LIVE"], ["LIVE", "DRY"]), "what goes on is no change"
+    for voice in (first, *others):
+        voice.tell(DRY)
+    assert (told("requested"), told()) == (["LIVE", "DRY"], ["LIVE", "DRY"])
+    pass_seconds(changes.HOLD_S + 1, first, *others)
+    for voice in (first, *others):
+        voice.tell(LIVE)
+    assert (told("requested"), told()) == (["LIVE", "DRY", "LIVE"], ["LIVE", "DRY", "LIVE"])
+
+
+def test_a_mode_that_flaps_has_a_bounded_history(database: None) -> None:
+    """Down at once, up only after HOLD_S: however often a process changes its mind, two lines in HOLD_S."""
+    (voice,) = settled(1)
+    for _ in range(50):
+        voice.tell(DEGRADED)
+        voice.tell(LIVE)
+    assert told() == ["LIVE", "DRY"]
+
+
 def test_while_one_process_is_in_dry_so_is_the_stack(database: None) -> None:
     """As beside a process that was started with another EXEC_MODE."""
     alone, *others = settled()
@@ -143,6 +186,7 @@ def test_all_at_once_are_one_change(database: None, ruling: Ruling) -> None:
     with ThreadPoolExecutor(PROCESSES) as pool:
         list(pool.map(tell, voices))
     assert stack() == (ruling.mode, before + 1)
+    assert told() == (["LIVE", "DRY", "LIVE"] if ruling is LIVE else ["LIVE", "DRY"])
 
 
 def test_a_row_that_somebody_holds_keeps_nobody_waiting(database: None) -> None:

@@ -214,7 +214,7 @@ def test_closes_that_cannot_go_do_not_keep_another_from_its_turn(rig: Rig) -> No
     late = rig.intent(Action.CLOSE)
     seen: set[int] = set()
     for _ in range(3):
-        turn = [intent.pk for intent in waiting._turn(rig.wallet, Action.CLOSE)]
+        turn = waiting.turn(rig.wallet, Action.CLOSE)
         assert turn == sorted(turn)
         seen |= set(turn)
         TxIntent.objects.filter(pk__in=turn).update(next_try_at=Now())

@@ -16,6 +16,7 @@ from execution_app.models import (
     Heartbeat,
     IntentMove,
     IntentTransition,
+    ModeChange,
     PoolBeat,
     Position,
     Price,
@@ -43,6 +44,7 @@ TABLES = (
     Heartbeat,
     IntentMove,
     IntentTransition,
+    ModeChange,
     PoolBeat,
     Position,
     Price,
@@ -75,6 +77,9 @@ def one_of_each() -> TxIntent:
     with transaction.atomic():
         audit.record(AuditAction.TRADER_ADDED, "trader 123", after={"label": "rehearsal"})
     Heartbeat.objects.create(component="worker", pid=4711, started_at=now)
+    ModeChange.objects.create(
+        kind="effective", mode="DRY", reason="drill", streak=0, epoch=1, said_by="worker"
+    )
     PoolBeat.objects.create(process="machine/4712/1", component="worker", pid=4712)
     Price.objects.create(
         symbol="BTC-USD",

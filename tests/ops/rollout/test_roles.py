@@ -147,6 +147,7 @@ ATTACKS: list[tuple[str, str, str]] = [
             "UPDATE audit_log SET reason = 'x'", "DELETE FROM audit_log", "TRUNCATE audit_log",
             ("INSERT INTO audit_log (seq, actor, origin, address, action, subject, reason)"
             " VALUES (9, 'a', 'http', '', 'login', '', '')"),
+            "DELETE FROM mode_history", "UPDATE mode_history SET reason = 'x'", "TRUNCATE mode_history",
             "DELETE FROM mode_changes", "UPDATE mode_changes SET reason = 'x'", "DELETE FROM control",
             "UPDATE wallets SET address = ''", "INSERT INTO wallets DEFAULT VALUES", "DELETE FROM wallets",
             "UPDATE traders SET enabled = true", "UPDATE traders SET address = ''", "INSERT INTO traders DEFAULT VALUES",

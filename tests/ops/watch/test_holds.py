@@ -17,7 +17,7 @@ from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, Wallet
 from execution_app.moves import move, open_intent
 from execution_app.states import HOLDING, OTHER_REASON, IntentState, Mode, Reason
-from ops.watch import gauges, health
+from ops.watch import exposition, gauges, health
 from tests.execution import rows
 from tests.execution.test_meters import value
 from tests.guards import without_guards
@@ -31,6 +31,8 @@ DEGRADED = Ruling(Mode.LIVE, Mode.DRY, emergency_stop=False, reduce_only=False, 
 
 @pytest.fixture
 def waiting(database: None) -> TxIntent:
+    """A close that nobody has looked at; every series is there."""
+    exposition.begin_at_zero()
     wallet = Wallet.objects.get(pk=rows.wallet())
     intent, _ = open_intent(
         key="sig:drill:held-1",
@@ -46,9 +48,10 @@ def waiting(database: None) -> TxIntent:
 
 
 def sweep(intent: TxIntent) -> None:
+    assert intent.wallet is not None
     TxIntent.objects.update(next_try_at=None)
     with transaction.atomic():
-        sort(intent.wallet, DEGRADED, rows.one("SELECT clock_timestamp()"))
+        sort(intent.wallet, DEGRADED, rows.one("SELECT clock_timestamp()"), [intent.pk])
 
 
 def said(caplog: pytest.LogCaptureFixture, phrase: str) -> list[dict[str, object]]:

@@ -24,7 +24,7 @@ DROP FUNCTION vanta_guard_cost();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('execution_app', '0013_approvals'),
+        ('execution_app', '0014_mode_history'),
     ]
 
     operations = [
