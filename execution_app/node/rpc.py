@@ -205,7 +205,7 @@ def endpoints() -> tuple[Endpoint, ...]:
     environment = settings.ENVIRONMENT
     rules = Rules(
         faults=environment.rpc_faults_to_rest,
-        slow_s=environment.rpc_slow_after_s,
+        slow_s=min(environment.rpc_slow_after_s, READ_TIMEOUT_S),  # whoever ran into that was too slow
         rest_s=environment.rpc_rest_s,
         rest_limit_s=environment.rpc_rest_limit_s,
     )
@@ -213,8 +213,8 @@ def endpoints() -> tuple[Endpoint, ...]:
 
 
 def awake() -> list[Endpoint]:
-    """Endpoints on our chain that do not rest; if all rest, all: better a slow word than none."""
-    ours = [one for one in endpoints() if not one.identity.foreign]
+    """Endpoints on our chain, and of this pass, that do not rest; if all rest, all: better a slow word than none."""
+    ours = [one for one in endpoints() if not one.identity.foreign and is_reader(one)]
     return [one for one in ours if one.breaker.admits(time.monotonic())] or ours
 
 
