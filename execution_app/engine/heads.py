@@ -8,11 +8,11 @@ is guarded by the state it starts from.
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -80,10 +80,13 @@ def _pass(head: Head) -> None:
 
 def _note(head: Head, mark: Mark) -> None:
     """What was acted on; the final block only ever goes on."""
-    found: dict[str, Any] = {"head_number": head.number, "head_hash": head.block_hash}
+    chain = Chain.objects.filter(pk=head.chain_id)
     if head.finalized > mark.final and head.finalized_hash:
-        found |= {"finalized_number": head.finalized, "finalized_hash": head.finalized_hash}
-    Chain.objects.filter(pk=head.chain_id).update(reconciled_at=Now(), **found)
+        # Another pass may have gone on further meanwhile.
+        chain.filter(Q(finalized_number__lt=head.finalized) | Q(finalized_hash="")).update(
+            finalized_number=head.finalized, finalized_hash=head.finalized_hash
+        )
+    chain.update(head_number=head.number, head_hash=head.block_hash, reconciled_at=Now())
 
 
 def _unsettled(states: Iterable[str]) -> list[TxIntent]:

@@ -38,6 +38,7 @@ BATCH_LIMIT = 50
 BODY_LIMIT = 32 * 1024 * 1024
 # How long a server that refused a batch is asked one by one before it is tried again.
 SINGLES_S = 600.0
+OUT = "out"  # what the metric of breakers says of an endpoint on another chain
 
 _READERS: ContextVar[frozenset[int] | None] = ContextVar("readers", default=None)
 
@@ -110,6 +111,7 @@ class Endpoint:
         chain_id, genesis = self.batch([("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False))])
         problem = self.identity.judge(chain_id, genesis, dials)
         if problem:
+            meters.RPC_BREAKER.labels(str(self.position), OUT).inc()
             log.error("endpoint is out until the next start", endpoint=self.position, why=problem)
             raise RpcFault(f"endpoint {self.position}: {problem}")
 
