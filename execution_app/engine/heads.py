@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable
 
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -23,7 +22,7 @@ from execution_app.engine.watermark import NOTHING_FINAL, Head, Mark
 from execution_app.errors import Disagreement, Stale
 from execution_app.models import Chain, TxIntent, TxReceipt, VenueOrder, Wallet
 from execution_app.moves import move
-from execution_app.node import identity, quorum, rpc
+from execution_app.node import quorum, rpc
 from execution_app.states import UNMINED, IntentState
 
 log = structlog.get_logger(__name__)
@@ -54,8 +53,7 @@ def follow() -> Head:
 
 
 def _mark() -> Mark:
-    chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).first()
-    identity.expect_genesis(chain.genesis_hash if chain is not None else "")
+    chain = reconcile.expect_chain()
     if chain is None:
         return Mark()
     final = chain.finalized_number if chain.finalized_hash else NOTHING_FINAL

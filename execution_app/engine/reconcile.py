@@ -12,11 +12,18 @@ from django.db.models.functions import Now
 from execution_app import audit
 from execution_app.errors import Disagreement
 from execution_app.models import Chain, TxIntent, Wallet
-from execution_app.node import rpc
+from execution_app.node import identity, rpc
 from execution_app.states import AuditAction
 from execution_app.venues import onchain
 
 log = structlog.get_logger(__name__)
+
+
+def expect_chain() -> Chain | None:
+    """Let endpoints of this process be held against the chain that this database trades on, if it does yet."""
+    chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).first()
+    identity.expect_genesis(chain.genesis_hash if chain is not None else "")
+    return chain
 
 
 def check_identity(chain_id: int, genesis_hash: str) -> None:
