@@ -7,6 +7,8 @@ processes steer it by JSON-RPC methods that begin with `proxy_`.
 
 import json
 import random
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +38,13 @@ class Offer:
     max_fee_wei: int
 
 
+LIES = {
+    "wrong hash": "0x" + "ee" * 32,
+    "already known": "already known",
+    "nonce too low": "nonce too low: next nonce 1000000, tx nonce 0",
+}
+
+
 @dataclass
 class Faults:
     """What goes wrong next. Counts run down by one per raw transaction or request."""
@@ -49,6 +58,14 @@ class Faults:
     hide_receipts: bool = False
     hide_logs: bool = False  # find no log at all
     forget_state: bool = False  # know no state of past blocks, as most nodes do
+    broken: str = (
+        ""  # reset, black hole or half-open: what becomes of every request, before anything is forwarded
+    )
+    duplicate: bool = False  # give the node each raw transaction twice, and tell the second answer
+    lie: str = ""  # a key of LIES: what is answered to raw transactions, which are dropped
+    tell: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = (
+        None  # rewrites answers to reads
+    )
     hold: bool = False  # accept raw transactions, and keep them from the node until released
     dice: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -65,6 +82,7 @@ class Proxy:
         self._pool: dict[tuple[str, int], Offer] = {}
         self._held: list[Offer] = []
         self._lock = threading.RLock()
+        self.mended = threading.Event()
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(15), maxsize=8)
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -80,9 +98,26 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.mended.set()
+        self._shut()
+
+    def _shut(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Nobody listens at its port for that time; connections that are kept stay."""
+        address = self._server.server_address
+        self._shut()
+        try:
+            yield
+        finally:
+            self._server = ThreadingHTTPServer(address[:2], type("Handler", (_Handler,), {"proxy": self}))
+            self._server.daemon_threads = True
+            self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+            self._thread.start()
 
     def reset(self) -> None:
         """Forget everything, for a chain that was taken back."""
@@ -157,7 +192,7 @@ class Proxy:
             if tag.startswith("0x") and int(tag, 16) < int(head, 16):
                 return _error(request, "missing trie node")
         forwarded: dict[str, Any] = self.forward(request)
-        return forwarded
+        return self.faults.tell(request, forwarded) if self.faults.tell else forwarded
 
     def _lose(self, count: int) -> None:
         self.faults.lose_next = count
@@ -170,6 +205,11 @@ class Proxy:
             if faults.refuse_next:
                 faults.refuse_next -= 1
                 return _error(request, faults.refusal)
+            if faults.lie:
+                said = LIES[faults.lie]
+                return _result(request, said) if said.startswith("0x") else _error(request, said)
+            if faults.duplicate:
+                self._accept(request, offer)
             answer = self._pool_rules(request, offer) or self._accept(request, offer)
             lost = faults.lose_next > 0 or faults.dice.random() < faults.lose_rate
             faults.lose_next = max(0, faults.lose_next - 1)
@@ -213,6 +253,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         proxy, requests = self.proxy, body if isinstance(body, list) else [body]
         proxy.requests += 1
+        if proxy.faults.broken and not requests[0]["method"].startswith("proxy_"):
+            self._break(proxy.faults.broken)
+            return
         sends = any(request["method"] == "eth_sendRawTransaction" for request in requests)
         if sends and proxy.faults.delay_s:
             time.sleep(proxy.faults.delay_s)
@@ -220,19 +263,30 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.faults.http_5xx_next -= 1
             self._say(502, b"bad gateway")
             return
-        plain = not (
-            sends
-            or proxy.faults.hide_receipts
-            or proxy.faults.hide_logs
-            or proxy.faults.forget_state
-            or requests[0]["method"].startswith("proxy_")
-        )
+        faults = proxy.faults
+        odd = faults.hide_receipts or faults.hide_logs or faults.forget_state or faults.tell
+        plain = not (sends or odd or requests[0]["method"].startswith("proxy_"))
         answers = proxy.forward(body) if plain else [proxy.answer(request) for request in requests]
         if not plain and None in answers:
             self.close_connection = True  # all was done, and nobody is told
             return
         whole = answers if plain or isinstance(body, list) else answers[0]
         self._say(200, json.dumps(whole).encode())
+
+    def _break(self, how: str) -> None:
+        self.close_connection = True
+        if how == "half-open":  # headers of a longer answer, some of it, and then nothing
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'[{"jsonrpc"')
+            self.wfile.flush()
+        if how == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.rfile.close()
+            self.connection.close()
+        else:
+            self.proxy.mended.wait(30)
 
     def _say(self, status: int, content: bytes) -> None:
         self.send_response(status)

@@ -1,10 +1,11 @@
 """Trades that the venue has no more although no close of ours ended them: liquidated, or closed by their owner.
 
-The block at which one was first missed is remembered, and the position ends when
-that block is final and still on the chain. So no node is asked for old state,
+The block at which a majority of endpoints missed one is remembered, and the
+position ends when that block is final and still on the chain for a majority. So no node is asked for old state,
 which most do not keep for as long as finality takes.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from django.db.models import Q
 
 from execution_app.book.positions import fold
 from execution_app.models import Position, TxIntent
-from execution_app.node import rpc
+from execution_app.node import quorum, rpc
 from execution_app.states import Mode, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
@@ -40,14 +41,7 @@ def look(held: Sequence[Position]) -> Sighting:
     )
     if isinstance(latest, rpc.NodeError):
         raise latest
-    calls: list[rpc.Call] = []
-    for position in held:
-        place = (position.trader.address, position.pair_index, position.trade_index)
-        call = {
-            "to": settings.ENVIRONMENT.venue_storage_address,
-            "data": "0x" + onchain.call_open_trade(*place).hex(),
-        }
-        calls.append(("eth_call", (call, latest["number"])))
+    calls = [_question(position, latest["number"]) for position in held]
     trades = {}
     for position, answer in zip(held, rpc.read_batch(calls) if calls else [], strict=True):
         if isinstance(answer, rpc.NodeError):
@@ -76,13 +70,46 @@ def remember(position: Position, sighting: Sighting) -> int | None:
     if seen_at is not None and position.fills.filter(block_number__gt=seen_at).exists():
         seen_at = None  # a node that lagged behind missed it
     if seen_at is not None and seen_at <= sighting.finalized:
-        (block,) = rpc.read_batch([("eth_getBlockByNumber", (hex(seen_at), False))])
-        if isinstance(block, dict) and block["hash"] == seen_hash:
+        votes = _finality(seen_at, seen_hash)
+        if votes[True] >= quorum.needed():
             return seen_at
-        seen_at = None
-    if seen_at is None:
+        if votes[False] >= quorum.needed():
+            seen_at = None
+    if seen_at is None and _is_missed_by_most(position, sighting):
         _note(position, sighting.block_number, sighting.block_hash)
     return None
+
+
+def _finality(number: int, block_hash: str) -> Counter[bool | None]:
+    """How many endpoints have this block as a final one (True), or another in its place (False)."""
+    votes: Counter[bool | None] = Counter()
+    calls = [("eth_getBlockByNumber", (hex(number), False)), ("eth_getBlockByNumber", ("finalized", False))]
+    for _, (block, finalized) in quorum.ask_each(calls):
+        if not isinstance(block, dict) or not isinstance(finalized, dict):
+            votes[None] += 1
+        elif block["hash"] != block_hash:
+            votes[False] += 1
+        else:
+            votes[True if int(finalized["number"], 16) >= number else None] += 1
+    return votes
+
+
+def _is_missed_by_most(position: Position, sighting: Sighting) -> bool:
+    """Whether a majority of endpoints has the very block of the sighting, and no such trade at it."""
+    number = hex(sighting.block_number)
+    votes = 0
+    for _, (block, raw) in quorum.ask_each(
+        [("eth_getBlockByNumber", (number, False)), _question(position, number)]
+    ):
+        if isinstance(block, dict) and block["hash"] == sighting.block_hash and isinstance(raw, str):
+            votes += not is_there(position, onchain.read_open_trade(bytes.fromhex(raw[2:])))
+    return votes >= quorum.needed()
+
+
+def _question(position: Position, block: str) -> rpc.Call:
+    place = (position.trader.address, position.pair_index, position.trade_index)
+    storage = settings.ENVIRONMENT.venue_storage_address
+    return ("eth_call", ({"to": storage, "data": "0x" + onchain.call_open_trade(*place).hex()}, block))
 
 
 def _note(position: Position, block_number: int | None, block_hash: str) -> None:

@@ -1,25 +1,28 @@
 """Follow the chain head by head: what was consumed, mined, reorganised, made final.
 
-One pass reads one node in a few batches and costs by consumed nonces and
-unsettled intents, never by how much is pending. Two passes at once do no harm:
-every move is guarded by the state it starts from.
+One pass reads one node in a few batches, and all of them where something is not
+there any more (node/quorum.py); it costs by consumed nonces and unsettled
+intents, never by how much is pending. Two passes at once do no harm: every move
+is guarded by the state it starts from.
 """
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import structlog
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import orders
-from execution_app.engine import reconcile, restored, venue_events
+from execution_app.engine import reconcile, restored, venue_events, watermark
 from execution_app.engine.receipts import apply_receipts, read_orders_again, settle
-from execution_app.errors import Stale
+from execution_app.engine.watermark import NOTHING_FINAL, Head, Mark
+from execution_app.errors import Disagreement, Stale
 from execution_app.models import Chain, TxIntent, TxReceipt, VenueOrder, Wallet
 from execution_app.moves import move
-from execution_app.node import rpc
+from execution_app.node import quorum, rpc
 from execution_app.states import UNMINED, IntentState
 
 log = structlog.get_logger(__name__)
@@ -28,54 +31,37 @@ BATCH = 2_000
 MINED_STATES = (IntentState.MINED, IntentState.ORDERED, IntentState.FILLED, IntentState.VENUE_CANCELLED)
 
 
-@dataclass(frozen=True)
-class Head:
-    """The block everything of one pass is read at, and the newest final one."""
-
-    number: int
-    block_hash: str
-    finalized: int
-    genesis_hash: str
-    chain_id: int
-    base_fee_wei: int
-
-
-def look() -> Head:
-    """Raises RpcFault or NodeError when no node answers properly."""
-    latest, finalized, genesis, chain_id = rpc.read_batch(
-        [
-            ("eth_getBlockByNumber", ("latest", False)),
-            ("eth_getBlockByNumber", ("finalized", False)),
-            ("eth_getBlockByNumber", ("0x0", False)),
-            ("eth_chainId", ()),
-        ]
-    )
-    for answer in (latest, genesis, chain_id):
-        if isinstance(answer, rpc.NodeError):
-            raise answer
-        if answer is None:
-            raise rpc.RpcFault("the node knows no latest or no first block")
-    known_final = isinstance(finalized, dict)
-    return Head(
-        number=int(latest["number"], 16),
-        block_hash=latest["hash"],
-        # Without a finalized block nothing is final yet; that only delays, it never lies.
-        finalized=int(finalized["number"], 16) if known_final else -1,
-        genesis_hash=genesis["hash"],
-        chain_id=int(chain_id, 16),
-        base_fee_wei=int(latest.get("baseFeePerGas", "0x0"), 16),
-    )
-
-
 def follow() -> Head:
     """One pass: compare, collect receipts, notice reorgs, read the venue's events, settle what is final.
 
     Raises Disagreement when chain and database do not describe the same past,
     RpcFault when no node answers; nothing is changed on guesswork.
     """
-    head = look()
+    mark = _mark()
+    try:
+        head = watermark.look(mark)
+    except Disagreement as problem:
+        reconcile.halt(str(problem))
+    except rpc.RpcFault:
+        reconcile.halt_on_foreign_endpoints()
+        raise
     reconcile.check_identity(head.chain_id, head.genesis_hash)
     restored.compare()
+    with rpc.reading_from(head.readers):
+        _pass(head)
+    _note(head, mark)
+    return head
+
+
+def _mark() -> Mark:
+    chain = reconcile.expect_chain()
+    if chain is None:
+        return Mark()
+    final = chain.finalized_number if chain.finalized_hash else NOTHING_FINAL
+    return Mark(chain.head_number, final, chain.finalized_hash)
+
+
+def _pass(head: Head) -> None:
     counts = _counts(head)
     reconcile.check_wallets(counts)
     # First of all: an order id of a block that left may belong to another order by now.
@@ -87,15 +73,19 @@ def follow() -> Head:
     standing, gone_meanwhile = _forget_reorganised()
     settle(standing, head.finalized)
     reconcile.resume(head.chain_id)
-    Chain.objects.filter(pk=head.chain_id).update(
-        head_number=head.number,
-        head_hash=head.block_hash,
-        finalized_number=max(head.finalized, 0),
-        reconciled_at=Now(),
-    )
     if gone or gone_meanwhile:
         log.warning("blocks left the chain", intents=gone + gone_meanwhile, head=head.number)
-    return head
+
+
+def _note(head: Head, mark: Mark) -> None:
+    """What was acted on; the final block only ever goes on."""
+    chain = Chain.objects.filter(pk=head.chain_id)
+    if head.finalized > mark.final and head.finalized_hash:
+        # Another pass may have gone on further meanwhile.
+        chain.filter(Q(finalized_number__lt=head.finalized) | Q(finalized_hash="")).update(
+            finalized_number=head.finalized, finalized_hash=head.finalized_hash
+        )
+    chain.update(head_number=head.number, head_hash=head.block_hash, reconciled_at=Now())
 
 
 def _unsettled(states: Iterable[str]) -> list[TxIntent]:
@@ -122,7 +112,29 @@ def _counts(head: Head) -> dict[int, int]:
         Wallet.objects.filter(pk=wallet.pk).exclude(balance_wei=int(balance, 16)).update(
             balance_wei=int(balance, 16)
         )
-    return {wallet.pk: int(count, 16) for wallet, count in zip(wallets, answers, strict=False)}
+    counts = {wallet.pk: int(count, 16) for wallet, count in zip(wallets, answers, strict=False)}
+    for wallet in wallets:
+        counts[wallet.pk] = _unless_too_low(wallet, counts[wallet.pk], tag)
+    return counts
+
+
+def _unless_too_low(wallet: Wallet, count: int, tag: str) -> int:
+    """A count below what was final here is no proof by one node: others that show more are believed."""
+    settled = reconcile.settled_nonce(wallet)
+    if settled is None or count > settled:
+        return count
+    found = [
+        int(answers[0], 16)
+        for _, answers in quorum.ask_each([("eth_getTransactionCount", (wallet.address, tag))])
+        if isinstance(answers[0], str)
+    ]
+    if sum(one <= settled for one in found) >= quorum.needed():
+        return count
+    highest = max(found, default=count)
+    if highest <= settled:
+        raise rpc.RpcFault(f"too few endpoints answer that nonce {settled} of {wallet.address} is consumed")
+    log.error("an endpoint counts less than was final here", wallet=wallet.address, count=count, others=found)
+    return highest
 
 
 def _is_consumed(intent: TxIntent, counts: dict[int, int]) -> bool:
@@ -132,10 +144,10 @@ def _is_consumed(intent: TxIntent, counts: dict[int, int]) -> bool:
 
 
 def _forget_reorganised() -> tuple[list[int], list[int]]:
-    """Take back what stood in blocks that are no longer on the chain.
+    """Take back what stood in blocks that a majority of endpoints has no longer on the chain.
 
-    Returns the intents whose blocks all stand, and those that were taken back.
-    Only the former may become final in this pass.
+    Returns the intents whose blocks all stand by such a majority, and those that
+    were taken back. Only the former may become final in this pass.
     """
     mined = _unsettled(MINED_STATES)
     receipts = {r.intent_id: r for r in TxReceipt.objects.filter(intent__in=mined, canonical=True)}
@@ -144,25 +156,39 @@ def _forget_reorganised() -> tuple[list[int], list[int]]:
     }
     numbers = {receipt.block_number for receipt in receipts.values()}
     numbers |= {int(order.done_block_number or 0) for order in done.values()}
-    canonical = _hashes(sorted(numbers))
+    votes, needed = _votes(sorted(numbers)), quorum.needed()
+
+    def is_in(number: int, block_hash: str) -> bool:
+        return votes[number][block_hash] >= needed
+
+    def has_left(number: int, block_hash: str) -> bool:
+        return votes[number].total() - votes[number][block_hash] >= needed
+
     standing, taken_back = [], []
     for intent in mined:
         mined_in, ended_in = receipts.get(intent.pk), done.get(intent.pk)
         try:
-            if mined_in is not None and canonical[mined_in.block_number] != mined_in.block_hash:
+            if mined_in is not None and has_left(*_mined_at(mined_in)):
                 _unmine(intent, mined_in)
                 taken_back.append(intent.pk)
-            elif (
-                ended_in is not None
-                and canonical[int(ended_in.done_block_number or 0)] != ended_in.done_block_hash
-            ):
+            elif ended_in is not None and has_left(*_done_at(ended_in)):
                 _unfill(intent, ended_in)
                 taken_back.append(intent.pk)
-            else:
+            elif (mined_in is None or is_in(*_mined_at(mined_in))) and (
+                ended_in is None or is_in(*_done_at(ended_in))
+            ):
                 standing.append(intent.pk)
         except Stale:
             continue
     return standing, taken_back
+
+
+def _mined_at(receipt: TxReceipt) -> tuple[int, str]:
+    return receipt.block_number, receipt.block_hash
+
+
+def _done_at(order: VenueOrder) -> tuple[int, str]:
+    return int(order.done_block_number or 0), order.done_block_hash
 
 
 def _unfill(intent: TxIntent, order: VenueOrder) -> None:
@@ -173,15 +199,14 @@ def _unfill(intent: TxIntent, order: VenueOrder) -> None:
         orders.take_back(intent)
 
 
-def _hashes(numbers: list[int]) -> dict[int, str]:
-    """Canonical hash of each block; blank where the chain is shorter now."""
-    answers = rpc.read_batch([("eth_getBlockByNumber", (hex(number), False)) for number in numbers])
-    found = {}
-    for number, answer in zip(numbers, answers, strict=True):
-        if isinstance(answer, rpc.NodeError):
-            raise answer
-        found[number] = answer["hash"] if answer else ""
-    return found
+def _votes(numbers: list[int]) -> dict[int, Counter[str]]:
+    """Per block how many endpoints have which hash there; blank where the chain is shorter now."""
+    votes: dict[int, Counter[str]] = {number: Counter() for number in numbers}
+    for _, answers in quorum.ask_each([("eth_getBlockByNumber", (hex(number), False)) for number in numbers]):
+        for number, answer in zip(numbers, answers, strict=True):
+            if not isinstance(answer, rpc.NodeError):
+                votes[number][answer["hash"] if answer else ""] += 1
+    return votes
 
 
 def _unmine(intent: TxIntent, receipt: TxReceipt) -> None:

@@ -15,7 +15,7 @@ from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
-from execution_app.node import rpc
+from execution_app.node import quorum, rpc
 from execution_app.states import Action, IntentState, SendKind
 from execution_app.venues import events
 
@@ -35,7 +35,7 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
     for send, answer in zip(flat, answers, strict=True):
         if isinstance(answer, rpc.NodeError):
             raise answer
-        if answer is not None and answer.get("blockNumber") is not None:
+        if _is_mined(answer):
             found[send.intent_id].append((send, answer))
     for intent in consumed:
         try:
@@ -55,8 +55,8 @@ def _apply(intent: TxIntent, mined: list[tuple[TxSend, dict[str, Any]]], finaliz
         meters.INTENT_DUPLICATE.inc()
         log.error("two receipts for one slot", intent=intent.pk, hashes=[send.tx_hash for send, _ in mined])
         return
+    mined = mined or _ask_others(intent, finalized)
     if not mined:
-        _suspect_foreign(intent, finalized)
         return
     send, receipt = mined[0]
     status = int(receipt["status"], 16)
@@ -119,11 +119,8 @@ def read_orders_again() -> None:
         canonical=True, status=1, intent__state=IntentState.MINED, intent__settled_at=None
     ).exclude(send__kind=SendKind.CANCEL)
     for receipt in bare.select_related("intent", "send").order_by("id")[:AGAIN]:
-        answer = rpc.read("eth_getTransactionReceipt", receipt.send.tx_hash)
-        if answer is None or answer["blockHash"] != receipt.block_hash:
-            continue  # whether its block stands is found out elsewhere
         try:
-            _register(receipt.intent, answer)
+            _register(receipt.intent, _fullest(receipt))
         except Stale:
             continue
         except (IntegrityError, ValueError, KeyError, TypeError):
@@ -131,28 +128,48 @@ def read_orders_again() -> None:
             log.exception("the book refuses a receipt", intent=receipt.intent_id)
 
 
-def _suspect_foreign(intent: TxIntent, finalized: int) -> None:
-    """The slot is consumed and no hash of ours has a receipt. Only finality on every node proves a loss."""
+def _fullest(receipt: TxReceipt) -> dict[str, Any]:
+    """The receipt as the endpoint shows it that has most of its logs. Raises Stale where none has its block."""
+    answers = [
+        answer
+        for _, (answer,) in quorum.ask_each([("eth_getTransactionReceipt", (receipt.send.tx_hash,))])
+        # Whether its block stands is found out elsewhere.
+        if _is_mined(answer) and answer["blockHash"] == receipt.block_hash
+    ]
+    if not answers:
+        raise Stale(f"no endpoint has {receipt.send.tx_hash} in block {receipt.block_number}")
+    return max(answers, key=lambda answer: len(answer["logs"]))
+
+
+def _ask_others(intent: TxIntent, finalized: int) -> list[tuple[TxSend, dict[str, Any]]]:
+    """The slot is consumed and the node shows no receipt of ours: what any other shows is a receipt all the same.
+
+    Where none does, only a majority for which a final block consumed the nonce proves a loss.
+    """
     assert intent.wallet is not None
     log.warning("consumed by none of ours, as far as this node knows", intent=intent.pk, nonce=intent.nonce)
-    if intent.wallet.halted_reason:
-        # It may be ours all the same, from a database that is gone: `wallet adopt` tells them apart.
-        return
-    hashes = list(intent.sends.values_list("tx_hash", flat=True))
-    for endpoint in rpc.endpoints():
-        try:
-            count, *receipts = endpoint.batch(
-                [
-                    ("eth_getTransactionCount", (intent.wallet.address, hex(max(finalized, 0)))),
-                    *(("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in hashes),
-                ]
-            )
-        except rpc.RpcFault:
-            return  # a node that is away proves nothing, and must not keep the rest of the pass waiting
-        if any(isinstance(answer, rpc.NodeError) for answer in (count, *receipts)):
-            return
-        if int(count, 16) <= int(intent.nonce or 0) or any(receipts):
-            return
+    sends = list(intent.sends.order_by("attempt"))
+    calls: list[rpc.Call] = [("eth_getTransactionCount", (intent.wallet.address, hex(max(finalized, 0))))]
+    calls += [("eth_getTransactionReceipt", (send.tx_hash,)) for send in sends]
+    votes = 0
+    for _, (count, *receipts) in quorum.ask_each(calls):
+        shown = [(s, r) for s, r in zip(sends, receipts, strict=True) if _is_mined(r)]
+        if shown:
+            return shown
+        if isinstance(count, str) and not any(receipts):
+            votes += int(count, 16) > int(intent.nonce or 0)
+    # Of a halted wallet it may be ours all the same, from a database that is gone: `wallet adopt` tells them apart.
+    if votes >= quorum.needed() and not intent.wallet.halted_reason:
+        _lose(intent)
+    return []
+
+
+def _is_mined(receipt: Any) -> bool:
+    return isinstance(receipt, dict) and receipt.get("blockNumber") is not None
+
+
+def _lose(intent: TxIntent) -> None:
+    assert intent.wallet is not None
     meters.NONCE_LOST.inc()
     with transaction.atomic():
         # The wallet first, as everywhere.

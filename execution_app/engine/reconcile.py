@@ -1,6 +1,7 @@
 """Do chain and database describe the same past? Nobody trades before that is answered."""
 
 from functools import lru_cache
+from typing import NoReturn
 
 import structlog
 from django.conf import settings
@@ -11,25 +12,32 @@ from django.db.models.functions import Now
 from execution_app import audit
 from execution_app.errors import Disagreement
 from execution_app.models import Chain, TxIntent, Wallet
-from execution_app.node import rpc
+from execution_app.node import identity, rpc
 from execution_app.states import AuditAction
 from execution_app.venues import onchain
 
 log = structlog.get_logger(__name__)
 
 
+def expect_chain() -> Chain | None:
+    """Let endpoints of this process be held against the chain that this database trades on, if it does yet."""
+    chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).first()
+    identity.expect_genesis(chain.genesis_hash if chain is not None else "")
+    return chain
+
+
 def check_identity(chain_id: int, genesis_hash: str) -> None:
     """Check that the node is on the chain this database trades on. Raises Disagreement."""
     environment = settings.ENVIRONMENT
     if chain_id != environment.chain_id:
-        _halt(f"the node is on chain {chain_id}, CHAIN_ID is {environment.chain_id}")
+        halt(f"the node is on chain {chain_id}, CHAIN_ID is {environment.chain_id}")
     chain = _adopted(chain_id, genesis_hash)
     if chain.genesis_hash != genesis_hash:
-        _halt(
+        halt(
             f"the node's chain began with block {genesis_hash}, this database trades on {chain.genesis_hash}"
         )
     if chain.trading_address.lower() != environment.venue_trading_address.lower():
-        _halt(f"VENUE_TRADING_ADDRESS is not {chain.trading_address}, where this database's positions are")
+        halt(f"VENUE_TRADING_ADDRESS is not {chain.trading_address}, where this database's positions are")
     _check_venue(genesis_hash)
 
 
@@ -52,7 +60,7 @@ def _check_venue(genesis_hash: str) -> None:
     """Once per process and chain: the contracts are there and the pairs are what we call them."""
     environment = settings.ENVIRONMENT
     if rpc.read("eth_getCode", environment.venue_trading_address, "latest") in {"0x", None}:
-        _halt(f"there is no contract at VENUE_TRADING_ADDRESS {environment.venue_trading_address}")
+        halt(f"there is no contract at VENUE_TRADING_ADDRESS {environment.venue_trading_address}")
     symbols = sorted(environment.symbols & onchain.PAIRS.keys())
     aggregator = environment.venue_price_aggregator_address
     names = rpc.read_views(
@@ -60,7 +68,7 @@ def _check_venue(genesis_hash: str) -> None:
     )
     for symbol, raw in zip(symbols, names, strict=True):
         if onchain.read_pair_name(raw) != symbol:
-            _halt(f"the venue's pair {onchain.PAIRS[symbol]} is {onchain.read_pair_name(raw)}, not {symbol}")
+            halt(f"the venue's pair {onchain.PAIRS[symbol]} is {onchain.read_pair_name(raw)}, not {symbol}")
     log.info("venue checked", genesis=genesis_hash, pairs=",".join(symbols))
 
 
@@ -79,13 +87,18 @@ def check_wallets(counts: dict[int, int]) -> None:
                 f"the chain has {count} transactions of this wallet, this database signed {wallet.next_nonce}"
             )
             halt_wallet(wallet, reason)
-        settled = TxIntent.objects.filter(wallet=wallet, settled_at__isnull=False).aggregate(Max("nonce"))[
-            "nonce__max"
-        ]
+        settled = settled_nonce(wallet)
         if settled is not None and count <= settled:
-            _halt(
+            halt(
                 f"the chain has {count} transactions of {wallet.address}, but nonce {settled} was final here"
             )
+
+
+def settled_nonce(wallet: Wallet) -> int | None:
+    """The highest nonce of the wallet whose end is final here."""
+    settled = TxIntent.objects.filter(wallet=wallet, settled_at__isnull=False)
+    highest: int | None = settled.aggregate(Max("nonce"))["nonce__max"]
+    return highest
 
 
 def halt_wallet(wallet: Wallet, reason: str) -> None:
@@ -120,7 +133,15 @@ def resume(chain_id: int) -> None:
     log.warning("chain and database agree again", chain=chain_id)
 
 
-def _halt(reason: str) -> None:
+def halt_on_foreign_endpoints() -> None:
+    """Raises Disagreement when every endpoint said that it is on another chain."""
+    problems = [endpoint.identity.foreign for endpoint in rpc.endpoints()]
+    if all(problems):
+        halt("; ".join(dict.fromkeys(problems)))
+
+
+def halt(reason: str) -> NoReturn:
+    """Let nobody trade until chain and database were found to agree. Raises Disagreement."""
     words = reason[:400]
     with transaction.atomic():
         for chain in Chain.objects.select_for_update().exclude(halted_reason=words).order_by("pk"):

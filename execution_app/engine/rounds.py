@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from execution_app.book import quotes
 from execution_app.book.drift import compare
-from execution_app.engine import broadcast, cancels, heads, replace, reserve
+from execution_app.engine import broadcast, cancels, heads, reconcile, replace, reserve
 from execution_app.errors import Refused
 from execution_app.models import TxIntent
 from execution_app.node import fees, rpc
@@ -27,6 +27,7 @@ TRACK_LOCK = 0x76616E7461  # one follower at a time saves work; two would do no 
 
 def submit(wallet_id: int) -> None:
     """Place what waits, then offer what is signed. Raises Retryable when the node is away."""
+    reconcile.expect_chain()
     placed = 1
     while placed:
         placed = reserve.reserve(wallet_id)

@@ -17,7 +17,7 @@ from execution_app import meters
 from execution_app.book import orders
 from execution_app.errors import Stale
 from execution_app.models import VenueOrder
-from execution_app.node import rpc
+from execution_app.node import quorum, rpc
 from execution_app.states import IntentState, OrderState
 from execution_app.venues import events, onchain
 
@@ -41,13 +41,14 @@ def collect(head: int) -> None:
     start = min(_start(order) for order in ended)
     end = min(head, start + LOG_SPAN * SPANS_A_PASS - 1)
     missing = _apply({order.order_id: order for order in ended}, _logs(start, end))
+    sure = not missing or _others_have_none(missing, start, end)
     for order in missing:
-        if end == head and order.scanned_to_block is None:
+        if sure and end == head and order.scanned_to_block is None:
             meters.INVARIANT_VIOLATIONS.labels("ended_order_has_event").inc()
             log.error(
                 "the venue dropped an order without an event", intent=order.intent_id, order=order.order_id
             )
-    for order in ended:
+    for order in ended if sure else ():
         standing = VenueOrder.objects.filter(pk=order.pk, state=OrderState.REGISTERED)
         standing.filter(block_hash=order.block_hash).update(scanned_to_block=end)
 
@@ -114,13 +115,31 @@ def _no_longer_pending(outstanding: Sequence[VenueOrder], head: int) -> list[Ven
     return ended
 
 
+def _others_have_none(missing: list[VenueOrder], start: int, end: int) -> bool:
+    """Apply what any endpoint has about these orders; says whether a majority answered, and so the rest has no event."""
+    answered = 0
+    for _, answers in quorum.ask_each(_spans(start, end)):
+        if all(isinstance(answer, list) for answer in answers):
+            answered += 1
+            missing[:] = _apply(
+                {order.order_id: order for order in missing}, [one for a in answers for one in a]
+            )
+    return answered >= quorum.needed()
+
+
 def _logs(start: int, head: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for low in range(start, head + 1, LOG_SPAN):
-        span = {
-            "address": settings.ENVIRONMENT.venue_trading_address,
-            "fromBlock": hex(low),
-            "toBlock": hex(min(low + LOG_SPAN - 1, head)),
-        }
-        found += rpc.read("eth_getLogs", span)
+    for method, params in _spans(start, head):
+        found += rpc.read(method, *params)
     return found
+
+
+def _spans(start: int, head: int) -> list[rpc.Call]:
+    address = settings.ENVIRONMENT.venue_trading_address
+    return [
+        (
+            "eth_getLogs",
+            ({"address": address, "fromBlock": hex(low), "toBlock": hex(min(low + LOG_SPAN - 1, head))},),
+        )
+        for low in range(start, head + 1, LOG_SPAN)
+    ]

@@ -9,7 +9,8 @@ class Chain(models.Model):
 
     `reconciled_at` is refreshed whenever chain and database were compared and
     agreed; the gate opens only while it is fresh. `halted_reason` is why they
-    did not agree.
+    did not agree. The final block only goes on; its hash is blank until a pass
+    has agreed on one.
     """
 
     chain_id = models.BigIntegerField(primary_key=True)
@@ -18,6 +19,7 @@ class Chain(models.Model):
     head_number = models.BigIntegerField(default=0)
     head_hash = models.CharField(max_length=66, blank=True, default="")
     finalized_number = models.BigIntegerField(default=0)
+    finalized_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
     reconciled_at = models.DateTimeField(null=True, blank=True)
     halted_reason = models.CharField(max_length=400, blank=True, default="")
     first_seen_at = models.DateTimeField(db_default=Now(), editable=False)

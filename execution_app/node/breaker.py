@@ -46,7 +46,6 @@ class Breaker:
         self._rests_until_s = float("-inf")
         self._probed_until_s = float("-inf")
 
-    @property
     def state(self) -> BreakerState:
         return self._state
 

@@ -38,6 +38,7 @@ BATCH_LIMIT = 50
 BODY_LIMIT = 32 * 1024 * 1024
 # How long a server that refused a batch is asked one by one before it is tried again.
 SINGLES_S = 600.0
+OUT = "out"  # what the metric of breakers says of an endpoint on another chain
 
 _READERS: ContextVar[frozenset[int] | None] = ContextVar("readers", default=None)
 
@@ -110,6 +111,7 @@ class Endpoint:
         chain_id, genesis = self.batch([("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False))])
         problem = self.identity.judge(chain_id, genesis, dials)
         if problem:
+            meters.RPC_BREAKER.labels(str(self.position), OUT).inc()
             log.error("endpoint is out until the next start", endpoint=self.position, why=problem)
             raise RpcFault(f"endpoint {self.position}: {problem}")
 
@@ -205,7 +207,7 @@ def endpoints() -> tuple[Endpoint, ...]:
     environment = settings.ENVIRONMENT
     rules = Rules(
         faults=environment.rpc_faults_to_rest,
-        slow_s=environment.rpc_slow_after_s,
+        slow_s=min(environment.rpc_slow_after_s, READ_TIMEOUT_S),  # whoever ran into that was too slow
         rest_s=environment.rpc_rest_s,
         rest_limit_s=environment.rpc_rest_limit_s,
     )
@@ -213,8 +215,8 @@ def endpoints() -> tuple[Endpoint, ...]:
 
 
 def awake() -> list[Endpoint]:
-    """Endpoints on our chain that do not rest; if all rest, all: better a slow word than none."""
-    ours = [one for one in endpoints() if not one.identity.foreign]
+    """Endpoints on our chain, and of this pass, that do not rest; if all rest, all: better a slow word than none."""
+    ours = [one for one in endpoints() if not one.identity.foreign and is_reader(one)]
     return [one for one in ours if one.breaker.admits(time.monotonic())] or ours
 
 

@@ -1,6 +1,6 @@
 """Is every part there? Each look is bounded, so the answer comes within a second whatever hangs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -35,6 +35,7 @@ HEARTBEAT_WITHIN_S = 10
 RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
 HEARTBEATS = ("worker", "tpsl", "beat")
 ROW_CHECKS = ("chain", "prices", *HEARTBEATS, "wallets", "held")
+ENDPOINT_LIMIT = 8  # endpoints looked at
 NAMED_LIMIT = 5  # symbols named in one detail
 CHECKS = ("database", "redis", "node", *ROW_CHECKS)
 
@@ -84,6 +85,7 @@ def examine() -> dict[str, Check]:
 
 def forget() -> None:
     """Look anew next time, whatever was seen a moment ago."""
+    _KNOWN_GENESIS.clear()
     for probe in PROBES:
         probe.forget()
 
@@ -123,6 +125,7 @@ def _rows() -> Checks:
 
 def _chain() -> Check:
     chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).annotate(now=Now()).first()
+    _KNOWN_GENESIS[:] = [chain.genesis_hash] if chain is not None else []
     if chain is None:
         return Check(ok=False, detail="chain and database were never compared")
     if chain.halted_reason:
@@ -190,21 +193,24 @@ def _mode_key(redis_answers: Check) -> Check:
 
 
 def look_at_node() -> Check:
-    """At least one endpoint must be on our chain, with a fresh head."""
+    """A majority of endpoints must be on our chain with a fresh head, and none on another; who is not well is named."""
     environment = settings.ENVIRONMENT
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    urls, genesis_hash = environment.rpc_urls[:ENDPOINT_LIMIT], "".join(_KNOWN_GENESIS)
+    with ThreadPoolExecutor(max_workers=ENDPOINT_LIMIT) as pool:
         problems = list(
-            pool.map(lambda url: node.problem(url, environment.chain_id, TIMEOUT_S), environment.rpc_urls[:8])
+            pool.map(lambda url: node.problem(url, environment.chain_id, TIMEOUT_S, genesis_hash), urls)
         )
-    if "" in problems:
-        return OK
-    return Check(ok=False, detail=_joined(problems))
+    enough = problems.count("") > len(urls) // 2
+    return Check(ok=enough and node.WRONG_CHAIN not in problems, detail=_named(problems))
 
 
-def _joined(problems: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(problems)) or "no endpoint"
+def _named(problems: Sequence[str]) -> str:
+    """Endpoints by their place in BASE_RPC_URL, which itself may hold keys."""
+    return "; ".join(f"endpoint {place}: {why}" for place, why in enumerate(problems) if why)
 
 
+# The first block of our chain, as the last look at the database found it: the look at the nodes does not wait for it.
+_KNOWN_GENESIS: list[str] = []
 _DATABASE: Probe[Checks] = Probe(
     "database", look_at_database, patience_s=DATABASE_PATIENCE_S, fresh_s=FRESH_S
 )

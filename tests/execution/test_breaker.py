@@ -15,7 +15,7 @@ QUICK_S, SLOW_S = 0.1, 5.1
 def opened(now_s: float = 0.0) -> Breaker:
     breaker = Breaker(RULES)
     breaker.fail(now_s, SLOW_S)
-    assert breaker.state is BreakerState.OPEN
+    assert breaker.state() is BreakerState.OPEN
     return breaker
 
 
@@ -23,10 +23,10 @@ def test_three_faults_in_a_row_open_it_and_two_do_not() -> None:
     breaker = Breaker(RULES)
     for fault in (True, True, False, True, True):
         breaker.fail(0, QUICK_S) if fault else breaker.succeed(0, QUICK_S)
-    assert breaker.state is BreakerState.CLOSED
+    assert breaker.state() is BreakerState.CLOSED
     assert breaker.admits(0)
     breaker.fail(0, QUICK_S)
-    assert breaker.state is BreakerState.OPEN
+    assert breaker.state() is BreakerState.OPEN
     assert not breaker.admits(9.9)
 
 
@@ -38,7 +38,7 @@ def test_answers_that_come_late_are_strikes() -> None:
     breaker = Breaker(RULES)
     for _ in range(3):
         breaker.succeed(0, SLOW_S)
-    assert breaker.state is BreakerState.OPEN
+    assert breaker.state() is BreakerState.OPEN
 
 
 def test_one_fault_only_puts_it_last_for_a_while() -> None:
@@ -51,9 +51,9 @@ def test_one_fault_only_puts_it_last_for_a_while() -> None:
 def test_after_its_rest_one_caller_tries_and_an_answer_closes_it() -> None:
     breaker = opened()
     assert [breaker.admits(10) for _ in range(3)] == [True, False, False]
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert breaker.state() is BreakerState.HALF_OPEN
     breaker.succeed(11, QUICK_S)
-    assert breaker.state is BreakerState.CLOSED
+    assert breaker.state() is BreakerState.CLOSED
     assert breaker.admits(11)
 
 
@@ -76,7 +76,7 @@ def test_a_late_answer_to_the_first_try_is_no_recovery() -> None:
     breaker = opened()
     assert breaker.admits(10)
     breaker.succeed(16, SLOW_S)
-    assert breaker.state is BreakerState.OPEN
+    assert breaker.state() is BreakerState.OPEN
     assert not breaker.admits(35)
 
 

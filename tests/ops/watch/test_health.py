@@ -23,6 +23,8 @@ from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal.parts.part import Part
 from ops.watch import health
 from tests import real_parts
+from tests.guards import without_guards
+from tests.redis_outages import eventually
 from tests.rig import rpc_call
 
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
@@ -43,9 +45,10 @@ def watched(database: None, valkey: redis_py.Redis) -> Iterator[None]:
 def whole(watched: None) -> None:
     """Every part is there."""
     rpc_call("anvil_mine", "0x1")
+    genesis = rpc_call("eth_getBlockByNumber", "0x0", False)["hash"]
     now = datetime.now(UTC)
     Chain.objects.create(
-        chain_id=31337, genesis_hash="0x1", trading_address="0x1", reconciled_at=now + timedelta(seconds=5)
+        chain_id=31337, genesis_hash=genesis, trading_address="0x1", reconciled_at=now + timedelta(seconds=5)
     )
     for symbol in SYMBOLS:
         Price.objects.create(
@@ -145,12 +148,24 @@ def test_node_away_and_wrong_chain(client: Client, whole: None, settings: Settin
     settings.ENVIRONMENT = environment.model_copy(update={"base_rpc_url": "http://127.0.0.1:1"})
     assert set(failed(client)) == {"node"}
     health.forget()
-    both = f"http://127.0.0.1:1,{real_parts.anvil.url}"
-    settings.ENVIRONMENT = environment.model_copy(update={"base_rpc_url": both})
-    assert failed(client) == {}, "one good endpoint is enough"
+    here, away = real_parts.anvil.url, "http://127.0.0.1:1"
+    settings.ENVIRONMENT = environment.model_copy(update={"base_rpc_url": f"{away},{here}"})
+    assert set(failed(client)) == {"node"}, "one of two decides nothing that needs a majority"
+    health.forget()
+    three = f"{here},{here}?2,{away}"
+    settings.ENVIRONMENT = environment.model_copy(update={"base_rpc_url": three})
+    assert failed(client) == {}, "two of three are enough"
+    assert "endpoint 2: " in client.get("/health").json()["checks"]["node"]["detail"]
     health.forget()
     settings.ENVIRONMENT = environment.model_copy(update={"chain_id": 8453})
-    assert failed(client)["node"] == "wrong chain"
+    assert failed(client)["node"] == "endpoint 0: wrong chain"
+
+
+def test_another_genesis_is_the_wrong_chain(client: Client, whole: None) -> None:
+    """Nodes are judged by what the database said at the look before."""
+    with without_guards():
+        Chain.objects.update(genesis_hash="0x" + "cd" * 32)
+    eventually(lambda: failed(client).get("node") == "endpoint 0: wrong chain")
 
 
 def test_rows_that_tell_of_trouble(client: Client, whole: None) -> None:

@@ -1,0 +1,139 @@
+"""Which block a pass acts on, as arithmetic over what endpoints say of themselves."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution_app.engine.watermark import NOTHING_FINAL, Mark, View, choose
+from execution_app.errors import Disagreement
+from execution_app.node.rpc import RpcFault
+
+OURS = "0xfinal"
+
+
+def view(position: int, number: int, final: int | None = None, hash_at_mark: str = OURS) -> View:
+    """A node on the one chain there is."""
+    return View(
+        position=position,
+        number=number,
+        block_hash=f"0x{number}",
+        base_fee_wei=7,
+        final=number - 2 if final is None else final,
+        genesis_hash="0x0",
+        chain_id=31337,
+        hash_at_mark=hash_at_mark,
+    )
+
+
+MARK = Mark(head=100, final=90, final_hash=OURS)
+
+
+def test_a_majority_says_how_far_the_chain_is() -> None:
+    head = choose([view(0, 103), view(1, 101), view(2, 102)], 2, MARK)
+    assert (head.number, head.block_hash, head.finalized) == (102, "0x102", 100)
+    assert head.readers == {0, 2}
+
+
+def test_one_that_lags_is_not_asked_in_this_pass() -> None:
+    head = choose([view(0, 60, hash_at_mark=""), view(1, 101), view(2, 101)], 2, MARK)
+    assert (head.number, set(head.readers)) == (101, {1, 2})
+
+
+def test_one_that_invents_blocks_does_not_pull_the_mark_ahead() -> None:
+    head = choose([view(0, 10**9), view(1, 101), view(2, 101)], 2, MARK)
+    assert (head.number, head.finalized) == (101, 99)
+
+
+def test_while_most_lag_the_one_that_does_not_is_asked_and_decides_no_absence() -> None:
+    head = choose([view(0, 95), view(1, 96), view(2, 100)], 2, MARK)
+    assert (head.number, set(head.readers)) == (100, {2})
+
+
+def test_the_head_goes_back_when_a_majority_says_so_and_nobody_else_knows_more() -> None:
+    head = choose([view(0, 97), view(1, 98), view(2, 98)], 2, MARK)
+    assert (head.number, set(head.readers)) == (98, {1, 2})
+
+
+def test_a_minority_that_went_back_is_not_followed() -> None:
+    with pytest.raises(RpcFault, match="behind block 100"):
+        choose([view(0, 97)], 2, MARK)
+
+
+def test_a_minority_that_is_ahead_is_followed_and_makes_nothing_final() -> None:
+    head = choose([view(0, 120)], 2, MARK)
+    assert (head.number, head.finalized) == (120, NOTHING_FINAL)
+
+
+def test_the_head_never_goes_below_what_was_final() -> None:
+    with pytest.raises(Disagreement, match="block 90 was final here"):
+        choose([view(0, 89, hash_at_mark="")], 1, MARK)
+
+
+def test_the_head_does_not_go_back_far() -> None:
+    with pytest.raises(Disagreement, match="went back"):
+        choose([view(0, 100)], 1, replace(MARK, head=200))
+
+
+def test_another_final_block_halts_even_from_one() -> None:
+    liar = view(0, 103, final=95, hash_at_mark="0xother")
+    with pytest.raises(Disagreement, match=r"endpoint 0 .* 0xother, but 0xfinal was final here"):
+        choose([liar, view(1, 103), view(2, 103)], 2, MARK)
+
+
+def test_another_branch_that_is_not_final_is_only_not_asked() -> None:
+    strayed = view(0, 105, final=80, hash_at_mark="0xother")
+    head = choose([strayed, view(1, 103), view(2, 103)], 2, MARK)
+    assert (head.number, set(head.readers)) == (103, {1, 2})
+    with pytest.raises(RpcFault, match="on the chain we know"):
+        choose([strayed], 2, MARK)
+
+
+def test_one_finality_is_no_finality() -> None:
+    head = choose([view(0, 103, final=103), view(1, 103, final=91), view(2, 103, final=90)], 2, MARK)
+    assert head.finalized == 91
+
+
+def test_the_first_chain_is_adopted_by_agreement() -> None:
+    views = [replace(view(p, 5), genesis_hash=g) for p, g in enumerate(("0xa", "0xb", "0xb"))]
+    assert choose(views, 2, Mark()).genesis_hash == "0xb"
+    with pytest.raises(RpcFault, match="first block"):
+        choose(views[:2], 2, Mark())
+
+
+@st.composite
+def looks(draw: st.DrawFn) -> tuple[list[View], int, Mark]:
+    """Honest nodes at any height, fewer liars than a majority, some silent."""
+    configured = draw(st.integers(1, 5))
+    needed = configured // 2 + 1
+    head = draw(st.integers(10, 100))
+    mark = Mark(head=head, final=draw(st.integers(0, head)), final_hash=OURS)
+    honest = draw(st.integers(needed, configured))
+    numbers = draw(st.lists(st.integers(mark.final, 200), min_size=honest, max_size=honest))
+    views = [view(p, n, final=draw(st.integers(0, n))) for p, n in enumerate(numbers)]
+    views += [
+        view(position, draw(st.integers(mark.final, 10**12)), final=draw(st.integers(0, 10**12)))
+        for position in range(honest, configured)
+    ]
+    answered = draw(st.sets(st.sampled_from(range(configured)), min_size=1))
+    return [v for v in views if v.position in answered], needed, mark
+
+
+@given(looks())
+def test_no_minority_moves_head_or_finality(look: tuple[list[View], int, Mark]) -> None:
+    views, needed, mark = look
+    try:
+        head = choose(views, needed, mark)
+    except (RpcFault, Disagreement):
+        return
+    reached = sum(one.number >= head.number for one in views)
+    final = sum(one.final >= head.finalized for one in views)
+    assert head.finalized <= head.number
+    assert head.finalized == NOTHING_FINAL or final >= needed
+    assert head.readers == {one.position for one in views if one.number >= head.number}
+    if head.number < mark.head:
+        assert len(views) >= needed, "back only by a majority"
+        assert all(one.number < mark.head for one in views)
+    elif len(views) >= needed and sum(one.number >= mark.head for one in views) >= needed:
+        assert reached >= needed, "ahead only by a majority"
