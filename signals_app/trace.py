@@ -37,7 +37,7 @@ SEND = (
     *("signed_at", "leased_at", "offered_at", "last_offered_at"),
 )
 RECEIPT = (
-    *("status", "block_number", "block_hash", "gas_used", "effective_gas_price_wei"),
+    *("status", "block_number", "block_hash", "gas_used", "effective_gas_price_wei", "l1_fee_wei"),
     *("canonical", "seen_at"),
 )
 RESERVATION = ("state", "mode", "asked_usdc", "notional_usdc", "reserved_at", "released_at")

@@ -53,9 +53,11 @@ class Faults:
     lose_rate: float = 0.0
     refuse_next: int = 0  # answer `refusal` instead of forwarding
     refusal: str = "the upstream sequencer is having a moment"  # as it stands, an error that no table knows
+    refuse_nonce: int | None = None  # answer `refusal` to the first bytes of this slot, again and again
     http_5xx_next: int = 0  # answer 502 to whole requests; nothing is forwarded
     delay_s: float = 0.0  # before each request with a raw transaction is looked at
     hide_receipts: bool = False
+    l1_fee_wei: int = 0  # in every receipt, as OP chains have it
     hide_logs: bool = False  # find no log at all
     forget_state: bool = False  # know no state of past blocks, as most nodes do
     broken: str = (
@@ -192,6 +194,8 @@ class Proxy:
             if tag.startswith("0x") and int(tag, 16) < int(head, 16):
                 return _error(request, "missing trie node")
         forwarded: dict[str, Any] = self.forward(request)
+        if method == "eth_getTransactionReceipt" and self.faults.l1_fee_wei and forwarded.get("result"):
+            forwarded["result"]["l1Fee"] = hex(self.faults.l1_fee_wei)
         return self.faults.tell(request, forwarded) if self.faults.tell else forwarded
 
     def _lose(self, count: int) -> None:
@@ -210,11 +214,18 @@ class Proxy:
                 return _result(request, said) if said.startswith("0x") else _error(request, said)
             if faults.duplicate:
                 self._accept(request, offer)
+            if offer.nonce == faults.refuse_nonce and offer.tx_hash == self._first_of(offer):
+                return _error(request, faults.refusal)
             answer = self._pool_rules(request, offer) or self._accept(request, offer)
             lost = faults.lose_next > 0 or faults.dice.random() < faults.lose_rate
             faults.lose_next = max(0, faults.lose_next - 1)
             self.lost += lost
             return None if lost else answer
+
+    def _first_of(self, offer: Offer) -> str:
+        """The hash that came first for the slot."""
+        slot = (offer.sender, offer.nonce)
+        return next(seen.tx_hash for seen in self.log if (seen.sender, seen.nonce) == slot)
 
     def _pool_rules(self, request: dict[str, Any], offer: Offer) -> dict[str, Any] | None:
         count = int(self.forward(_call("eth_getTransactionCount", offer.sender, "latest"))["result"], 16)
@@ -264,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(502, b"bad gateway")
             return
         faults = proxy.faults
-        odd = faults.hide_receipts or faults.hide_logs or faults.forget_state or faults.tell
+        odd = faults.hide_receipts or faults.hide_logs or faults.forget_state or faults.l1_fee_wei or faults.tell
         plain = not (sends or odd or requests[0]["method"].startswith("proxy_"))
         answers = proxy.forward(body) if plain else [proxy.answer(request) for request in requests]
         if not plain and None in answers:

@@ -91,6 +91,10 @@ class Environment(BaseModel):
     usdc_address: Address = ""
     venue_price_aggregator_address: Address = ""
     max_fee_per_gas_gwei: Annotated[Decimal, _decimals(9)] = Decimal(50)
+    # What recent blocks were paid at this percentile is the tip, at least the floor.
+    tip_percentile: int = Field(default=50, ge=1, le=99)
+    min_tip_gwei: Annotated[Decimal, _decimals(9)] = Decimal("0.001")
+    at_fee_ceiling: Literal["hold", "cancel"] = "hold"
     max_in_flight: int = Field(default=16, ge=1, le=512)
     rebroadcast_after_s: int = Field(default=4, ge=1, le=600)
     bump_after_s: int = Field(default=10, ge=2, le=3600)

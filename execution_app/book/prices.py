@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from execution_app.node import fees, rpc
+from execution_app.node import fees, gas, rpc
 from execution_app.states import Action
 from execution_app.venues import onchain
 from execution_app.venues.costs import Costs, call_costs, read_costs
@@ -50,30 +50,32 @@ def look(symbols: Iterable[str], wallet_address: str) -> Market:
     """
     environment = settings.ENVIRONMENT
     known, price_views = price_calls(symbols)
+    of_gas = gas.calls()
     calls: list[rpc.Call] = [
-        ("eth_getBlockByNumber", ("latest", False)),
-        ("eth_maxPriorityFeePerGas", ()),
         ("eth_getBalance", (wallet_address, "latest")),
         rpc.eth_call(environment.venue_trading_address, onchain.call_execution_fee()),
         rpc.eth_call(environment.venue_trading_address, call_costs()),
+        *of_gas,
         *price_views,
     ]
     answers = rpc.read_batch(calls)
-    for answer in answers[:4]:
+    for answer in answers[:2]:
         if isinstance(answer, rpc.NodeError):
             raise answer
         if answer is None:
-            raise rpc.RpcFault("the node knows no latest block, price of gas, balance or execution fee")
-    block, tip, balance, execution_fee = answers[:4]
-    found = read_prices(known, answers[5:])
+            raise rpc.RpcFault("the node knows no balance or execution fee")
+    balance, execution_fee, costs = answers[:3]
+    gas_answers, price_answers = answers[3 : 3 + len(of_gas)], answers[3 + len(of_gas) :]
+    gas_market = gas.read(gas_answers)
+    found = read_prices(known, price_answers)
     return Market(
         prices={symbol: price for symbol, (price, _) in found.items()},
         published_at={symbol: published_at for symbol, (_, published_at) in found.items()},
         execution_fee_wei=onchain.read_uint(_bytes(execution_fee)),
-        gas=fees.Market(int(block["baseFeePerGas"], 16), int(tip, 16)),
+        gas=gas_market,
         balance_wei=int(balance, 16),
-        at=int(block["timestamp"], 16),
-        costs=_costs(answers[4]),
+        at=int(gas_answers[0]["timestamp"], 16),
+        costs=_costs(costs),
     )
 
 

@@ -5,7 +5,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from execution_app import audit
-from execution_app.engine.replace import cancel_in_slot, may_be_replaced
+from execution_app.engine.replace import cancel_in_slot, may_be_cancelled
 from execution_app.errors import Refused
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.node import fees
@@ -50,7 +50,7 @@ def sign(wallet_id: int, market: fees.Market) -> list[TxSend]:
         )
         cancelled = TxSend.objects.filter(kind=SendKind.CANCEL).values("intent")
         for intent in asked.exclude(pk__in=cancelled).distinct().order_by("nonce")[:BATCH]:
-            if not may_be_replaced(intent, market):
+            if not may_be_cancelled(intent, market):
                 log.warning("slot cannot be cancelled yet: fee ceiling", intent=intent.pk, nonce=intent.nonce)
                 continue
             try:

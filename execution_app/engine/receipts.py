@@ -89,6 +89,7 @@ def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any], status: int)
                     "status": status,
                     "gas_used": int(receipt["gasUsed"], 16),
                     "effective_gas_price_wei": int(receipt["effectiveGasPrice"], 16),
+                    "l1_fee_wei": int(receipt.get("l1Fee") or "0x0", 16),
                     "canonical": True,
                 },
             )

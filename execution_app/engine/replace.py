@@ -14,7 +14,7 @@ from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.node import fees, signers
 from execution_app.node.fees import Fee
 from execution_app.node.node_errors import TOO_CHEAP
-from execution_app.states import UNMINED, IntentState, Mode, SendKind, SendOutcome
+from execution_app.states import UNMINED, Action, IntentState, Mode, SendKind, SendOutcome
 
 log = structlog.get_logger(__name__)
 GWEI = 10**9
@@ -25,19 +25,39 @@ def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend
     """Sign an empty self-transfer for the intent's slot; the caller's transaction holds the wallet."""
     last = intent.sends.order_by("-attempt").first()
     assert last is not None
-    fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei())
+    fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _environment_ceiling_wei())
     if fee is None:
         # No node has seen the older bytes if we come here below the ceiling's last eighth: any valid fee does.
-        fee = Fee(_ceiling_wei(), min(int(last.tip_wei) + 1, _ceiling_wei()))
+        most_wei = _environment_ceiling_wei()
+        fee = Fee(most_wei, min(int(last.tip_wei) + 1, most_wei))
     log.warning("slot is cancelled", intent=intent.pk, nonce=intent.nonce, why=why)
     return _sign(intent, last.attempt + 1, SendKind.CANCEL, fee)
 
 
-def may_be_replaced(intent: TxIntent, market: fees.Market) -> bool:
-    """Whether the ceiling leaves a fee that nodes take instead of the slot's newest."""
+def may_be_cancelled(intent: TxIntent, market: fees.Market) -> bool:
+    """Whether the environment's ceiling leaves a fee that nodes take instead of the slot's newest."""
     last = intent.sends.order_by("-attempt").first()
     assert last is not None
-    return fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei()) is not None
+    old = Fee(int(last.max_fee_wei), int(last.tip_wei))
+    return fees.raised(old, market, _environment_ceiling_wei()) is not None
+
+
+def ceiling_wei(intent: TxIntent) -> int:
+    """The highest fee per gas of the intent's order: the environment's ceiling and its own cost, whichever is lower.
+
+    Where orders are cancelled at their ceiling, opens leave room above it for that cancel.
+    """
+    environment = settings.ENVIRONMENT
+    found_wei = fees.ceiling(
+        _environment_ceiling_wei(),
+        None if intent.max_cost_wei is None else int(intent.max_cost_wei),
+        value_wei=int(intent.value_wei or 0),
+        gas_limit=int(intent.gas_limit or 0),
+        l1_fee_wei=int(intent.l1_fee_wei),
+    )
+    if environment.at_fee_ceiling == "cancel" and intent.action == Action.OPEN:
+        return min(found_wei, fees.with_room_to_cancel(_environment_ceiling_wei()))
+    return found_wei
 
 
 def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None:
@@ -67,13 +87,11 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
             return cancel_in_slot(intent, market, why="no node will ever take these bytes")
         if last.attempt >= MAX_BUMPS or not settings.ENVIRONMENT.enable_rbf:
             return None
-        fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _ceiling_wei())
-        if fee is None:
-            log.warning(
-                "fee ceiling reached", intent=intent.pk, nonce=intent.nonce, fee_wei=int(last.max_fee_wei)
-            )
-            return None
         kind = SendKind.CANCEL if last.kind == SendKind.CANCEL else SendKind.BUMP
+        bound_wei = _environment_ceiling_wei() if kind is SendKind.CANCEL else ceiling_wei(intent)
+        fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, bound_wei)
+        if fee is None:
+            return _at_ceiling(intent, last, market)
         send = _sign(intent, last.attempt + 1, kind, fee)
     meters.RBF_ATTEMPT.inc()
     log.info(
@@ -86,6 +104,15 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
     return send
 
 
+def _at_ceiling(intent: TxIntent, last: TxSend, market: fees.Market) -> TxSend | None:
+    """Nobody pays more for it: by policy an open is cancelled in its slot; all else is offered on as it is."""
+    cancels = settings.ENVIRONMENT.at_fee_ceiling == "cancel" and intent.action == Action.OPEN
+    if cancels and last.kind != SendKind.CANCEL and may_be_cancelled(intent, market):
+        return cancel_in_slot(intent, market, why="its fee ceiling is reached")
+    log.warning("fee ceiling reached", intent=intent.pk, nonce=intent.nonce, fee_wei=int(last.max_fee_wei))
+    return None
+
+
 def _is_stuck(send: TxSend) -> bool:
     """A node has held it for long, or refused it for its fee or for good; what nobody knows is only repeated."""
     before = Now() - timedelta(seconds=settings.ENVIRONMENT.bump_after_s)
@@ -93,7 +120,7 @@ def _is_stuck(send: TxSend) -> bool:
     return TxSend.objects.filter(Q(held_at__lt=before) | refused, pk=send.pk).exists()
 
 
-def _ceiling_wei() -> int:
+def _environment_ceiling_wei() -> int:
     return int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
 
 

@@ -1,6 +1,7 @@
 """Give waiting intents their nonce and their signature, in one commit under the wallet's lock."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 import structlog
 from django.conf import settings
@@ -9,7 +10,7 @@ from django.db.models import DecimalField, ExpressionWrapper, F, Max, Sum
 
 from execution_app import reservations
 from execution_app.book import positions, prices, simulation
-from execution_app.engine import plans
+from execution_app.engine import plans, replace
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
     BY,
@@ -36,7 +37,6 @@ log = structlog.get_logger(__name__)
 # In-flight places that opens cannot use, and closes' worth of gas that opens leave in the wallet.
 EXIT_PLACES = 4
 EXIT_RESERVE = 2
-GWEI = 10**9
 
 
 @dataclass
@@ -120,7 +120,8 @@ def _needs_chain(intent: TxIntent) -> bool:
 def _begin(wallet: Wallet, ruling: Ruling, market: prices.Market) -> Round:
     unmined = TxIntent.objects.filter(wallet=wallet, state__in=sorted(UNMINED))
     cost = ExpressionWrapper(
-        F("gas_limit") * F("max_fee_wei") + F("value_wei"), DecimalField(max_digits=60, decimal_places=0)
+        F("gas_limit") * F("max_fee_wei") + F("value_wei") + F("l1_fee_wei"),
+        DecimalField(max_digits=60, decimal_places=0),
     )
     owed = unmined.annotate(max_fee_wei=Max("sends__max_fee_wei")).aggregate(total=Sum(cost))["total"] or 0
     return Round(wallet, ruling, market, unmined.count(), market.balance_wei - int(owed))
@@ -188,13 +189,18 @@ def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     exits = intent.action == Action.CLOSE
     if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
         return False
-    ceiling_wei = int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
+    intent.value_wei, intent.gas_limit = Decimal(plan.value_wei), plan.gas_limit
+    intent.l1_fee_wei = Decimal(market.gas.l1_fee_wei)
+    ceiling_wei = replace.ceiling_wei(intent)
     fee = (fees.quote_exit if exits else fees.quote)(market.gas, ceiling_wei)
     if fee is None:
-        detail = f"base fee {market.gas.base_fee_wei} wei is too near to MAX_FEE_PER_GAS_GWEI"
+        bound = (
+            "MAX_FEE_PER_GAS_GWEI" if intent.max_cost_wei is None else f"{ceiling_wei} wei, its own ceiling"
+        )
+        detail = f"base fee {market.gas.base_fee_wei} wei is too near to {bound}"
         hold(intent, Reason.FEE_ABOVE_CEILING, detail)
         return False
-    cost_wei = plan.value_wei + plan.gas_limit * fee.max_fee_wei
+    cost_wei = plan.value_wei + plan.gas_limit * fee.max_fee_wei + market.gas.l1_fee_wei
     kept_wei = 0 if exits else EXIT_RESERVE * cost_wei
     if round_.spendable_wei < cost_wei + kept_wei:
         detail = f"wallet {wallet.address} can spend {round_.spendable_wei} wei, this needs {cost_wei} and keeps {kept_wei}"
@@ -248,6 +254,7 @@ def _own(wallet: Wallet, intent: TxIntent, slot: signers.Slot, plan: Plan) -> No
         calldata=slot.data,
         value_wei=slot.value_wei,
         gas_limit=slot.gas_limit,
+        l1_fee_wei=intent.l1_fee_wei,
         wanted_price=plan.wanted_price,
         close_usdc=plan.close_usdc,
         reason="",

@@ -15,7 +15,7 @@ from execution_app.book.drift import compare
 from execution_app.engine import broadcast, cancels, heads, reconcile, replace, reserve
 from execution_app.errors import Refused
 from execution_app.models import TxIntent
-from execution_app.node import fees, rpc
+from execution_app.node import fees, gas, rpc
 from execution_app.states import UNMINED, WAITING, IntentState
 
 log = structlog.get_logger(__name__)
@@ -99,15 +99,7 @@ def _is_signed(wallet_id: int) -> bool:
 
 
 def _market() -> fees.Market:
-    block, tip = rpc.read_batch(
-        [("eth_getBlockByNumber", ("latest", False)), ("eth_maxPriorityFeePerGas", ())]
-    )
-    for answer in (block, tip):
-        if isinstance(answer, rpc.NodeError):
-            raise answer
-        if answer is None:
-            raise rpc.RpcFault("the node knows no latest block")
-    return fees.Market(int(block["baseFeePerGas"], 16), int(tip, 16))
+    return gas.look()
 
 
 def compare_positions() -> int:

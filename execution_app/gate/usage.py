@@ -75,12 +75,14 @@ def _loss_usdc(mode: Mode, scope: CapScope, scope_value: str, day: datetime) -> 
 
 
 def _gas_wei(scope: CapScope, scope_value: str, day: datetime, upto: int | None) -> Decimal:
-    """What the day's mined transactions cost, execution fees included, and what those under way may."""
+    """What the day's mined transactions cost, execution fees and data fees included, and what those under way may."""
     mined = TxReceipt.objects.filter(
         canonical=True, seen_at__gte=day, **_of(scope, scope_value, "intent__", trader="")
     )
     whole: DecimalField[Any, Any] = DecimalField(max_digits=60, decimal_places=0)
-    spent = _sum(mined, ExpressionWrapper(F("gas_used") * F("effective_gas_price_wei"), whole))
+    spent = _sum(
+        mined, ExpressionWrapper(F("gas_used") * F("effective_gas_price_wei") + F("l1_fee_wei"), whole)
+    )
     paid = mined.filter(status=1).exclude(send__kind=SendKind.CANCEL)
     spent += _sum(paid, "intent__value_wei")
     unmined = TxIntent.objects.filter(
@@ -88,5 +90,5 @@ def _gas_wei(scope: CapScope, scope_value: str, day: datetime, upto: int | None)
     )
     if upto is not None:
         unmined = unmined.filter(Q(reservation__isnull=True) | Q(reservation__pk__lte=upto))
-    cost = ExpressionWrapper(F("gas_limit") * F("max_fee_wei") + F("value_wei"), whole)
+    cost = ExpressionWrapper(F("gas_limit") * F("max_fee_wei") + F("value_wei") + F("l1_fee_wei"), whole)
     return spent + _sum(unmined.annotate(max_fee_wei=Max("sends__max_fee_wei")), cost)

@@ -4,7 +4,9 @@ A replacement raises both fields by at least an eighth, above the tenth that
 nodes ask for (geth's txpool pricebump), so that rounding never falls short.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 GWEI = 10**9
 MIN_TIP_WEI = GWEI // 1000
@@ -20,10 +22,34 @@ class Fee:
 
 @dataclass(frozen=True)
 class Market:
-    """The last base fee and the tip the node suggests."""
+    """The last base fee, the tip that blocks take, and the most that the chain below may charge for an order's data."""
 
     base_fee_wei: int
     tip_wei: int
+    l1_fee_wei: int = 0
+
+
+def tip(rewards: Sequence[int], suggested_wei: int | None, *, floor_wei: int, ceiling_wei: int) -> int:
+    """The median of what recent blocks were paid, else what the node suggests; within floor and ceiling.
+
+    One block that somebody overpaid moves nothing. The ceiling wins over the floor.
+    """
+    wanted_wei = int(median_low(rewards)) if rewards else (suggested_wei or 0)
+    return min(max(wanted_wei, floor_wei, MIN_TIP_WEI), max(ceiling_wei, 0))
+
+
+def ceiling(
+    environment_wei: int, max_cost_wei: int | None, *, value_wei: int, gas_limit: int, l1_fee_wei: int
+) -> int:
+    """The highest fee per gas at which a transaction stays within the environment's ceiling and its own cost."""
+    if max_cost_wei is None:
+        return environment_wei
+    return max(0, min(environment_wei, (max_cost_wei - value_wei - l1_fee_wei) // max(gas_limit, 1)))
+
+
+def with_room_to_cancel(ceiling_wei: int) -> int:
+    """The ceiling of an order below which a cancel that replaces it stays under `ceiling_wei`."""
+    return max(0, ceiling_wei * 8 // 9 - 1)
 
 
 def quote(market: Market, ceiling_wei: int) -> Fee | None:

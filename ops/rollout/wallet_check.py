@@ -6,7 +6,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from execution_app.models import Trader, Wallet
-from execution_app.node import rpc, signers
+from execution_app.node import gas, rpc, signers
 from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, from_units
 from ops.rollout.findings import Finding
@@ -53,6 +53,7 @@ def examine(trader: Trader, wallet: Wallet) -> list[Finding]:
 
 def ask(trader: Trader, wallet: Wallet) -> OnChain:
     environment = settings.ENVIRONMENT
+    market = gas.look()
     balance, count, gas_price, block = (
         rpc.read("eth_getBalance", wallet.address, "latest"),
         rpc.read("eth_getTransactionCount", wallet.address, "latest"),
@@ -74,7 +75,7 @@ def ask(trader: Trader, wallet: Wallet) -> OnChain:
     return OnChain(
         balance_wei=int(balance, 16),
         count=int(count, 16),
-        order_cost_wei=onchain.read_uint(fee) + ORDER_GAS * int(gas_price, 16),
+        order_cost_wei=onchain.read_uint(fee) + ORDER_GAS * int(gas_price, 16) + market.l1_fee_wei,
         usdc=from_units(onchain.read_uint(usdc), USDC_DIGITS),
         allowance_units=onchain.read_uint(allowance),
         delegate=delegate,

@@ -63,7 +63,8 @@ def _on_chain(wallet: Wallet) -> dict[str, Any]:
         nothing = dict.fromkeys(("chain_latest", "chain_pending", "reserve_wei"))
         balance = None if wallet.balance_wei is None else f"{wallet.balance_wei:f}"
         return {**nothing, "balance_wei": balance, "problem": f"the chain does not answer: {problem}"}
-    order_wei = market.execution_fee_wei + ORDER_GAS * (2 * market.gas.base_fee_wei + market.gas.tip_wei)
+    gas_wei = ORDER_GAS * (2 * market.gas.base_fee_wei + market.gas.tip_wei) + market.gas.l1_fee_wei
+    order_wei = market.execution_fee_wei + gas_wei
     return {
         "chain_latest": int(answers[0], 16),
         "chain_pending": int(answers[1], 16),

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("execution_app", "0012_more_guards")]
+    dependencies = [("execution_app", "0015_wallet_facts")]
     operations = [
         migrations.AddField(
             "chain",
