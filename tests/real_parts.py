@@ -55,6 +55,7 @@ os.environ.update(
         "SECRET_KEY": "test-secret-key-not-for-use-anywhere-but-tests",
         "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
         "SIGNER_KEY_DIR": str(FOLDER / "keys"),
+        "SIGNER_JOURNAL_DIR": str(FOLDER / "signer-journal"),
         "SIGNER_KEY_PASSWORD": "test-password-not-for-use",
         "VENUE_TRADING_ADDRESS": deployment.trading,
         "VENUE_STORAGE_ADDRESS": deployment.storage,

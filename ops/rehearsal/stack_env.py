@@ -116,6 +116,7 @@ def for_children(
         "CHAIN_ID": str(CHAIN_ID),
         "FORCE_DRY_PATH": env.get("FORCE_DRY_PATH", "").strip() or str(folder / "FORCE_DRY"),
         "SIGNER_KEY_DIR": env.get("SIGNER_KEY_DIR", "").strip() or str(folder / "keys"),
+        "SIGNER_JOURNAL_DIR": env.get("SIGNER_JOURNAL_DIR", "").strip() or str(folder / "signer-journal"),
         "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
         "PYTHONUNBUFFERED": "1",
         # The stack is run by this very interpreter's environment, whatever else is on the path.
