@@ -7,7 +7,7 @@ from execution_app.models.control import Control, Heartbeat, PoolBeat, Restricti
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.prices import Price
 from execution_app.models.risk import Cap, Reservation, RiskLog
-from execution_app.models.sends import TxReceipt, TxSend
+from execution_app.models.sends import SignRequest, TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Reservation",
     "Restriction",
     "RiskLog",
+    "SignRequest",
     "StackMode",
     "Trader",
     "TxIntent",
