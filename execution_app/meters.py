@@ -67,6 +67,22 @@ RPC_UNRECOGNISED = Counter(
     "Refusals of raw bytes in words that no table knows, by endpoint position.",
     ["endpoint"],
 )
+POLICY_FIELDS = (
+    *("chain_id", "sender", "nonce", "to", "selector", "inner_selector", "trader"),
+    *("value_wei", "gas_limit", "max_fee_wei", "tip_wei"),
+)
+SIGNATURES_REFUSED = Counter(
+    "vanta_signatures_refused_total",
+    "Signatures that the policy before every signer refused, by the field that broke it.",
+    ["field"],
+)
+SIGNERS = ("kms", "web3signer")
+SIGNER_OUTCOMES = ("ok", "away", "refused")
+SIGNER_REQUESTS = Counter(
+    "vanta_signer_requests_total",
+    "Requests to a remote signer, by how they ended: ok, away or refused.",
+    ["backend", "outcome"],
+)
 SIGNAL_TO_BROADCAST = Histogram(
     "vanta_signal_to_broadcast_seconds",
     "From the stored intent to the first accepted broadcast.",

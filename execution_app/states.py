@@ -6,7 +6,7 @@ from enum import StrEnum
 class IntentState(StrEnum):
     PENDING = "pending"  # decided, owns no nonce yet
     HELD = "held"  # waits, without a nonce, for the mode, for gas or for an operator
-    RESERVED = "reserved"  # owns (wallet, nonce) for life
+    RESERVED = "reserved"  # owns (wallet, nonce) for life; a remote signer has still to sign
     SIGNED = "signed"  # the bytes are stored; no node has seen them
     SENDING = "sending"  # a broadcast has begun: a node may hold the bytes
     PENDING_INCLUSION = "pending_inclusion"  # a node said it holds the bytes
@@ -28,7 +28,8 @@ S = IntentState
 MOVES: dict[IntentState, frozenset[IntentState]] = {
     S.PENDING: frozenset({S.HELD, S.RESERVED, S.REJECTED, S.SIMULATED, S.EXPIRED, S.NO_OP}),
     S.HELD: frozenset({S.RESERVED, S.REJECTED, S.EXPIRED, S.NO_OP}),
-    S.RESERVED: frozenset({S.SIGNED}),
+    # A remote signer may be away for long, and the key may be used elsewhere meanwhile.
+    S.RESERVED: frozenset({S.SIGNED, S.LOST_NONCE}),
     # A restored database may know less than the chain: a receipt is proof from any sent state.
     S.SIGNED: frozenset({S.SENDING, S.MINED, S.LOST_NONCE}),
     S.SENDING: frozenset({S.PENDING_INCLUSION, S.MINED, S.LOST_NONCE}),
@@ -274,6 +275,8 @@ class Reason(StrEnum):
     DRY_IGNORES_LEVELS = "dry_ignores_levels"
     NOT_REPRESENTABLE = "not_representable"
     FEE_ABOVE_CEILING = "fee_above_ceiling"
+    SIGNER_AWAY = "signer_away"
+    SIGNER_REFUSED = "signer_refused"
     OPERATOR_REJECTED = "operator_rejected"
     MAY_BE_EXECUTED = "may_be_executed"
     ORDER_LOST = "order_lost"

@@ -39,6 +39,8 @@ COUNTERS = {
     "vanta_tpsl_triggers_total": "type",
     "vanta_tpsl_errors_total": "",
     "vanta_rpc_requests_total": "endpoint method outcome",
+    "vanta_signatures_refused_total": "field",
+    "vanta_signer_requests_total": "backend outcome",
 }
 HISTOGRAMS = {
     "vanta_http_request_duration_seconds": "",

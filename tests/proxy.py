@@ -275,7 +275,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(502, b"bad gateway")
             return
         faults = proxy.faults
-        odd = faults.hide_receipts or faults.hide_logs or faults.forget_state or faults.l1_fee_wei or faults.tell
+        odd = (
+            faults.hide_receipts
+            or faults.hide_logs
+            or faults.forget_state
+            or faults.l1_fee_wei
+            or faults.tell
+        )
         plain = not (sends or odd or requests[0]["method"].startswith("proxy_"))
         answers = proxy.forward(body) if plain else [proxy.answer(request) for request in requests]
         if not plain and None in answers:

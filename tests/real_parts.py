@@ -61,6 +61,7 @@ os.environ.update(
         "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
         "SIGNER_KEY_DIR": str(FOLDER / "keys"),
         "STATE_DIR": str(FOLDER / "state"),
+        "SIGNER_JOURNAL_DIR": str(FOLDER / "signer-journal"),
         "SIGNER_KEY_PASSWORD": "test-password-not-for-use",
         "VENUE_TRADING_ADDRESS": deployment.trading,
         "VENUE_STORAGE_ADDRESS": deployment.storage,

@@ -36,6 +36,8 @@ LIVE = {
     "ALLOWED_SYMBOLS": "BTC-USD,ETH-USD",
     "SIGNER_KEY_DIR": "/var/lib/vanta/keys",
     "SIGNER_KEY_PASSWORD": "q7Wm2Zk9Lp4Xt8Rb",
+    "SIGNER_JOURNAL_DIR": "/var/lib/vanta/journal",
+    "WEB3SIGNER_URL": "https://signer.invalid/hunter",
     "TELEGRAM_BOT_TOKEN": "7301548296:Qm4Zt8Kx2Vb9Lw6Rn3Yp7Hd5Gs1Fc0JaUe",
 }
 REHEARSAL = {"CHAIN_ID": "31337", "DEPLOY_ENV": "rehearsal"}
@@ -117,6 +119,25 @@ def test_live_refuses_to_start_without_fast_signatures(mode: str, code: int) -> 
     assert ("EXEC_MODE=LIVE needs the Python package coincurve" in done.stderr) is (mode == "LIVE")
 
 
+@pytest.mark.parametrize(
+    ("backend", "needs"),
+    [("kms", "SIGNER_KMS_KEYS"), ("keystore", "SIGNER_KEYSTORE_PATH"), ("web3signer", "WEB3SIGNER_URL")],
+)
+def test_live_wants_what_its_signer_needs_and_no_password_of_others(backend: str, needs: str) -> None:
+    environ = LIVE | {"SIGNER_BACKEND": backend, "WEB3SIGNER_URL": ""}
+    if backend != "keystore":
+        environ |= {"SIGNER_KEY_PASSWORD": "", "SIGNER_KEY_DIR": ""}
+    assert f"1 mistake(s):\n  - EXEC_MODE=LIVE needs {needs}" in refusal(environ)
+
+
+def test_production_asks_a_web3signer_in_private() -> None:
+    """Whoever can ask it can trade."""
+    remote = LIVE | {"SIGNER_BACKEND": "web3signer", "SIGNER_KEY_PASSWORD": ""}
+    assert read(remote).signer_backend == "web3signer"
+    assert read(remote | {"WEB3SIGNER_URL": "http://127.0.0.1:9000"}).is_production
+    assert "WEB3SIGNER_URL: whoever can ask" in refusal(remote | {"WEB3SIGNER_URL": "http://signer:9000"})
+
+
 def test_a_list_of_no_symbol_is_no_list() -> None:
     assert "ALLOWED_SYMBOLS" in refusal(LIVE | {"ALLOWED_SYMBOLS": " , "})
 
@@ -168,7 +189,14 @@ WRONG: list[tuple[str, str, str]] = [
     ("USDC_ADDRESS", VENUE["VENUE_STORAGE_ADDRESS"], "same address as VENUE_STORAGE_ADDRESS"),
     ("MAX_FEE_PER_GAS_GWEI", "0", "above zero"),
     ("TRUSTED_PROXIES", "-1", "greater than or equal to 0"),
-    ("SIGNER_BACKEND", "kms", "keyfile"),
+    ("SIGNER_BACKEND", "ledger", "'keyfile', 'keystore', 'kms' or 'web3signer'"),
+    ("SIGNER_KMS_KEYS", "alias/a,alias/a", "twice"),
+    ("SIGNER_KMS_KEYS", "alias/a b", "ids, ARNs or aliases"),
+    ("SIGNER_KMS_KEYS", ",".join(f"alias/{n}" for n in range(65)), "more than 64"),
+    ("WEB3SIGNER_URL", "signer:9000", "http"),
+    ("WEB3SIGNER_URL", "https://signer.invalid/?key=1", "end with its path"),
+    ("SIGNER_TIMEOUT_S", "4", "less than or equal to 3"),
+    ("SIGNER_JOURNAL_DIR", "var/signer-journal", "absolute"),
     ("VENUE", "paper", "onchain"),
     ("LOG_LEVEL", "LOUD", "INFO"),
     ("LOG_FORMAT", "xml", "json"),
@@ -273,10 +301,11 @@ def test_a_file_that_says_nothing_is_a_mistake(tmp_path: Path) -> None:
 
 def test_rehearsal_is_lenient_only_when_said_twice() -> None:
     lenient = {"ADMIN_TOKEN": "0123456789abcdef", "SIGNER_KEY_DIR": "", "ALLOWED_HOSTS": "*"}
+    lenient |= {"SIGNER_JOURNAL_DIR": ""}
     assert not read(LIVE | REHEARSAL | lenient).is_production
     for half in REHEARSAL:
         message = refusal(LIVE | REHEARSAL | lenient | {half: LIVE.get(half, "staging")})
-        assert "3 mistake(s)" in message
+        assert "4 mistake(s)" in message
 
 
 def test_health_checks_from_inside_are_always_answered() -> None:
@@ -338,3 +367,27 @@ def test_every_variable_is_read_by_something(field: str) -> None:
     ]
     files.remove(ROOT / "vanta" / "environment.py")
     assert any(use.search(path.read_text()) for path in files)
+
+
+WITHOUT_BOTO3 = """
+import sys
+sys.modules["boto3"] = None  # an import of it ends in ModuleNotFoundError
+import os
+from vanta.environment import read
+read(os.environ)
+"""
+
+
+@pytest.mark.parametrize(("backend", "code"), [("kms", 1), ("keyfile", 0)])
+def test_kms_needs_its_package_and_nothing_else_does(backend: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_BOTO3],
+        cwd=ROOT,
+        env={"PATH": os.defpath, **LIVE, "SIGNER_BACKEND": backend, "SIGNER_KMS_KEYS": "alias/delegate"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("SIGNER_BACKEND=kms needs the Python package boto3" in done.stderr) is (backend == "kms")

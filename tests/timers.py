@@ -14,4 +14,8 @@ def pass_a_minute() -> None:
             " last_offered_at = last_offered_at - interval '1 minute',"
             " held_at = held_at - interval '1 minute'"
         )
+        cursor.execute(
+            "UPDATE sign_requests SET leased_at = leased_at - interval '1 minute',"
+            " next_try_at = next_try_at - interval '1 minute'"
+        )
         cursor.execute("UPDATE tx_intents SET next_try_at = next_try_at - interval '1 minute'")

@@ -97,6 +97,13 @@ def _refuse_other_chains(**_: Any) -> None:
 
 
 @worker_init.connect
+def _refuse_unfit_signers(**_: Any) -> None:
+    from vanta import signer_check
+
+    signer_check.refuse_unfit_signer()
+
+
+@worker_init.connect
 def _prepare_pool(**_: Any) -> None:
     # No thread is started here: a child that is forked beside one inherits the locks that it holds just then,
     # and hangs at the first of them. What is imported here is shared with the children.

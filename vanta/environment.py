@@ -28,6 +28,7 @@ SECRETS = frozenset(
         "ADMIN_TOKEN",
         "SECRET_KEY",
         "SIGNER_KEY_PASSWORD",
+        "WEB3SIGNER_URL",
         "TELEGRAM_BOT_TOKEN",
     }
 )
@@ -80,10 +81,18 @@ class Environment(BaseModel):
     telegram_bot_token: SecretStr = SecretStr("")
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
     trusted_proxies: int = Field(default=0, ge=0, le=8)
-    signer_backend: Literal["keyfile"] = "keyfile"
+    signer_backend: Literal["keyfile", "keystore", "kms", "web3signer"] = "keyfile"
     signer_key_dir: Path = Path("var/keys")
     state_dir: Path = Path("var/state")
     signer_key_password: SecretStr = SecretStr("")
+    signer_keystore_path: Path = Path("var/keystores")
+    signer_kms_keys: Annotated[str, _as_written(formats.kms_keys)] = ""
+    web3signer_url: Annotated[SecretStr, _as_written(lambda text: formats.http_url(text) if text else "")] = (
+        SecretStr("")
+    )
+    # A stop waits for a signature no longer than a lease, so an answer later than that is worthless.
+    signer_timeout_s: int = Field(default=2, ge=1, le=3)
+    signer_journal_dir: Path = Path("var/signer-journal")
     enable_rbf: bool = True
     venue: Literal["onchain"] = "onchain"
     venue_trading_address: Address = ""

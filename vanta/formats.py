@@ -9,6 +9,7 @@ from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_a
 from execution_app.venues.onchain import PAIRS
 
 MAX_ENDPOINTS = 8
+MAX_KMS_KEYS = 64
 ZERO_ADDRESS = "0x" + "0" * 40
 # What a connection to PostgreSQL may be told in its URL; anything else would be dropped unseen.
 DATABASE_OPTIONS = frozenset(
@@ -23,6 +24,9 @@ DATABASE_OPTIONS = frozenset(
     }
 )
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?", re.ASCII)
+_KMS_KEY = re.compile(
+    r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/|alias/)?[A-Za-z0-9/_-]{1,250}", re.ASCII
+)
 _HOST = re.compile(r"\*|\.?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]", re.ASCII)
 
 
@@ -70,6 +74,26 @@ def http_urls(text: str) -> str:
     if len(urls) > MAX_ENDPOINTS:
         raise ValueError(f"names more than {MAX_ENDPOINTS} endpoints")
     return text
+
+
+def http_url(text: str) -> str:
+    """One URL, without a query or a fragment, since paths are put behind it."""
+    url = _url(text, ("https", "http"))
+    if url.query or url.fragment:
+        raise ValueError("must end with its path")
+    return text
+
+
+def kms_keys(text: str) -> str:
+    """Ids, ARNs or aliases of keys, separated by commas."""
+    keys = [part.strip() for part in text.split(",") if part.strip()]
+    if any(not _KMS_KEY.fullmatch(key) for key in keys):
+        raise ValueError("must be ids, ARNs or aliases (alias/NAME) of KMS keys, separated by commas")
+    if len(set(keys)) < len(keys):
+        raise ValueError("names a key twice")
+    if len(keys) > MAX_KMS_KEYS:
+        raise ValueError(f"names more than {MAX_KMS_KEYS} keys")
+    return ",".join(keys)
 
 
 def address(text: str) -> str:

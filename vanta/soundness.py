@@ -6,6 +6,7 @@ Asked with the raw values, so that these mistakes are named beside those of sing
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import PurePath
+from urllib.parse import urlsplit
 
 REHEARSAL_CHAIN_ID = 31337
 REHEARSALS = frozenset({"rehearsal", "test"})
@@ -16,6 +17,13 @@ VENUE_ADDRESSES = (
     "USDC_ADDRESS",
     "VENUE_PRICE_AGGREGATOR_ADDRESS",
 )
+# What each way of signing wants for LIVE.
+SIGNER_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "keyfile": ("SIGNER_KEY_PASSWORD",),
+    "keystore": ("SIGNER_KEY_PASSWORD", "SIGNER_KEYSTORE_PATH"),
+    "kms": ("SIGNER_KMS_KEYS",),
+    "web3signer": ("WEB3SIGNER_URL",),
+}
 # Whoever holds one of these can trade, stop, or log in.
 KEYS = ("SECRET_KEY", "ADMIN_TOKEN", "WEBHOOK_HMAC_SECRET")
 MINIMUM_KEY_LENGTH = 32
@@ -26,12 +34,13 @@ EXAMPLES = (
     "change-me", "change_me", "changeme", "replace-me", "replace_me", "replaceme", "example", "insecure",
     "not-for-use", "your-", "your_", "password", "secret-key", "placeholder", "xxxx",
 )  # fmt: skip
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 def mistakes(values: Mapping[str, str]) -> list[str]:
     """Every broken rule; `values` has the contract's names and no blanks."""
-    found = [*_live(values), *_canary(values), *_one_address_each(values)]
+    found = [*_live(values), *_packages(values), *_canary(values), *_one_address_each(values)]
     if is_production(values.get("CHAIN_ID", ""), values.get("DEPLOY_ENV", "")):
         found += _production(values)
     return found
@@ -45,17 +54,24 @@ def is_production(chain_id: str | int, deploy_env: str) -> bool:
 def _live(values: Mapping[str, str]) -> list[str]:
     if values.get("EXEC_MODE") != "LIVE":
         return []
-    missing = _missing(values, (*CAPS, "SIGNER_KEY_PASSWORD", *VENUE_ADDRESSES))
+    signing = SIGNER_NEEDS.get(values.get("SIGNER_BACKEND", "keyfile"), ())
+    missing = _missing(values, (*CAPS, *signing, *VENUE_ADDRESSES))
     found = [f"EXEC_MODE=LIVE needs {', '.join(missing)}"] if missing else []
-    if not _signs_fast():
+    # Without coincurve the same signatures come from plain Python, at an eighth of the speed, unnoticed.
+    if not _is_there("coincurve"):
         found.append("EXEC_MODE=LIVE needs the Python package coincurve, which cannot be imported here")
     return found
 
 
-def _signs_fast() -> bool:
-    """Without coincurve the same signatures come from plain Python, at an eighth of the speed, unnoticed."""
+def _packages(values: Mapping[str, str]) -> list[str]:
+    if values.get("SIGNER_BACKEND") == "kms" and not _is_there("boto3"):
+        return ["SIGNER_BACKEND=kms needs the Python package boto3, which cannot be imported here"]
+    return []
+
+
+def _is_there(package: str) -> bool:
     try:
-        import_module("coincurve")
+        import_module(package)
     except ImportError:
         return False
     return True
@@ -108,9 +124,22 @@ def _production(values: Mapping[str, str]) -> list[str]:
     hosts = {host.strip() for host in values.get("ALLOWED_HOSTS", "").split(",")}
     if "*" in hosts:
         found.append("ALLOWED_HOSTS: * answers to any name; production names its hosts")
-    folder = values.get("SIGNER_KEY_DIR", "")
-    if values.get("EXEC_MODE") == "LIVE" and not PurePath(folder).is_absolute():
+    return found + _signer(values)
+
+
+def _signer(values: Mapping[str, str]) -> list[str]:
+    """Keys and the journal of signatures outlive a checkout; a remote signer is spoken to in private."""
+    if values.get("EXEC_MODE") != "LIVE":
+        return []
+    found = []
+    backend = values.get("SIGNER_BACKEND", "keyfile")
+    if backend == "keyfile" and not PurePath(values.get("SIGNER_KEY_DIR", "")).is_absolute():
         found.append("SIGNER_KEY_DIR: production keeps its keys in a folder named by an absolute path")
+    if not PurePath(values.get("SIGNER_JOURNAL_DIR", "")).is_absolute():
+        found.append("SIGNER_JOURNAL_DIR: production keeps it in a folder named by an absolute path")
+    url = urlsplit(values.get("WEB3SIGNER_URL", ""))
+    if backend == "web3signer" and url.scheme == "http" and url.hostname not in LOOPBACK:
+        found.append("WEB3SIGNER_URL: whoever can ask can trade; production asks by https, or on loopback")
     return found
 
 

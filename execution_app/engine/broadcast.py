@@ -12,6 +12,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
+from execution_app.engine import reconcile, signatures
 from execution_app.engine.replace import cancel_in_slot
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Refused, Stale
@@ -20,7 +21,7 @@ from execution_app.gate.control import LEASE_S, Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.moves import move
-from execution_app.node import fees, node_errors, rpc
+from execution_app.node import fees, node_errors, rpc, signers
 from execution_app.states import IntentState, Mode, SendKind, SendOutcome
 
 log = structlog.get_logger(__name__)
@@ -92,11 +93,14 @@ def _let_go(intent: TxIntent, ruling: Ruling, now: datetime, market: fees.Market
         if market is None:
             return None
         try:
-            send = cancel_in_slot(intent, market, why="it may no longer leave")
+            cancel = cancel_in_slot(intent, market, why="it may no longer leave")
         except Refused as error:
             # Such as a lost key; what is signed already, exits first of all, still leaves.
             log.warning("slot cannot be cancelled", intent=intent.pk, problem=str(error))
             return None
+        if cancel is None:
+            return None  # a remote signer is asked
+        send = cancel
     if intent.state == IntentState.SIGNED:
         move(intent, IntentState.SENDING, why=send.tx_hash, by=BY)
     TxSend.objects.filter(pk=send.pk).update(leased_at=Now())
@@ -106,12 +110,16 @@ def _let_go(intent: TxIntent, ruling: Ruling, now: datetime, market: fees.Market
 def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxIntent]:
     """Slots of which no node is known to hold anything: signed ones, and those due for another try."""
     held = TxSend.objects.filter(intent=OuterRef("pk"), held_at__isnull=False)
-    intents = TxIntent.objects.filter(
-        ~Exists(held),
-        state__in=[IntentState.SIGNED, IntentState.SENDING],
-        wallet_id=wallet_id,
-        nonce__gt=after,
-    ).order_by("nonce")[: 2 * BATCH]
+    intents = (
+        TxIntent.objects.filter(
+            ~Exists(held),
+            state__in=[IntentState.SIGNED, IntentState.SENDING],
+            wallet_id=wallet_id,
+            nonce__gt=after,
+        )
+        .select_related("wallet", "trader")
+        .order_by("nonce")[: 2 * BATCH]
+    )
     due = [i for i in intents if i.state == IntentState.SIGNED or _is_due(latest_send(i), now)]
     return due[:BATCH]
 
@@ -124,15 +132,37 @@ def _log_parked(intent: TxIntent, ruling: Ruling) -> None:
 def offer(sends: Sequence[TxSend], begun_s: float) -> None:
     """Give the bytes to every endpoint and record what they said. No transaction is open meanwhile.
 
+    The signer's journal knows of the order before the first node does.
+
     `begun_s` is time.monotonic() from before the sends were leased. Whoever
     sets a stop waits for leases only while they last, so bytes that no node is
     known to hold are not given to one later than that.
     """
+    sends = _bound(sends)
     for send, said in zip(sends, _ask_endpoints(sends, begun_s), strict=True):
         if said:
             record(send, node_errors.best(said))
         else:
             log.warning("lease ran out before a node was asked", hash=send.tx_hash)
+
+
+def _bound(sends: Sequence[TxSend]) -> list[TxSend]:
+    """Those that have left, and those whose nonce the journal has bound to their order; another order's halts the wallet."""
+    new = [send for send in sends if send.held_at is None]
+    if not new:
+        return list(sends)
+    try:
+        answers = signers.bind([signatures.slot_of(send.intent, SendKind.EXEC) for send in new])
+    except signers.JournalUnusableError as problem:
+        log.error("nothing new leaves", problem=str(problem))  # noqa: TRY400
+        return [send for send in sends if send.held_at is not None]
+    barred = set()
+    for send, used in zip(new, answers, strict=True):
+        if used is not None:
+            assert send.intent.wallet is not None
+            barred.add(send.pk)
+            reconcile.halt_wallet(send.intent.wallet, str(used))
+    return [send for send in sends if send.pk not in barred]
 
 
 def _ask_endpoints(sends: Sequence[TxSend], begun_s: float) -> list[list[SendOutcome]]:
@@ -275,6 +305,7 @@ def _left(wallet_id: int, after: int) -> list[TxIntent]:
             sends__held_at__isnull=False,
             nonce__gt=after,
         )
+        .select_related("wallet", "trader")
         .order_by("nonce")
         .distinct()[:BATCH]
     )

@@ -54,7 +54,10 @@ def sign(wallet_id: int, market: fees.Market) -> list[TxSend]:
                 log.warning("slot cannot be cancelled yet: fee ceiling", intent=intent.pk, nonce=intent.nonce)
                 continue
             try:
-                signed.append(cancel_in_slot(intent, market, why="a person asked for it"))
+                send = cancel_in_slot(intent, market, why="a person asked for it")
             except Refused as error:
                 log.warning("slot cannot be cancelled", intent=intent.pk, problem=str(error))
+                continue
+            if send is not None:
+                signed.append(send)
     return signed

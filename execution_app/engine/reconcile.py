@@ -105,7 +105,7 @@ def halt_wallet(wallet: Wallet, reason: str) -> None:
     """Let nothing more be signed by this wallet until an operator decides; one that is halted stays as it is."""
     with transaction.atomic():
         halted = Wallet.objects.filter(pk=wallet.pk, halted_reason="").update(
-            halted_reason=reason, halted_at=Now()
+            halted_reason=reason[:200], halted_at=Now()
         )
         if halted:
             audit.try_record(

@@ -9,9 +9,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app import meters
+from execution_app.engine import signatures
 from execution_app.gate.admission import ruling_now
-from execution_app.models import TxIntent, TxSend, Wallet
-from execution_app.node import fees, signers
+from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
+from execution_app.node import fees
 from execution_app.node.fees import Fee
 from execution_app.node.node_errors import TOO_CHEAP
 from execution_app.states import UNMINED, Action, IntentState, Mode, SendKind, SendOutcome
@@ -21,8 +22,13 @@ GWEI = 10**9
 MAX_BUMPS = 10
 
 
-def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend:
-    """Sign an empty self-transfer for the intent's slot; the caller's transaction holds the wallet."""
+def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend | None:
+    """Sign an empty self-transfer for the intent's slot; the caller's transaction holds the wallet.
+
+    None where a remote signer was asked for it, now or before.
+    """
+    if SignRequest.objects.filter(intent=intent, kind=SendKind.CANCEL).exists():
+        return None
     last = intent.sends.order_by("-attempt").first()
     assert last is not None
     fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, _environment_ceiling_wei())
@@ -31,7 +37,7 @@ def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend
         most_wei = _environment_ceiling_wei()
         fee = Fee(most_wei, min(int(last.tip_wei) + 1, most_wei))
     log.warning("slot is cancelled", intent=intent.pk, nonce=intent.nonce, why=why)
-    return _sign(intent, last.attempt + 1, SendKind.CANCEL, fee)
+    return signatures.obtain(intent, last.attempt + 1, SendKind.CANCEL, fee, leaves=True)
 
 
 def may_be_cancelled(intent: TxIntent, market: fees.Market) -> bool:
@@ -65,7 +71,8 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
 
     `consumed` is the chain's count for the wallet: only the lowest unconsumed
     nonce is raised, since those behind it wait for it anyway. With ENABLE_RBF=false no
-    fee is raised, but bytes that no node will ever take are still cancelled.
+    fee is raised, but bytes that no node will ever take are still cancelled. A remote
+    signer is only asked here, and None returned.
     """
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
@@ -85,22 +92,19 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
         if last.outcome == SendOutcome.INVALID_PERMANENT and last.kind != SendKind.CANCEL:
             # A higher fee would not help, and whatever is behind this slot waits for it, exits too.
             return cancel_in_slot(intent, market, why="no node will ever take these bytes")
-        if last.attempt >= MAX_BUMPS or not settings.ENVIRONMENT.enable_rbf:
+        asked_already = SignRequest.objects.filter(intent=intent).exists()
+        if last.attempt >= MAX_BUMPS or not settings.ENVIRONMENT.enable_rbf or asked_already:
             return None
         kind = SendKind.CANCEL if last.kind == SendKind.CANCEL else SendKind.BUMP
         bound_wei = _environment_ceiling_wei() if kind is SendKind.CANCEL else ceiling_wei(intent)
         fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, bound_wei)
         if fee is None:
             return _at_ceiling(intent, last, market)
-        send = _sign(intent, last.attempt + 1, kind, fee)
-    meters.RBF_ATTEMPT.inc()
-    log.info(
-        "replaced by fee",
-        intent=intent.pk,
-        nonce=intent.nonce,
-        attempt=send.attempt,
-        max_fee_wei=fee.max_fee_wei,
-    )
+        send = signatures.obtain(intent, last.attempt + 1, kind, fee, leaves=True)
+    if send is not None:
+        meters.RBF_ATTEMPT.inc()
+        facts = {"intent": intent.pk, "nonce": intent.nonce, "attempt": send.attempt}
+        log.info("replaced by fee", max_fee_wei=fee.max_fee_wei, **facts)
     return send
 
 
@@ -122,31 +126,3 @@ def _is_stuck(send: TxSend) -> bool:
 
 def _environment_ceiling_wei() -> int:
     return int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
-
-
-def _sign(intent: TxIntent, attempt: int, kind: SendKind, fee: Fee) -> TxSend:
-    assert intent.wallet is not None
-    assert intent.nonce is not None
-    cancels = kind is SendKind.CANCEL
-    sender = intent.wallet.address
-    slot = signers.Slot(
-        chain_id=intent.wallet.chain_id,
-        sender=sender,
-        nonce=intent.nonce,
-        to=sender if cancels else intent.to_address,
-        value_wei=0 if cancels else int(intent.value_wei or 0),
-        gas_limit=signers.CANCEL_GAS if cancels else int(intent.gas_limit or 0),
-        data=b"" if cancels else bytes(intent.calldata or b""),
-    )
-    signed = signers.sign(slot, fee)
-    return TxSend.objects.create(
-        intent=intent,
-        attempt=attempt,
-        kind=kind,
-        tx_hash=signed.tx_hash,
-        raw=signed.raw,
-        max_fee_wei=fee.max_fee_wei,
-        tip_wei=fee.tip_wei,
-        # What replaces bytes that have left is itself on its way as soon as it is stored.
-        leased_at=Now(),
-    )

@@ -7,10 +7,11 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import DecimalField, ExpressionWrapper, F, Max, Sum
+from django.db.models.functions import Coalesce
 
 from execution_app import reservations
 from execution_app.book import positions, prices, simulation
-from execution_app.engine import plans, replace
+from execution_app.engine import plans, replace, signatures
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
     BY,
@@ -23,11 +24,11 @@ from execution_app.engine.waiting import (
     turn,
     waiting,
 )
-from execution_app.errors import Refused
+from execution_app.errors import Refused, Retryable
 from execution_app.gate.admission import Admission, Verdict, admit, room, ruling_now
 from execution_app.gate.control import Turn
 from execution_app.gate.modes import Ruling
-from execution_app.models import TxIntent, TxSend, Wallet
+from execution_app.models import TxIntent, Wallet
 from execution_app.moves import move
 from execution_app.node import fees, signers
 from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason, SendKind
@@ -39,15 +40,31 @@ EXIT_PLACES = 4
 EXIT_RESERVE = 2
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What was asked outside before any lock was taken.
+
+    `signer_problem` is why a remote signer would not sign for this wallet just now.
+    """
+
+    market: prices.Market
+    drawn: dict[int, Plan]
+    signer_problem: tuple[Reason, str] | None
+
+
 @dataclass
 class Round:
     """One pass over a locked wallet; its room shrinks as intents are placed."""
 
     wallet: Wallet
     ruling: Ruling
-    market: prices.Market
+    asked: Asked
     in_flight: int
     spendable_wei: int
+
+    @property
+    def market(self) -> prices.Market:
+        return self.asked.market
 
 
 def reserve(wallet_id: int) -> int:
@@ -65,11 +82,12 @@ def reserve(wallet_id: int) -> int:
     wallet = Wallet.objects.get(pk=wallet_id)
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
     drawn = plans.draw(wallet, [intent for intent in ready if _needs_chain(intent)], market)
+    asked = Asked(market, drawn, _signer_problem(wallet))
     for action in (Action.CLOSE, Action.OPEN):
         keys = [intent.pk for intent in ready if intent.action == action]
         placed = 0
         while keys:
-            more, keys = _take_turn(wallet_id, action, keys, market, drawn)
+            more, keys = _take_turn(wallet_id, action, keys, asked)
             placed += more
         # Exits that got their nonce are sent before opens may wait for anything.
         if placed:
@@ -90,11 +108,23 @@ def _sort(wallet_id: int) -> list[TxIntent]:
     return ready
 
 
-def _take_turn(
-    wallet_id: int, action: Action, keys: list[int], market: prices.Market, drawn: dict[int, Plan]
-) -> tuple[int, list[int]]:
+def _signer_problem(wallet: Wallet) -> tuple[Reason, str] | None:
+    """A remote signer is asked for the wallet's key before any nonce is taken; what it said once is remembered."""
+    if not signers.is_remote():
+        return None
+    try:
+        signers.require_key(wallet.address)
+    except Refused as refusal:
+        return Reason.SIGNER_REFUSED, str(refusal)
+    except Retryable as problem:
+        return Reason.SIGNER_AWAY, str(problem)
+    return None
+
+
+def _take_turn(wallet_id: int, action: Action, keys: list[int], asked: Asked) -> tuple[int, list[int]]:
     """Place what comes first; returns how many got their nonce, and the keys that nobody came to."""
-    with transaction.atomic(durable=True):
+    # The journal is on the disk before the commit is; a local signature that is not committed has gone nowhere.
+    with transaction.atomic(durable=True), signers.group():
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         # Before the gate is read: who waits here must not keep a stop waiting. Nor an exit, which waits for the wallet.
         if action is Action.OPEN and not reservations.lock_soon():
@@ -102,13 +132,13 @@ def _take_turn(
             return 0, []
         ruling = ruling_now()
         mine = Turn()
-        round_ = _begin(wallet, ruling, market)
+        round_ = _begin(wallet, ruling, asked)
         placed = 0
         still = list(waiting(wallet).filter(pk__in=keys))
         for at, intent in enumerate(still):
             if at and mine.is_over():
                 return placed, [later.pk for later in still[at:]]
-            placed += _decide(round_, intent, drawn.get(intent.pk))
+            placed += _decide(round_, intent, asked.drawn.get(intent.pk))
     return placed, []
 
 
@@ -117,14 +147,15 @@ def _needs_chain(intent: TxIntent) -> bool:
     return intent.position is None or intent.position.mode == Mode.LIVE
 
 
-def _begin(wallet: Wallet, ruling: Ruling, market: prices.Market) -> Round:
+def _begin(wallet: Wallet, ruling: Ruling, asked: Asked) -> Round:
     unmined = TxIntent.objects.filter(wallet=wallet, state__in=sorted(UNMINED))
     cost = ExpressionWrapper(
         F("gas_limit") * F("max_fee_wei") + F("value_wei") + F("l1_fee_wei"),
         DecimalField(max_digits=60, decimal_places=0),
     )
-    owed = unmined.annotate(max_fee_wei=Max("sends__max_fee_wei")).aggregate(total=Sum(cost))["total"] or 0
-    return Round(wallet, ruling, market, unmined.count(), market.balance_wei - int(owed))
+    dearest = Max(Coalesce("sends__max_fee_wei", "sign_request__max_fee_wei"))
+    owed = unmined.annotate(max_fee_wei=dearest).aggregate(total=Sum(cost))["total"] or 0
+    return Round(wallet, ruling, asked, unmined.count(), asked.market.balance_wei - int(owed))
 
 
 def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
@@ -186,6 +217,9 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
 
 def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     wallet, market = round_.wallet, round_.market
+    if round_.asked.signer_problem is not None:
+        hold(intent, *round_.asked.signer_problem)
+        return False
     exits = intent.action == Action.CLOSE
     if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
         return False
@@ -209,36 +243,48 @@ def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     if not exits and (full := room(intent, Mode.LIVE, database_now(), cost_wei)):
         refuse(intent, full)
         return False
-    slot = signers.Slot(
-        chain_id=wallet.chain_id,
-        sender=wallet.address,
-        nonce=wallet.next_nonce,
-        to=settings.ENVIRONMENT.venue_trading_address,
-        value_wei=plan.value_wei,
-        gas_limit=plan.gas_limit,
-        data=plan.calldata,
-    )
+    slot = _slot(wallet, intent, plan)
     try:
-        signed = signers.sign(slot, fee)
+        signed = _signed(slot, fee)
     except Refused as error:
         hold(intent, Reason.NO_WALLET, str(error))
         return False
     _own(wallet, intent, slot, plan)
     if not exits:
         reservations.take(intent, Mode.LIVE)
-    TxSend.objects.create(
-        intent=intent,
-        attempt=0,
-        kind=SendKind.EXEC,
-        tx_hash=signed.tx_hash,
-        raw=signed.raw,
-        max_fee_wei=fee.max_fee_wei,
-        tip_wei=fee.tip_wei,
-    )
-    move(intent, IntentState.SIGNED, why=signed.tx_hash, by=BY)
+    if signed is None:
+        signatures.ask(intent, 0, SendKind.EXEC, fee)
+    else:
+        signatures.store(intent, 0, SendKind.EXEC, fee, signed, leaves=False)
+        move(intent, IntentState.SIGNED, why=signed.tx_hash, by=BY)
     round_.in_flight += 1
     round_.spendable_wei -= cost_wei
     return True
+
+
+def _slot(wallet: Wallet, intent: TxIntent, plan: Plan) -> signers.Slot:
+    to = settings.ENVIRONMENT.venue_trading_address
+    assert intent.trader is not None
+    return signers.Slot(
+        chain_id=wallet.chain_id,
+        sender=wallet.address,
+        nonce=wallet.next_nonce,
+        to=to,
+        value_wei=plan.value_wei,
+        gas_limit=plan.gas_limit,
+        data=plan.calldata,
+        trader=intent.trader.address,
+        order=signers.order_of(intent.intent_key, to, plan.value_wei, plan.gas_limit, plan.calldata),
+    )
+
+
+def _signed(slot: signers.Slot, fee: fees.Fee) -> signers.Signed | None:
+    """A local key signs at once. A remote signer is asked after the commit, so what it will be asked is judged here."""
+    if not signers.is_remote():
+        return signers.sign(slot, fee)
+    signers.permit(slot, fee)
+    signers.check_nonce(slot)
+    return None
 
 
 def _own(wallet: Wallet, intent: TxIntent, slot: signers.Slot, plan: Plan) -> None:

@@ -12,28 +12,49 @@ from django.db.models.functions import Now
 
 from execution_app.book import quotes
 from execution_app.book.drift import compare
-from execution_app.engine import broadcast, cancels, heads, reconcile, replace, reserve
+from execution_app.engine import broadcast, cancels, heads, reconcile, remote_signing, replace, reserve
 from execution_app.errors import Refused
-from execution_app.models import TxIntent
-from execution_app.node import fees, gas, rpc
+from execution_app.models import TxIntent, Wallet
+from execution_app.node import fees, gas, rpc, signers
 from execution_app.states import UNMINED, WAITING, IntentState
 
 log = structlog.get_logger(__name__)
 # Bells ring every second; a wallet whose intents stand still for longer has had none that was heard.
 UNHEARD_S = 5
 UNHEARD_LIMIT = 4  # wallets a sweep works for; the next one takes the next
+# Slots of which no node is known to hold anything.
+UNOFFERED = (IntentState.RESERVED, IntentState.SIGNED, IntentState.SENDING)
 TRACK_LOCK = 0x76616E7461  # one follower at a time saves work; two would do no harm
 
 
 def submit(wallet_id: int) -> None:
-    """Place what waits, then offer what is signed. Raises Retryable when the node is away."""
+    """Place what waits, have it signed, then offer what is signed. Raises Retryable when the node is away."""
     reconcile.expect_chain()
-    placed = 1
-    while placed:
-        placed = reserve.reserve(wallet_id)
-        market = _market() if _is_signed(wallet_id) else None
-        if market is None or not broadcast.broadcast(wallet_id, market):
-            return
+    with _halting(wallet_id):
+        placed = 1
+        while placed:
+            placed = reserve.reserve(wallet_id)
+            market = _market() if _has_slots(wallet_id) else None
+            if market is None:
+                return
+            _offer_signed(wallet_id, market)
+            if not broadcast.broadcast(wallet_id, market):
+                return
+
+
+@contextmanager
+def _halting(wallet_id: int) -> Iterator[None]:
+    """Whose nonces the signer's journal knows otherwise signs nothing more until a person has looked."""
+    try:
+        yield
+    except signers.NonceUsedError as used:
+        reconcile.halt_wallet(Wallet.objects.get(pk=wallet_id), str(used))
+
+
+def _offer_signed(wallet_id: int, market: fees.Market) -> None:
+    """What a remote signer has signed by now: replacements leave at once, first sends through the gate."""
+    signed = remote_signing.sign_waiting(wallet_id, market)
+    broadcast.offer(signed.sends, signed.begun_s)
 
 
 def track() -> list[int]:
@@ -44,7 +65,8 @@ def track() -> list[int]:
         heads.follow()
         for wallet_id in _wallets(state__in=sorted(UNMINED)):
             try:
-                _keep_moving(wallet_id)
+                with _halting(wallet_id):
+                    _keep_moving(wallet_id)
             except (rpc.RpcFault, rpc.NodeError) as error:
                 # One slow answer must not stop the others.
                 log.warning("wallet is not kept moving", wallet=wallet_id, problem=str(error))
@@ -63,6 +85,7 @@ def _keep_moving(wallet_id: int) -> None:
         bumped = None
     if bumped is not None:
         broadcast.offer([bumped], begun_s)
+    _offer_signed(wallet_id, market)
     broadcast.rebroadcast(wallet_id)
 
 
@@ -77,16 +100,18 @@ def _consumed(wallet_id: int) -> int:
 
 
 def wallets_with_work() -> list[int]:
-    """Wallets with waiting intents that are due, or signed slots nobody offered."""
+    """Wallets with waiting intents that are due, or slots that nobody has signed or offered."""
     due = Q(state__in=sorted(WAITING)) & (Q(next_try_at=None) | Q(next_try_at__lte=Now()))
-    return _wallets(due | Q(state=IntentState.SIGNED) | Q(state=IntentState.SENDING))
+    return _wallets(due | Q(state__in=UNOFFERED))
 
 
 def wallets_unheard() -> list[int]:
     """Wallets with work that was due for a while and that nobody has looked at: their bells are lost."""
     before = Now() - timedelta(seconds=UNHEARD_S)
     due = Q(state__in=sorted(WAITING)) & (Q(next_try_at=None) | Q(next_try_at__lte=before))
-    return _wallets(due | Q(state=IntentState.SIGNED), updated_at__lte=before)[:UNHEARD_LIMIT]
+    return _wallets(due | Q(state__in=[IntentState.RESERVED, IntentState.SIGNED]), updated_at__lte=before)[
+        :UNHEARD_LIMIT
+    ]
 
 
 def _wallets(*conditions: Q, **lookups: object) -> list[int]:
@@ -94,8 +119,8 @@ def _wallets(*conditions: Q, **lookups: object) -> list[int]:
     return [pk for (pk,) in rows.order_by("wallet_id").values_list("wallet_id").distinct() if pk is not None]
 
 
-def _is_signed(wallet_id: int) -> bool:
-    return wallet_id in _wallets(state__in=[IntentState.SIGNED, IntentState.SENDING])
+def _has_slots(wallet_id: int) -> bool:
+    return wallet_id in _wallets(state__in=UNOFFERED)
 
 
 def _market() -> fees.Market:

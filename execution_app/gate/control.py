@@ -11,7 +11,7 @@ Loosening without an entry does not happen.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 
 from execution_app import audit
 from execution_app.gate.modes import Kinds
-from execution_app.models import Control, Restriction, TxSend
+from execution_app.models import Control, Restriction, SignRequest, TxSend
 from execution_app.states import UNMINED, AuditAction, AuditOrigin, Origin, RestrictionKind, SendOutcome
 
 log = structlog.get_logger(__name__)
@@ -38,10 +38,15 @@ LINE_LOCK = 0x73746F70
 
 @dataclass(frozen=True)
 class Imposed:
-    """`in_flight` are hashes that may still have left: under way, or offered without a clear answer."""
+    """`in_flight` are hashes that may still have left: under way, or offered without a clear answer.
+
+    `at_signer` are slots of which a remote signer had been asked for a signature
+    and had not answered: that answer is thrown away when it comes.
+    """
 
     changed: bool
     in_flight: list[str]
+    at_signer: list[str] = field(default_factory=list)
 
 
 def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Imposed:
@@ -68,7 +73,12 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
         _write_late(entry)
     if changed:
         log.warning("restriction set", kind=kind.value, origin=origin.value, by=by, reason=reason)
-    return Imposed(changed, _await_leases() if kind is RestrictionKind.STOP else [])
+    if kind is not RestrictionKind.STOP:
+        return Imposed(changed, [])
+    in_flight, at_signer = _await_leases()
+    if at_signer:
+        log.warning("a signer was being asked; its answers are thrown away", slots=at_signer)
+    return Imposed(changed, in_flight, at_signer)
 
 
 @dataclass(frozen=True)
@@ -194,8 +204,12 @@ def _stand_in_line() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LINE_LOCK])
 
 
-def _await_leases() -> list[str]:
-    """Wait for broadcasts that had begun; name those that did not end in time, or ended in nobody knows what."""
+def _await_leases() -> tuple[list[str], list[str]]:
+    """Wait for broadcasts and signatures that had begun.
+
+    Returns the hashes of those that did not end in time, or ended in nobody knows
+    what, and the slots that a signer is still asked for.
+    """
     deadline_s = time.monotonic() + WAIT_S
     unheld = TxSend.objects.filter(held_at=None, intent__settled_at=None)
     while True:
@@ -204,7 +218,13 @@ def _await_leases() -> list[str]:
             .filter(Q(last_offered_at=None) | Q(last_offered_at__lt=F("leased_at")))
             .values_list("tx_hash", flat=True)
         )
-        if not under_way or time.monotonic() >= deadline_s:
+        asked = SignRequest.objects.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))
+        at_signer = [
+            f"nonce {nonce} of {address}"
+            for nonce, address in asked.values_list("intent__nonce", "intent__wallet__address").order_by("id")
+        ]
+        if not (under_way or at_signer) or time.monotonic() >= deadline_s:
             unclear = unheld.filter(outcome__in=UNCLEAR, intent__state__in=sorted(UNMINED))
-            return sorted({*under_way, *unclear.values_list("tx_hash", flat=True)[:IN_FLIGHT_LIMIT]})
+            hashes = {*under_way, *unclear.values_list("tx_hash", flat=True)[:IN_FLIGHT_LIMIT]}
+            return sorted(hashes), at_signer
         time.sleep(0.05)

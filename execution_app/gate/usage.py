@@ -91,4 +91,5 @@ def _gas_wei(scope: CapScope, scope_value: str, day: datetime, upto: int | None)
     if upto is not None:
         unmined = unmined.filter(Q(reservation__isnull=True) | Q(reservation__pk__lte=upto))
     cost = ExpressionWrapper(F("gas_limit") * F("max_fee_wei") + F("value_wei") + F("l1_fee_wei"), whole)
-    return spent + _sum(unmined.annotate(max_fee_wei=Max("sends__max_fee_wei")), cost)
+    dearest = Max(Coalesce("sends__max_fee_wei", "sign_request__max_fee_wei"))
+    return spent + _sum(unmined.annotate(max_fee_wei=dearest), cost)

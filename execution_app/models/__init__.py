@@ -7,7 +7,7 @@ from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBea
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.prices import Price
 from execution_app.models.risk import Cap, Reservation, RiskLog
-from execution_app.models.sends import TxReceipt, TxSend
+from execution_app.models.sends import SignRequest, TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Reservation",
     "Restriction",
     "RiskLog",
+    "SignRequest",
     "StackMode",
     "Trader",
     "TxIntent",

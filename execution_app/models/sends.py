@@ -49,6 +49,44 @@ class TxSend(models.Model):
         return self.tx_hash
 
 
+class SignRequest(models.Model):
+    """A transaction that a remote signer has still to sign; gone as soon as its bytes are stored.
+
+    Kept from a commit before the signer is asked to the commit of its answer, so
+    that a crash, or a signer that is away, loses nothing: the same slot is signed
+    again. `lease` names whoever asks just now; an answer under another is not used.
+    """
+
+    intent = models.OneToOneField(TxIntent, models.PROTECT, related_name="sign_request")
+    attempt = models.PositiveIntegerField()
+    kind = one_of(SendKind)
+    max_fee_wei = wei()
+    tip_wei = wei()
+    asked_at = models.DateTimeField(db_default=Now())
+    leased_at = models.DateTimeField(null=True, blank=True)
+    lease = models.UUIDField(null=True, blank=True)
+    tries = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "sign_requests"
+        constraints = [
+            listed("sign_requests", "kind", SendKind),
+            models.CheckConstraint(
+                condition=Q(tip_wei__gte=0, tip_wei__lte=models.F("max_fee_wei")),
+                name="ck_sign_requests_fee",
+            ),
+            models.CheckConstraint(
+                condition=Q(leased_at__isnull=True, lease__isnull=True)
+                | Q(leased_at__isnull=False, lease__isnull=False),
+                name="ck_sign_requests_lease",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of intent {self.intent_id}"
+
+
 class TxReceipt(models.Model):
     """A receipt as last seen; `canonical` says whether its block still is."""
 

@@ -1,144 +1,220 @@
-"""Signing with a delegate key, behind a policy that knows what such a key may sign.
+"""Signing with a delegate key: policy, then journal, then whichever backend SIGNER_BACKEND names.
 
-Keys are keystore v3 files named by address; the password comes from the
-environment and nothing of either is ever logged.
+No key, password or answer of a signer is ever in a log or an error.
 """
 
-import json
-import os
-import stat
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+import structlog
 from django.conf import settings
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from eth_utils.address import is_address, to_checksum_address
+from django.db import connection
+from eth_utils.crypto import keccak
 
-from execution_app.errors import Refused
+from execution_app import meters
+from execution_app.errors import Refused, Retryable
 from execution_app.node.fees import Fee
-from execution_app.venues import onchain
+from execution_app.node.signing import ecdsa, keyfiles, policy, transactions
+from execution_app.node.signing.backends import (
+    Backend,
+    SignerAwayError,
+    SignerRefusedError,
+    backend,
+    backend_of,
+)
+from execution_app.node.signing.journal import Journal, JournalUnusableError, NonceUsedError
+from execution_app.node.signing.keyfiles import create_key, key_path, make_key
+from execution_app.node.signing.policy import Violation
+from execution_app.node.signing.slots import CANCEL_GAS, Signed, Slot, order_of
 
-CANCEL_GAS = 21_000
+__all__ = [
+    "CANCEL_GAS",
+    "JournalUnusableError",
+    "NonceUsedError",
+    "Signed",
+    "SignerAwayError",
+    "SignerRefusedError",
+    "Slot",
+    "Violation",
+    "create_key",
+    "key_path",
+    "make_key",
+    "order_of",
+]
+
+log = structlog.get_logger(__name__)
+
 # What one order may cost beyond its collateral, whatever a node says: the venue's execution fee is about
 # gas price times 935,000, and an open takes a few hundred thousand gas.
 MAX_VALUE_WEI = 5 * 10**16
 MAX_GAS = 5_000_000
-# pbkdf2 rounds of new keystores; a process opens each file once.
-KDF_ROUNDS = 100_000
+AT_ONCE = 8  # requests to a remote signer
+GWEI = 10**9
+
+# The signed bytes, or why there are none: for good, for now, or because the database is an old copy.
+Answer = Signed | Refused | Retryable | NonceUsedError
+
+_account = keyfiles.account
 
 
-@dataclass(frozen=True)
-class Slot:
-    """What is signed: everything of a transaction but the fee. A cancel is an empty self-transfer."""
-
-    chain_id: int
-    sender: str
-    nonce: int
-    to: str
-    value_wei: int
-    gas_limit: int
-    data: bytes
+def is_remote() -> bool:
+    """Whether signatures come over a network: then they are asked for between two commits."""
+    return backend().remote
 
 
-@dataclass(frozen=True)
-class Signed:
-    """Raw EIP-1559 bytes and their hash, 0x-prefixed."""
-
-    raw: bytes
-    tx_hash: str
-
-
-def sign(slot: Slot, fee: Fee) -> Signed:
-    """Sign the slot with its sender's key. Raises Refused when the policy or the key says no."""
-    _permit(slot, fee)
-    account = _account(slot.sender)
-    transaction: dict[str, Any] = {
-        "type": 2,
-        "chainId": slot.chain_id,
-        "nonce": slot.nonce,
-        "to": slot.to,
-        "value": slot.value_wei,
-        "gas": slot.gas_limit,
-        "data": slot.data,
-        "maxFeePerGas": fee.max_fee_wei,
-        "maxPriorityFeePerGas": fee.tip_wei,
-    }
-    signed = account.sign_transaction(transaction)
-    return Signed(bytes(signed.raw_transaction), "0x" + bytes(signed.hash).hex())
-
-
-def _permit(slot: Slot, fee: Fee) -> None:
-    """Only orders to the venue and empty self-transfers, on our chain, under the fee ceiling."""
-    environment = settings.ENVIRONMENT
-    if slot.chain_id != environment.chain_id:
-        raise Refused(f"chain {slot.chain_id} is not CHAIN_ID {environment.chain_id}")
-    ceiling_wei = int(environment.max_fee_per_gas_gwei * 10**9)
-    if fee.max_fee_wei > ceiling_wei:
-        raise Refused(f"fee {fee.max_fee_wei} wei is above MAX_FEE_PER_GAS_GWEI")
-    if slot.value_wei > MAX_VALUE_WEI or slot.gas_limit > MAX_GAS:
-        raise Refused(
-            f"{slot.value_wei} wei and {slot.gas_limit} gas are above {MAX_VALUE_WEI} and {MAX_GAS}"
-        )
-    cancels = slot.to == slot.sender and not slot.data and slot.value_wei == 0
-    trades = slot.to.lower() == environment.venue_trading_address.lower() and onchain.is_allowed(slot.data)
-    if not cancels and not trades:
-        raise Refused(f"a delegate key does not sign 0x{slot.data[:4].hex()} to {slot.to}")
-
-
-def key_path(address: str) -> Path:
-    if not is_address(address):
-        raise Refused(f"{address} is not an address")
-    return Path(settings.ENVIRONMENT.signer_key_dir) / f"{to_checksum_address(address)}.json"
-
-
-def create_key() -> str:
-    """Make a new delegate key, stored encrypted with owner-only permissions; returns its address."""
-    return str(make_key().address)
-
-
-def make_key() -> LocalAccount:
-    """The same, but answers the key itself: only for who has to show it once, at its birth."""
-    account: LocalAccount = Account.create()
-    path = key_path(account.address)
-    path.parent.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-    keystore = Account.encrypt(account.key, _password(), kdf="pbkdf2", iterations=KDF_ROUNDS)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(keystore, file)
-        file.flush()
-        os.fsync(file.fileno())
-    return account
+def require_key(address: str) -> None:
+    """Return when the wallet's key can be used. Raises Refused where it cannot, Retryable where nobody knows."""
+    backend().require(address)
 
 
 def has_key(address: str) -> bool:
-    return key_path(address).is_file()
-
-
-def _password() -> str:
-    password: str = settings.ENVIRONMENT.signer_key_password.get_secret_value()
-    if not password:
-        raise Refused("SIGNER_KEY_PASSWORD is not set")
-    return password
-
-
-@lru_cache(maxsize=256)
-def _account(address: str) -> LocalAccount:
-    path = key_path(address)
+    """The same as an answer. Raises Retryable where a remote signer is away."""
+    if settings.ENVIRONMENT.signer_backend == "keyfile":
+        return keyfiles.has_file(address)
     try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise Refused(f"no key for wallet {address}") from None
-    except OSError as error:
-        raise Refused(f"the key of wallet {address} cannot be read ({error.strerror})") from None
-    password = _password()
+        require_key(address)
+    except Refused:
+        return False
+    return True
+
+
+def addresses() -> list[str]:
+    """Every wallet that the signer has a key for, in lower case.
+
+    Raises Refused where one of its keys is unfit, Retryable where a remote signer is away.
+    """
+    return backend().addresses()
+
+
+def forget() -> None:
+    """Drop connections and what is known of a signer: neither may be shared with a child that is forked."""
+    backend_of.cache_clear()
+
+
+def permit(slot: Slot, fee: Fee) -> None:
+    """Ask the policy. Raises Violation, which was logged and counted."""
+    environment = settings.ENVIRONMENT
+    limits = policy.Limits(
+        chain_id=environment.chain_id,
+        trading_address=environment.venue_trading_address,
+        max_value_wei=MAX_VALUE_WEI,
+        max_gas=MAX_GAS,
+        max_fee_wei=int(environment.max_fee_per_gas_gwei * GWEI),
+    )
     try:
-        account: LocalAccount = Account.from_key(Account.decrypt(json.loads(content), password))
-    except (ValueError, KeyError, TypeError, NotImplementedError):
-        # What a damaged keystore raises. The library's message may quote the file; ours does not.
-        raise Refused(f"the key of wallet {address} cannot be opened with SIGNER_KEY_PASSWORD") from None
-    if account.address.lower() != address.lower():
-        raise Refused(f"the key file of wallet {address} holds another key")
-    return account
+        policy.check(slot, fee, limits)
+    except Violation as violation:
+        meters.SIGNATURES_REFUSED.labels(violation.field).inc()
+        facts = {"field": violation.field, "wallet": slot.sender, "nonce": slot.nonce}
+        log.error("signature refused by policy", why=str(violation), **facts)  # noqa: TRY400
+        raise
+
+
+def check_nonce(slot: Slot) -> None:
+    """Ask the journal. Raises NonceUsedError, JournalUnusableError."""
+    _journal().check(slot)
+
+
+def bind(slots: Sequence[Slot]) -> list[NonceUsedError | None]:
+    """Have the journal bind each nonce to its order, before bytes leave. Raises JournalUnusableError."""
+    answers = _journal().bind(slots)
+    for used in filter(None, answers):
+        log.error("nothing leaves: the nonce is another order's", why=str(used))
+    return answers
+
+
+def group() -> AbstractContextManager[None]:
+    """One sync of the journal for all that is signed within. Raises Retryable at its end where that fails."""
+    return _journal().group()
+
+
+def sign(slot: Slot, fee: Fee) -> Signed:
+    """Sign the slot with its sender's key.
+
+    Raises Refused when policy, signer or key say no or the journal cannot be used,
+    NonceUsedError when it knows another order, Retryable when a remote signer is away.
+    """
+    permit(slot, fee)
+    keys = backend()
+    if keys.remote:
+        (answer,) = sign_remotely([(slot, fee)], time.monotonic() + 2 * settings.ENVIRONMENT.signer_timeout_s)
+        if isinstance(answer, Signed):
+            return answer
+        raise answer
+    _journal().note(slot)
+    return _made(keys, slot, fee, float("inf"))
+
+
+def sign_remotely(asked: Sequence[tuple[Slot, Fee]], deadline_s: float) -> list[Answer]:
+    """Ask a remote signer for several signatures at once, none later than time.monotonic() `deadline_s`.
+
+    Each answer is the signed bytes or why there are none. All nonces are bound to
+    their orders by one sync of the journal first. Never within a transaction.
+    """
+    if connection.in_atomic_block:
+        raise RuntimeError("a remote signer is asked between transactions, never within one")
+    answers: list[Answer] = [_permitted(slot, fee) or _UNASKED for slot, fee in asked]
+    open_ = [at for at, answer in enumerate(answers) if answer is _UNASKED]
+    try:
+        bound = bind([asked[at][0] for at in open_])
+    except JournalUnusableError as problem:
+        return [problem if answer is _UNASKED else answer for answer in answers]
+    for at, used in zip(open_, bound, strict=True):
+        if used is not None:
+            answers[at] = used
+    open_ = [at for at in open_ if answers[at] is _UNASKED]
+    keys = backend()
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="signer") as pool:
+        made = pool.map(lambda at: _tried(keys, *asked[at], deadline_s), open_)
+        for at, answer in zip(open_, made, strict=True):
+            answers[at] = answer
+    return answers
+
+
+_UNASKED = SignerAwayError("not asked")
+
+
+def _permitted(slot: Slot, fee: Fee) -> Violation | None:
+    try:
+        permit(slot, fee)
+    except Violation as violation:
+        return violation
+    return None
+
+
+def _tried(keys: Backend, slot: Slot, fee: Fee, deadline_s: float) -> Signed | Refused | Retryable:
+    answer: Signed | Refused | Retryable
+    try:
+        answer, outcome = _made(keys, slot, fee, deadline_s), "ok"
+    except Retryable as problem:
+        answer, outcome = problem, "away"
+    except Refused as problem:
+        answer, outcome = problem, "refused"
+    if keys.remote:
+        meters.SIGNER_REQUESTS.labels(settings.ENVIRONMENT.signer_backend, outcome).inc()
+    return answer
+
+
+def _made(keys: Backend, slot: Slot, fee: Fee, deadline_s: float) -> Signed:
+    """The one place where a signature becomes a transaction: it is recovered first, whoever made it."""
+    payload = transactions.payload(slot, fee)
+    r, s = keys.sign(slot.sender, payload, deadline_s)
+    try:
+        signature = ecdsa.recovered(keccak(payload), r, s, slot.sender)
+    except ValueError as problem:
+        log.error("a signer answered another key's signature", wallet=slot.sender, nonce=slot.nonce)  # noqa: TRY400
+        raise SignerRefusedError(str(problem)) from None
+    return transactions.assemble(slot, fee, signature)
+
+
+def _journal() -> Journal:
+    return _journal_of(settings.ENVIRONMENT.signer_journal_dir)
+
+
+@lru_cache(maxsize=4)
+def _journal_of(folder: Path) -> Journal:
+    return Journal(folder)

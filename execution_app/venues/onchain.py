@@ -56,6 +56,7 @@ DELEGATED_ACTION = _selector("delegatedAction", _DELEGATED_ARGUMENTS)
 # delegated call may carry inside.
 ALLOWED_SELECTORS: frozenset[bytes] = frozenset({DELEGATED_ACTION})
 ALLOWED_DELEGATED_SELECTORS: frozenset[bytes] = frozenset({OPEN_TRADE, CLOSE_TRADE_MARKET})
+_ORDERS: dict[bytes, Sequence[str]] = {OPEN_TRADE: _OPEN_ARGUMENTS, CLOSE_TRADE_MARKET: _CLOSE_ARGUMENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,34 @@ def is_allowed(data: bytes) -> bool:
     except ValueError:
         return False
     return inner[:4] in ALLOWED_DELEGATED_SELECTORS
+
+
+def read_delegated(data: bytes) -> tuple[str, bytes]:
+    """Return the trader of a delegated call and the call inside.
+
+    Raises ValueError for any bytes that we would not have written ourselves, since a
+    decoder forgives what a contract may read otherwise.
+    """
+    if data[:4] != DELEGATED_ACTION:
+        raise ValueError("not a delegated call")
+    trader, inner = _decoded(_DELEGATED_ARGUMENTS, data[4:])
+    if DELEGATED_ACTION + abi_encode(_DELEGATED_ARGUMENTS, (trader, inner)) != data:
+        raise ValueError("a delegated call in another encoding")
+    return to_checksum_address(trader), bytes(inner)
+
+
+def read_order(order: bytes) -> str | None:
+    """Return the trader whom an order's own arguments name; a close names none.
+
+    Raises ValueError for anything but a whole call of an order, written as we write it.
+    """
+    arguments = _ORDERS.get(order[:4])
+    if arguments is None:
+        raise ValueError("not an order")
+    values = _decoded(arguments, order[4:])
+    if order[:4] + abi_encode(arguments, values) != order:
+        raise ValueError("an order in another encoding")
+    return to_checksum_address(values[0][0]) if order[:4] == OPEN_TRADE else None
 
 
 # Views of the trading contract.

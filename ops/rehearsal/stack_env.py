@@ -120,6 +120,7 @@ def for_children(
         "FORCE_DRY_PATH": env.get("FORCE_DRY_PATH", "").strip() or str(folder / "FORCE_DRY"),
         "SIGNER_KEY_DIR": env.get("SIGNER_KEY_DIR", "").strip() or str(folder / "keys"),
         "STATE_DIR": env.get("STATE_DIR", "").strip() or str(folder / "state"),
+        "SIGNER_JOURNAL_DIR": env.get("SIGNER_JOURNAL_DIR", "").strip() or str(folder / "signer-journal"),
         "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
         "PYTHONUNBUFFERED": "1",
         # The stack is run by this very interpreter's environment, whatever else is on the path.

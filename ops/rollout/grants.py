@@ -119,6 +119,7 @@ TABLES: dict[str, Line] = {
     "intent_transitions": Line(worker=APPEND),
     "intent_moves": READ,
     "tx_sends": Line(worker=Rights(insert=ALL, update=_OFFERS)),
+    "sign_requests": Line(worker=OWN),
     "tx_receipts": Line(worker=Rights(insert=ALL, update=ALL)),
     "wallets": Line(
         worker=Rights(update=("next_nonce", "seen_next_nonce", "halted_reason", "halted_at", "balance_wei"))

@@ -14,9 +14,10 @@ from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
+from execution_app.errors import Refused, Retryable
 from execution_app.gate import watch
 from execution_app.models import Trader, Wallet
-from execution_app.node import rpc
+from execution_app.node import rpc, signers
 from execution_app.node.rpc import NodeError, RpcFault
 from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, from_units
@@ -137,6 +138,8 @@ def _wallets() -> Finding:
 
 def _signer() -> Finding:
     environment = settings.ENVIRONMENT
+    if environment.signer_backend != "keyfile":
+        return _other_signer(environment.signer_backend)
     folder = environment.signer_key_dir
     if not environment.signer_key_password.get_secret_value():
         status: Status = "fail" if environment.exec_mode == "LIVE" else "warn"
@@ -148,6 +151,18 @@ def _signer() -> Finding:
     if folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return Finding("signer", "fail", "others may look into the key folder", f"chmod 700 {folder}")
     return Finding("signer", "ok", f"{len(list(folder.glob('0x*.json')))} keystores, closed to others")
+
+
+def _other_signer(name: str) -> Finding:
+    try:
+        found = signers.addresses()
+    except (Refused, Retryable) as problem:
+        return Finding("signer", "fail", str(problem), f"check {name} and its settings")
+    wallets = {address.lower() for address in Wallet.objects.values_list("address", flat=True)}
+    missing = sorted(wallets - set(found))
+    if missing:
+        return Finding("signer", "fail", f"{name} has no key for {', '.join(missing)}", "bring the keys")
+    return Finding("signer", "ok", f"{name} has {len(found)} keys, one for every wallet")
 
 
 def _venue() -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
+from execution_app.errors import Refused, Retryable
 from execution_app.models import Trader, Wallet
 from execution_app.node import gas, rpc, signers
 from execution_app.venues import onchain
@@ -90,6 +91,13 @@ def _trader(trader: Trader) -> Finding:
 
 
 def _key(wallet: Wallet) -> Finding:
+    name = settings.ENVIRONMENT.signer_backend
+    if name != "keyfile":
+        try:
+            signers.require_key(wallet.address)
+        except (Refused, Retryable) as problem:
+            return Finding("key", "fail", str(problem), f"check {name} and its settings")
+        return Finding("key", "ok", f"{name} has the key of {wallet.address}")
     if not signers.has_key(wallet.address):
         step = f"bring the keystore of {wallet.address} back into SIGNER_KEY_DIR from its backup"
         return Finding("key", "fail", "its keystore is missing", step)

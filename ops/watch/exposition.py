@@ -54,6 +54,8 @@ def begin_at_zero() -> None:
         (meters.INTENTS_HELD, [(reason,) for reason in (*HOLDING, OTHER_REASON)]),
         (meters.HELD_EXPIRED, [(reason,) for reason in (*HOLDING, OTHER_REASON)]),
         (meters.TPSL_TRIGGERS, [(name,) for name in meters.LEVELS]),
+        (meters.SIGNATURES_REFUSED, [(field,) for field in meters.POLICY_FIELDS]),
+        (meters.SIGNER_REQUESTS, list(product(meters.SIGNERS, meters.SIGNER_OUTCOMES))),
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
         (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),

@@ -52,6 +52,9 @@ class Bench:
             cursor.execute("UPDATE control SET epoch = 1")
         self.rig.redis.flushall()
         real_parts.forget_database()
+        # The chain begins anew, so the signer's memory of this wallet's nonces does, too.
+        for journal in settings.ENVIRONMENT.signer_journal_dir.glob("*.journal"):
+            journal.unlink()
         self.rig.trader = Trader.objects.create(
             tg_user_id=trader.tg_user_id, label=trader.label, address=trader.address
         )

@@ -4,7 +4,7 @@ from django.apps import apps
 from django.db import connection
 from django.db import models as django_models
 
-from tests.execution import test_constraints, test_more_guards, test_risk_constraints
+from tests.execution import test_constraints, test_more_guards, test_risk_constraints, test_sign_requests
 from tests.execution.test_constraints import undone
 
 __all__ = ["undone"]  # the fixture: one transaction that is rolled back
@@ -20,7 +20,12 @@ def test_every_named_constraint_is_attacked() -> None:
         if isinstance(constraint, django_models.CheckConstraint | django_models.UniqueConstraint)
     }
     elsewhere = {"ck_tx_intents_terminal_is_settled"}  # test_states
-    attacks = [*test_constraints.ATTACKS, *test_risk_constraints.ATTACKS, *test_more_guards.ATTACKS]
+    attacks = [
+        *test_constraints.ATTACKS,
+        *test_risk_constraints.ATTACKS,
+        *test_more_guards.ATTACKS,
+        *test_sign_requests.ATTACKS,
+    ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()
 
@@ -46,4 +51,5 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("risk_reservations", "keep_reservation"),
         ("risk_reservations", "log_risk"),
         ("risk_log", "keep_risk_log"),
+        ("sign_requests", "guard_sign_request"),
     }

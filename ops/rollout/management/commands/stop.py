@@ -35,8 +35,10 @@ class Command(Switch):
         cancelled = cancels.request(by=options["by"]) if options["cancel_pending"] else []
         lines = ["stopped" if imposed.changed else "was stopped by a command already"]
         lines += [f"may still have left: {tx_hash}" for tx_hash in imposed.in_flight]
+        lines += [f"was at the signer, which may yet sign in vain: {slot}" for slot in imposed.at_signer]
         lines += [f"is cancelled in its slot: {key}" for key in cancelled]
         facts = {"changed": imposed.changed, "in_flight": imposed.in_flight, "cancelling": cancelled}
+        facts["at_signer"] = imposed.at_signer
         self.tell(options, "\n".join(lines), **facts)
 
     def _flatten(self, options: dict[str, Any]) -> None:

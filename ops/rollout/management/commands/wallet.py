@@ -11,9 +11,10 @@ import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError, transaction
+from eth_utils.address import is_address, to_checksum_address
 
 from execution_app import audit
-from execution_app.errors import Refused
+from execution_app.errors import Refused, Retryable
 from execution_app.models import Trader, Wallet
 from execution_app.node import signers
 from execution_app.node.rpc import NodeError, RpcFault
@@ -61,6 +62,11 @@ class Command(BaseCommand):
             action="store_true",
             help="print the new private key, this once; off by default, and never for a key that exists",
         )
+        parts["create"].add_argument(
+            "--address",
+            default="",
+            help="the wallet's address where the signer holds its key already: SIGNER_BACKEND keystore, kms, web3signer",
+        )
         parts["fund"].add_argument(
             "--usdc",
             type=_units(USDC_DIGITS),
@@ -103,11 +109,12 @@ class Command(BaseCommand):
     def _create(self, trader: Trader, options: dict[str, Any]) -> None:
         environment = settings.ENVIRONMENT
         wallet = Wallet.objects.filter(trader=trader).first()
-        key = ""
+        key, created = "", wallet is None
         if wallet is None:
-            if environment.is_production and not environment.signer_key_dir.is_absolute():
+            own = environment.signer_backend == "keyfile"
+            if own and environment.is_production and not environment.signer_key_dir.is_absolute():
                 raise CommandError("SIGNER_KEY_DIR must be an absolute path: these keys are for real money")
-            wallet, key = self._with_new_key(trader)
+            wallet, key = self._with_new_key(trader) if own else self._with_key_elsewhere(trader, options)
             log.info("wallet created", trader=trader.tg_user_id, wallet=wallet.address)
         elif wallet.chain_id != environment.chain_id:
             raise CommandError(f"the wallet of trader {trader.tg_user_id} is on chain {wallet.chain_id}")
@@ -117,7 +124,7 @@ class Command(BaseCommand):
             "tg_user_id": trader.tg_user_id,
             "chain_id": wallet.chain_id,
             "address": wallet.address,
-            "created": bool(key),
+            "created": created,
         }
         if options["show_key"]:
             self.stderr.write(KEY_WARNING)
@@ -125,21 +132,44 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(body))
             return
-        self.stdout.write(f"wallet {wallet.address} {'created' if key else 'was there already'}")
+        self.stdout.write(f"wallet {wallet.address} {'created' if created else 'was there already'}")
         if options["show_key"]:
             self.stdout.write(f"private key, shown only now: {key}")
         self.stdout.write(f"next: back up SIGNER_KEY_DIR, then manage.py wallet check {trader.tg_user_id}")
 
     def _with_new_key(self, trader: Trader) -> tuple[Wallet, str]:
         """Key first, row second: a crash in between leaves a key that nobody uses, never a row without one."""
-        environment = settings.ENVIRONMENT
         try:
             account = signers.make_key()
+        except Refused as refusal:
+            raise CommandError(str(refusal)) from None
+        except OSError as error:
+            raise CommandError(f"the key cannot be stored in SIGNER_KEY_DIR ({error.strerror})") from None
+        return self._row(trader, account.address), "0x" + bytes(account.key).hex()
+
+    def _with_key_elsewhere(self, trader: Trader, options: dict[str, Any]) -> tuple[Wallet, str]:
+        """The row of a key that the signer holds and never shows."""
+        if options["show_key"]:
+            raise CommandError("the key is the signer's; it is never shown")
+        if not is_address(options["address"]):
+            raise CommandError(
+                f"{settings.ENVIRONMENT.signer_backend} makes its own keys: give the --address of one"
+            )
+        address = to_checksum_address(options["address"])
+        try:
+            signers.require_key(address)
+        except (Refused, Retryable) as problem:
+            raise CommandError(str(problem)) from None
+        return self._row(trader, address), ""
+
+    def _row(self, trader: Trader, address: str) -> Wallet:
+        environment = settings.ENVIRONMENT
+        try:
             with transaction.atomic():
                 wallet = Wallet.objects.create(
                     trader=trader,
                     chain_id=environment.chain_id,
-                    address=account.address,
+                    address=address,
                     max_in_flight=environment.max_in_flight,
                 )
                 made = {
@@ -147,15 +177,10 @@ class Command(BaseCommand):
                     "chain_id": wallet.chain_id,
                     "next_nonce": wallet.next_nonce,
                 }
-                audit.record(AuditAction.WALLET_CREATED, f"wallet {account.address}", after=made)
-        except Refused as refusal:
-            raise CommandError(str(refusal)) from None
-        except OSError as error:
-            raise CommandError(f"the key cannot be stored in SIGNER_KEY_DIR ({error.strerror})") from None
+                audit.record(AuditAction.WALLET_CREATED, f"wallet {address}", after=made)
         except IntegrityError:
-            raise CommandError("somebody else has just made this trader's wallet; run it again") from None
-
-        return wallet, "0x" + bytes(account.key).hex()
+            raise CommandError("somebody else has just made this wallet; run it again") from None
+        return wallet
 
     def _fund(self, trader: Trader, options: dict[str, Any]) -> None:
         wallet = self._wallet(trader)

@@ -1,0 +1,198 @@
+"""Web3Signer and AWS KMS over real HTTP: whose signature it is, what is final, what passes, and that nothing is asked twice."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from execution_app.errors import Refused, Retryable
+from execution_app.node import signers
+from execution_app.node.fees import Fee
+from execution_app.node.signers import Slot
+from execution_app.node.signing import ecdsa
+from tests.real_parts import ROOT
+from tests.remote_signers import KmsFake, RemoteSigner, der
+
+FEE = Fee(2_000_000_000, 1_000_000)
+
+
+@pytest.fixture(params=["web3signer", "kms"])
+def remote(request: pytest.FixtureRequest) -> RemoteSigner:
+    found: RemoteSigner = request.getfixturevalue(request.param)
+    return found
+
+
+def signs(slot: Slot) -> bool:
+    return bool(Account.recover_transaction(signers.sign(slot, FEE).raw) == slot.sender)
+
+
+def test_it_signs_like_a_local_key(remote: RemoteSigner, key: LocalAccount, order: Slot) -> None:
+    signed = signers.sign(order, FEE)
+    said: dict[str, Any] = {
+        "type": 2, "chainId": 31337, "nonce": 7, "to": order.to, "value": order.value_wei, "gas": order.gas_limit,
+        "data": order.data, "maxFeePerGas": FEE.max_fee_wei, "maxPriorityFeePerGas": FEE.tip_wei,
+    }  # fmt: skip
+    local = key.sign_transaction(said)
+    assert (signed.raw, signed.tx_hash) == (bytes(local.raw_transaction), "0x" + bytes(local.hash).hex())
+    assert len(remote.signed) == 1
+
+
+def test_s_in_the_upper_half_is_brought_down(remote: RemoteSigner, order: Slot) -> None:
+    low = signers.sign(order, FEE)
+    remote.faults.high_s = True
+    assert signers.sign(order, FEE) == low
+
+
+@pytest.mark.parametrize("fault", ["wrong_key", "other_bytes"])
+def test_a_signature_of_another_key_or_of_other_bytes_is_refused(
+    remote: RemoteSigner, order: Slot, fault: str
+) -> None:
+    setattr(remote.faults, fault, True)
+    with pytest.raises(Refused, match="not of 0x"):
+        signers.sign(order, FEE)
+
+
+def test_a_wallet_that_it_has_no_key_of_is_refused(remote: RemoteSigner, order: Slot) -> None:
+    stranger = Account.create().address
+    assert not signers.has_key(stranger)
+    assert signers.has_key(order.sender)
+    with pytest.raises(Refused, match=stranger):
+        signers.require_key(stranger)
+    assert remote.signed == []
+
+
+def test_a_key_that_comes_later_is_found(web3signer: RemoteSigner, order: Slot) -> None:
+    found = web3signer.keys.pop()
+    assert not signers.has_key(order.sender)
+    web3signer.keys.append(found)
+    assert signs(order)
+
+
+AWAY = [{"away": True}, {"lose_next": 1}, {"status": 500}, {"status": 503}, {"delay_s": 1.5}]
+
+
+@pytest.mark.parametrize("faults", AWAY, ids=str)
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_signer_that_is_away_is_asked_once(
+    remote: RemoteSigner, order: Slot, faults: dict[str, object], *, warm: bool
+) -> None:
+    if warm:
+        signers.require_key(order.sender)
+    for name, value in faults.items():
+        setattr(remote.faults, name, value)
+    before, began_s = remote.requests, time.monotonic()
+    with pytest.raises(Retryable):
+        signers.sign(order, FEE)
+    keys_asked = 0 if warm else len(remote.keys)
+    assert remote.requests - before <= keys_asked + 1, "no hidden retry"
+    assert time.monotonic() - began_s < 2.5
+
+
+KMS_CODES = {
+    "ThrottlingException": Retryable,
+    "KMSInternalException": Retryable,
+    "DependencyTimeoutException": Retryable,
+    "KeyUnavailableException": Retryable,
+    "ExpiredTokenException": Retryable,
+    "AccessDeniedException": Refused,
+    "DisabledException": Refused,
+    "KMSInvalidStateException": Refused,
+    "InvalidKeyUsageException": Refused,
+    "NotFoundException": Refused,
+    "UnrecognizedClientException": Refused,
+    "SomethingNewException": Refused,
+}
+
+
+@pytest.mark.parametrize("code", KMS_CODES)
+def test_what_kms_says_is_final_or_passes(kms: KmsFake, order: Slot, code: str) -> None:
+    signers.require_key(order.sender)
+    kms.faults.error = code
+    before = kms.requests
+    with pytest.raises(KMS_CODES[code], match=code):
+        signers.sign(order, FEE)
+    assert kms.requests == before + 1
+    kms.faults.error = ""
+    assert signs(order)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\x30",
+        bytes(64),
+        der(1, 1)[:-1],
+        der(1, 1) + b"\x00",
+        der(ecdsa.ORDER, 1),
+        b"\x30\x06\x02\x01\x80\x02\x01\x01",
+    ],
+)
+def test_a_signature_of_kms_that_is_none_is_refused(kms: KmsFake, order: Slot, answer: bytes) -> None:
+    kms.faults.answer = answer
+    with pytest.raises(Refused):
+        signers.sign(order, FEE)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"0x", b"0x" + b"g" * 130, b"0x" + b"0" * 130, b"null", b"\xff\xfe", b"1" * 300_000]
+)
+def test_a_signature_of_web3signer_that_is_none_is_not_used(
+    web3signer: RemoteSigner, order: Slot, answer: bytes
+) -> None:
+    web3signer.faults.answer = answer
+    with pytest.raises((Refused, Retryable)):
+        signers.sign(order, FEE)
+
+
+@pytest.mark.parametrize("spec", ["ECC_NIST_P256", "RSA_2048", ""])
+def test_a_kms_key_of_another_kind_signs_nothing(kms: KmsFake, order: Slot, spec: str) -> None:
+    kms.spec = spec
+    with pytest.raises(Refused, match="no usable key"):
+        signers.sign(order, FEE)
+    assert kms.signed == []
+
+
+def test_one_unfit_kms_key_does_not_keep_the_others_from_signing(
+    kms: KmsFake, order: Slot, with_environment: Callable[..., None]
+) -> None:
+    with_environment(signer_kms_keys=f"alias/gone,{kms.key_id(kms.keys[1])}")
+    assert signs(order)
+
+
+def test_a_group_is_signed_at_once(remote: RemoteSigner, order: Slot) -> None:
+    signers.require_key(order.sender)
+    remote.faults.delay_s = 0.2
+    began_s = time.monotonic()
+    answers = signers.sign_remotely([(replace(order, nonce=n), FEE) for n in range(8)], began_s + 3)
+    assert [type(answer) for answer in answers] == [signers.Signed] * 8
+    assert time.monotonic() - began_s < 0.2 * 8 * 0.75
+
+
+def test_what_is_refused_here_is_never_asked(remote: RemoteSigner, order: Slot) -> None:
+    stolen = replace(order, to="0x" + "99" * 20)
+    (answer,) = signers.sign_remotely([(stolen, FEE)], time.monotonic() + 1)
+    assert isinstance(answer, signers.Violation)
+    signers.bind([order])
+    (answer,) = signers.sign_remotely([(replace(order, gas_limit=900_001), FEE)], time.monotonic() + 1)
+    assert isinstance(answer, signers.NonceUsedError)
+    assert remote.requests == 0
+
+
+def test_after_the_deadline_nobody_is_asked(remote: RemoteSigner, order: Slot) -> None:
+    signers.require_key(order.sender)
+    before = remote.requests
+    (answer,) = signers.sign_remotely([(order, FEE)], time.monotonic() - 0.1)
+    assert isinstance(answer, signers.SignerAwayError)
+    assert remote.requests == before
+
+
+def test_boto3_is_imported_by_its_backend_alone() -> None:
+    code = "import sys, execution_app.node.signing.web3signer, execution_app.node.signing.keyfiles; assert 'boto3' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
