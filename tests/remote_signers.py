@@ -34,6 +34,7 @@ class Faults:
     high_s: bool = False
     answer: bytes | None = None  # the signature as it is sent: KMS's DER, Web3Signer's text
     delay_s: float = 0.0
+    trickle_s: float = 0.0  # between two bytes of an answer
     lose_next: int = 0  # sign, then break the connection
 
 
@@ -125,7 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            for at in range(len(content)) if signer.faults.trickle_s else ():
+                self.wfile.write(content[at : at + 1])
+                time.sleep(signer.faults.trickle_s)
+            if not signer.faults.trickle_s:
+                self.wfile.write(content)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # whoever asked has gone
 

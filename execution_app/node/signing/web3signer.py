@@ -95,16 +95,34 @@ class Web3Signer:
                 preload_content=False,
                 redirect=False,
             )
-            try:
-                raw = answer.read(BODY_LIMIT + 1)
-            finally:
-                answer.release_conn()
+            raw = _read(answer, deadline_s)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             # Without its cause: urllib3's words carry the address, which may carry a password.
             raise SignerAwayError(f"web3signer does not answer ({type(error).__name__})") from None
         if answer.status >= SERVER_ERROR or answer.status == TOO_MANY or len(raw) > BODY_LIMIT:
             raise SignerAwayError(f"web3signer is out of order: HTTP {answer.status}")
         return answer.status, raw.decode("utf-8", errors="replace").strip()
+
+
+def _read(answer: urllib3.BaseHTTPResponse, deadline_s: float) -> bytes:
+    """The body, up to a byte above the limit. One that trickles in does not outlast the deadline."""
+    raw, in_time = b"", False
+    try:
+        while time.monotonic() <= deadline_s:
+            part = answer.read1(BODY_LIMIT + 1 - len(raw))
+            raw += part
+            if not part or len(raw) > BODY_LIMIT:
+                in_time = True
+                break
+    finally:
+        # What still comes belongs to no request.
+        if in_time and len(raw) <= BODY_LIMIT:
+            answer.release_conn()
+        else:
+            answer.close()
+    if not in_time:
+        raise SignerAwayError("web3signer's answer takes too long")
+    return raw
 
 
 def _numbers(answer: str) -> tuple[int, int]:

@@ -141,9 +141,10 @@ def test_a_secret_that_is_told_is_heard(heard: io.StringIO) -> None:
     """A net that catches nothing proves nothing."""
     for secret in SECRETS:
         heard.write(secret)
-        with pytest.raises(AssertionError, match=re.escape(secret[:8])):
+        with pytest.raises(AssertionError, match=r"== \[\]"):
             assert_silent(heard, 0)
-        heard.truncate(0)
+        heard.seek(0)
+        heard.truncate()
 
 
 FAULTS: tuple[dict[str, object], ...] = (

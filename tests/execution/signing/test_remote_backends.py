@@ -94,6 +94,17 @@ def test_a_signer_that_is_away_is_asked_once(
     assert time.monotonic() - began_s < 2.5
 
 
+def test_an_answer_that_trickles_in_is_given_up(web3signer: RemoteSigner, order: Slot) -> None:
+    signers.require_key(order.sender)
+    web3signer.faults.trickle_s = 0.2
+    began_s = time.monotonic()
+    with pytest.raises(Retryable, match="too long"):
+        signers.sign(order, FEE)
+    assert time.monotonic() - began_s < 3
+    web3signer.faults.trickle_s = 0
+    assert signs(order)
+
+
 KMS_CODES = {
     "ThrottlingException": Retryable,
     "KMSInternalException": Retryable,
