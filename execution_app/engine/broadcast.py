@@ -11,6 +11,8 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
+from execution_app.engine import permissions
+from execution_app.engine.permissions import Permissions
 from execution_app.engine.replace import cancel_in_slot
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Refused, Stale
@@ -20,10 +22,11 @@ from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import fees, node_errors, rpc
-from execution_app.states import IntentState, Mode, SendKind, SendOutcome
+from execution_app.states import Action, IntentState, Mode, SendKind, SendOutcome
 
 log = structlog.get_logger(__name__)
 BATCH = 50
+SIMULATED_S = 5  # for as long a simulation's word is good
 
 
 def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
@@ -32,10 +35,29 @@ def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
     Safe to repeat: the same bytes have the same hash. `market` is what a cancel
     would be priced with; without one, slots to be cancelled wait.
     """
+    granted = _look_again(wallet_id)
     begun_s = time.monotonic()
-    leased = _lease(wallet_id, market)
+    leased = _lease(wallet_id, market, granted)
     offer(leased, begun_s)
     return len(leased)
+
+
+def _look_again(wallet_id: int) -> Permissions | None:
+    """What the trader permits now, where an open has waited with its signature; None where none has, or no node says.
+
+    A node that is away stops no exit: what it would refuse is refused by the venue.
+    """
+    before = Now() - timedelta(seconds=SIMULATED_S)
+    waited = TxIntent.objects.filter(
+        wallet_id=wallet_id, action=Action.OPEN, state=IntentState.SIGNED, updated_at__lt=before
+    )
+    if not waited.exists():
+        return None
+    try:
+        return permissions.look(Wallet.objects.select_related("trader").get(pk=wallet_id))
+    except (rpc.RpcFault, rpc.NodeError) as problem:
+        log.warning("nobody says what the trader permits", wallet=wallet_id, problem=str(problem))
+        return None
 
 
 def latest_send(intent: TxIntent) -> TxSend:
@@ -45,7 +67,7 @@ def latest_send(intent: TxIntent) -> TxSend:
     return send
 
 
-def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
+def _lease(wallet_id: int, market: fees.Market | None, granted: Permissions | None = None) -> list[TxSend]:
     """Announce what may be a first broadcast: a stop that commits before this sees none, one after waits for it.
 
     The gate is asked again at every offer until a node is known to hold the
@@ -62,7 +84,9 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
             expired = intent.expires_at is not None and intent.expires_at <= now
             departure = may_leave(intent, ruling, now, expired=expired)
             send = latest_send(intent)
-            if intent.cancel_asked_at is not None:
+            if intent.cancel_asked_at is not None or (
+                departure is Departure.LEAVE and _is_forbidden(intent, granted)
+            ):
                 departure = Departure.CANCEL
             if departure is Departure.PARK:
                 _log_parked(intent, ruling)
@@ -81,6 +105,16 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[TxSend]:
             TxSend.objects.filter(pk=send.pk).update(leased_at=Now())
             leased.append(send)
     return leased
+
+
+def _is_forbidden(intent: TxIntent, granted: Permissions | None) -> bool:
+    """Whether an open that never left would fail by now: its allowance, USDC or delegation is gone."""
+    if granted is None or intent.action != Action.OPEN or intent.state != IntentState.SIGNED:
+        return False
+    lacking = granted.missing(intent.collateral_usdc)
+    if lacking is not None:
+        log.warning("signed, and no longer permitted", intent=intent.pk, nonce=intent.nonce, why=lacking[1])
+    return lacking is not None
 
 
 def _unheld(wallet_id: int, now: datetime) -> list[TxIntent]:

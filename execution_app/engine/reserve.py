@@ -1,6 +1,6 @@
 """Give waiting intents their nonce and their signature, in one commit under the wallet's lock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import structlog
@@ -22,11 +22,12 @@ from execution_app.engine.waiting import (
     sort,
     waiting,
 )
-from execution_app.errors import Refused
-from execution_app.gate.admission import Admission, Verdict, admit, room, ruling_now
+from execution_app.errors import Refused, Stale
+from execution_app.gate import limits
+from execution_app.gate.admission import Admission, Verdict, admit, counts_rows, room, ruling_now
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
-from execution_app.moves import move
+from execution_app.moves import Step, move_all
 from execution_app.node import fees, signers
 from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason, SendKind
 
@@ -46,6 +47,18 @@ class Round:
     market: prices.Market
     in_flight: int
     spendable_wei: int
+    placed: list["Placement"] = field(default_factory=list)  # signed, and not stored yet
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An intent with its slot and its signature, before the round stores them."""
+
+    intent: TxIntent
+    slot: signers.Slot
+    plan: Plan
+    fee: fees.Fee
+    signed: signers.Signed
 
 
 def reserve(wallet_id: int) -> int:
@@ -59,7 +72,8 @@ def reserve(wallet_id: int) -> int:
     wallet = Wallet.objects.get(pk=wallet_id)
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
-        ready = sort(wallet, ruling_now(), database_now())
+        with limits.read_once():
+            ready = sort(wallet, ruling_now(), database_now())
     if not ready:
         return 0
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
@@ -82,8 +96,11 @@ def _take_turn(
             log.info("opens wait for their turn at the caps", wallet=wallet_id)
             return 0
         round_ = _begin(wallet, ruling_now(), market)
-        still = waiting(wallet).filter(pk__in=keys)
-        return sum(_decide(round_, intent, drawn.get(intent.pk)) for intent in still)
+        with limits.read_once():  # after the lock, under which they do not change
+            still = waiting(wallet).filter(pk__in=keys)
+            placed = sum(_decide(round_, intent, drawn.get(intent.pk)) for intent in still)
+        _store(round_)
+        return placed
 
 
 def _needs_chain(intent: TxIntent) -> bool:
@@ -134,6 +151,8 @@ def _say_problem(intent: TxIntent, plan: Plan) -> None:
         end_closed_elsewhere(intent, plan.absent_at_block, plan.detail)
     elif plan.final:
         refuse(intent, Admission(Verdict.REFUSE, plan.problem, plan.detail))
+    elif plan.held:
+        hold(intent, plan.problem, plan.detail)
     else:
         note(intent, plan.problem, plan.detail)
 
@@ -180,9 +199,12 @@ def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         detail = f"wallet {wallet.address} can spend {round_.spendable_wei} wei, this needs {cost_wei} and keeps {kept_wei}"
         hold(intent, Reason.INSUFFICIENT_GAS, detail)
         return False
-    if not exits and (full := room(intent, Mode.LIVE, database_now(), cost_wei)):
-        refuse(intent, full)
-        return False
+    if not exits:
+        if counts_rows(intent):
+            _store(round_)
+        if full := room(intent, Mode.LIVE, database_now(), cost_wei):
+            refuse(intent, full)
+            return False
     slot = signers.Slot(
         chain_id=wallet.chain_id,
         sender=wallet.address,
@@ -197,42 +219,51 @@ def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     except Refused as error:
         hold(intent, Reason.NO_WALLET, str(error))
         return False
-    _own(wallet, intent, slot, plan)
-    if not exits:
-        reservations.take(intent, Mode.LIVE)
-    TxSend.objects.create(
-        intent=intent,
-        attempt=0,
-        kind=SendKind.EXEC,
-        tx_hash=signed.tx_hash,
-        raw=signed.raw,
-        max_fee_wei=fee.max_fee_wei,
-        tip_wei=fee.tip_wei,
-    )
-    move(intent, IntentState.SIGNED, why=signed.tx_hash, by=BY)
+    wallet.next_nonce = slot.nonce + 1
+    round_.placed.append(Placement(intent, slot, plan, fee, signed))
     round_.in_flight += 1
     round_.spendable_wei -= cost_wei
     return True
 
 
-def _own(wallet: Wallet, intent: TxIntent, slot: signers.Slot, plan: Plan) -> None:
-    """The intent takes the slot, for life."""
-    move(
-        intent,
-        IntentState.RESERVED,
-        why=f"nonce {slot.nonce}",
-        by=BY,
-        mode=Mode.LIVE.value,
-        nonce=slot.nonce,
-        to_address=slot.to,
-        calldata=slot.data,
-        value_wei=slot.value_wei,
-        gas_limit=slot.gas_limit,
-        l1_fee_wei=intent.l1_fee_wei,
-        wanted_price=plan.wanted_price,
-        close_usdc=plan.close_usdc,
-        reason="",
-        reason_detail="",
+def _store(round_: Round) -> None:
+    """Every intent placed so far takes its slot, for life, with its signature, in the round's transaction."""
+    placed, round_.placed = round_.placed, []
+    if not placed:
+        return
+    steps = [Step(one.intent, f"nonce {one.slot.nonce}", _owned(one)) for one in placed]
+    move_all(steps, IntentState.RESERVED, by=BY)
+    first, last = placed[0].slot.nonce, placed[-1].slot.nonce
+    if not Wallet.objects.filter(pk=round_.wallet.pk, next_nonce=first).update(next_nonce=last + 1):
+        raise Stale(f"nonce {first} of wallet {round_.wallet.pk} is given away already")
+    reservations.take_all([one.intent for one in placed if one.intent.action == Action.OPEN], Mode.LIVE)
+    TxSend.objects.bulk_create(
+        TxSend(
+            intent=one.intent,
+            attempt=0,
+            kind=SendKind.EXEC,
+            tx_hash=one.signed.tx_hash,
+            raw=one.signed.raw,
+            max_fee_wei=one.fee.max_fee_wei,
+            tip_wei=one.fee.tip_wei,
+        )
+        for one in placed
     )
-    Wallet.objects.filter(pk=wallet.pk, next_nonce=slot.nonce).update(next_nonce=slot.nonce + 1)
-    wallet.next_nonce = slot.nonce + 1
+    move_all([Step(one.intent, one.signed.tx_hash) for one in placed], IntentState.SIGNED, by=BY)
+
+
+def _owned(one: Placement) -> dict[str, object]:
+    """What is fixed with the nonce and never changes."""
+    return {
+        "mode": Mode.LIVE.value,
+        "nonce": one.slot.nonce,
+        "to_address": one.slot.to,
+        "calldata": one.slot.data,
+        "value_wei": one.slot.value_wei,
+        "gas_limit": one.slot.gas_limit,
+        "l1_fee_wei": one.intent.l1_fee_wei,
+        "wanted_price": one.plan.wanted_price,
+        "close_usdc": one.plan.close_usdc,
+        "reason": "",
+        "reason_detail": "",
+    }
