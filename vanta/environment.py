@@ -104,6 +104,7 @@ class Environment(BaseModel):
     tip_percentile: int = Field(default=50, ge=1, le=99)
     min_tip_gwei: Annotated[Decimal, _decimals(9)] = Decimal("0.001")
     at_fee_ceiling: Literal["hold", "cancel"] = "hold"
+    gas_margin_pct: int = Field(default=40, ge=0, le=300)
     max_in_flight: int = Field(default=16, ge=1, le=512)
     rebroadcast_after_s: int = Field(default=4, ge=1, le=600)
     bump_after_s: int = Field(default=10, ge=2, le=3600)

@@ -1,32 +1,32 @@
 """Offer stored bytes to the nodes: leased before, recorded after, repeated without harm."""
 
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
 
-from execution_app import meters
-from execution_app.engine import reconcile, signatures
+from execution_app.engine import permissions
+from execution_app.engine.offers import offer
+from execution_app.engine.permissions import Permissions
 from execution_app.engine.replace import cancel_in_slot
 from execution_app.engine.waiting import BY, database_now
-from execution_app.errors import Refused, Stale
+from execution_app.errors import Refused
 from execution_app.gate.admission import Departure, may_leave, ruling_now
 from execution_app.gate.control import LEASE_S, Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.moves import move
-from execution_app.node import fees, node_errors, rpc, signers
-from execution_app.states import IntentState, Mode, SendKind, SendOutcome
+from execution_app.node import fees, rpc
+from execution_app.states import Action, IntentState, Mode, SendKind
 
 log = structlog.get_logger(__name__)
 BATCH = 50
 BEFORE_ALL = -1  # nonces begin at 0
+SIMULATED_S = 5  # for as long a simulation's word is good
 
 
 def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
@@ -35,14 +35,33 @@ def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
     Safe to repeat: the same bytes have the same hash. `market` is what a cancel
     would be priced with; without one, slots to be cancelled wait.
     """
+    granted = _look_again(wallet_id)
     offered = 0
     after: int | None = BEFORE_ALL
     while after is not None:
         begun_s = time.monotonic()
-        leased, after = _lease(wallet_id, market, after)
+        leased, after = _lease(wallet_id, market, after, granted)
         offer(leased, begun_s)
         offered += len(leased)
     return offered
+
+
+def _look_again(wallet_id: int) -> Permissions | None:
+    """What the trader permits now, where an open has waited with its signature; None where none has, or no node says.
+
+    A node that is away stops no exit: what it would refuse is refused by the venue.
+    """
+    before = Now() - timedelta(seconds=SIMULATED_S)
+    waited = TxIntent.objects.filter(
+        wallet_id=wallet_id, action=Action.OPEN, state=IntentState.SIGNED, updated_at__lt=before
+    )
+    if not waited.exists():
+        return None
+    try:
+        return permissions.look(Wallet.objects.select_related("trader").get(pk=wallet_id))
+    except (rpc.RpcFault, rpc.NodeError) as problem:
+        log.warning("nobody says what the trader permits", wallet=wallet_id, problem=str(problem))
+        return None
 
 
 def latest_send(intent: TxIntent) -> TxSend:
@@ -53,7 +72,7 @@ def latest_send(intent: TxIntent) -> TxSend:
 
 
 def _lease(
-    wallet_id: int, market: fees.Market | None, after: int = BEFORE_ALL
+    wallet_id: int, market: fees.Market | None, after: int = BEFORE_ALL, granted: Permissions | None = None
 ) -> tuple[list[TxSend], int | None]:
     """Announce what may be a first broadcast: a stop that commits before this sees none, one after waits for it.
 
@@ -74,17 +93,24 @@ def _lease(
             if last is not None and mine.is_over():
                 return leased, last
             last = intent.nonce
-            if (send := _let_go(intent, ruling, now, market)) is not None:
+            if (send := _let_go(intent, ruling, now, market, granted)) is not None:
                 leased.append(send)
     return leased, None
 
 
-def _let_go(intent: TxIntent, ruling: Ruling, now: datetime, market: fees.Market | None) -> TxSend | None:
+def _let_go(
+    intent: TxIntent,
+    ruling: Ruling,
+    now: datetime,
+    market: fees.Market | None,
+    granted: Permissions | None,
+) -> TxSend | None:
     """The bytes of a slot that may leave, announced; None where it stays."""
     expired = intent.expires_at is not None and intent.expires_at <= now
     departure = may_leave(intent, ruling, now, expired=expired)
     send = latest_send(intent)
-    if intent.cancel_asked_at is not None:
+    forbidden = departure is Departure.LEAVE and _is_forbidden(intent, granted)
+    if intent.cancel_asked_at is not None or forbidden:
         departure = Departure.CANCEL
     if departure is Departure.PARK:
         _log_parked(intent, ruling)
@@ -107,6 +133,16 @@ def _let_go(intent: TxIntent, ruling: Ruling, now: datetime, market: fees.Market
     return send
 
 
+def _is_forbidden(intent: TxIntent, granted: Permissions | None) -> bool:
+    """Whether an open that never left would fail by now: its allowance, USDC or delegation is gone."""
+    if granted is None or intent.action != Action.OPEN or intent.state != IntentState.SIGNED:
+        return False
+    lacking = granted.missing(intent.collateral_usdc)
+    if lacking is not None:
+        log.warning("signed, and no longer permitted", intent=intent.pk, nonce=intent.nonce, why=lacking[1])
+    return lacking is not None
+
+
 def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxIntent]:
     """Slots of which no node is known to hold anything: signed ones, and those due for another try."""
     held = TxSend.objects.filter(intent=OuterRef("pk"), held_at__isnull=False)
@@ -127,130 +163,6 @@ def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxIntent]:
 def _log_parked(intent: TxIntent, ruling: Ruling) -> None:
     if ruling.emergency_stop:
         log.warning("parked: emergency stop", intent=intent.pk, nonce=intent.nonce)
-
-
-def offer(sends: Sequence[TxSend], begun_s: float) -> None:
-    """Give the bytes to every endpoint and record what they said. No transaction is open meanwhile.
-
-    The signer's journal knows of the order before the first node does.
-
-    `begun_s` is time.monotonic() from before the sends were leased. Whoever
-    sets a stop waits for leases only while they last, so bytes that no node is
-    known to hold are not given to one later than that.
-    """
-    sends = _bound(sends)
-    for send, said in zip(sends, _ask_endpoints(sends, begun_s), strict=True):
-        if said:
-            record(send, node_errors.best(said))
-        else:
-            log.warning("lease ran out before a node was asked", hash=send.tx_hash)
-
-
-def _bound(sends: Sequence[TxSend]) -> list[TxSend]:
-    """Those that have left, and those whose nonce the journal has bound to their order; another order's halts the wallet."""
-    new = [send for send in sends if send.held_at is None]
-    if not new:
-        return list(sends)
-    try:
-        answers = signers.bind([signatures.slot_of(send.intent, SendKind.EXEC) for send in new])
-    except signers.JournalUnusableError as problem:
-        log.error("nothing new leaves", problem=str(problem))  # noqa: TRY400
-        return [send for send in sends if send.held_at is not None]
-    barred = set()
-    for send, used in zip(new, answers, strict=True):
-        if used is not None:
-            assert send.intent.wallet is not None
-            barred.add(send.pk)
-            reconcile.halt_wallet(send.intent.wallet, str(used))
-    return [send for send in sends if send.pk not in barred]
-
-
-def _ask_endpoints(sends: Sequence[TxSend], begun_s: float) -> list[list[SendOutcome]]:
-    said: list[list[SendOutcome]] = [[] for _ in sends]
-    for endpoint in rpc.awake():
-        leased = _is_leased(begun_s)
-        asked = [at for at, send in enumerate(sends) if leased or send.held_at is not None]
-        calls: list[rpc.Call] = [
-            ("eth_sendRawTransaction", ("0x" + bytes(sends[at].raw).hex(),)) for at in asked
-        ]
-        held = all(sends[at].held_at is not None for at in asked)
-        answers = endpoint.offer(calls, lambda held=held: held or _is_leased(begun_s))  # type: ignore[misc]
-        for at, answer in zip(asked, _of_our_chain(endpoint, answers), strict=True):
-            if answer is not None:
-                said[at].append(_outcome(answer, sends[at], endpoint.position))
-    return said
-
-
-def _is_leased(begun_s: float) -> bool:
-    return time.monotonic() - begun_s < LEASE_S - rpc.CONNECT_TIMEOUT_S
-
-
-def _of_our_chain(endpoint: rpc.Endpoint, answers: list[Any]) -> list[Any]:
-    """What was said, unless it was perhaps said by a node of another chain: then nobody knows.
-
-    Asked after the offer, since bytes are good for one chain alone and must not wait.
-    """
-    problem = next((one for one in answers if isinstance(one, rpc.RpcFault)), None)
-    if problem is not None:
-        log.warning("no answer to a broadcast", endpoint=endpoint.position, fault=str(problem))
-    if all(answer is None or isinstance(answer, rpc.RpcFault) for answer in answers):
-        return answers
-    try:
-        endpoint.confirm()
-    except (rpc.RpcFault, rpc.NodeError) as unsure:
-        log.warning("not known to be on our chain", endpoint=endpoint.position, problem=str(unsure))
-        fault = rpc.RpcFault(str(unsure))
-        return [None if answer is None else fault for answer in answers]
-    return answers
-
-
-def _outcome(answer: object, send: TxSend, position: int) -> SendOutcome:
-    if isinstance(answer, rpc.RpcFault):
-        return SendOutcome.UNKNOWN
-    if isinstance(answer, rpc.NodeError):
-        return _refusal(answer, send, position)
-    if str(answer).lower() != send.tx_hash:
-        log.error("a node answered another hash", hash=send.tx_hash, answered=str(answer)[:80])
-        return SendOutcome.UNKNOWN
-    return SendOutcome.ACCEPTED
-
-
-def _refusal(error: rpc.NodeError, send: TxSend, position: int) -> SendOutcome:
-    outcome = node_errors.classify(error)
-    said = error.message[:200]
-    if outcome is SendOutcome.UNKNOWN:
-        meters.RPC_UNRECOGNISED.labels(str(position)).inc()
-        if node_errors.UNRECOGNISED.is_new(error.message):
-            log.warning("a node's words are in no table", hash=send.tx_hash, endpoint=position, said=said)
-    elif outcome is not SendOutcome.ALREADY_KNOWN:
-        log.warning("broadcast refused", hash=send.tx_hash, outcome=outcome, said=said)
-    return outcome
-
-
-def record(send: TxSend, outcome: SendOutcome) -> None:
-    """Write down what the nodes said; an accepted send moves its intent on."""
-    first = send.offered_at is None
-    TxSend.objects.filter(pk=send.pk).update(
-        outcome=outcome,
-        offers=F("offers") + 1,
-        offered_at=Coalesce("offered_at", Now()),
-        last_offered_at=Now(),
-    )
-    if first:
-        meters.TX_SUBMISSIONS.inc()
-    if outcome not in node_errors.HELD_BY_NODE:
-        meters.TX_SUBMISSIONS_FAILED.labels(outcome.value).inc()
-        return
-    TxSend.objects.filter(pk=send.pk, held_at=None).update(held_at=Now())
-    intent = TxIntent.objects.get(pk=send.intent_id)
-    if intent.state == IntentState.SENDING and outcome is not SendOutcome.NONCE_TOO_LOW:
-        try:
-            move(intent, IntentState.PENDING_INCLUSION, why=f"{outcome} {send.tx_hash}", by=BY)
-        except Stale:
-            return  # the chain was faster than this answer
-        if send.attempt == 0:
-            age = database_now() - intent.accepted_at
-            meters.SIGNAL_TO_BROADCAST.observe(age.total_seconds())
 
 
 def rebroadcast(wallet_id: int) -> int:

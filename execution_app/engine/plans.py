@@ -8,13 +8,12 @@ from django.conf import settings
 
 from execution_app.book import absence
 from execution_app.book.prices import Market
+from execution_app.engine import permissions
 from execution_app.models import Position, TxIntent, Wallet
-from execution_app.node import rpc
+from execution_app.node import rpc, signers
 from execution_app.states import Action, Reason
 from execution_app.venues import onchain
 
-# Orders behind one another change the cost of the next (a new trade slot), so the estimate gets room.
-GAS_MARGIN_PCT = 40
 PASSING_REVERTS = frozenset(
     {"Pausable: paused", "MAX_PENDING_ORDERS", "EXECUTION_FEE_NOT_SENT", "DELEGATE_NOT_APPROVED"}
 )
@@ -24,7 +23,7 @@ PASSING_REVERTS = frozenset(
 class Plan:
     """A transaction without nonce and fee, or the reason why there is none.
 
-    `final` says that asking again would not help.
+    `final` says that asking again would not help, `held` that a person can.
     """
 
     wanted_price: Decimal = Decimal(0)
@@ -36,6 +35,8 @@ class Plan:
     problem: Reason | None = None
     detail: str = ""
     final: bool = False
+    # Somebody has to set it right: the intent is held meanwhile.
+    held: bool = False
     # A final block at which the venue had not the trade that is to be closed.
     absent_at_block: int | None = None
 
@@ -46,10 +47,18 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
     sighting = absence.look(list(closes.values())) if closes else None
     drafts = {intent.pk: _draft(intent, market, sighting) for intent in intents}
     sound = [(key, plan) for key, plan in drafts.items() if plan.problem is None]
-    answers = rpc.read_batch([_estimate(wallet, plan) for _, plan in sound])
-    exits = {intent.pk for intent in intents if intent.action == Action.CLOSE}
-    for (key, plan), answer in zip(sound, answers, strict=True):
-        drafts[key] = _judged(plan, answer, exits=key in exits)
+    asked = [*permissions.calls(wallet), *(_estimate(wallet, plan) for _, plan in sound)]
+    answers = rpc.read_batch(asked) if sound else []
+    granted = permissions.read(wallet, answers[: permissions.CALLS]) if sound else None
+    by_key = {intent.pk: intent for intent in intents}
+    for (key, plan), answer in zip(sound, answers[permissions.CALLS :], strict=True):
+        exits = by_key[key].action == Action.CLOSE
+        drafts[key] = _judged(plan, answer, exits=exits)
+        # Only where the venue refuses it: what it takes for permitted is permitted.
+        if drafts[key].problem is not None and granted is not None:
+            lacking = granted.missing(None if exits else by_key[key].collateral_usdc)
+            if lacking is not None:
+                drafts[key] = Plan(problem=lacking[0], detail=lacking[1], held=True)
     for key, position in closes.items():
         if sighting is not None and drafts[key].problem is Reason.CLOSED_ELSEWHERE:
             drafts[key] = replace(drafts[key], absent_at_block=absence.remember(position, sighting))
@@ -138,8 +147,13 @@ def _estimate(wallet: Wallet, plan: Plan) -> rpc.Call:
 
 def _judged(plan: Plan, answer: object, *, exits: bool) -> Plan:
     if not isinstance(answer, rpc.NodeError):
-        gas = int(str(answer), 16) * (100 + GAS_MARGIN_PCT) // 100
-        return replace(plan, gas_limit=gas)
+        least = int(str(answer), 16)
+        if least > signers.MAX_GAS:
+            detail = f"it needs {least} gas, no signature is made above {signers.MAX_GAS}"
+            return Plan(problem=Reason.FEE_ABOVE_CEILING, detail=detail, held=True)
+        # Orders behind one another change the cost of the next (a new trade slot), so the estimate gets room.
+        wanted = least * (100 + settings.ENVIRONMENT.gas_margin_pct) // 100
+        return replace(plan, gas_limit=min(wanted, signers.MAX_GAS))
     name = onchain.revert_name(answer.data or answer.message)
     if name is None:
         # Not the venue's word: out of funds, a node that lags. It is asked again.

@@ -1,17 +1,14 @@
 """Give waiting intents their nonce and their signature, in one commit under the wallet's lock."""
 
-from dataclasses import dataclass
-from decimal import Decimal
-
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.db.models import DecimalField, ExpressionWrapper, F, Max, Sum
 from django.db.models.functions import Coalesce
 
 from execution_app import reservations
 from execution_app.book import positions, prices, simulation
-from execution_app.engine import plans, replace, signatures
+from execution_app.engine import plans
+from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
     BY,
@@ -25,46 +22,15 @@ from execution_app.engine.waiting import (
     waiting,
 )
 from execution_app.errors import Refused, Retryable
+from execution_app.gate import limits
 from execution_app.gate.admission import Admission, Verdict, admit, room, ruling_now
 from execution_app.gate.control import Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, Wallet
-from execution_app.moves import move
-from execution_app.node import fees, signers
-from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason, SendKind
+from execution_app.node import signers
+from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
-
-# In-flight places that opens cannot use, and closes' worth of gas that opens leave in the wallet.
-EXIT_PLACES = 4
-EXIT_RESERVE = 2
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What was asked outside before any lock was taken.
-
-    `signer_problem` is why a remote signer would not sign for this wallet just now.
-    """
-
-    market: prices.Market
-    drawn: dict[int, Plan]
-    signer_problem: tuple[Reason, str] | None
-
-
-@dataclass
-class Round:
-    """One pass over a locked wallet; its room shrinks as intents are placed."""
-
-    wallet: Wallet
-    ruling: Ruling
-    asked: Asked
-    in_flight: int
-    spendable_wei: int
-
-    @property
-    def market(self) -> prices.Market:
-        return self.asked.market
 
 
 def reserve(wallet_id: int) -> int:
@@ -103,7 +69,9 @@ def _sort(wallet_id: int) -> list[TxIntent]:
         while keys:
             with transaction.atomic(durable=True):
                 wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
-                found, keys = sort(wallet, ruling_now(), database_now(), keys)
+                ruling = ruling_now()
+                with limits.read_once():
+                    found, keys = sort(wallet, ruling, database_now(), keys)
             ready += found
     return ready
 
@@ -133,13 +101,16 @@ def _take_turn(wallet_id: int, action: Action, keys: list[int], asked: Asked) ->
         ruling = ruling_now()
         mine = Turn()
         round_ = _begin(wallet, ruling, asked)
-        placed = 0
-        still = list(waiting(wallet).filter(pk__in=keys))
-        for at, intent in enumerate(still):
-            if at and mine.is_over():
-                return placed, [later.pk for later in still[at:]]
-            placed += _decide(round_, intent, asked.drawn.get(intent.pk))
-    return placed, []
+        placed, later = 0, list[int]()
+        with limits.read_once():  # after the lock, under which they do not change
+            still = list(waiting(wallet).filter(pk__in=keys))
+            for at, intent in enumerate(still):
+                if at and mine.is_over():
+                    later = [left.pk for left in still[at:]]
+                    break
+                placed += _decide(round_, intent, asked.drawn.get(intent.pk))
+        store(round_)
+    return placed, later
 
 
 def _needs_chain(intent: TxIntent) -> bool:
@@ -182,7 +153,7 @@ def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
         return False
     if plan is None or round_.wallet.halted_reason:
         return False  # it was bound a moment ago, or the wallet was halted; the next pass decides
-    return _place(round_, intent, plan)
+    return place(round_, intent, plan)
 
 
 def _say_problem(intent: TxIntent, plan: Plan) -> None:
@@ -191,6 +162,8 @@ def _say_problem(intent: TxIntent, plan: Plan) -> None:
         end_closed_elsewhere(intent, plan.absent_at_block, plan.detail)
     elif plan.final:
         refuse(intent, Admission(Verdict.REFUSE, plan.problem, plan.detail))
+    elif plan.held:
+        hold(intent, plan.problem, plan.detail)
     else:
         note(intent, plan.problem, plan.detail)
 
@@ -213,98 +186,3 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
     elif opens:
         reservations.take(intent, Mode.DRY)
         reservations.follow(intent.pk)
-
-
-def _place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
-    wallet, market = round_.wallet, round_.market
-    if round_.asked.signer_problem is not None:
-        hold(intent, *round_.asked.signer_problem)
-        return False
-    exits = intent.action == Action.CLOSE
-    if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
-        return False
-    intent.value_wei, intent.gas_limit = Decimal(plan.value_wei), plan.gas_limit
-    intent.l1_fee_wei = Decimal(market.gas.l1_fee_wei)
-    ceiling_wei = replace.ceiling_wei(intent)
-    fee = (fees.quote_exit if exits else fees.quote)(market.gas, ceiling_wei)
-    if fee is None:
-        bound = (
-            "MAX_FEE_PER_GAS_GWEI" if intent.max_cost_wei is None else f"{ceiling_wei} wei, its own ceiling"
-        )
-        detail = f"base fee {market.gas.base_fee_wei} wei is too near to {bound}"
-        hold(intent, Reason.FEE_ABOVE_CEILING, detail)
-        return False
-    cost_wei = plan.value_wei + plan.gas_limit * fee.max_fee_wei + market.gas.l1_fee_wei
-    kept_wei = 0 if exits else EXIT_RESERVE * cost_wei
-    if round_.spendable_wei < cost_wei + kept_wei:
-        detail = f"wallet {wallet.address} can spend {round_.spendable_wei} wei, this needs {cost_wei} and keeps {kept_wei}"
-        hold(intent, Reason.INSUFFICIENT_GAS, detail)
-        return False
-    if not exits and (full := room(intent, Mode.LIVE, database_now(), cost_wei)):
-        refuse(intent, full)
-        return False
-    slot = _slot(wallet, intent, plan)
-    try:
-        signed = _signed(slot, fee)
-    except Refused as error:
-        hold(intent, Reason.NO_WALLET, str(error))
-        return False
-    _own(wallet, intent, slot, plan)
-    if not exits:
-        reservations.take(intent, Mode.LIVE)
-    if signed is None:
-        signatures.ask(intent, 0, SendKind.EXEC, fee)
-    else:
-        signatures.store(intent, 0, SendKind.EXEC, fee, signed, leaves=False)
-        move(intent, IntentState.SIGNED, why=signed.tx_hash, by=BY)
-    round_.in_flight += 1
-    round_.spendable_wei -= cost_wei
-    return True
-
-
-def _slot(wallet: Wallet, intent: TxIntent, plan: Plan) -> signers.Slot:
-    to = settings.ENVIRONMENT.venue_trading_address
-    assert intent.trader is not None
-    return signers.Slot(
-        chain_id=wallet.chain_id,
-        sender=wallet.address,
-        nonce=wallet.next_nonce,
-        to=to,
-        value_wei=plan.value_wei,
-        gas_limit=plan.gas_limit,
-        data=plan.calldata,
-        trader=intent.trader.address,
-        order=signers.order_of(intent.intent_key, to, plan.value_wei, plan.gas_limit, plan.calldata),
-    )
-
-
-def _signed(slot: signers.Slot, fee: fees.Fee) -> signers.Signed | None:
-    """A local key signs at once. A remote signer is asked after the commit, so what it will be asked is judged here."""
-    if not signers.is_remote():
-        return signers.sign(slot, fee)
-    signers.permit(slot, fee)
-    signers.check_nonce(slot)
-    return None
-
-
-def _own(wallet: Wallet, intent: TxIntent, slot: signers.Slot, plan: Plan) -> None:
-    """The intent takes the slot, for life."""
-    move(
-        intent,
-        IntentState.RESERVED,
-        why=f"nonce {slot.nonce}",
-        by=BY,
-        mode=Mode.LIVE.value,
-        nonce=slot.nonce,
-        to_address=slot.to,
-        calldata=slot.data,
-        value_wei=slot.value_wei,
-        gas_limit=slot.gas_limit,
-        l1_fee_wei=intent.l1_fee_wei,
-        wanted_price=plan.wanted_price,
-        close_usdc=plan.close_usdc,
-        reason="",
-        reason_detail="",
-    )
-    Wallet.objects.filter(pk=wallet.pk, next_nonce=slot.nonce).update(next_nonce=slot.nonce + 1)
-    wallet.next_nonce = slot.nonce + 1

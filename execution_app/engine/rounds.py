@@ -12,7 +12,16 @@ from django.db.models.functions import Now
 
 from execution_app.book import quotes
 from execution_app.book.drift import compare
-from execution_app.engine import broadcast, cancels, heads, reconcile, remote_signing, replace, reserve
+from execution_app.engine import (
+    broadcast,
+    cancels,
+    heads,
+    offers,
+    reconcile,
+    remote_signing,
+    replace,
+    reserve,
+)
 from execution_app.errors import Refused
 from execution_app.models import TxIntent, Wallet
 from execution_app.node import fees, gas, rpc, signers
@@ -54,7 +63,7 @@ def _halting(wallet_id: int) -> Iterator[None]:
 def _offer_signed(wallet_id: int, market: fees.Market) -> None:
     """What a remote signer has signed by now: replacements leave at once, first sends through the gate."""
     signed = remote_signing.sign_waiting(wallet_id, market)
-    broadcast.offer(signed.sends, signed.begun_s)
+    offers.offer(signed.sends, signed.begun_s)
 
 
 def track() -> list[int]:
@@ -76,7 +85,7 @@ def track() -> list[int]:
 def _keep_moving(wallet_id: int) -> None:
     market = _market()
     begun_s = time.monotonic()
-    broadcast.offer(cancels.sign(wallet_id, market), begun_s)
+    offers.offer(cancels.sign(wallet_id, market), begun_s)
     try:
         bumped = replace.replace(wallet_id, market, _consumed(wallet_id))
     except Refused as error:
@@ -84,7 +93,7 @@ def _keep_moving(wallet_id: int) -> None:
         log.warning("no replacement can be signed", wallet=wallet_id, problem=str(error))
         bumped = None
     if bumped is not None:
-        broadcast.offer([bumped], begun_s)
+        offers.offer([bumped], begun_s)
     _offer_signed(wallet_id, market)
     broadcast.rebroadcast(wallet_id)
 

@@ -1,5 +1,7 @@
 """What a slot's next transaction says, and its signature: at once from a local key, asked for from a remote signer."""
 
+from collections.abc import Sequence
+
 from django.db.models.functions import Now
 
 from execution_app.models import SignRequest, TxIntent, TxSend
@@ -89,4 +91,20 @@ def store(
         tip_wei=fee.tip_wei,
         # What replaces bytes that have left is itself on its way as soon as it is stored.
         leased_at=Now() if leaves else None,
+    )
+
+
+def store_first(signed: Sequence[tuple[TxIntent, Fee, signers.Signed]]) -> None:
+    """The first sends of several slots, in one statement; each waits for the gate before it leaves."""
+    TxSend.objects.bulk_create(
+        TxSend(
+            intent=intent,
+            attempt=0,
+            kind=SendKind.EXEC,
+            tx_hash=made.tx_hash,
+            raw=made.raw,
+            max_fee_wei=fee.max_fee_wei,
+            tip_wei=fee.tip_wei,
+        )
+        for intent, fee, made in signed
     )

@@ -120,6 +120,11 @@ def room(intent: TxIntent, mode: Mode, now: datetime, cost_wei: int = 0) -> Admi
     return refusal(broken) if broken else None
 
 
+def counts_rows(intent: TxIntent) -> bool:
+    """Whether `room` counts what other orders have reserved, so that these must be stored before it is asked."""
+    return any(limit.name in caps.SUMMED for limit in limits.active(order_of(intent)))
+
+
 def _breaches(
     intent: TxIntent, mode: Mode, now: datetime, cost_wei: int = 0, counted_as: int | None = None
 ) -> list[Breach]:

@@ -1,5 +1,8 @@
 """The caps that hold for one opening order now: the environment's, and the rows that are stricter."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 
 from django.conf import settings
@@ -8,6 +11,8 @@ from django.db.models import Q
 from execution_app.gate.caps import Limit, Order, effective
 from execution_app.models import Cap
 from execution_app.states import CapName, CapScope
+
+_known: ContextVar[list[Cap] | None] = ContextVar("vanta_caps_read_once", default=None)
 
 
 def ceilings() -> dict[CapName, Decimal]:
@@ -26,12 +31,30 @@ def ceilings() -> dict[CapName, Decimal]:
     return {name: Decimal(value) for name, value in values.items() if value is not None}
 
 
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Read the rows of caps once, for all orders that are asked about meanwhile in this thread.
+
+    For one short transaction: one that holds `reservations.lock`, under which no
+    cap changes, or one that only refuses.
+    """
+    token = _known.set(list(Cap.objects.filter(lifted_at=None).order_by("id")))
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def active(order: Order) -> list[Limit]:
-    """Every cap that holds for an order, read now."""
-    of_order = Q()
-    for scope in CapScope:
-        of_order |= Q(scope=scope.value, scope_value=order.named(scope))
-    rows = Cap.objects.filter(of_order, lifted_at=None).order_by("id")
+    """Every cap that holds for an order, read now or by `read_once`."""
+    known, rows = _known.get(), []
+    if known is not None:
+        rows = [row for row in known if row.scope_value == order.named(CapScope(row.scope))]
+    else:
+        of_order = Q()
+        for scope in CapScope:
+            of_order |= Q(scope=scope.value, scope_value=order.named(scope))
+        rows = list(Cap.objects.filter(of_order, lifted_at=None).order_by("id"))
     return effective([of_row(row) for row in rows], ceilings())
 
 

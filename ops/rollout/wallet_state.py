@@ -6,7 +6,7 @@ from typing import Any
 from execution_app.book.prices import look
 from execution_app.engine.adoption import Plan
 from execution_app.engine.consumed import Use
-from execution_app.engine.reserve import EXIT_PLACES, EXIT_RESERVE
+from execution_app.engine.placing import EXIT_PLACES, EXIT_RESERVE
 from execution_app.engine.waiting import database_now
 from execution_app.models import Chain, TxIntent, TxSend, Wallet
 from execution_app.node import rpc, signers

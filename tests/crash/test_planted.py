@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from execution_app.engine import broadcast, heads
+from execution_app.engine import heads, offers
 from execution_app.engine.broadcast import latest_send
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.node import rpc, signers
@@ -43,7 +43,7 @@ def test_bytes_that_leave_before_they_are_stored_are_found(bench: Bench) -> None
 
 def _execute_again_on_silence(bench: Bench) -> None:
     """No answer is taken for no arrival: the order gets another nonce."""
-    record = broadcast.record
+    record = offers.record
 
     def record_or_repeat(send: TxSend, outcome: str) -> None:
         record(send, outcome)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def _execute_again_on_silence(bench: Bench) -> None:
         Wallet.objects.update(next_nonce=wallet.next_nonce + 1)
         rpc.endpoints()[0].batch([("eth_sendRawTransaction", ("0x" + signed.raw.hex(),))])
 
-    broadcast.record = record_or_repeat
+    offers.record = record_or_repeat
 
 
 def test_an_order_that_is_repeated_in_another_slot_is_found(bench: Bench) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from execution_app import meters
-from execution_app.engine import broadcast
+from execution_app.engine import offers
 from execution_app.models import TxSend
 from execution_app.node import identity, rpc
 from execution_app.node.breaker import BreakerState
@@ -121,7 +121,7 @@ def test_an_offer_is_one_request_whatever_goes_wrong(
     for server in servers:
         server.answer = FAULTS[name]
     sends = [TxSend(raw=bytes([number]), tx_hash="0x") for number in range(count)]
-    said = broadcast._ask_endpoints(sends, float("inf"))
+    said = offers._ask_endpoints(sends, float("inf"))
     assert [len(server.requests) for server in servers] == [1, 1]
     assert {outcome.value for of_send in said for outcome in of_send} <= {"unknown", "rpc_fault"}
 
@@ -255,7 +255,7 @@ def test_what_another_chain_says_to_an_offer_counts_for_nothing(
             error("invalid chain id for signer")(handler, body)
 
     node.answer, other.answer = invalid, hang_up
-    said = broadcast._ask_endpoints([TxSend(raw=b"1", tx_hash="0x")], float("inf"))
+    said = offers._ask_endpoints([TxSend(raw=b"1", tx_hash="0x")], float("inf"))
     assert [outcome.value for outcome in said[0]] == ["unknown", "unknown"]
 
 

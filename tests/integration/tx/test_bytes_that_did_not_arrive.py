@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from execution_app.engine import broadcast, reserve
+from execution_app.engine import broadcast, offers, reserve
 from execution_app.gate import control
 from execution_app.models import TxIntent, TxSend
 from execution_app.states import Origin, RestrictionKind, SendOutcome
@@ -34,7 +34,7 @@ def test_bytes_that_did_not_arrive_stay_under_a_restriction(
     begun_s = time.monotonic()
     leased, _ = broadcast._lease(rig.wallet.pk, None)
     node.faults.http_5xx_next = 1
-    broadcast.offer(leased, begun_s)
+    offers.offer(leased, begun_s)
     control.impose(kind, Origin.COMMAND, by="test", reason="")
     at_s = time.monotonic()
     for _ in range(2):

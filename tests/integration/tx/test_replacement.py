@@ -7,7 +7,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from execution_app import meters
-from execution_app.engine import broadcast, reserve
+from execution_app.engine import broadcast, offers, reserve
 from execution_app.gate import control
 from execution_app.models import TxIntent, TxReceipt, TxSend
 from execution_app.states import Origin, RestrictionKind
@@ -137,7 +137,7 @@ def test_an_order_against_its_cancel(rig: Rig, node: Proxy, *, order_wins: bool,
 
 def rig_offers(send: TxSend) -> None:
     """The bytes leave, and nothing is recorded."""
-    broadcast._ask_endpoints([send], time.monotonic())
+    offers._ask_endpoints([send], time.monotonic())
 
 
 def test_a_stuck_send_is_counted_once(rig: Rig, node: Proxy, settings: Settings) -> None:

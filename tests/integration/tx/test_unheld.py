@@ -7,7 +7,7 @@ import pytest
 from django.db.models.functions import Now
 from pytest_django.fixtures import Settings
 
-from execution_app.engine import broadcast
+from execution_app.engine import broadcast, offers
 from execution_app.gate import control
 from execution_app.models import TxIntent
 from execution_app.node import signers
@@ -99,7 +99,7 @@ def test_a_repeat_that_stalls_does_not_leave_after_the_stop(rig: Rig, node: Prox
     imposed = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="")
     assert imposed.in_flight == [leased.tx_hash], "it is under way, and the stop has to say so"
     before = len(node.log)
-    broadcast.offer([leased], begun_s - control.LEASE_S)
+    offers.offer([leased], begun_s - control.LEASE_S)
     assert len(node.log) == before, "given to a node after its lease"
     stop = Stop(time.monotonic(), in_flight=imposed.in_flight)
     for _ in range(2):

@@ -1,0 +1,169 @@
+"""A place for an intent: a nonce, a fee and a signature, gathered in a round and stored together."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from django.conf import settings
+
+from execution_app import reservations
+from execution_app.book import prices
+from execution_app.engine import replace, signatures
+from execution_app.engine.plans import Plan
+from execution_app.engine.waiting import BY, database_now, hold, refuse
+from execution_app.errors import Refused, Stale
+from execution_app.gate.admission import counts_rows, room
+from execution_app.gate.modes import Ruling
+from execution_app.models import TxIntent, Wallet
+from execution_app.moves import Step, move_all
+from execution_app.node import fees, signers
+from execution_app.states import Action, IntentState, Mode, Reason, SendKind
+
+# In-flight places that opens cannot use, and closes' worth of gas that opens leave in the wallet.
+EXIT_PLACES = 4
+EXIT_RESERVE = 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked outside before any lock was taken.
+
+    `signer_problem` is why a remote signer would not sign for this wallet just now.
+    """
+
+    market: prices.Market
+    drawn: dict[int, Plan]
+    signer_problem: tuple[Reason, str] | None
+
+
+@dataclass
+class Round:
+    """One pass over a locked wallet; its room shrinks as intents are placed."""
+
+    wallet: Wallet
+    ruling: Ruling
+    asked: Asked
+    in_flight: int
+    spendable_wei: int
+    placed: list["Placement"] = field(default_factory=list)  # signed, and not stored yet
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An intent with its slot and its signature, before the round stores them."""
+
+    intent: TxIntent
+    slot: signers.Slot
+    plan: Plan
+    fee: fees.Fee
+    signed: signers.Signed | None  # None where a remote signer is asked
+
+    @property
+    def market(self) -> prices.Market:
+        return self.asked.market
+
+
+def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
+    """Give the intent the wallet's next nonce and a signature, if places, fee, gas and caps allow; `store` keeps it."""
+    wallet, market = round_.wallet, round_.market
+    if round_.asked.signer_problem is not None:
+        hold(intent, *round_.asked.signer_problem)
+        return False
+    exits = intent.action == Action.CLOSE
+    if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
+        return False
+    intent.value_wei, intent.gas_limit = Decimal(plan.value_wei), plan.gas_limit
+    intent.l1_fee_wei = Decimal(market.gas.l1_fee_wei)
+    ceiling_wei = replace.ceiling_wei(intent)
+    fee = (fees.quote_exit if exits else fees.quote)(market.gas, ceiling_wei)
+    if fee is None:
+        bound = (
+            "MAX_FEE_PER_GAS_GWEI" if intent.max_cost_wei is None else f"{ceiling_wei} wei, its own ceiling"
+        )
+        detail = f"base fee {market.gas.base_fee_wei} wei is too near to {bound}"
+        hold(intent, Reason.FEE_ABOVE_CEILING, detail)
+        return False
+    cost_wei = plan.value_wei + plan.gas_limit * fee.max_fee_wei + market.gas.l1_fee_wei
+    kept_wei = 0 if exits else EXIT_RESERVE * cost_wei
+    if round_.spendable_wei < cost_wei + kept_wei:
+        detail = f"wallet {wallet.address} can spend {round_.spendable_wei} wei, this needs {cost_wei} and keeps {kept_wei}"
+        hold(intent, Reason.INSUFFICIENT_GAS, detail)
+        return False
+    if not exits:
+        if counts_rows(intent):
+            store(round_)
+        if full := room(intent, Mode.LIVE, database_now(), cost_wei):
+            refuse(intent, full)
+            return False
+    slot = _slot(wallet, intent, plan)
+    try:
+        signed = _signed(slot, fee)
+    except Refused as error:
+        hold(intent, Reason.NO_WALLET, str(error))
+        return False
+    wallet.next_nonce = slot.nonce + 1
+    round_.placed.append(Placement(intent, slot, plan, fee, signed))
+    round_.in_flight += 1
+    round_.spendable_wei -= cost_wei
+    return True
+
+
+def _slot(wallet: Wallet, intent: TxIntent, plan: Plan) -> signers.Slot:
+    to = settings.ENVIRONMENT.venue_trading_address
+    assert intent.trader is not None
+    return signers.Slot(
+        chain_id=wallet.chain_id,
+        sender=wallet.address,
+        nonce=wallet.next_nonce,
+        to=to,
+        value_wei=plan.value_wei,
+        gas_limit=plan.gas_limit,
+        data=plan.calldata,
+        trader=intent.trader.address,
+        order=signers.order_of(intent.intent_key, to, plan.value_wei, plan.gas_limit, plan.calldata),
+    )
+
+
+def _signed(slot: signers.Slot, fee: fees.Fee) -> signers.Signed | None:
+    """A local key signs at once. A remote signer is asked after the commit, so what it will be asked is judged here."""
+    if not signers.is_remote():
+        return signers.sign(slot, fee)
+    signers.permit(slot, fee)
+    signers.check_nonce(slot)
+    return None
+
+
+def store(round_: Round) -> None:
+    """Every intent placed so far takes its slot, for life, with its signature, in the round's transaction."""
+    placed, round_.placed = round_.placed, []
+    if not placed:
+        return
+    steps = [Step(one.intent, f"nonce {one.slot.nonce}", _owned(one)) for one in placed]
+    move_all(steps, IntentState.RESERVED, by=BY)
+    first, last = placed[0].slot.nonce, placed[-1].slot.nonce
+    if not Wallet.objects.filter(pk=round_.wallet.pk, next_nonce=first).update(next_nonce=last + 1):
+        raise Stale(f"nonce {first} of wallet {round_.wallet.pk} is given away already")
+    reservations.take_all([one.intent for one in placed if one.intent.action == Action.OPEN], Mode.LIVE)
+    # A remote signer is asked after the commit.
+    signed = [(one.intent, one.fee, one.signed) for one in placed if one.signed is not None]
+    signatures.store_first(signed)
+    move_all([Step(intent, made.tx_hash) for intent, _, made in signed], IntentState.SIGNED, by=BY)
+    for one in placed:
+        if one.signed is None:
+            signatures.ask(one.intent, 0, SendKind.EXEC, one.fee)
+
+
+def _owned(one: Placement) -> dict[str, object]:
+    """What is fixed with the nonce and never changes."""
+    return {
+        "mode": Mode.LIVE.value,
+        "nonce": one.slot.nonce,
+        "to_address": one.slot.to,
+        "calldata": one.slot.data,
+        "value_wei": one.slot.value_wei,
+        "gas_limit": one.slot.gas_limit,
+        "l1_fee_wei": one.intent.l1_fee_wei,
+        "wanted_price": one.plan.wanted_price,
+        "close_usdc": one.plan.close_usdc,
+        "reason": "",
+        "reason_detail": "",
+    }
