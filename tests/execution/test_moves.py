@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from execution_app.errors import IllegalMove, Stale
 from execution_app.models import IntentTransition, TxIntent
-from execution_app.moves import move, open_intent
+from execution_app.moves import Step, move, move_all, open_intent
 from execution_app.states import MOVES, TERMINAL, IntentState
 from tests.execution import rows
 
@@ -52,6 +52,24 @@ def test_a_move_from_a_state_that_has_passed_is_stale(database: None) -> None:
     mine.refresh_from_db()
     assert (mine.state, mine.settled_at) == ("held", None)
     assert IntentTransition.objects.count() == 1
+
+
+def test_of_many_all_move_or_none(database: None) -> None:
+    slots = [{**rows.slot(), "nonce": at, "mode": "LIVE"} for at in range(2)]
+    pks = [rows.intent(wallet_id=(wallet := rows.wallet()), trader_id=rows.one("SELECT trader_id FROM wallets WHERE id = %s", wallet)) for _ in slots]  # fmt: skip
+    seen = list(TxIntent.objects.filter(pk__in=pks).order_by("id"))
+    steps = [Step(intent, "together", slot) for intent, slot in zip(seen, slots, strict=True)]
+    move(TxIntent.objects.get(pk=pks[1]), IntentState.HELD, why="first", by="test")
+    with pytest.raises(Stale):
+        move_all(steps, IntentState.RESERVED, by="test")
+    assert set(TxIntent.objects.values_list("state", "nonce")) == {("pending", None), ("held", None)}
+    with pytest.raises(IllegalMove):
+        move_all([Step(TxIntent.objects.get(pk=pks[0]), "too far")], IntentState.SIGNED, by="test")
+    fresh = list(TxIntent.objects.order_by("id"))
+    move_all([Step(i, "now", f) for i, f in zip(fresh, slots, strict=True)], IntentState.RESERVED, by="test")
+    history = IntentTransition.objects.filter(to_state="reserved").order_by("intent")
+    assert list(history.values_list("intent", "from_state")) == [(pks[0], "pending"), (pks[1], "held")]
+    assert [i.nonce for i in TxIntent.objects.order_by("id")] == [0, 1]
 
 
 def test_a_settled_fill_does_not_go_back(database: None) -> None:
