@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from pytest_django.fixtures import Settings
 
 from execution_app import meters
 from execution_app.engine import offers
 from execution_app.models import TxSend
-from execution_app.node import identity, rpc
+from execution_app.node import identity, node_errors, quorum, rpc
 from execution_app.node.breaker import BreakerState
 from execution_app.node.rpc import Endpoint, NodeError, RpcFault
 from tests.execution.rpc_server import Answer, Handler, Server, calls, echo, result, serving
@@ -353,3 +354,33 @@ def test_asking_one_by_one_ends_with_the_first_silence_and_with_the_lease(node: 
     assert answers[3:] == [None, None], "not made, and not said to be"
     node.answer, left = one_by_one(error("no batches", key=None)), [True, True, True, False]
     assert Endpoint(node.url).offer(calls(4), lambda: left.pop(0)) == [0, 1, None, None]
+
+
+def test_an_unknown_text_is_counted_each_time_and_said_once(
+    both: tuple[Endpoint, ...], node: Server, other: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_errors, "UNRECOGNISED", node_errors.Vocabulary())
+
+    def strange(handler: Handler, body: Any) -> None:
+        (echo if isinstance(body, list) else error("moon phase 7"))(handler, body)
+
+    node.answer = other.answer = strange
+    counter = meters.RPC_UNRECOGNISED.labels("0")
+    before = counter._value.get()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            broadcast._ask_endpoints([TxSend(raw=b"1", tx_hash="0x")], float("inf"))
+    assert counter._value.get() == before + 3
+    assert [line["said"] for line in logs if line["event"] == "a node's words are in no table"] == [
+        "moon phase 7"
+    ]
+
+
+def test_one_endpoint_alone_is_said_once(node: Server, settings: Settings) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"base_rpc_url": node.url})
+    rpc.endpoints.cache_clear()
+    quorum._say_once.cache_clear()
+    with structlog.testing.capture_logs() as logs:
+        assert [quorum.needed() for _ in range(3)] == [1, 1, 1]
+    assert len([line for line in logs if "one endpoint only" in line["event"]]) == 1
+    rpc.endpoints.cache_clear()
