@@ -369,7 +369,7 @@ def test_an_unknown_text_is_counted_each_time_and_said_once(
     before = counter._value.get()
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
-            broadcast._ask_endpoints([TxSend(raw=b"1", tx_hash="0x")], float("inf"))
+            offers._ask_endpoints([TxSend(raw=b"1", tx_hash="0x")], float("inf"))
     assert counter._value.get() == before + 3
     assert [line["said"] for line in logs if line["event"] == "a node's words are in no table"] == [
         "moon phase 7"
