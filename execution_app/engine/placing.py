@@ -46,6 +46,10 @@ class Round:
     spendable_wei: int
     placed: list["Placement"] = field(default_factory=list)  # signed, and not stored yet
 
+    @property
+    def market(self) -> prices.Market:
+        return self.asked.market
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -56,10 +60,6 @@ class Placement:
     plan: Plan
     fee: fees.Fee
     signed: signers.Signed | None  # None where a remote signer is asked
-
-    @property
-    def market(self) -> prices.Market:
-        return self.asked.market
 
 
 def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:

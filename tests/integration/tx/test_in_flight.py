@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from execution_app.engine import reserve, rounds
+from execution_app.engine import placing, rounds
 from execution_app.errors import Retryable
 from execution_app.models import IntentTransition, TxIntent, Wallet
 from execution_app.states import UNMINED, Action
@@ -94,13 +94,13 @@ def test_two_workers_never_have_more_in_flight_than_permitted(rig: Rig, node: Pr
         at_once(*submits(rig, 8))
     in_flight = TxIntent.objects.filter(state__in=sorted(UNMINED))
     assert in_flight.filter(action=Action.OPEN).count() == LIMIT
-    assert in_flight.count() == LIMIT + reserve.EXIT_PLACES, "six positions to close, four places for exits"
+    assert in_flight.count() == LIMIT + placing.EXIT_PLACES, "six positions to close, four places for exits"
     node.release()
     for _ in range(6):
         rig.finish()
     for intent in [*opens, *exits]:
         intent.refresh_from_db()
         assert intent.settled_at is not None
-    assert most_in_flight(begun) == LIMIT + reserve.EXIT_PLACES
+    assert most_in_flight(begun) == LIMIT + placing.EXIT_PLACES
     assert len({i.nonce for i in TxIntent.objects.exclude(nonce=None)}) == Wallet.objects.get().next_nonce
     invariants.check(node)
