@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test check fmt lock clean
+.PHONY: help run chain test drills check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -9,6 +9,7 @@ SYSTEM_PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BOOTSTRAP = $(if $(SYSTEM_PYTHON),$(SYSTEM_PYTHON),$(error Vanta needs Python 3.11 or newer: none is on the path)) \
 	ops/rehearsal/bootstrap.py
 PYTHON := .venv/bin/python
+DRILLS ?= redis-outage emergency-stop duplicate-signal crash
 
 # What settings want before any server is there; nothing in `check` connects anywhere.
 CHECK_ENV = DATABASE_URL=postgresql://vanta@127.0.0.1:9/vanta REDIS_URL=redis://127.0.0.1:9/0 \
@@ -31,6 +32,13 @@ chain: ## the rehearsal chain alone: node on 127.0.0.1:8545, contracts, keeper, 
 test: ## the whole test suite on real parts (ARGS="-k nonce -x" goes to pytest)
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+drills: ## faults on purpose against the stack that `make run` started (DRILLS="crash" ARGS="--seconds 10")
+	@$(BOOTSTRAP) run
+	@test -f var/stack.env || { echo "make drills: no var/stack.env; start the stack with \`make run\` first" >&2; exit 2; }
+	@set -a; . var/stack.env; set +a; failed=; for drill in $(DRILLS); do \
+		$(PYTHON) manage.py drill $$drill $(ARGS) || failed="$$failed $$drill"; done; \
+	test -z "$$failed" || { echo "make drills: not passed:$$failed; reports in var/drills/" >&2; exit 1; }
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

@@ -2,13 +2,11 @@
 
 import re
 from collections import Counter, defaultdict
-from datetime import datetime
 
 FALL = "FAILING SAFE TO DRY MODE"
 STOP = "emergency stop"
 STREAK = re.compile(r"health streak (\d+)/(\d+)")
 PID = re.compile(r'\bpid"?[=:] ?(\d+)')
-AT = re.compile(r'\btimestamp"?[=:] ?"?([0-9T:.-]+)Z')
 
 
 def by_process(text: str, phrase: str) -> Counter[int]:
@@ -31,14 +29,19 @@ def streaks(text: str) -> dict[int, list[int]]:
     return dict(found)
 
 
+def has_climbed(text: str, pid: int) -> bool:
+    """Whether its latest numbers are 1, 2, 3, up to what LIVE needs."""
+    count = needed(text)
+    return streaks(text).get(pid, [])[-count:] == list(range(1, count + 1))
+
+
+def of_mode(text: str, pid: int, limit: int = 40) -> str:
+    """The latest lines in which a process spoke of its mode, as they stand: evidence for who has to explain them."""
+    lines = [line for line in text.splitlines() if FALL in line or STREAK.search(line)]
+    return "\n".join([line for line in lines if f"{pid}" in line][-limit:])
+
+
 def needed(text: str) -> int:
     """How many healthy readings LIVE needs, by what the processes say; 3 where none said it."""
     said = STREAK.search(text)
     return int(said[2]) if said else 3
-
-
-def latest(text: str, phrase: str) -> datetime | None:
-    """When the last process said it, by its own clock; None without one."""
-    found = [AT.search(line) for line in text.splitlines() if phrase in line]
-    times = [datetime.fromisoformat(f"{said[1]}+00:00") for said in found if said]
-    return max(times) if times else None

@@ -50,6 +50,7 @@ class Stage:
     source: str
     tg_user_id: int
     symbol: str
+    keep_positions: bool = False
 
     def __post_init__(self) -> None:
         self.requested = Mode.DRY
@@ -122,7 +123,7 @@ class Stage:
             if before.get(name) != after.get(name)
         ]
         self.report.check(
-            "no process was restarted", not changed, "; ".join(changed) or f"{len(after)} alive"
+            "no main process was restarted", not changed, "; ".join(changed) or f"{len(after)} alive"
         )
 
     def check_said(self, mark: Mark, component: str, phrase: str) -> None:
@@ -151,6 +152,8 @@ class Stage:
 
     def close_what_was_opened(self, sender: Sender, open_before: int, mode: Mode | None = None) -> None:
         """Leave no trades behind, unless others were there: a close would end those, too."""
+        if self.keep_positions:
+            return
         if open_before:
             self.report.step(f"{open_before} positions on {self.symbol} were open before; nothing is closed")
             return

@@ -85,6 +85,7 @@ class Command(BaseCommand):
             help="what measuring may add to the promised 1 s; default 0.5",
         )
         add("--symbol", default="ETH-USD", help="what is opened, and closed at the end; default ETH-USD")
+        add("--keep-positions", action="store_true", help="leave open what the drill opened")
         add("--source", default="drill", help="a source that may trade for the trader; default drill")
         add("--trader", type=int, default=123, metavar="TG_USER_ID", help="whom to trade for; default 123")
         add(
@@ -179,6 +180,7 @@ def arrange(report: Report, undo: ExitStack, folder: Path, options: dict[str, An
         source=options["source"],
         tg_user_id=options["trader"],
         symbol=options["symbol"],
+        keep_positions=options["keep_positions"],
     )
 
 
