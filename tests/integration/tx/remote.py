@@ -19,7 +19,8 @@ from tests.timers import pass_a_minute
 @contextmanager
 def signing_remotely(rig: Rig, settings: Settings) -> Iterator[Web3SignerFake]:
     with Web3SignerFake([signers._account(rig.wallet.address)]) as signer:
-        update = {"signer_backend": "web3signer", "web3signer_url": SecretStr(signer.url)}
+        update: dict[str, object] = {"signer_backend": "web3signer", "web3signer_url": SecretStr(signer.url)}
+        update["signer_timeout_s"] = 3
         settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=update)
         yield signer
 
