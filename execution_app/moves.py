@@ -86,9 +86,10 @@ class Step:
 def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
     """As `move`, for many intents in a handful of queries: all are moved, or none.
 
-    For states that end nothing and shape no reservation. Raises IllegalMove and Stale as `move` does.
+    For states on the way: those that end an order or its place are reached one by one. Raises IllegalMove and Stale
+    as `move` does; the intents in memory are then not to be used any more.
     """
-    assert to not in TERMINAL | RELEASING | reservations.SHAPING
+    assert to not in TERMINAL | RELEASING | {IntentState.FILLED, IntentState.VENUE_CANCELLED}
     from_states: dict[IntentState, list[Step]] = defaultdict(list)
     for step in steps:
         from_states[IntentState(step.intent.state)].append(step)
@@ -102,6 +103,8 @@ def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
             for old, group in from_states.items()
             for step in group
         )
+        if to in reservations.SHAPING:
+            reservations.reopen([step.intent for step in steps if step.intent.action == Action.OPEN])
     for old, group in from_states.items():
         for step in group:
             log.info(

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from django.db import OperationalError, connection, transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 from django.db.models.functions import Now
 from psycopg.errors import LockNotAvailable
 
@@ -114,6 +114,14 @@ def follow(intent_id: int) -> None:
         Reservation.objects.filter(pk=held.pk).update(
             state=state.value, notional_usdc=notional_usdc, released_at=Now() if released else None
         )
+
+
+def reopen(intents: Sequence[TxIntent]) -> None:
+    """As `follow`, for opens that moved to a state in which they hold what they asked for."""
+    held = Reservation.objects.filter(intent__in=intents, released_at=None)
+    held.exclude(state=ReservationState.OPEN, notional_usdc=F("asked_usdc")).update(
+        state=ReservationState.OPEN.value, notional_usdc=F("asked_usdc")
+    )
 
 
 def _due(held: Reservation, intent: TxIntent) -> tuple[ReservationState, Decimal]:

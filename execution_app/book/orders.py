@@ -1,5 +1,6 @@
 """What the venue did with an order: a keeper executes or refunds it, in a block that may still leave the chain."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from execution_app import meters
 from execution_app.book import positions
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
-from execution_app.moves import move
+from execution_app.moves import Step, move, move_all
 from execution_app.node import rpc
 from execution_app.states import Action, IntentState, Mode, OrderState, PositionState
 from execution_app.venues import onchain
@@ -24,19 +25,30 @@ def register(intent: TxIntent, event: OrderRegistered) -> None:
     """The venue took the order: mined → ordered."""
     with transaction.atomic():
         move(intent, IntentState.ORDERED, why=f"order {event.order_id}", by=BY)
-        VenueOrder.objects.update_or_create(
-            intent=intent,
-            defaults={
-                "venue": event.emitter,
-                "order_id": event.order_id,
-                "block_number": event.block_number,
-                "block_hash": event.block_hash,
-                "state": OrderState.REGISTERED,
-                "done_block_number": None,
-                "done_block_hash": "",
-                "scanned_to_block": None,
-            },
+        VenueOrder.objects.update_or_create(intent=intent, defaults=_fresh(event))
+
+
+def register_all(registered: Sequence[tuple[TxIntent, OrderRegistered]]) -> None:
+    """As `register`, for orders of which none is known yet; all of them or none."""
+    with transaction.atomic():
+        steps = [Step(intent, f"order {event.order_id}") for intent, event in registered]
+        move_all(steps, IntentState.ORDERED, by=BY)
+        VenueOrder.objects.bulk_create(
+            VenueOrder(intent=intent, **_fresh(event)) for intent, event in registered
         )
+
+
+def _fresh(event: OrderRegistered) -> dict[str, Any]:
+    return {
+        "venue": event.emitter,
+        "order_id": event.order_id,
+        "block_number": event.block_number,
+        "block_hash": event.block_hash,
+        "state": OrderState.REGISTERED,
+        "done_block_number": None,
+        "done_block_hash": "",
+        "scanned_to_block": None,
+    }
 
 
 def refund(order: VenueOrder, event: OrderCancelled) -> None:

@@ -1,6 +1,7 @@
 """Offer stored bytes to the nodes: leased before, recorded after, repeated without harm."""
 
 import time
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import structlog
@@ -15,11 +16,12 @@ from execution_app.engine.permissions import Permissions
 from execution_app.engine.replace import cancel_in_slot
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Refused
+from execution_app.gate import limits
 from execution_app.gate.admission import Departure, may_leave, ruling_now
 from execution_app.gate.control import LEASE_S, Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, TxSend, Wallet
-from execution_app.moves import move
+from execution_app.moves import Step, move_all
 from execution_app.node import fees, rpc
 from execution_app.states import Action, IntentState, Mode, SendKind
 
@@ -64,13 +66,6 @@ def _look_again(wallet_id: int) -> Permissions | None:
         return None
 
 
-def latest_send(intent: TxIntent) -> TxSend:
-    """The newest bytes of a slot; only these are offered, so a cancelled order never leaves again."""
-    send = intent.sends.order_by("-attempt").first()
-    assert send is not None
-    return send
-
-
 def _lease(
     wallet_id: int, market: fees.Market | None, after: int = BEFORE_ALL, granted: Permissions | None = None
 ) -> tuple[list[TxSend], int | None]:
@@ -80,35 +75,46 @@ def _lease(
     looked at. The gate is asked again at every offer until a node is known to hold the
     slot: what all nodes refused a minute ago is no order that has left.
     """
-    leased: list[TxSend] = []
+    leaving: list[TxSend] = []
+    cut_at: int | None = None
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         if wallet.halted_reason:
-            return leased, None
+            return leaving, None
         ruling = ruling_now()
         mine = Turn()
         now = database_now()
         last: int | None = None
-        for intent in _unheld(wallet_id, now, after):
-            if last is not None and mine.is_over():
-                return leased, last
-            last = intent.nonce
-            if (send := _let_go(intent, ruling, now, market, granted)) is not None:
-                leased.append(send)
-    return leased, None
+        with limits.read_once():
+            for send in _unheld(wallet_id, now, after):
+                if last is not None and mine.is_over():
+                    cut_at = last
+                    break
+                last = send.intent.nonce
+                if (newest := _let_go(send, ruling, now, market, granted)) is not None:
+                    leaving.append(newest)
+        _announce(leaving)
+    return leaving, cut_at
+
+
+def _announce(leaving: list[TxSend]) -> None:
+    """From this commit on a stop waits for these bytes, or names them."""
+    signed = [send for send in leaving if send.intent.state == IntentState.SIGNED]
+    move_all([Step(send.intent, send.tx_hash) for send in signed], IntentState.SENDING, by=BY)
+    TxSend.objects.filter(pk__in=[send.pk for send in leaving]).update(leased_at=Now())
 
 
 def _let_go(
-    intent: TxIntent,
+    send: TxSend,
     ruling: Ruling,
     now: datetime,
     market: fees.Market | None,
     granted: Permissions | None,
 ) -> TxSend | None:
-    """The bytes of a slot that may leave, announced; None where it stays."""
+    """The bytes of a slot that may leave: these, its newest, or a cancel in their place; None where it stays."""
+    intent = send.intent
     expired = intent.expires_at is not None and intent.expires_at <= now
     departure = may_leave(intent, ruling, now, expired=expired)
-    send = latest_send(intent)
     forbidden = departure is Departure.LEAVE and _is_forbidden(intent, granted)
     if intent.cancel_asked_at is not None or forbidden:
         departure = Departure.CANCEL
@@ -126,10 +132,7 @@ def _let_go(
             return None
         if cancel is None:
             return None  # a remote signer is asked
-        send = cancel
-    if intent.state == IntentState.SIGNED:
-        move(intent, IntentState.SENDING, why=send.tx_hash, by=BY)
-    TxSend.objects.filter(pk=send.pk).update(leased_at=Now())
+        return cancel
     return send
 
 
@@ -143,8 +146,11 @@ def _is_forbidden(intent: TxIntent, granted: Permissions | None) -> bool:
     return lacking is not None
 
 
-def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxIntent]:
-    """Slots of which no node is known to hold anything: signed ones, and those due for another try."""
+def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxSend]:
+    """The newest bytes of slots of which no node is known to hold anything: signed ones, and those due for another try.
+
+    Only the newest are ever offered, so a cancelled order never leaves again.
+    """
     held = TxSend.objects.filter(intent=OuterRef("pk"), held_at__isnull=False)
     intents = (
         TxIntent.objects.filter(
@@ -156,8 +162,18 @@ def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxIntent]:
         .select_related("wallet", "trader")
         .order_by("nonce")[: 2 * BATCH]
     )
-    due = [i for i in intents if i.state == IntentState.SIGNED or _is_due(latest_send(i), now)]
+    due = [s for s in newest(intents) if s.intent.state == IntentState.SIGNED or _is_due(s, now)]
     return due[:BATCH]
+
+
+def newest(intents: Iterable[TxIntent]) -> list[TxSend]:
+    """The newest bytes of each slot, in the order of `intents`."""
+    by_key = {intent.pk: intent for intent in intents}
+    sends = TxSend.objects.filter(intent__in=by_key).order_by("intent_id", "-attempt").distinct("intent_id")
+    found = {send.intent_id: send for send in sends}
+    for key, intent in by_key.items():
+        found[key].intent = intent
+    return [found[key] for key in by_key]
 
 
 def _log_parked(intent: TxIntent, ruling: Ruling) -> None:
@@ -195,7 +211,7 @@ def _lease_again(wallet_id: int, after: int) -> tuple[list[TxSend], int | None]:
             if last is not None and mine.is_over():
                 return sends, last
             last = intent.nonce
-            send: TxSend | None = latest_send(intent)
+            send: TxSend | None = intent.sends.order_by("-attempt").first()
             if stopped:
                 # An offer that failed may never have arrived: to repeat it could be the first to leave.
                 held = Q(held_at__isnull=False)

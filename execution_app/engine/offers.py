@@ -1,6 +1,7 @@
 """Give stored bytes to every endpoint, outside of any transaction, and record what was said of them."""
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Stale
 from execution_app.gate.control import LEASE_S
 from execution_app.models import TxIntent, TxSend
-from execution_app.moves import move
+from execution_app.moves import Step, move, move_all
 from execution_app.node import node_errors, rpc, signers
 from execution_app.states import IntentState, SendKind, SendOutcome
 
@@ -31,11 +32,13 @@ def offer(sends: Sequence[TxSend], begun_s: float) -> None:
     known to hold are not given to one later than that.
     """
     sends = _bound(sends)
+    answered = []
     for send, said in zip(sends, _ask_endpoints(sends, begun_s), strict=True):
         if said:
-            record(send, node_errors.best(said))
+            answered.append((send, node_errors.best(said)))
         else:
             log.warning("lease ran out before a node was asked", hash=send.tx_hash)
+    record(answered)
 
 
 def _bound(sends: Sequence[TxSend]) -> list[TxSend]:
@@ -119,27 +122,48 @@ def _refusal(error: rpc.NodeError, send: TxSend, position: int) -> SendOutcome:
     return outcome
 
 
-def record(send: TxSend, outcome: SendOutcome) -> None:
-    """Write down what the nodes said; an accepted send moves its intent on."""
-    first = send.offered_at is None
-    TxSend.objects.filter(pk=send.pk).update(
-        outcome=outcome,
-        offers=F("offers") + 1,
-        offered_at=Coalesce("offered_at", Now()),
-        last_offered_at=Now(),
-    )
-    if first:
-        meters.TX_SUBMISSIONS.inc()
-    if outcome not in node_errors.HELD_BY_NODE:
-        meters.TX_SUBMISSIONS_FAILED.labels(outcome.value).inc()
-        return
-    TxSend.objects.filter(pk=send.pk, held_at=None).update(held_at=Now())
-    intent = TxIntent.objects.get(pk=send.intent_id)
-    if intent.state == IntentState.SENDING and outcome is not SendOutcome.NONCE_TOO_LOW:
-        try:
-            move(intent, IntentState.PENDING_INCLUSION, why=f"{outcome} {send.tx_hash}", by=BY)
-        except Stale:
-            return  # the chain was faster than this answer
-        if send.attempt == 0:
-            age = database_now() - intent.accepted_at
+def record(answered: Sequence[tuple[TxSend, SendOutcome]]) -> None:
+    """Write down what the nodes said; accepted sends move their intents on."""
+    by_outcome: dict[SendOutcome, list[TxSend]] = defaultdict(list)
+    for send, outcome in answered:
+        by_outcome[outcome].append(send)
+    for outcome, sends in by_outcome.items():
+        held = outcome in node_errors.HELD_BY_NODE
+        noted = TxSend.objects.filter(pk__in=[send.pk for send in sends])
+        noted.update(
+            outcome=outcome,
+            offers=F("offers") + 1,
+            offered_at=Coalesce("offered_at", Now()),
+            last_offered_at=Now(),
+            **({"held_at": Coalesce("held_at", Now())} if held else {}),
+        )
+        meters.TX_SUBMISSIONS.inc(sum(send.offered_at is None for send in sends))
+        if not held:
+            meters.TX_SUBMISSIONS_FAILED.labels(outcome.value).inc(len(sends))
+        elif outcome is not SendOutcome.NONCE_TOO_LOW:
+            _move_on(sends, outcome)
+
+
+def _move_on(sends: Sequence[TxSend], outcome: SendOutcome) -> None:
+    why = {send.intent_id: f"{outcome} {send.tx_hash}" for send in sends}
+    under_way = TxIntent.objects.filter(pk__in=why, state=IntentState.SENDING)
+    moved = {intent.pk: intent for intent in under_way.order_by("nonce")}
+    try:
+        steps = [Step(intent, why[key]) for key, intent in moved.items()]
+        move_all(steps, IntentState.PENDING_INCLUSION, by=BY)
+    except Stale:
+        # The chain was faster than some answer: each by itself.
+        moved = {intent.pk: intent for intent in under_way if _moved_on(intent, why[intent.pk])}
+    now = database_now() if moved else None
+    for send in sends:
+        if now is not None and send.intent_id in moved and send.attempt == 0:
+            age = now - moved[send.intent_id].accepted_at
             meters.SIGNAL_TO_BROADCAST.observe(age.total_seconds())
+
+
+def _moved_on(intent: TxIntent, why: str) -> bool:
+    try:
+        move(intent, IntentState.PENDING_INCLUSION, why=why, by=BY)
+    except Stale:
+        return False
+    return True

@@ -10,18 +10,21 @@ from django.db.models.functions import Now
 
 from execution_app import meters, reservations
 from execution_app.book import orders, positions
-from execution_app.engine import exits, reconcile
+from execution_app.engine import exits, mined, reconcile
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
 from execution_app.states import Action, IntentState, SendKind
-from execution_app.venues import events
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
 AGAIN = 50  # receipts read again in one pass
+SEEN = (
+    *("intent", "block_number", "block_hash", "status", "gas_used"),
+    *("effective_gas_price_wei", "l1_fee_wei", "canonical"),
+)
 
 
 def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
@@ -37,7 +40,12 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
             raise answer
         if _is_mined(answer):
             found[send.intent_id].append((send, answer))
+    done = mined.apply(
+        [(intent, *found[intent.pk][0]) for intent in consumed if _is_plain(intent, found[intent.pk])]
+    )
     for intent in consumed:
+        if intent.pk in done:
+            continue
         try:
             _apply(intent, found[intent.pk], finalized)
         except Stale:
@@ -49,20 +57,25 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
             log.exception("the book refuses a receipt", intent=intent.pk)
 
 
-def _apply(intent: TxIntent, mined: list[tuple[TxSend, dict[str, Any]]], finalized: int) -> None:
-    if len(mined) > 1:
+def _is_plain(intent: TxIntent, shown: list[tuple[TxSend, dict[str, Any]]]) -> bool:
+    """Whether its order was mined under one hash, as nearly all are; many of these are stored together."""
+    return len(shown) == 1 and shown[0][0].kind != SendKind.CANCEL and intent.state in mined.FROM
+
+
+def _apply(intent: TxIntent, shown: list[tuple[TxSend, dict[str, Any]]], finalized: int) -> None:
+    if len(shown) > 1:
         # One nonce cannot be mined twice on one chain: the node contradicts itself.
         meters.INTENT_DUPLICATE.inc()
-        log.error("two receipts for one slot", intent=intent.pk, hashes=[send.tx_hash for send, _ in mined])
+        log.error("two receipts for one slot", intent=intent.pk, hashes=[send.tx_hash for send, _ in shown])
         return
-    mined = mined or _ask_others(intent, finalized)
-    if not mined:
+    shown = shown or _ask_others(intent, finalized)
+    if not shown:
         return
-    send, receipt = mined[0]
-    status = int(receipt["status"], 16)
+    send, receipt = shown[0]
+    status = mined.status(receipt)
     with transaction.atomic():
         TxSend.objects.filter(pk=send.pk, held_at=None).update(held_at=Now())
-        _store(intent, send, receipt, status)
+        _store(intent, send, receipt)
         if intent.state == IntentState.SIGNED:
             log.warning("mined, though this database never offered it", intent=intent.pk, hash=send.tx_hash)
         first = not intent.transitions.filter(to_state=IntentState.MINED).exists()
@@ -77,22 +90,12 @@ def _apply(intent: TxIntent, mined: list[tuple[TxSend, dict[str, Any]]], finaliz
         meters.SIGNAL_TO_MINED.observe((database_now() - intent.accepted_at).total_seconds())
 
 
-def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any], status: int) -> None:
+def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> None:
+    row = mined.row_of(intent, send, receipt)
+    seen = {name: getattr(row, name) for name in SEEN}
     try:
         with transaction.atomic():
-            TxReceipt.objects.update_or_create(
-                send=send,
-                defaults={
-                    "intent": intent,
-                    "block_number": int(receipt["blockNumber"], 16),
-                    "block_hash": receipt["blockHash"],
-                    "status": status,
-                    "gas_used": int(receipt["gasUsed"], 16),
-                    "effective_gas_price_wei": int(receipt["effectiveGasPrice"], 16),
-                    "l1_fee_wei": int(receipt.get("l1Fee") or "0x0", 16),
-                    "canonical": True,
-                },
-            )
+            TxReceipt.objects.update_or_create(send=send, defaults=seen)
     except IntegrityError:
         meters.INTENT_DUPLICATE.inc()
         log.exception("a second canonical execution of one intent", intent=intent.pk, hash=send.tx_hash)
@@ -100,18 +103,9 @@ def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any], status: int)
 
 
 def _register(intent: TxIntent, receipt: dict[str, Any]) -> None:
-    registered = [
-        event
-        for entry in receipt["logs"]
-        if isinstance(
-            event := events.decode(entry, trading_address=intent.to_address), events.OrderRegistered
-        )
-    ]
-    if len(registered) != 1:
-        meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
-        log.error("a successful receipt without exactly one order", intent=intent.pk, orders=len(registered))
-        return
-    orders.register(intent, registered[0])
+    event = mined.registration(intent, receipt)
+    if event is not None:
+        orders.register(intent, event)
 
 
 def read_orders_again() -> None:

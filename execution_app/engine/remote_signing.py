@@ -22,7 +22,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app import meters
-from execution_app.engine import reconcile, signatures
+from execution_app.engine import reconcile, replace, signatures
 from execution_app.engine.waiting import BY, database_now
 from execution_app.gate.admission import Departure, may_leave, ruling_now
 from execution_app.gate.control import LEASE_S
@@ -130,7 +130,10 @@ def _fee(request: SignRequest, market: fees.Market | None) -> Fee:
     last = request.intent.sends.order_by("-attempt").first()
     if last is None or market is None:
         return asked
-    ceiling_wei = int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
+    if request.kind == SendKind.CANCEL:
+        ceiling_wei = int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
+    else:
+        ceiling_wei = replace.ceiling_wei(request.intent)
     return fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, ceiling_wei) or asked
 
 

@@ -89,6 +89,8 @@ def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool)
 def _has_lost_its_place(intent: TxIntent, now: datetime) -> bool:
     if order_breaches(order_of(intent)):
         return True
+    if not counts_rows(intent):
+        return False
     held = Reservation.objects.filter(intent=intent).values_list("pk", flat=True).first()
     return bool(_breaches(intent, Mode.LIVE, now, counted_as=held))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from execution_app.errors import Retryable
-from execution_app.node import rpc
+from execution_app.node import identity, rpc
 from execution_app.node.rpc import Endpoint, NodeError, RpcFault
 from tests.execution.rpc_server import Handler, Server, calls, closed_port, echo, result, serving
 
@@ -25,6 +25,7 @@ def two_nodes(settings: Any, node: Server) -> Iterator[list[str]]:
     urls = [f"http://127.0.0.1:{closed_port()}", node.url]
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"base_rpc_url": ",".join(urls)})
     rpc.endpoints.cache_clear()
+    identity.expect_genesis("")  # what an earlier test of this process traded on
     yield urls
     rpc.endpoints.cache_clear()
 

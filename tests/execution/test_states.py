@@ -30,6 +30,7 @@ LISTED: list[tuple[str, str, type[StrEnum]]] = [
     ("positions", "state", states.PositionState),
     ("fills", "mode", states.Mode),
     ("fills", "action", states.Action),
+    ("mode_history", "kind", states.ModeKind),
     ("mode_changes", "kind", states.RestrictionKind),
     ("mode_changes", "origin", states.Origin),
     ("caps", "scope", states.CapScope),

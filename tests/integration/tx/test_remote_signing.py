@@ -82,7 +82,7 @@ def test_a_signer_that_is_away_before_the_nonce_takes_none(
         ({"away": True}, Reason.SIGNER_AWAY),
         ({"status": 500}, Reason.SIGNER_AWAY),
         ({"status": 429}, Reason.SIGNER_AWAY),
-        ({"lose_next": 1}, Reason.SIGNER_AWAY),
+        ({"lose_next": 9}, Reason.SIGNER_AWAY),
         ({"status": 400}, Reason.SIGNER_REFUSED),
         ({"status": 404}, Reason.SIGNER_REFUSED),
         ({"answer": b"0x"}, Reason.SIGNER_REFUSED),

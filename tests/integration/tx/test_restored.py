@@ -103,13 +103,18 @@ def test_a_restore_in_place_while_its_last_nonce_is_in_a_pool(rig: Rig, node: Pr
     behind = rig.intent()
     rig.submit()
     behind.refresh_from_db()
-    assert behind.nonce == 1
+    rig.wallet.refresh_from_db()
+    assert (behind.nonce, len(node.first_seen())) == (None, 2), "the signer's journal knows whose nonce it is"
+    assert "old copy" in rig.wallet.halted_reason
     node.release("first")  # what the lost database sent is mined in the slot
     rig.mine(5)
     rig.track()
+    call_command("wallet", "adopt", "123", "--yes", *WHY)
+    call_command("wallet", "resume", "123", *WHY)
+    rig.finish(2)
     behind.refresh_from_db()
-    assert behind.state == "lost_nonce", "one of the two, never both, and neither again"
-    assert len(invariants.executions(rig.wallet)) == 2
+    assert (behind.state, behind.nonce) == ("filled", 2), "each once, in its own slot"
+    assert len(invariants.executions(rig.wallet)) == 3
     assert lost.intent_key not in {key for (key,) in type(lost).objects.values_list("intent_key")}
 
 

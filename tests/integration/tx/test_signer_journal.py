@@ -11,6 +11,7 @@ from django.db import connection
 from pytest_django.fixtures import Settings
 
 from execution_app.engine import broadcast, reserve, signatures
+from execution_app.gate import control
 from execution_app.models import AuditEntry, TxIntent, TxSend, Wallet
 from execution_app.node import signers
 from execution_app.states import Action, Reason, SendKind
@@ -65,6 +66,7 @@ def test_an_order_is_noted_when_it_is_signed_and_bound_before_it_leaves(rig: Rig
 
 
 def test_a_round_is_synced_once(rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "TURN_S", 60)  # a turn that is over begins another round
     rig.intent()
     rig.run()
     for _ in range(8):

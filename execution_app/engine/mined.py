@@ -1,0 +1,104 @@
+"""Receipts of many orders at once: stored with what the venue registered for them, or left to be stored one by one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.book import orders
+from execution_app.engine.waiting import database_now
+from execution_app.errors import Stale
+from execution_app.models import TxIntent, TxReceipt, TxSend
+from execution_app.moves import Step, move_all
+from execution_app.states import IntentState
+from execution_app.venues import events
+from execution_app.venues.events import OrderRegistered
+
+log = structlog.get_logger(__name__)
+BY = "receipts"
+BATCH = 100  # intents of one transaction
+FROM = (IntentState.SENDING, IntentState.PENDING_INCLUSION)
+
+Shown = tuple[TxIntent, TxSend, dict[str, Any]]
+
+
+def apply(shown: Sequence[Shown]) -> set[int]:
+    """Store the first receipts of orders in a handful of queries; returns the intents whose receipt is stored.
+
+    The others, and all of a batch of which one does not fit, are the caller's to store by themselves.
+    """
+    again = set(
+        TxReceipt.objects.filter(intent__in=[intent for intent, _, _ in shown]).values_list(
+            "intent_id", flat=True
+        )
+    )
+    first = [one for one in shown if one[0].pk not in again]
+    done: set[int] = set()
+    for start in range(0, len(first), BATCH):
+        batch = first[start : start + BATCH]
+        states = [intent.state for intent, _, _ in batch]
+        try:
+            _apply(batch)
+        except (Stale, IntegrityError, ValueError, KeyError, TypeError) as problem:
+            log.warning(
+                "receipts are stored one by one", problem=f"{type(problem).__name__}: {problem}"[:300]
+            )
+            for (intent, _, _), state in zip(batch, states, strict=True):
+                intent.state = state
+            continue
+        done |= {intent.pk for intent, _, _ in batch}
+    return done
+
+
+def _apply(batch: Sequence[Shown]) -> None:
+    rows = [row_of(intent, send, receipt) for intent, send, receipt in batch]
+    whys = [
+        f"{send.kind} {send.tx_hash} in block {row.block_number}, status {row.status}"
+        for (_, send, _), row in zip(batch, rows, strict=True)
+    ]
+    registered = [(intent, registration(intent, receipt)) for intent, _, receipt in batch if status(receipt)]
+    with transaction.atomic():
+        TxSend.objects.filter(pk__in=[send.pk for _, send, _ in batch], held_at=None).update(held_at=Now())
+        TxReceipt.objects.bulk_create(rows)
+        steps = [Step(intent, why) for (intent, _, _), why in zip(batch, whys, strict=True)]
+        move_all(steps, IntentState.MINED, by=BY)
+        # With the receipt or not at all: a mined order is asked for its receipt only once.
+        orders.register_all([(intent, event) for intent, event in registered if event is not None])
+    now = database_now()
+    for (intent, _, _), row in zip(batch, rows, strict=True):
+        meters.TX_MINED.labels("ok" if row.status else "reverted").inc()
+        meters.GAS_USED.inc(row.gas_used)
+        meters.SIGNAL_TO_MINED.observe((now - intent.accepted_at).total_seconds())
+
+
+def status(receipt: dict[str, Any]) -> int:
+    return int(receipt["status"], 16)
+
+
+def row_of(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> TxReceipt:
+    """What is kept of a receipt. Raises KeyError, ValueError or TypeError for one that is none."""
+    return TxReceipt(
+        send=send,
+        intent=intent,
+        block_number=int(receipt["blockNumber"], 16),
+        block_hash=receipt["blockHash"],
+        status=status(receipt),
+        gas_used=int(receipt["gasUsed"], 16),
+        effective_gas_price_wei=int(receipt["effectiveGasPrice"], 16),
+        l1_fee_wei=int(receipt.get("l1Fee") or "0x0", 16),
+        canonical=True,
+    )
+
+
+def registration(intent: TxIntent, receipt: dict[str, Any]) -> OrderRegistered | None:
+    """The one order that a successful receipt tells of; None, and it is counted, where it tells of none or of several."""
+    decoded = [events.decode(entry, trading_address=intent.to_address) for entry in receipt["logs"]]
+    found = [event for event in decoded if isinstance(event, OrderRegistered)]
+    if len(found) == 1:
+        return found[0]
+    meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
+    log.error("a successful receipt without exactly one order", intent=intent.pk, orders=len(found))
+    return None
