@@ -1,0 +1,325 @@
+"""Roads on which somebody or something says no: stops, caps, DRY, a mode that falls, and a chain that disagrees."""
+
+from decimal import Decimal
+
+from django.conf import settings
+
+from execution_app.engine import cancels, held, reserve
+from execution_app.errors import Stale
+from execution_app.gate import cap_rows, control
+from execution_app.models import TxIntent
+from execution_app.states import CapName, CapScope, IntentState, Origin, RestrictionKind
+from tests.crash.bench import Bench
+from tests.crash.roads_open import CANCELLED, post_one
+from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+
+SIMULATED = one_of("simulated")
+
+
+def _reserved(bench: Bench, signal_id: str = "one") -> None:
+    bench.accept(signal_id)
+    bench.look()
+    reserve.reserve(bench.rig.wallet.pk)
+
+
+def _stop_then_resume(bench: Bench) -> None:
+    """A stop between nonce and broadcast: the slot is parked, and leaves after the resume."""
+    _reserved(bench)
+    bench.stop()
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.resume()
+    bench.submit()
+    bench.live_on()
+
+
+def _resume_post(bench: Bench) -> None:
+    bench.resume()
+    bench.look()
+    bench.post("one")
+
+
+def _stop_behind(bench: Bench) -> None:
+    """A stop between broadcast and block: what has left is followed, nothing else leaves."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    bench.stop()
+    bench.accept("two")
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+    bench.resume()
+
+
+def _resume_both(bench: Bench) -> None:
+    bench.steer("release", "all")
+    bench.resume()
+    bench.look()
+    bench.post("one")
+    bench.post("two")
+
+
+def _stop_meets_broadcast(bench: Bench) -> None:
+    """Another process stops while this one broadcasts: whatever leaves after that was named by the stop."""
+    _reserved(bench)
+    bench.beside(bench.stop)
+    bench.submit()
+    bench.await_helpers()
+    bench.age()
+    bench.track()
+    bench.resume()
+    bench.submit()
+    bench.live_on()
+
+
+def _stop_stays(bench: Bench) -> None:
+    """A stop between nonce and broadcast that nobody lifts: what is signed stays, visibly."""
+    _reserved(bench)
+    bench.stop()
+    bench.submit()
+    bench.age()
+    bench.sweep()
+    bench.rig.mine()
+    bench.track()
+
+
+def _stop_again(bench: Bench) -> None:
+    bench.stop()
+    bench.look()
+    bench.post("one")
+
+
+def _cancel_pending(bench: Bench) -> None:
+    """A person stops and has the slots filled: whichever is mined decides."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    _cancel_all(bench)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _cancel_all(bench: Bench) -> None:
+    control.impose(RestrictionKind.STOP, Origin.COMMAND, by="crash", reason="crash")
+    cancels.request(by="crash")
+
+
+def _cancel_again(bench: Bench) -> None:
+    _cancel_all(bench)
+    bench.look()
+    bench.steer("release", "all")
+    bench.post("one")
+
+
+def _cancel_unsent(bench: Bench) -> None:
+    """Slots that were signed and never left get their cancel as the first that leaves."""
+    _reserved(bench)
+    _cancel_all(bench)
+    bench.submit()
+    bench.track()
+    bench.live_on()
+
+
+def _degraded(bench: Bench) -> None:
+    """Redis is empty: what comes is held, and goes on when LIVE is back."""
+    bench.post("one")
+    bench.flush()
+    bench.decide("one")
+    bench.submit()
+    bench.open_gate()
+    bench.age()
+    bench.submit()
+    bench.live_on()
+
+
+def _gate_post(bench: Bench) -> None:
+    bench.open_gate()
+    bench.post("one")
+
+
+def _flush(bench: Bench) -> None:
+    """Redis forgets everything between any two steps."""
+    bench.accept()
+    bench.flush()
+    bench.open_gate()
+    bench.submit()
+    bench.flush()
+    bench.live_on()
+    bench.flush()
+    bench.track()
+
+
+def _reject_held(bench: Bench) -> None:
+    bench.post("one")
+    bench.flush()
+    bench.decide("one")
+    bench.submit()
+    _reject(bench)
+    bench.open_gate()
+    bench.track()
+
+
+def _reject(_: Bench) -> None:
+    for key in TxIntent.objects.filter(state=IntentState.HELD).values_list("intent_key", flat=True):
+        try:
+            held.reject(key, by="crash", reason="crash")
+        except (Stale, TxIntent.DoesNotExist):
+            continue
+
+
+def _post_reject(bench: Bench) -> None:
+    bench.post("one")
+    _reject(bench)
+
+
+def _cap(_: Bench) -> None:
+    cap_rows.set_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", Decimal(5), by="crash", reason="crash")
+
+
+def _cap_tightened(bench: Bench) -> None:
+    """A cap falls between nonce and broadcast: what no longer fits is cancelled in its slot."""
+    _reserved(bench)
+    _cap(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _post_capped(bench: Bench) -> None:
+    _cap(bench)
+    bench.post("one")
+
+
+def _caps_lifted(bench: Bench) -> None:
+    """A cap refuses, is lifted, and the next one passes."""
+    _cap(bench)
+    bench.accept()
+    bench.submit()
+    cap_rows.lift_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", by="crash", reason="crash test")
+    bench.accept("two")
+    bench.submit()
+    bench.live_on()
+
+
+def _post_both(bench: Bench) -> None:
+    cap_rows.lift_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", by="crash", reason="crash test")
+    bench.post("one")
+    bench.post("two")
+
+
+def go_dry(_: Bench) -> None:
+    control.impose(RestrictionKind.DRY, Origin.COMMAND, by="crash", reason="crash")
+
+
+def _dry(bench: Bench) -> None:
+    bench.accept()
+    bench.submit()
+    bench.accept("two", "CLOSE")
+    bench.submit()
+    bench.track()
+
+
+def _post_dry(bench: Bench) -> None:
+    bench.post("one")
+    bench.post("two", "CLOSE")
+
+
+def _before_boot(bench: Bench) -> None:
+    bench.accept()
+
+
+def _boot(bench: Bench) -> None:
+    """A fresh process: its gate is closed until chain and database were compared."""
+    bench.submit()
+    bench.open_gate()
+    bench.age()
+    bench.submit()
+    bench.live_on()
+
+
+def _disagree(bench: Bench) -> None:
+    """The environment names another venue than this database trades on: nobody trades until it is put right."""
+    bench.accept()
+    right = settings.ENVIRONMENT
+    settings.ENVIRONMENT = right.model_copy(update={"venue_trading_address": "0x" + "11" * 20})
+    bench.track()
+    bench.submit()
+    settings.ENVIRONMENT = right
+    bench.open_gate()
+    bench.age()
+    bench.submit()
+    bench.live_on()
+
+
+ROADS = [
+    Scenario(
+        "stop, then resume", _stop_then_resume, _resume_post, {"one": FILLED}, left=1, faults=EVERY_FAULT
+    ),
+    Scenario(
+        "stop meets broadcast", _stop_meets_broadcast, _resume_post, {"one": FILLED}, left=1, faults=("slow",)
+    ),
+    Scenario(
+        "stop after broadcast",
+        _stop_behind,
+        _resume_both,
+        {"one": FILLED, "two": one_of("filled", "rejected")},
+        faults=("lost", "reset", "5xx"),
+    ),
+    Scenario(
+        "stop stays",
+        _stop_stays,
+        _stop_again,
+        {"one": one_of("rejected", "signed", "pending", "held")},
+        finished=False,
+    ),
+    Scenario(
+        "cancel pending", _cancel_pending, _cancel_again, {"one": CANCELLED | FILLED}, faults=EVERY_FAULT
+    ),
+    Scenario(
+        "cancel unsent",
+        _cancel_unsent,
+        _cancel_again,
+        {"one": CANCELLED},
+        left=0,
+        faults=("lost", "refused", "reset"),
+    ),
+    Scenario("degraded, then LIVE", _degraded, _gate_post, {"one": FILLED}, left=1, faults=("lost", "reset")),
+    Scenario("Redis flushed", _flush, _gate_post, {"one": FILLED}, left=1, faults=("lost", "refused", "5xx")),
+    Scenario("held and rejected", _reject_held, _post_reject, {"one": one_of("rejected", "filled")}),
+    Scenario(
+        "cap tightened", _cap_tightened, _post_capped, {"one": CANCELLED}, left=0, faults=("lost", "5xx")
+    ),
+    Scenario(
+        "cap set and lifted",
+        _caps_lifted,
+        _post_both,
+        {"one": one_of("rejected", "filled"), "two": FILLED},
+        before=_cap,
+    ),
+    Scenario(
+        "dry",
+        _dry,
+        _post_dry,
+        {"one": SIMULATED, "two": one_of("simulated", "no_op")},
+        left=0,
+        before=go_dry,
+        mode="DRY",
+    ),
+    Scenario(
+        "boot",
+        _boot,
+        post_one,
+        {"one": FILLED},
+        left=1,
+        before=_before_boot,
+        boots=True,
+        faults=("5xx", "reset"),
+    ),
+    Scenario("chain disagrees", _disagree, _gate_post, {"one": FILLED}, left=1),
+]
