@@ -8,6 +8,7 @@ reached, or when a planted bug was not caught. The report is in var/crashtest/.
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 from tests.crash import plan, plants
@@ -66,7 +67,7 @@ def _crash(report: Report, options: argparse.Namespace) -> None:
             _say_wrong(found)
             report.say_explored()
         drawn = plan.draw(report.explored, options.slice, options.point, options.seed)
-        report.planned = len(drawn)
+        report.planned, report.deaths_begun_s = len(drawn), time.monotonic()
         for found in pool.run(plan.jobs(drawn)):
             if "label" not in found:
                 report.explored.append(found)

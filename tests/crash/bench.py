@@ -5,13 +5,15 @@ import hmac
 import json
 import os
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, connections, transaction
+from django.db.models.functions import Now
 from django.test import Client
 
 from execution_app import tasks
@@ -54,6 +56,7 @@ class Bench:
     pool: tuple[Any, ...] = ()
     helpers: list[int] = field(default_factory=list)
     points: Points | None = None
+    boots: bool = False
 
     def build(self) -> None:
         """A funded wallet that never traded, put away as `base`."""
@@ -88,7 +91,7 @@ class Bench:
         self.boot()
         self.open_gate()
         view = watch.view()
-        assert view.mode == mode, f"the gate does not open: {view.reason}"
+        assert mode in ("", view.mode), f"the gate does not open: {view.reason}"
 
     def boot(self) -> None:
         """Its watch of the mode looks when `look` is called, not by a thread: a slow machine changes no road."""
@@ -102,14 +105,22 @@ class Bench:
         assert watcher is not None
         last = watcher.snapshot
         if last is None or time.monotonic() - last.taken_at_s > LOOK_EVERY_S:
-            with self.points.aside() if self.points else nullcontext():
+            with self._watching():
                 watcher.look()
+
+    def aside(self) -> AbstractContextManager[None]:
+        """What the world does is not on the road: nothing in it is a point."""
+        return self.points.aside() if self.points else nullcontext()
+
+    def _watching(self) -> AbstractContextManager[None]:
+        """Nor is the watch of the mode, but where a process's own start is the road."""
+        return nullcontext() if self.boots else self.aside()
 
     def flush(self) -> None:
         """Redis forgets everything, and this process sees it."""
         self.rig.redis.flushdb()
         assert watch._watch is not None
-        with self.points.aside() if self.points else nullcontext():
+        with self._watching():
             watch._watch.look()
         self.steer("note", "dry", [])  # until it is LIVE again nothing new may leave
 
@@ -119,7 +130,7 @@ class Bench:
         watcher = watch._watch
         assert watcher is not None
         self.steer("note", "live", [])
-        with self.points.aside() if self.points else nullcontext():
+        with self._watching():
             self._open(watcher, deadline_s)
 
     @staticmethod
@@ -200,13 +211,19 @@ class Bench:
 
     def age(self) -> None:
         """A minute passes for every timer of sends, two seconds for undecided signals."""
-        pass_a_minute()
-        with transaction.atomic(), connection.cursor() as cursor:
-            # Signals are immutable by a trigger; only the sweep's patience with fresh ones is skipped here.
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            cursor.execute(
-                "UPDATE signals SET received_at = received_at - interval '2 seconds' WHERE decided_at IS NULL"
-            )
+        with self.aside():
+            pass_a_minute()
+            with transaction.atomic(), connection.cursor() as cursor:
+                # Signals are immutable by a trigger; only the sweep's patience with fresh ones is skipped here.
+                cursor.execute("SET LOCAL session_replication_role = replica")
+                cursor.execute(
+                    "UPDATE signals SET received_at = received_at - interval '2 seconds' WHERE decided_at IS NULL"
+                )
+
+    def lag(self) -> None:
+        """The max lag of everything that waits has passed."""
+        with self.aside():
+            TxIntent.objects.filter(settled_at=None).update(expires_at=Now() - timedelta(seconds=1))
 
     def steer(self, method: str, *params: Any) -> Any:
         return rpc.Endpoint(f"{self.door.url}/steer").call(f"proxy_{method}", *params)
@@ -214,9 +231,10 @@ class Bench:
     def reorganise(self, depth: int) -> None:
         """The newest blocks are replaced by empty ones; their transactions are in no pool any more.
 
-        Never the stage's own blocks, where a fault of the node has kept newer ones from being made.
+        Never down to the stage's own blocks, where a fault of the node has kept newer ones from being made:
+        the test node forgets the state of what is older than a few hundred blocks that it has made since.
         """
-        newer = int(rpc_call("eth_blockNumber"), 16) - self.stage_block
+        newer = int(rpc_call("eth_blockNumber"), 16) - self.stage_block - 1
         if newer > 0:
             rpc_call("anvil_reorg", min(depth, newer), [])
             self.steer("forget")

@@ -51,6 +51,7 @@ class Door(Proxy):
         super().__init__(upstream)
         self.trouble = Trouble()
         self.notes: list[Note] = []
+        self.bare_receipts = 0
         host, _, port = upstream.removeprefix("http://").partition(":")
         self.address = (host, int(port))
         self._server.RequestHandlerClass = type("Handler", (_Handler,), {"door": self})
@@ -58,6 +59,7 @@ class Door(Proxy):
     def reset(self) -> None:
         super().reset()
         self.trouble = Trouble()
+        self.bare_receipts = 0
         self.notes.clear()
 
     def pool(self) -> tuple[Any, ...]:
@@ -75,12 +77,23 @@ class Door(Proxy):
             "proxy_trouble": self._begin_trouble,
             "proxy_calm": self._calm,
             "proxy_refuse": self._refuse,
+            "proxy_fail": self._fail,
+            "proxy_bare": self._bare,
             "proxy_forget": self.reset_pool,
             "proxy_note": lambda word, hashes: self.notes.append(Note(time.monotonic(), word, hashes)),
         }
         verb = verbs.get(str(request["method"]))
         if verb is None:
-            return super().answer(request)
+            answer = super().answer(request)
+            if (
+                request["method"] == "eth_getTransactionReceipt"
+                and self.bare_receipts
+                and answer
+                and answer["result"]
+            ):
+                self.bare_receipts -= 1
+                answer["result"]["logs"] = []
+            return answer
         return {"jsonrpc": "2.0", "id": request["id"], "result": verb(*request["params"])}
 
     def _begin_trouble(self, kind: str) -> None:
@@ -90,6 +103,13 @@ class Door(Proxy):
     def _calm(self) -> None:
         self.trouble = Trouble()
         self.faults.lose_next = self.faults.refuse_next = self.faults.http_5xx_next = 0
+        self.bare_receipts = 0
+
+    def _fail(self, count: int) -> None:
+        self.faults.http_5xx_next = count
+
+    def _bare(self, count: int) -> None:
+        self.bare_receipts = count
 
     def _refuse(self, count: int, words: str) -> None:
         self.faults.refuse_next, self.faults.refusal = count, words
@@ -134,7 +154,7 @@ class _Handler(socketserver.StreamRequestHandler):
             return None
         if troubled == "slow":
             time.sleep(SLOW_S)
-        if sends or (door.faults.hide_receipts and b'"eth_getTransactionReceipt"' in body):
+        if sends or (door.bare_receipts and b'"eth_getTransactionReceipt"' in body):
             if troubled == "refused":
                 door.faults.refuse_next, door.faults.refusal = 1, UNSAID
             requests = json.loads(body)

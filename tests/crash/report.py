@@ -42,6 +42,7 @@ class Report:
     gone: list[str] = field(default_factory=list)
     plants: list[dict[str, Any]] = field(default_factory=list)
     ended_early: str = ""
+    deaths_begun_s: float = 0.0
     _said_s: float = 0.0
 
     @property
@@ -84,7 +85,7 @@ class Report:
         if not now and time.monotonic() - self._said_s < SAY_EVERY_S:
             return
         self._said_s = time.monotonic()
-        took_s = self._said_s - self.begun_s
+        took_s = self._said_s - (self.deaths_begun_s or self.begun_s)
         done = len(self.tried)
         rate = done / took_s if took_s else 0.0
         left_s = (self.planned - done) / rate if rate else 0.0

@@ -1,11 +1,6 @@
 """Roads of opens: straight, silent, refused, replaced, cancelled, expired."""
 
-from datetime import timedelta
-
-from django.db.models.functions import Now
-
 from execution_app.engine import reserve
-from execution_app.models import TxIntent
 from tests.crash.bench import Bench
 from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
 
@@ -140,15 +135,11 @@ def _post_reduced(bench: Bench) -> None:
     bench.post("one")
 
 
-def lag() -> None:
-    TxIntent.objects.filter(settled_at=None).update(expires_at=Now() - timedelta(seconds=1))
-
-
 def _expire(bench: Bench) -> None:
     """Max lag passes between signature and first broadcast."""
     bench.accept()
     reserve.reserve(bench.rig.wallet.pk)
-    lag()
+    bench.lag()
     bench.submit()
     bench.live_on()
 
@@ -157,7 +148,7 @@ def _post_expired(bench: Bench) -> None:
     bench.post("one")
     bench.age()
     bench.sweep_signals()
-    lag()
+    bench.lag()
 
 
 def _duplicates(bench: Bench) -> None:
@@ -186,6 +177,16 @@ def _double_bells(bench: Bench) -> None:
         bench.track()
     bench.rig.mine(4)
     bench.track()
+
+
+def _bare_receipt(bench: Bench) -> None:
+    """A node that has not indexed the logs yet leaves them out of the receipt."""
+    bench.accept()
+    bench.submit()
+    bench.steer("bare", 1)
+    bench.rig.mine()
+    bench.track()
+    bench.live_on()
 
 
 def _burst(bench: Bench) -> None:

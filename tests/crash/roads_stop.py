@@ -1,17 +1,19 @@
 """Roads on which somebody or something says no: stops, caps, DRY, a mode that falls, and a chain that disagrees."""
 
+import json
 from decimal import Decimal
 
 from django.conf import settings
 
-from execution_app.engine import cancels, held, reserve
+from execution_app.engine import cancels, held, reconcile, reserve
 from execution_app.errors import Stale
-from execution_app.gate import cap_rows, control
-from execution_app.models import TxIntent
+from execution_app.gate import cap_rows, control, watch
+from execution_app.models import Chain, TxIntent
 from execution_app.states import CapName, CapScope, IntentState, Origin, RestrictionKind
 from tests.crash.bench import Bench
 from tests.crash.roads_open import CANCELLED, post_one
 from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+from tests.guards import without_guards
 
 SIMULATED = one_of("simulated")
 
@@ -243,6 +245,73 @@ def _boot(bench: Bench) -> None:
     bench.live_on()
 
 
+def _forget_chain(bench: Bench) -> None:
+    """A database that has never seen a chain."""
+    bench.post("one")
+    with without_guards():
+        Chain.objects.all().delete()
+
+
+def _first_boot(bench: Bench) -> None:
+    reconcile._check_venue.cache_clear()
+    bench.track()
+    _boot(bench)
+
+
+def _word_in_redis(bench: Bench) -> None:
+    """An operator stops by the key in Redis, and lifts it there: what was signed is parked, and leaves."""
+    bench.open_gate()
+    bench.accept()
+    reserve.reserve(bench.rig.wallet.pk)
+    _say_in_redis(bench, stop=True)
+    bench.submit()
+    _say_in_redis(bench, stop=False)
+    bench.open_gate()
+    bench.age()
+    bench.submit()
+    bench.live_on()
+
+
+def _say_in_redis(bench: Bench, *, stop: bool) -> None:
+    bench.rig.redis.set(watch.KEY, json.dumps({"mode": "LIVE", "emergency_stop": stop}))
+    assert watch._watch is not None
+    watch._watch.look()
+    watch._watch.look()  # the first puts it into the database and takes its own word back
+
+
+def _unstop_post(bench: Bench) -> None:
+    _say_in_redis(bench, stop=False)
+    bench.open_gate()
+    bench.post("one")
+
+
+def _turn_live(bench: Bench) -> None:
+    """A close took its position in DRY, the node was away, and meanwhile the mode is LIVE."""
+    bench.accept("two", "CLOSE")
+    bench.steer("fail", 2)
+    bench.submit()
+    _lift_dry(bench)
+    bench.age()
+    bench.submit()
+    bench.track()
+
+
+def _lift_dry(bench: Bench) -> None:
+    control.lift(RestrictionKind.DRY, Origin.COMMAND, by="crash", reason="crash")
+    bench.open_gate()
+
+
+def _dry_position(bench: Bench) -> None:
+    go_dry(bench)
+    bench.accept()
+    bench.submit()
+
+
+def _post_live(bench: Bench) -> None:
+    _lift_dry(bench)
+    bench.post("two", "CLOSE")
+
+
 def _disagree(bench: Bench) -> None:
     """The environment names another venue than this database trades on: nobody trades until it is put right."""
     bench.accept()
@@ -251,6 +320,7 @@ def _disagree(bench: Bench) -> None:
     bench.track()
     bench.submit()
     settings.ENVIRONMENT = right
+    bench.track()
     bench.open_gate()
     bench.age()
     bench.submit()
@@ -320,6 +390,16 @@ ROADS = [
         before=_before_boot,
         boots=True,
         faults=("5xx", "reset"),
+    ),
+    Scenario("first boot", _first_boot, post_one, {"one": FILLED}, left=1, before=_forget_chain, boots=True),
+    Scenario("word in Redis", _word_in_redis, _unstop_post, {"one": FILLED | one_of("rejected")}, boots=True),
+    Scenario(
+        "DRY turns LIVE",
+        _turn_live,
+        _post_live,
+        {"one": SIMULATED, "two": one_of("simulated", "no_op")},
+        before=_dry_position,
+        mode="",
     ),
     Scenario("chain disagrees", _disagree, _gate_post, {"one": FILLED}, left=1),
 ]

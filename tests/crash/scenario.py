@@ -20,7 +20,7 @@ class Scenario:
     without an answer sends again, a person repeats their command. `ends` holds, by
     signal id, the states its intents may end in; a key that ends in `?` need not exist.
     `boots` says that the walker's own start is part of the road. `mode` is what the
-    gate comes to. `finished` is False where something stays held by design.
+    gate comes to, blank where that depends. `finished` is False where something stays held by design.
     `left` is how many LIVE positions are open in the end, where that is known.
     """
 

@@ -108,10 +108,9 @@ def walk(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Walked:
         points = Points(pipe, place.label, place.occurrence)
         instrument(points, bench.door.url)
         try:
+            bench.points, bench.boots = points, scenario.boots
             if scenario.boots:
                 bench.boot()
-            else:
-                bench.points = points
             scenario.walk(bench)
         except (Retryable, NodeError) as error:
             os.write(pipe, f"gave up {type(error).__name__}\n".encode())
