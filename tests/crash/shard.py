@@ -6,11 +6,13 @@ ends them when its input ends. Lines that begin with `@` are results.
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+NAMED = re.compile(r"[\w.]+(Error|Exception|Violation|Move|Refused|Stale|Disagreement|Fault): ")
 TRIES = 3  # a machine under load may take another road; only a trial whose point was reached counts
 
 
@@ -85,8 +87,10 @@ class _Worker:
         answer |= {"labels": walked.labels, "within": walked.within}
         if not judged:
             return answer | {"problem": ""}
+        problem = trial.judge(self._bench, scenario, finished=False)
         # What the walk itself has ended needs nobody to end it.
-        problem = "" if self._bench.is_done() else trial.recover(self._bench, scenario)[1]
+        if not problem and not self._bench.is_done():
+            _, problem = trial.recover(self._bench, scenario)
         return answer | {"problem": problem or trial.judge(self._bench, scenario)}
 
     def _try(self, scenario: Any, fault: str, label: str, occurrence: int) -> dict[str, Any]:
@@ -114,8 +118,10 @@ class _Worker:
 
 
 def _last_line(broken: AssertionError) -> str:
+    """The line of a traceback that names the error; a database's goes on below it."""
     lines = [line for line in str(broken).splitlines() if line.strip()]
-    return lines[-1] if lines else "no words"
+    named = [line for line in lines if NAMED.match(line)]
+    return (named or lines or ["no words"])[-1]
 
 
 if __name__ == "__main__":
