@@ -67,6 +67,8 @@ def _raised(sends: Sequence[TxSend]) -> None:
     """Nodes take nothing less instead of what they hold. At the ceiling there is no more to give."""
     ceiling_wei = int(settings.ENVIRONMENT.max_fee_per_gas_gwei * GWEI)
     enough = 100 + PRICE_BUMP_PCT
+    dear = [send.pk for send in sends if int(send.max_fee_wei) > ceiling_wei]
+    assert not dear, f"I14: sends {dear} pay more than MAX_FEE_PER_GAS_GWEI"
     for older, newer in pairwise(sends):
         if newer.kind == SendKind.CANCEL and int(newer.max_fee_wei) == ceiling_wei:
             continue

@@ -79,6 +79,7 @@ class Door(Proxy):
             "proxy_refuse": self._refuse,
             "proxy_fail": self._fail,
             "proxy_bare": self._bare,
+            "proxy_hide": self._hide,
             "proxy_forget": self.reset_pool,
             "proxy_note": lambda word, hashes: self.notes.append(Note(time.monotonic(), word, hashes)),
         }
@@ -104,6 +105,10 @@ class Door(Proxy):
         self.trouble = Trouble()
         self.faults.lose_next = self.faults.refuse_next = self.faults.http_5xx_next = 0
         self.bare_receipts = 0
+        self._hide(False)
+
+    def _hide(self, hidden: bool) -> None:
+        self.faults.hide_receipts = hidden
 
     def _fail(self, count: int) -> None:
         self.faults.http_5xx_next = count
@@ -154,7 +159,8 @@ class _Handler(socketserver.StreamRequestHandler):
             return None
         if troubled == "slow":
             time.sleep(SLOW_S)
-        if sends or (door.bare_receipts and b'"eth_getTransactionReceipt"' in body):
+        receipts = b'"eth_getTransactionReceipt"' in body
+        if sends or (receipts and (door.bare_receipts or door.faults.hide_receipts)):
             if troubled == "refused":
                 door.faults.refuse_next, door.faults.refusal = 1, UNSAID
             requests = json.loads(body)

@@ -189,6 +189,18 @@ def _bare_receipt(bench: Bench) -> None:
     bench.live_on()
 
 
+def _late_receipts(bench: Bench) -> None:
+    """The node counts the slot as consumed and has no receipt yet: that proves nothing."""
+    bench.accept()
+    bench.submit()
+    bench.steer("hide", True)
+    bench.rig.mine()
+    bench.track()
+    bench.track()
+    bench.steer("hide", False)
+    bench.live_on()
+
+
 def _burst(bench: Bench) -> None:
     """Five orders on a wallet that never traded."""
     for number in range(5):

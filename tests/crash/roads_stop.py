@@ -146,6 +146,26 @@ def _gate_post(bench: Bench) -> None:
     bench.post("one")
 
 
+def _held_too_long(bench: Bench) -> None:
+    """Its max lag passes while it is held: nobody wants it to trade when LIVE is back."""
+    bench.post("one")
+    bench.flush()
+    bench.decide("one")
+    bench.submit()
+    bench.lag()
+    bench.open_gate()
+    bench.age()
+    bench.submit()
+    bench.track()
+
+
+def _gate_lag(bench: Bench) -> None:
+    bench.post("one")
+    bench.age()
+    bench.sweep_signals()
+    bench.lag()
+
+
 def _flush(bench: Bench) -> None:
     """Redis forgets everything between any two steps."""
     bench.accept()
@@ -238,6 +258,7 @@ def _before_boot(bench: Bench) -> None:
 
 def _boot(bench: Bench) -> None:
     """A fresh process: its gate is closed until chain and database were compared."""
+    bench.steer("note", "dry", [])
     bench.submit()
     bench.open_gate()
     bench.age()
@@ -318,8 +339,11 @@ def _disagree(bench: Bench) -> None:
     right = settings.ENVIRONMENT
     settings.ENVIRONMENT = right.model_copy(update={"venue_trading_address": "0x" + "11" * 20})
     bench.track()
+    bench.steer("note", "dry", [])
     bench.submit()
     settings.ENVIRONMENT = right
+    bench.look()
+    bench.submit()
     bench.track()
     bench.open_gate()
     bench.age()
@@ -360,6 +384,7 @@ ROADS = [
         faults=("lost", "refused", "reset"),
     ),
     Scenario("degraded, then LIVE", _degraded, _gate_post, {"one": FILLED}, left=1, faults=("lost", "reset")),
+    Scenario("held too long", _held_too_long, _gate_lag, {"one": one_of("expired")}, left=0),
     Scenario("Redis flushed", _flush, _gate_post, {"one": FILLED}, left=1, faults=("lost", "refused", "5xx")),
     Scenario("held and rejected", _reject_held, _post_reject, {"one": one_of("rejected", "filled")}),
     Scenario(

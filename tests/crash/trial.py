@@ -199,11 +199,11 @@ def _ends(scenario: Scenario) -> None:
                 assert signal_id in known, f"lost: signal {signal_id} is not stored"
             assert found, f"lost: {signal_id} has led to no intent"
         assert found <= allowed, f"wrong end: {signal_id} ended {sorted(found)}, not {sorted(allowed)}"
+    strange = {key: found for key, found in states.items() if key not in scenario.ends}
+    assert not strange, f"duplicated: nobody asked for {strange}"
     if scenario.left is not None:
         held = Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).count()
         assert held == scenario.left, f"wrong end: {held} positions are open, not {scenario.left}"
-    strange = {key: found for key, found in states.items() if key not in scenario.ends}
-    assert not strange, f"duplicated: nobody asked for {strange}"
 
 
 def in_child(work: Callable[[int], None]) -> Ended:
