@@ -7,6 +7,7 @@ reached, or when a planted bug was not caught. The report is in var/crashtest/.
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ FOLDER = ROOT / "var" / "crashtest"
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a report of what was done
     report = Report()
     try:
         if options.plants is None:

@@ -37,7 +37,8 @@ from tests.timers import pass_a_minute
 
 SOURCE = "crash"
 GWEI = 10**9
-LIVE_WITHIN_S = 20.0
+LIVE_WITHIN_S = 60.0
+MAX_LAG_S = 3_600  # only `lag` makes it pass, however slow the machine is
 LOOK_EVERY_S = 0.4  # what is older than a second counts for nothing
 # Long enough that only `age` makes them run out, however slow the machine is.
 TIMERS = {"rebroadcast_after_s": 20, "bump_after_s": 30}
@@ -180,7 +181,7 @@ class Bench:
             "side": side,
         }
         if side != "CLOSE":
-            body |= {"collateral_usdc": 5, "leverage_x": 2}
+            body |= {"collateral_usdc": 5, "leverage_x": 2, "max_lag_s": MAX_LAG_S}
         raw = json.dumps(body | more).encode()
         secret = settings.ENVIRONMENT.webhook_hmac_secret.get_secret_value().encode()
         signature = hmac.new(secret, raw, hashlib.sha256).hexdigest()
