@@ -18,7 +18,8 @@ class Scenario:
 
     `again` is what the world outside repeats before each round of recovery: a client
     without an answer sends again, a person repeats their command. `ends` holds, by
-    signal id, the states its intents may end in; a key that ends in `?` need not exist.
+    signal id, the states its intents may end in, with `:reason` where only that will do;
+    a key that ends in `?` need not exist.
     `boots` says that the walker's own start is part of the road. `mode` is what the
     gate comes to, blank where that depends. `finished` is False where something stays held by design.
     `left` is how many LIVE positions are open in the end, where that is known.

@@ -188,8 +188,8 @@ def _windows(notes: Sequence[Note], begins: str, ends: str) -> list[Stop]:
 def _ends(scenario: Scenario) -> None:
     """Every signal has led to an intent, and every intent is where the scenario ends."""
     states: dict[str, set[str]] = {}
-    for key, state in TxIntent.objects.values_list("intent_key", "state"):
-        states.setdefault(key.removeprefix(f"sig:{SOURCE}:"), set()).add(state)
+    for key, state, reason in TxIntent.objects.values_list("intent_key", "state", "reason"):
+        states.setdefault(key.removeprefix(f"sig:{SOURCE}:"), set()).add(f"{state}:{reason}")
     known = set(Signal.objects.values_list("signal_id", flat=True))
     for name, allowed in scenario.ends.items():
         signal_id = name.removesuffix("?")
@@ -198,7 +198,8 @@ def _ends(scenario: Scenario) -> None:
             if "#" not in signal_id and ":" not in signal_id:
                 assert signal_id in known, f"lost: signal {signal_id} is not stored"
             assert found, f"lost: {signal_id} has led to no intent"
-        assert found <= allowed, f"wrong end: {signal_id} ended {sorted(found)}, not {sorted(allowed)}"
+        wrong = {one for one in found if one not in allowed and one.partition(":")[0] not in allowed}
+        assert not wrong, f"wrong end: {signal_id} ended {sorted(wrong)}, not {sorted(allowed)}"
     strange = {key: found for key, found in states.items() if key not in scenario.ends}
     assert not strange, f"duplicated: nobody asked for {strange}"
     if scenario.left is not None:
