@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test drills check fmt lock clean
+.PHONY: help run chain test crashtest drills check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -19,7 +19,7 @@ CHECK_ENV = DATABASE_URL=postgresql://vanta@127.0.0.1:9/vanta REDIS_URL=redis://
 DEPLOY_ENV_OF_CHECK = $(CHECK_ENV) CHAIN_ID=8453 EXEC_MODE=DRY DEPLOY_ENV=production
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: ## the whole stack in the foreground, DRY (EXEC_MODE=LIVE make run trades on the rehearsal chain)
 	@$(BOOTSTRAP) run
@@ -39,6 +39,10 @@ drills: ## faults on purpose against the stack that `make run` started (DRILLS="
 	@set -a; . var/stack.env; set +a; failed=; for drill in $(DRILLS); do \
 		$(PYTHON) manage.py drill $$drill $(ARGS) || failed="$$failed $$drill"; done; \
 	test -z "$$failed" || { echo "make drills: not passed:$$failed; reports in var/drills/" >&2; exit 1; }
+
+crashtest: ## SIGKILL at every point of every road, and planted bugs; over 5,000 trials (ARGS="--slice 100" and others)
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.crash $(ARGS)
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

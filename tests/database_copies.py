@@ -5,7 +5,6 @@ from django.db import connection
 from tests.conftest import KEPT
 from tests.guards import without_guards
 
-
 # Written by the watch of this very process, all the time.
 BEATING = {"heartbeats", "pool_beats"}
 

@@ -4,7 +4,8 @@ Names are those of the design: I1 at most one canonical execution per intent, I2
 slot and intent one to one, I3 every hash a node received is stored, I4 no gap,
 I5 nonces in reservation order, I6 settled only on final canonical blocks, I7
 nothing leaves a final state, I8 nothing new leaves under a stop, I9 what is
-reserved is what is open, I13 positions equal the venue's storage.
+reserved is what is open, I13 positions equal the venue's storage; I14 to I18 are
+those of `tests/sent_bytes.py`.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ from execution_app.models import IntentTransition, Position, TxIntent, TxReceipt
 from execution_app.node import rpc
 from execution_app.states import MOVES, TERMINAL, IntentState, Mode, PositionState, SendKind
 from execution_app.venues import events, onchain
-from tests import real_parts, stakes
+from tests import real_parts, sent_bytes, stakes
 from tests.proxy import Offer, Proxy, read_raw
 from tests.rig import rpc_call
 
@@ -58,16 +59,18 @@ def check(
     stops: Sequence[Stop] = (),
     foreign: Collection[str] = (),
     drained: bool = True,
+    first_block: int | None = None,
 ) -> None:
     """Assert every invariant for every wallet; the message names the one that is broken.
 
     `foreign` are hashes that the test itself sent with a wallet's key. `drained`
     says that all work is done, so every intent is settled, every slot mined and
-    the book equal to the venue.
+    the book equal to the venue. `first_block` spares a look at blocks from before
+    the wallets existed.
     """
     offers = list(proxy.log) if proxy else []
     for wallet in Wallet.objects.select_related("trader"):
-        seen = look(wallet.address)
+        seen = look(wallet.address, first_block)
         mine = [offer for offer in offers if offer.sender == wallet.address]
         _slots(wallet)
         executed_once(wallet, seen, foreign)
@@ -79,17 +82,19 @@ def check(
     _order_of_nonces()
     _histories()
     _stops(offers, stops)
+    sent_bytes.check(offers)
+    stakes.check_held()
     if drained:
         stakes.check()
         unsettled = list(TxIntent.objects.filter(settled_at=None).values_list("pk", "state", "reason"))
         assert not unsettled, f"I10: unsettled {unsettled}"
 
 
-def look(address: str) -> Seen:
-    """Walk every block since the venue was deployed."""
+def look(address: str, first_block: int | None = None) -> Seen:
+    """Walk every block since the venue was deployed, or from a later one."""
     node = rpc.Endpoint(real_parts.anvil.url)
     head = int(rpc_call("eth_blockNumber"), 16)
-    first = real_parts.deployment.deployed_at_block
+    first = real_parts.deployment.deployed_at_block if first_block is None else first_block
     blocks = node.batch([("eth_getBlockByNumber", (hex(n), True)) for n in range(first, head + 1)])
     found = [
         transaction

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from decimal import Decimal
 
-from execution_app.models import Position, Reservation, RiskLog
-from execution_app.states import Mode, PositionState
+from execution_app.models import Fill, Position, Reservation, RiskLog
+from execution_app.states import TERMINAL, Action, IntentState, Mode, PositionState
 
 NOTHING = Decimal(0)
 
@@ -48,3 +48,45 @@ def check() -> None:
         logged = sum((line.change_usdc for line in RiskLog.objects.filter(mode=mode)), NOTHING)
         assert at_stake == open_usdc[mode], f"I9: {mode} {at_stake} is reserved, {open_usdc[mode]} is open"
         assert logged == at_stake, f"I9: the log says {logged}, {at_stake} is reserved"
+
+
+def check_held() -> None:
+    """At any moment: what may still become exposure, or is some, is reserved; nothing is released before it is final."""
+    for held in Reservation.objects.select_related("intent"):
+        intent = held.intent
+        state = IntentState(intent.state)
+        refunded = state is IntentState.VENUE_CANCELLED and intent.settled_at is not None
+        over = state in TERMINAL - {IntentState.SIMULATED} or refunded
+        opening = Fill.objects.filter(intent=intent).select_related("position").first()
+        if over:
+            assert held.released_at is not None, f"I9: intent {intent.pk} is {state}, and holds a reservation"
+        elif opening is None:
+            assert held.notional_usdc == held.asked_usdc, (
+                f"I9: intent {intent.pk} is {state}, and {held.notional_usdc} of {held.asked_usdc} is reserved"
+            )
+        elif opening.position.state == PositionState.OPEN and opening.position.absent_at_block is None:
+            position = opening.position
+            least_usdc = position.collateral_usdc * position.leverage_x
+            assert held.notional_usdc >= least_usdc, (
+                f"I9: position {position.pk} is {least_usdc}, and {held.notional_usdc} is reserved"
+            )
+        _released_late(held, opening)
+
+
+def _released_late(held: Reservation, opening: Fill | None) -> None:
+    if held.released_at is None:
+        return
+    final_at = held.intent.settled_at
+    assert final_at is not None, f"I9: intent {held.intent_id} was released and is not final"
+    assert held.released_at >= final_at, f"I9: intent {held.intent_id} was released before it was final"
+    if opening is not None and opening.position.absent_at_block is None:
+        closes = Fill.objects.filter(position=opening.position, action=Action.CLOSE).exclude(settled_at=None)
+        done = sum((fill.collateral_usdc for fill in closes), NOTHING) >= opening.collateral_usdc
+        replaced = Position.objects.filter(
+            trader=opening.position.trader,
+            pair_index=opening.position.pair_index,
+            trade_index=opening.position.trade_index,
+            mode=opening.mode,
+            opened_at__gt=opening.position.opened_at,
+        )
+        assert done or replaced.exists(), f"I9: intent {held.intent_id} was released with a position open"

@@ -3,30 +3,45 @@
 import hashlib
 import hmac
 import json
+import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, connections, transaction
+from django.db.models.functions import Now
 from django.test import Client
 
-from execution_app.engine import heads, rounds
-from execution_app.gate import watch
-from execution_app.models import Trader, TxIntent, Wallet
-from execution_app.node import rpc
+from execution_app import tasks
+from execution_app.engine import rounds
+from execution_app.gate import control, watch
+from execution_app.models import TxIntent
+from execution_app.node import rpc, signers
+from execution_app.states import Origin, RestrictionKind
+from ops.rehearsal import venue
 from ops.rehearsal.keeper import Keeper
 from ops.rehearsal.rpc import Node
-from signals_app import decisions
+from signals_app import tasks as signal_tasks
 from signals_app.models import Signal, SourceGrant
 from tests import real_parts
-from tests.guards import without_guards
-from tests.proxy import Proxy
+from tests.crash import sites
+from tests.crash.door import Door
+from tests.crash.points import Points
+from tests.crash.store import Store
 from tests.rig import Rig, rpc_call
 from tests.timers import pass_a_minute
 
 SOURCE = "crash"
-UNDECIDED_WITHIN_S = 5.0
+GWEI = 10**9
+LIVE_WITHIN_S = 60.0
+MAX_LAG_S = 3_600  # only `lag` makes it pass, however slow the machine is
+LOOK_EVERY_S = 0.4  # what is older than a second counts for nothing
+# Long enough that only `age` makes them run out, however slow the machine is.
+TIMERS = {"rebroadcast_after_s": 20, "bump_after_s": 30}
 
 
 @dataclass
@@ -34,49 +49,129 @@ class Bench:
     """Verbs of the outside world (a client, a miner, a keeper) and of the doors (bells, sweeps)."""
 
     rig: Rig
-    proxy: Proxy
+    door: Door
+    store: Store
     client: Client = field(default_factory=Client)
-    _snapshot: str = ""
+    first_block: int = 0
+    stage_block: int = 0
+    pool: tuple[Any, ...] = ()
+    helpers: list[int] = field(default_factory=list)
+    points: Points | None = None
+    boots: bool = False
 
-    def renew(self) -> None:
-        """Take chain, tables and proxy back to a funded wallet that never traded."""
-        if self._snapshot:
-            assert rpc_call("evm_revert", self._snapshot)
-        self._snapshot = rpc_call("evm_snapshot")
-        self.proxy.reset()
-        trader, wallet = self.rig.trader, self.rig.wallet
-        with without_guards(), connection.cursor() as cursor:
-            cursor.execute(
-                "TRUNCATE traders, signals, source_grants, chains, mode_changes, heartbeats RESTART IDENTITY CASCADE"
-            )
-            cursor.execute("UPDATE control SET epoch = 1")
-        self.rig.redis.flushall()
-        real_parts.forget_database()
-        # The chain begins anew, so the signer's memory of this wallet's nonces does, too.
-        for journal in settings.ENVIRONMENT.signer_journal_dir.glob("*.journal"):
-            journal.unlink()
-        self.rig.trader = Trader.objects.create(
-            tg_user_id=trader.tg_user_id, label=trader.label, address=trader.address
-        )
-        self.rig.wallet = Wallet.objects.create(
-            trader=self.rig.trader, chain_id=wallet.chain_id, address=wallet.address
-        )
-        SourceGrant.objects.create(source=SOURCE, tg_user_id=trader.tg_user_id)
+    def build(self) -> None:
+        """A funded wallet that never traded, put away as `base`."""
+        self.rig.build()
+        SourceGrant.objects.create(source=SOURCE, tg_user_id=self.rig.trader.tg_user_id)
+        watch.stop()
+        # What is imported, opened and read here need not be in every child.
+        self.client.get("/health/live")
+        sites.inspect()
+        signers._account(self.rig.wallet.address)
+        self.first_block = int(rpc_call("eth_blockNumber"), 16)
+        self.door.reset()
+        self.store.keep("base")
 
-    def start_process(self) -> None:
-        """What a process does before it works: fresh connections, then the gate opens."""
-        connections.close_all()
+    def put_away(self) -> None:
+        """What is there now is the stage that `take_back` takes back."""
+        self.store.keep("stage")
+        self.pool = self.door.pool()
+        self.stage_block = int(rpc_call("eth_blockNumber"), 16)
+
+    def take_back(self, name: str = "stage") -> None:
+        """Everything as it was: tables, chain, Redis, and what the node's proxy remembers."""
+        self.store.take_back(name)
+        self.door.reset()
+        if name == "stage":
+            self.door.put_back(self.pool)
+
+    # What processes do
+
+    def start_process(self, mode: str = "LIVE") -> None:
+        """What a process does before it works: the gate opens."""
+        self.boot()
+        self.open_gate()
+        view = watch.view()
+        assert mode in ("", view.mode), f"the gate does not open: {view.reason}"
+
+    def boot(self) -> None:
+        """Its watch of the mode looks when `look` is called, not by a thread: a slow machine changes no road."""
         rpc.endpoints.cache_clear()
         self.rig.keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
-        watcher = watch.start("worker")
-        deadline_s = time.monotonic() + 10
-        while watcher.ruling().mode != "LIVE" and time.monotonic() < deadline_s:
-            watcher.look()
-            if watcher.chain_problem:
-                heads.follow()
-        assert watcher.ruling().mode == "LIVE", watcher.ruling().reason
+        watch._watch, watch._owner_pid = watch.ModeWatch("worker"), os.getpid()
 
-    def post(self, signal_id: str, side: str = "LONG") -> None:
+    def look(self) -> None:
+        """What the watching thread does four times a second; off the road, so nothing of it is a point."""
+        watcher = watch._watch
+        assert watcher is not None
+        last = watcher.snapshot
+        if last is None or time.monotonic() - last.taken_at_s > LOOK_EVERY_S:
+            with self._watching():
+                watcher.look()
+
+    def aside(self) -> AbstractContextManager[None]:
+        """What the world does is not on the road: nothing in it is a point."""
+        return self.points.aside() if self.points else nullcontext()
+
+    def _watching(self) -> AbstractContextManager[None]:
+        """Nor is the watch of the mode, but where a process's own start is the road."""
+        return nullcontext() if self.boots else self.aside()
+
+    def flush(self) -> None:
+        """Redis forgets everything, and this process sees it."""
+        self.rig.redis.flushdb()
+        assert watch._watch is not None
+        with self._watching():
+            watch._watch.look()
+        self.steer("note", "dry", [])  # until it is LIVE again nothing new may leave
+
+    def open_gate(self) -> None:
+        """Look until LIVE is permitted, or until nothing but a person could change that."""
+        deadline_s = time.monotonic() + LIVE_WITHIN_S
+        watcher = watch._watch
+        assert watcher is not None
+        self.steer("note", "live", [])
+        with self._watching():
+            self._open(watcher, deadline_s)
+
+    @staticmethod
+    def _open(watcher: watch.ModeWatch, deadline_s: float) -> None:
+        watcher.look()
+        while watcher.ruling().degraded and time.monotonic() < deadline_s:
+            if watcher.chain_problem:
+                tasks.track()
+            watcher.look()
+
+    def decide(self, signal_id: str) -> None:
+        """What the bell of the intake brings about."""
+        self.look()
+        signal_tasks.decide(Signal.objects.values_list("pk", flat=True).get(signal_id=signal_id))
+
+    def submit(self) -> None:
+        self.look()
+        tasks.submit(self.rig.wallet.pk)
+
+    def track(self) -> None:
+        """One look at the chain, and what its bells bring about."""
+        self.look()
+        tasks.track()
+        for wallet_id in rounds.wallets_with_work():
+            tasks.submit(wallet_id)
+
+    def sweep_signals(self) -> None:
+        signal_tasks.sweep_signals()
+
+    def sweep(self) -> None:
+        """The sweeps that beat rings for, and what their bells bring about."""
+        self.sweep_signals()
+        self.look()
+        tasks.sweep()
+        for wallet_id in rounds.wallets_with_work():
+            tasks.submit(wallet_id)
+
+    # What the world does
+
+    def post(self, signal_id: str, side: str = "LONG", **more: Any) -> None:
         """The client sends a signal; a client without an answer sends it again."""
         body: dict[str, Any] = {
             "source": SOURCE,
@@ -86,8 +181,8 @@ class Bench:
             "side": side,
         }
         if side != "CLOSE":
-            body |= {"collateral_usdc": 5, "leverage_x": 2}
-        raw = json.dumps(body).encode()
+            body |= {"collateral_usdc": 5, "leverage_x": 2, "max_lag_s": MAX_LAG_S}
+        raw = json.dumps(body | more).encode()
         secret = settings.ENVIRONMENT.webhook_hmac_secret.get_secret_value().encode()
         signature = hmac.new(secret, raw, hashlib.sha256).hexdigest()
         answer = self.client.post(
@@ -95,24 +190,9 @@ class Bench:
         )
         assert answer.status_code in (200, 202), answer.content
 
-    def decide(self, signal_id: str) -> None:
-        """What the bell of the intake brings about."""
-        decisions.decide(Signal.objects.values_list("pk", flat=True).get(signal_id=signal_id))
-
-    def sweep_signals(self) -> None:
-        deadline_s = time.monotonic() + UNDECIDED_WITHIN_S
-        while Signal.objects.filter(decided_at=None).exists():
-            assert time.monotonic() < deadline_s, "a signal stays undecided"
-            for pk in decisions.undecided():
-                decisions.decide(pk)
-            time.sleep(0.02)
-
-    def submit(self) -> None:
-        rounds.submit(self.rig.wallet.pk)
-
-    def track(self) -> None:
-        for wallet_id in rounds.track():
-            rounds.submit(wallet_id)
+    def accept(self, signal_id: str = "one", side: str = "LONG", **more: Any) -> None:
+        self.post(signal_id, side, **more)
+        self.decide(signal_id)
 
     def live_on(self) -> None:
         """The chain goes on, and so does whoever looks at it."""
@@ -123,18 +203,98 @@ class Bench:
         self.rig.mine(4)
         self.track()
 
+    def live_on_unseen(self) -> None:
+        """The chain goes on for some blocks before anybody looks."""
+        self.rig.mine()
+        self.rig.keep()
+        self.rig.mine(4)
+        self.track()
+
     def age(self) -> None:
         """A minute passes for every timer of sends, two seconds for undecided signals."""
-        pass_a_minute()
-        with transaction.atomic(), connection.cursor() as cursor:
-            # Signals are immutable by a trigger; only the sweep's patience with fresh ones is skipped here.
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            cursor.execute(
-                "UPDATE signals SET received_at = received_at - interval '2 seconds' WHERE decided_at IS NULL"
-            )
+        with self.aside():
+            pass_a_minute()
+            with transaction.atomic(), connection.cursor() as cursor:
+                # Signals are immutable by a trigger; only the sweep's patience with fresh ones is skipped here.
+                cursor.execute("SET LOCAL session_replication_role = replica")
+                cursor.execute(
+                    "UPDATE signals SET received_at = received_at - interval '2 seconds' WHERE decided_at IS NULL"
+                )
 
-    def proxy_call(self, method: str, *params: Any) -> Any:
-        return rpc.Endpoint(f"{self.proxy.url}/steer").call(method, *params)
+    def lag(self) -> None:
+        """The max lag of everything that waits has passed."""
+        with self.aside():
+            TxIntent.objects.filter(settled_at=None).update(expires_at=Now() - timedelta(seconds=1))
+
+    def steer(self, method: str, *params: Any) -> Any:
+        return rpc.Endpoint(f"{self.door.url}/steer").call(f"proxy_{method}", *params)
+
+    def reorganise(self, depth: int) -> None:
+        """The newest blocks are replaced by empty ones; their transactions are in no pool any more.
+
+        Never down to the stage's own blocks, where a fault of the node has kept newer ones from being made:
+        the test node forgets the state of what is older than a few hundred blocks that it has made since.
+        """
+        newer = int(rpc_call("eth_blockNumber"), 16) - self.stage_block - 1
+        if newer > 0:
+            rpc_call("anvil_reorg", min(depth, newer), [])
+            self.steer("forget")
+
+    def spend_elsewhere(self, nonce: int) -> None:
+        """The wallet's key signs an empty self-transfer that no table of ours knows."""
+        account = signers._account(self.rig.wallet.address)
+        transfer: dict[str, Any] = {
+            "type": 2,
+            "chainId": 31337,
+            "nonce": nonce,
+            "to": self.rig.wallet.address,
+            "value": 1,
+            "gas": 21_000,
+            "maxFeePerGas": 100 * GWEI,
+            "maxPriorityFeePerGas": 5 * GWEI,
+        }
+        raw = account.sign_transaction(transfer).raw_transaction
+        sent = str(rpc_call("eth_sendRawTransaction", "0x" + bytes(raw).hex()))
+        self.steer("note", "foreign", [sent])
+
+    def set_price(self, price_usd: int) -> None:
+        """Of BTC; by the venue's owner, in a block of its own."""
+        rpc_call("evm_setAutomine", True)
+        venue.set_price(real_parts.anvil.url, real_parts.deployment, "BTC-USD", Decimal(price_usd))
+        rpc_call("evm_setAutomine", False)
+
+    def stop(self) -> None:
+        """A stop, and when its call had returned: nothing new may leave after that."""
+        imposed = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="crash", reason="crash")
+        self.steer("note", "stop", imposed.in_flight)
+
+    def resume(self) -> None:
+        # Noted before: what leaves from here on may leave.
+        self.steer("note", "resume", [])
+        control.lift(RestrictionKind.STOP, Origin.COMMAND, by="crash", reason="crash")
+
+    def reduce_only(self) -> None:
+        control.impose(RestrictionKind.REDUCE_ONLY, Origin.COMMAND, by="crash", reason="crash")
+
+    def beside(self, *work: Any) -> None:
+        """Another process does this meanwhile; whoever waits for this one's end waits for it, too."""
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                connections["default"].connection = None
+                self.start_process()
+                for verb in work:
+                    verb()
+                code = 0
+            finally:
+                os._exit(code)
+        self.helpers.append(pid)
+
+    def await_helpers(self) -> None:
+        for pid in self.helpers:
+            os.waitpid(pid, 0)
+        self.helpers.clear()
 
     def is_done(self) -> bool:
         decided = not Signal.objects.filter(decided_at=None).exists()

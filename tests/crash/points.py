@@ -1,69 +1,134 @@
-"""Points at which a process may die: around every commit, every RPC request, every signature, every bell.
+"""Points at which a process may die: before and after every commit, write, signature, request and bell.
 
-The wrappers only count; what they wrap runs as it is. They are put on in a
-forked child that never returns, so nothing is taken off again.
+The wrappers stand at the few functions that everything of that kind goes through,
+only count, and run what they wrap as it is. Which place of the code is at work is
+read from the stack and looked up in `sites`. They are put on in a forked child that
+never returns, so nothing is taken off again.
 """
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
+from celery import Task
 from django.db import connections
 
 from execution_app import bells
 from execution_app.node import rpc, signers
+from tests.crash import sites
+from tests.crash.sites import Site
 
-WRITES = ("INSERT", "UPDATE", "DELETE")
+PUBLISHED_WITHIN_S = 3.0
 
 
 class Points:
-    """Counts points and dies by SIGKILL at number `die_at`; every label goes into the pipe first."""
+    """Counts points and dies by SIGKILL at occurrence `die_at` of label `label`; every point goes into the pipe first."""
 
-    def __init__(self, die_at: int, pipe: int) -> None:
-        self.reached = 0
-        self._die_at = die_at
+    def __init__(self, pipe: int, label: str = "", die_at: int = 1) -> None:
         self._pipe = pipe
+        self._label = label
+        self._die_at = die_at
+        self._reached: Counter[str] = Counter()
+        self._within: set[str] = set()
         self._thread = threading.get_ident()
+        self._pid = os.getpid()
+        self._aside = False
+        self._by_file: dict[str, list[Site]] = defaultdict(list)
+        for site in sites.inspect():
+            self._by_file[str(sites.ROOT / site.file)].append(site)
 
-    def reach(self, label: str) -> None:
-        if threading.get_ident() != self._thread:
-            return  # the mode watch and the bell ringer are not on the road
-        self.reached += 1
+    def is_ours(self) -> bool:
+        """The mode watch and whoever publishes are not on the road, nor is another process that was forked on it."""
+        return not self._aside and threading.get_ident() == self._thread and os.getpid() == self._pid
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Nothing is counted meanwhile."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
+
+    def reach(self, side: str, name: str) -> None:
+        if not self.is_ours():
+            return
+        label = f"{side} {name}"
+        self._reached[label] += 1
         os.write(self._pipe, f"point {label}\n".encode())
-        if self.reached == self._die_at:
+        if label == self._label and self._reached[label] == self._die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, label: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self.reach(f"before {label}")
+    def note_within(self, name: str) -> None:
+        """A write or an inner block: it happens at the commit around it or not at all."""
+        if name not in self._within and self.is_ours():
+            self._within.add(name)
+            os.write(self._pipe, f"within {name}\n".encode())
+
+    def around(self, name: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.reach("before", name)
         result = work(*args, **kwargs)
-        self.reach(f"after {label}")
+        self.reach("after", name)
         return result
+
+    def find(self, *kinds: str) -> str:
+        """The name of the place that is at work, by the innermost frame that stands in one of these kinds."""
+        frame: FrameType | None = sys._getframe(1)
+        nearest = ""
+        while frame is not None:
+            known = self._by_file.get(frame.f_code.co_filename)
+            if known is not None:
+                line = frame.f_lineno
+                here = [s for s in known if s.kind in kinds and s.first_line <= line <= s.last_line]
+                if here:
+                    return min(here, key=lambda s: s.last_line - s.first_line).name
+                function = frame.f_code.co_qualname.replace(".<locals>.<lambda>", "")
+                same = [s for s in known if s.kind in kinds and s.function == function]
+                nearest = nearest or (same[0].name if len(same) == 1 else "")
+            frame = frame.f_back
+        return nearest
 
 
 def instrument(points: Points, rpc_url: str) -> None:
     """Count from now on, in this process, what goes to this node and to the default database."""
     _count_commits(points)
     _count_requests(points, rpc_url)
+    _count_bells(points)
     sign = signers.sign
-    signers.sign = lambda slot, fee: points.around(f"sign nonce {slot.nonce}", sign, slot, fee)
-    ring = bells._pending.put_nowait
-    bells._pending.put_nowait = lambda item: points.around(f"bell {item[0].name.split('.')[-1]}", ring, item)  # type: ignore[method-assign]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        return points.around(points.find("sign") or "unknown:sign", sign, *args, **kwargs)
+
+    signers.sign = counted
 
 
 def _count_commits(points: Points) -> None:
-    database = connections["default"]
-    commit = database._commit  # type: ignore[attr-defined]
-    database._commit = lambda: points.around("commit", commit)  # type: ignore[attr-defined]
+    database: Any = connections["default"]
+    commit, savepoint_commit = database._commit, database._savepoint_commit
+
+    def counted() -> None:
+        points.around(points.find("commit") or "unknown:commit", commit)
+
+    def within(sid: str) -> None:
+        points.note_within(points.find("commit"))
+        savepoint_commit(sid)
 
     def statement(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        verb, _, rest = sql.lstrip().partition(" ")
-        if verb.upper() not in WRITES or database.in_atomic_block:
+        if not sites.WRITING_SQL.search(sql):
             return execute(sql, params, many, context)
-        table = rest.replace('"', "").replace("INTO ", "").replace("FROM ", "").split(" ", 1)[0]
-        return points.around(f"{verb.lower()} {table}", execute, sql, params, many, context)
+        name = points.find("write") or "unknown:write"
+        if database.in_atomic_block:
+            points.note_within(name)
+            return execute(sql, params, many, context)
+        return points.around(name, execute, sql, params, many, context)
 
+    database._commit, database._savepoint_commit = counted, within
     database.execute_wrappers.append(statement)
 
 
@@ -71,10 +136,35 @@ def _count_requests(points: Points, rpc_url: str) -> None:
     post = rpc.Endpoint._post
 
     def counted(endpoint: rpc.Endpoint, body: Any) -> Any:
-        if endpoint.url != rpc_url:
+        if endpoint.url != rpc_url or not points.is_ours():
             return post(endpoint, body)
-        calls = body if isinstance(body, list) else [body]
-        name = calls[0]["method"] + (f" and {len(calls) - 1} more" if len(calls) > 1 else "")
-        return points.around(name, post, endpoint, body)
+        return points.around(points.find("request") or "unknown:request", post, endpoint, body)
 
     rpc.Endpoint._post = counted  # type: ignore[method-assign, assignment]
+
+
+def _count_bells(points: Points) -> None:
+    """A bell is put into the queue by the road, and published by another thread: three points, one after another."""
+    put, publish = bells._pending.put_nowait, Task.apply_async
+    may_publish, published = threading.Semaphore(0), threading.Semaphore(0)
+
+    def counted(item: Any) -> None:
+        name = points.find("bell") or "unknown:bell"
+        points.around(name, put, item)
+        may_publish.release()
+        published.acquire(timeout=PUBLISHED_WITHIN_S)
+        points.reach("after", _publishing())
+
+    def gated(task: Any, *args: Any, **kwargs: Any) -> Any:
+        may_publish.acquire(timeout=PUBLISHED_WITHIN_S)
+        try:
+            return publish(task, *args, **kwargs)
+        finally:
+            published.release()
+
+    bells._pending.put_nowait = counted  # type: ignore[method-assign]
+    Task.apply_async = gated  # type: ignore[method-assign, assignment]
+
+
+def _publishing() -> str:
+    return next((s.name for s in sites.inspect() if s.kind == "publish"), "unknown:publish")

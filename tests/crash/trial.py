@@ -1,134 +1,228 @@
-"""One trial: a child walks until it dies at a point, others recover, and the parent looks at what is left."""
+"""One trial: a child walks until it dies at a point, another one recovers, and the parent looks at what is left."""
 
+import gc
 import os
 import signal
+import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from django.db import connections
 
-from execution_app.gate import watch
-from execution_app.models import TxIntent
+from execution_app.errors import Retryable
+from execution_app.models import Position, TxIntent
+from execution_app.node.rpc import NodeError
+from execution_app.states import Mode, PositionState
+from signals_app.models import Signal
 from tests import invariants
-from tests.crash.bench import Bench
+from tests.crash.bench import SOURCE, Bench
+from tests.crash.door import Note
 from tests.crash.points import Points, instrument
-from tests.crash.scenarios import Scenario
+from tests.crash.scenario import Scenario, nothing
+from tests.invariants import Stop
 
 ROUNDS = 6  # of sweeps and blocks, within which every intent ends
+ROUNDS_HELD = 2  # where something stays held for a person, whatever goes on around it
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to die: the so manieth time at this label. A blank label is nowhere."""
+
+    label: str = ""
+    occurrence: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.label} #{self.occurrence}" if self.occurrence > 1 else self.label
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Labels in the order in which they were reached, places that were passed inside of a transaction, and the end."""
+
+    labels: list[str]
+    within: list[str]
+    died: bool
 
 
 @dataclass(frozen=True)
 class Trial:
     """What one death brought about; `problem` is blank when nothing was wrong afterwards."""
 
-    number: int
-    label: str
-    rounds: int
+    scenario: str
+    fault: str
+    place: Place
+    reached: bool
+    rounds: int = 0
     problem: str = ""
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Ended:
     signal: int
     code: int
-    lines: list[str]
+    lines: list[str] = field(default_factory=list)
 
 
-Plant = Callable[[Bench], None]
+def set_stage(bench: Bench, scenario: Scenario) -> None:
+    """Do once what the scenario needs before its road begins, and put it away."""
+    bench.take_back("base")
 
-
-def run(bench: Bench, scenario: Scenario, number: int, plant: Plant | None = None) -> Trial:
-    """Die at this point and recover. A trial that did not die where it should raises."""
-    labels, died = _walk(bench, scenario, number, plant)
-    assert died, f"point {number} was not reached; there were {len(labels)}"
-    assert len(labels) == number, f"died at point {len(labels)}, not at {number}"
-    rounds, problem = _recover(bench, scenario)
-    return Trial(number, labels[-1], rounds, problem or _judge(bench, scenario))
-
-
-def run_alive(bench: Bench, scenario: Scenario) -> list[str]:
-    """Walk to the end; returns the labels of all points. Raises AssertionError when the end is wrong."""
-    labels, died = _walk(bench, scenario, 0, None)
-    assert not died
-    problem = _judge(bench, scenario)
-    assert not problem, f"{scenario.name} without any death: {problem}"
-    return labels
-
-
-def _walk(bench: Bench, scenario: Scenario, number: int, plant: Plant | None) -> tuple[list[str], bool]:
-    """Walk from a clean start in a child; the labels it reached, and whether it died by SIGKILL."""
-    bench.renew()
-
-    def walk(pipe: int) -> None:
+    def prepare(_: int) -> None:
         bench.start_process()
         scenario.before(bench)
-        if plant is not None:
-            plant(bench)
-        instrument(Points(number, pipe), bench.proxy.url)
-        scenario.walk(bench)
 
-    ended = in_child(walk)
+    if scenario.before is not nothing:
+        ended = in_child(prepare)
+        assert ended == Ended(0, 0, ended.lines), "\n".join(ended.lines[-40:])
+    bench.put_away()
+
+
+def run(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Trial:
+    """Die at this place and recover; the scenario's stage has been put away."""
+    begun_s = time.monotonic()
+    walked = walk(bench, scenario, fault, place)
+    rounds, problem = 0, ""
+    if walked.died:
+        # Some of what is wrong is put right by recovery, and was wrong all the same.
+        problem = judge(bench, scenario, finished=False)
+        if not problem:
+            rounds, problem = recover(bench, scenario)
+        problem = problem or judge(bench, scenario)
+    return Trial(
+        scenario.name, fault, place, walked.died, rounds, problem, round(time.monotonic() - begun_s, 3)
+    )
+
+
+def walk(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Walked:
+    """Walk from the stage in a child. Raises AssertionError where it ended by another error."""
+    bench.take_back()
+
+    def go(pipe: int) -> None:
+        if not scenario.boots:
+            bench.start_process(scenario.mode)
+        if fault:
+            bench.steer("trouble", fault)
+        points = Points(pipe, place.label, place.occurrence)
+        instrument(points, bench.door.url)
+        try:
+            bench.points, bench.boots = points, scenario.boots
+            if scenario.boots:
+                bench.boot()
+            scenario.walk(bench)
+        except (Retryable, NodeError) as error:
+            os.write(pipe, f"gave up {type(error).__name__}\n".encode())
+        bench.await_helpers()
+
+    ended = in_child(go)
     died = ended.signal == signal.SIGKILL
-    assert died or not (ended.signal or ended.code), "\n".join(ended.lines)
-    return [line.removeprefix("point ") for line in ended.lines if line.startswith("point ")], died
+    assert died or not (ended.signal or ended.code), "\n".join(ended.lines[-40:])
+    return Walked(
+        [line.removeprefix("point ") for line in ended.lines if line.startswith("point ")],
+        [line.removeprefix("within ") for line in ended.lines if line.startswith("within ")],
+        died,
+    )
 
 
-def _recover(bench: Bench, scenario: Scenario) -> tuple[int, str]:
-    """Fresh processes sweep; returns the rounds it took, and what went wrong."""
+def recover(bench: Bench, scenario: Scenario) -> tuple[int, str]:
+    """A fresh process sweeps; returns the rounds it took, and what went wrong."""
 
     def sweep(pipe: int) -> None:
-        bench.start_process()
-        for number in range(1, ROUNDS + 1):
+        bench.steer("calm")
+        bench.start_process(scenario.mode)
+        for number in range(1, (ROUNDS if scenario.finished else ROUNDS_HELD) + 1):
             scenario.again(bench)
             bench.age()
-            bench.sweep_signals()
-            bench.submit()
-            bench.track()
+            bench.sweep()
             if not bench.is_done():
-                bench.live_on()
+                (bench.live_on_unseen if number == 1 else bench.live_on)()
             if bench.is_done():
                 os.write(pipe, f"rounds {number}\n".encode())
                 return
+        if not scenario.finished:
+            os.write(pipe, f"rounds {ROUNDS_HELD}\n".encode())
+            return
         left = list(TxIntent.objects.filter(settled_at=None).values_list("pk", "state", "reason_detail"))
-        raise AssertionError(f"after {ROUNDS} rounds there is left {left}")
+        raise AssertionError(f"stuck, I10: after {ROUNDS} rounds there is left {left}")
 
     ended = in_child(sweep)
     if ended.code or ended.signal:
-        return 0, (ended.lines or ["recovery said nothing"])[-1]
+        return 0, "recovery: " + (ended.lines or ["it said nothing"])[-1]
     return int(ended.lines[-1].split()[1]), ""
 
 
-def _judge(bench: Bench, scenario: Scenario) -> str:
-    """What is wrong with the end, in one line; blank when nothing is."""
+def judge(bench: Bench, scenario: Scenario, *, finished: bool | None = None) -> str:
+    """What is wrong with the end, in one line; blank when nothing is. A half done one is `finished=False`."""
     try:
-        invariants.check(bench.proxy)
+        invariants.check(
+            bench.door,
+            stops=_windows(bench.door.notes, "stop", "resume") + _windows(bench.door.notes, "dry", "live"),
+            foreign=[
+                tx_hash for note in bench.door.notes if note.word == "foreign" for tx_hash in note.hashes
+            ],
+            drained=scenario.finished if finished is None else finished,
+            first_block=bench.first_block,
+        )
+        if finished is None:
+            _ends(scenario)
     except AssertionError as broken:
         return str(broken).splitlines()[0]
-    mined = invariants.executions(bench.rig.wallet)
-    if len(mined) != scenario.executions:
-        return f"{len(mined)} executions: {mined}"
-    states = set(TxIntent.objects.values_list("state", flat=True))
-    return (
-        ""
-        if states and states <= scenario.ends
-        else f"intents ended {states or 'nowhere: the signal is lost'}"
-    )
+    return ""
+
+
+def _windows(notes: Sequence[Note], begins: str, ends: str) -> list[Stop]:
+    """The times in which nothing new may leave. To begin again while one holds changes nothing."""
+    found: list[Stop] = []
+    since: Note | None = None
+    for note in notes:
+        if note.word == begins and since is None:
+            since = note
+        elif note.word == ends and since is not None:
+            found.append(Stop(since.at_s, note.at_s, since.hashes))
+            since = None
+    return found + ([Stop(since.at_s, in_flight=since.hashes)] if since is not None else [])
+
+
+def _ends(scenario: Scenario) -> None:
+    """Every signal has led to an intent, and every intent is where the scenario ends."""
+    states: dict[str, set[str]] = {}
+    for key, state, reason in TxIntent.objects.values_list("intent_key", "state", "reason"):
+        states.setdefault(key.removeprefix(f"sig:{SOURCE}:"), set()).add(f"{state}:{reason}")
+    known = set(Signal.objects.values_list("signal_id", flat=True))
+    for name, allowed in scenario.ends.items():
+        signal_id = name.removesuffix("?")
+        found = states.pop(signal_id, set())
+        if not name.endswith("?"):
+            if "#" not in signal_id and ":" not in signal_id:
+                assert signal_id in known, f"lost: signal {signal_id} is not stored"
+            assert found, f"lost: {signal_id} has led to no intent"
+        wrong = {one for one in found if one not in allowed and one.partition(":")[0] not in allowed}
+        assert not wrong, f"wrong end: {signal_id} ended {sorted(wrong)}, not {sorted(allowed)}"
+    strange = {key: found for key, found in states.items() if key not in scenario.ends}
+    assert not strange, f"duplicated: nobody asked for {strange}"
+    if scenario.left is not None:
+        held = Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).count()
+        assert held == scenario.left, f"wrong end: {held} positions are open, not {scenario.left}"
 
 
 def in_child(work: Callable[[int], None]) -> Ended:
     """Run it in a forked process that never comes back; its lines come through a pipe."""
-    watch.stop()
-    connections.close_all()
     reader, writer = os.pipe()
+    gc.freeze()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             os.close(reader)
+            gc.disable()
+            # The parent's connections stay the parent's: to close them here would end them there.
+            for one in connections.all(initialized_only=True):
+                one.connection = None
             work(writer)
             code = 0
-        except BaseException:  # noqa: BLE001  (a child must not return into the test runner, whatever happened)
+        except BaseException:  # noqa: BLE001  (a child must not return into whoever forked it, whatever happened)
             os.write(writer, traceback.format_exc().encode())
         finally:
             os._exit(code)
@@ -138,25 +232,3 @@ def in_child(work: Callable[[int], None]) -> Ended:
     _, status = os.waitpid(pid, 0)
     died = os.WIFSIGNALED(status)
     return Ended(os.WTERMSIG(status) if died else 0, 0 if died else os.WEXITSTATUS(status), lines)
-
-
-def run_all(bench: Bench, scenario: Scenario, every: int, *, both_sides: bool) -> list[Trial]:
-    """Die at every point, or at every n-th.
-
-    Nothing happens between the end of one step and the beginning of the next,
-    so one side of that stretch stands for both, unless both are wanted.
-    """
-    labels = run_alive(bench, scenario)
-    numbers = [
-        number
-        for number, label in enumerate(labels, start=1)
-        if both_sides or number == 1 or label.startswith("after ")
-    ]
-    return [run(bench, scenario, number) for number in numbers[::every]]
-
-
-def table(scenario: Scenario, trials: list[Trial]) -> str:
-    """Every trial in a line: where it died, in how many rounds others finished, what was wrong then."""
-    lines = [f"{scenario.name}: {len(trials)} deaths by SIGKILL"]
-    lines += [f"{t.number:4} {t.label:48} rounds {t.rounds}  {t.problem or 'ok'}" for t in trials]
-    return "\n".join(lines)

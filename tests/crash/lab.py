@@ -1,0 +1,43 @@
+"""The bench of one process, over parts of its own: a database, a Redis and a node that nobody else uses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+
+from execution_app.gate import watch
+from execution_app.node import rpc
+from tests import real_parts
+from tests.crash.bench import TIMERS, Bench
+from tests.crash.door import Door
+from tests.crash.store import Store
+from tests.rig import Rig
+from vanta.celery import app
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """Django is set up, and the database is this process's own. Its tables are as migrations leave them."""
+    call_command("migrate", verbosity=0)
+    client = redis.Redis.from_url(real_parts.valkey.url, decode_responses=True)
+    usual = settings.ENVIRONMENT
+    with Door(real_parts.anvil.url) as door:
+        settings.ENVIRONMENT = usual.model_copy(update={"base_rpc_url": door.url, **TIMERS})
+        rpc.endpoints.cache_clear()
+        built = Bench(Rig(client), door, Store(client))
+        app.finalize()
+        with app.connection_for_write() as broker:
+            assert broker.transport.driver_type == "redis"
+        try:
+            built.build()
+            yield built
+        finally:
+            watch.stop()
+            built.rig.close()
+            settings.ENVIRONMENT = usual
+            rpc.endpoints.cache_clear()
+            connection.close()
+            client.close()

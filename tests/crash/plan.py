@@ -1,0 +1,54 @@
+"""Which trials are done: every point of every scenario first, then the faults of the node, then what is left."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+CHUNK = 12  # trials in one job: small enough that all shards end together
+Key = tuple[str, str, str, int]  # scenario, fault, label, occurrence
+
+
+def explorations(roads: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """A walk without a death of every scenario, alone and with each of its faults."""
+    return [{"scenario": name, "faults": ["", *faults]} for name, faults in roads.items()]
+
+
+def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int) -> list[Key]:
+    """`wanted` trials, in the order of their worth; fewer where there are no more.
+
+    A point that a scenario passes several times is taken once before any is taken twice.
+    """
+    dice = random.Random(seed)
+    tiers: dict[tuple[int, int], list[Key]] = defaultdict(list)
+    for one in explored:
+        taken: Counter[str] = Counter()
+        places = []
+        for label in one.get("labels", ()):
+            taken[label] += 1
+            places.append((label, taken[label]))
+        dice.shuffle(places)
+        turns: Counter[str] = Counter()
+        for label, occurrence in places:
+            if point not in label:
+                continue
+            turns[label] += 1
+            # A fault's points come after each scenario's own, and once each before any scenario's third time.
+            tiers[min(turns[label], 3), bool(one["fault"])].append(
+                (one["scenario"], one["fault"], label, occurrence)
+            )
+    drawn: list[Key] = []
+    for tier in sorted(tiers):
+        dice.shuffle(tiers[tier])
+        drawn += tiers[tier]
+    return drawn[:wanted]
+
+
+def jobs(drawn: Sequence[Key]) -> Iterator[dict[str, Any]]:
+    """Trials of one scenario together, since its stage is set once."""
+    by_road: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+    for scenario, fault, label, occurrence in drawn:
+        by_road[scenario, fault].append((label, occurrence))
+    for (scenario, fault), places in sorted(by_road.items()):
+        for start in range(0, len(places), CHUNK):
+            yield {"scenario": scenario, "fault": fault, "places": places[start : start + CHUNK]}

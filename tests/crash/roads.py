@@ -1,0 +1,15 @@
+"""All scenarios, by name."""
+
+from tests.crash import roads_chain, roads_close, roads_gate, roads_open, roads_stop
+from tests.crash.scenario import Scenario
+
+SCENARIOS: dict[str, Scenario] = {
+    one.name: one
+    for one in (
+        *roads_open.ROADS,
+        *roads_close.ROADS,
+        *roads_chain.ROADS,
+        *roads_stop.ROADS,
+        *roads_gate.ROADS,
+    )
+}

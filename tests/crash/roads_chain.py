@@ -1,0 +1,220 @@
+"""Roads on which the chain goes its own way: reorgs, refunds, owners who close, keys that sign elsewhere."""
+
+from decimal import Decimal
+
+from execution_app import tasks
+from execution_app.venues import onchain
+from tests import real_parts
+from tests.crash.bench import Bench
+from tests.crash.roads_close import DONE, post_close
+from tests.crash.roads_open import open_one, post_one
+from tests.crash.scenario import FILLED, Scenario, one_of
+from tests.rig import rpc_call
+
+
+def _reorg_of_order(bench: Bench) -> None:
+    bench.rig.mine(2)
+    bench.accept()
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.reorganise(1)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.live_on()
+
+
+def _reorg_of_fill(bench: Bench) -> None:
+    bench.rig.mine(2)
+    bench.accept()
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.rig.keep()
+    bench.track()
+    bench.reorganise(1)
+    bench.track()
+    bench.rig.keep()
+    bench.track()
+    bench.rig.mine(4)
+    bench.track()
+
+
+def _reorg_of_both(bench: Bench) -> None:
+    """Order and fill leave together."""
+    bench.rig.mine(2)
+    bench.accept()
+    bench.submit()
+    bench.rig.mine()
+    bench.rig.keep()
+    bench.track()
+    bench.reorganise(2)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.live_on()
+
+
+def _reorg_of_close(bench: Bench) -> None:
+    bench.rig.mine(2)
+    bench.accept("two", "CLOSE")
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.rig.keep()
+    bench.track()
+    bench.reorganise(1)
+    bench.track()
+    bench.live_on()
+
+
+def _refund(bench: Bench) -> None:
+    """The price has gone when the keeper looks: the venue gives the collateral back."""
+    bench.accept("one", slippage_pct=TIGHT)
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.set_price(200_000)
+    bench.rig.keep()
+    bench.track()
+    bench.rig.mine(4)
+    bench.track()
+
+
+TIGHT = 0.01
+
+
+def _post_tight(bench: Bench) -> None:
+    bench.post("one", slippage_pct=TIGHT)
+
+
+def _owner_closes(bench: Bench) -> None:
+    """The trader ends their trade with their own key; no intent of ours is about it."""
+    open_one(bench)
+    trading = real_parts.deployment.trading
+    fee = rpc_call("eth_call", {"to": trading, "data": "0x" + onchain.call_execution_fee().hex()}, "latest")
+    order = onchain.CloseOrder(bench.rig.trader.address, onchain.PAIRS["BTC-USD"], 0, Decimal(5), Decimal(1))
+    call = {
+        "from": bench.rig.trader.address,
+        "to": trading,
+        "data": "0x" + onchain.encode_close(order).hex(),
+        "value": hex(int(fee, 16)),
+        "gas": hex(2_000_000),
+    }
+    rpc_call("anvil_impersonateAccount", bench.rig.trader.address)
+    rpc_call("evm_setAutomine", True)
+    rpc_call("eth_sendTransaction", call)
+    rpc_call("evm_setAutomine", False)
+    bench.rig.keep()
+
+
+def _closed_elsewhere(bench: Bench) -> None:
+    bench.accept("two", "CLOSE")
+    bench.submit()
+    tasks.compare_positions()
+    bench.rig.mine(4)
+    bench.age()
+    bench.submit()
+    tasks.compare_positions()
+    bench.track()
+
+
+def _post_and_compare(bench: Bench) -> None:
+    bench.post("two", "CLOSE")
+    tasks.compare_positions()
+    bench.rig.mine(4)
+
+
+def _foreign(bench: Bench) -> None:
+    """The key signs elsewhere, in our slot: the nonce is lost, the wallet halts, nothing is queued again."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    _steal(bench)
+    bench.track()
+    bench.rig.mine(4)
+    bench.track()
+    bench.accept("more")
+    bench.submit()
+    bench.age()
+    bench.track()
+
+
+def _steal(bench: Bench) -> None:
+    """Unless something of ours, or the theft itself, is in the slot already."""
+    count = int(rpc_call("eth_getTransactionCount", bench.rig.wallet.address, "latest"), 16)
+    if count == 0:
+        bench.spend_elsewhere(0)
+        bench.rig.mine()
+
+
+def _post_stolen(bench: Bench) -> None:
+    _steal(bench)
+    bench.steer("release", "none")
+    bench.post("one")
+    bench.post("more")
+
+
+def _counted_elsewhere(bench: Bench) -> None:
+    """The chain has more of this wallet than we signed."""
+    _steal(bench)
+    bench.track()
+    bench.accept()
+    bench.submit()
+    bench.track()
+
+
+def _post_counted(bench: Bench) -> None:
+    _steal(bench)
+    bench.post("one")
+
+
+WAITS = one_of("held", "pending")
+
+
+ROADS = [
+    Scenario("reorg of the order", _reorg_of_order, post_one, DONE, left=1, faults=("lost", "5xx")),
+    Scenario("reorg of the fill", _reorg_of_fill, post_one, DONE, left=1, faults=("reset",)),
+    Scenario("reorg of both", _reorg_of_both, post_one, DONE, left=1, faults=("reset",)),
+    Scenario(
+        "reorg of a close",
+        _reorg_of_close,
+        post_close,
+        DONE | {"two": FILLED},
+        left=0,
+        before=open_one,
+    ),
+    Scenario(
+        "keeper refunds",
+        _refund,
+        _post_tight,
+        {"one": one_of("venue_cancelled", "filled", "rejected")},
+        faults=("lost", "reset"),
+    ),
+    Scenario(
+        "closed elsewhere",
+        _closed_elsewhere,
+        _post_and_compare,
+        DONE | {"two": one_of("no_op")},
+        left=0,
+        before=_owner_closes,
+        faults=("5xx", "reset"),
+    ),
+    Scenario(
+        "foreign transaction",
+        _foreign,
+        _post_stolen,
+        # What was signed before the theft was noticed may have gone behind it.
+        {"one": WAITS | one_of("lost_nonce"), "more": WAITS | FILLED | one_of("lost_nonce")},
+        finished=False,
+        faults=("reset",),
+    ),
+    Scenario(
+        "counted elsewhere",
+        _counted_elsewhere,
+        _post_counted,
+        {"one": WAITS | one_of("lost_nonce")},
+        finished=False,
+    ),
+]

@@ -1,0 +1,251 @@
+"""Roads of opens: straight, silent, refused, replaced, cancelled, expired."""
+
+from execution_app.engine import reserve
+from tests.crash.bench import Bench
+from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+
+CANCELLED = one_of("rejected", "final_cancelled")
+
+
+def post_one(bench: Bench) -> None:
+    bench.post("one")
+
+
+def open_one(bench: Bench) -> None:
+    bench.accept()
+    bench.submit()
+    bench.live_on()
+
+
+def _lost_bells(bench: Bench) -> None:
+    """Only sweeps are heard."""
+    bench.post("one")
+    bench.age()
+    bench.sweep()
+    bench.track()
+    bench.live_on()
+
+
+def _lost(bench: Bench) -> None:
+    """The node takes the bytes and nobody hears of it."""
+    bench.accept()
+    bench.steer("lose", 1)
+    bench.submit()
+    bench.live_on()
+
+
+def _lost_then_bumped(bench: Bench) -> None:
+    bench.steer("hold")
+    bench.accept()
+    bench.steer("lose", 1)
+    bench.submit()
+    for _ in range(2):
+        bench.age()
+        bench.track()
+    bench.steer("release", "first")
+    bench.live_on()
+
+
+def _bump(bench: Bench) -> None:
+    """The node keeps the first bytes to itself, a replacement is sent, and the first are mined after all."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.steer("release", "first")
+    bench.live_on()
+
+
+def _bump_twice(bench: Bench) -> None:
+    """Of three sets of bytes in one slot the newest is mined."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    for _ in range(2):
+        bench.age()
+        bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _release(bench: Bench) -> None:
+    bench.steer("release", "first")
+    bench.rig.mine()
+    bench.post("one")
+
+
+def _already_known(bench: Bench) -> None:
+    """The node holds the bytes, and says so when they come again."""
+    bench.steer("hold")
+    bench.accept()
+    bench.steer("lose", 1)
+    bench.submit()
+    bench.age()
+    bench.submit()
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _short_of_funds(bench: Bench) -> None:
+    bench.accept()
+    bench.steer("refuse", 2, "insufficient funds for gas * price + value: balance 0, tx cost 1, overshot 1")
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.live_on()
+    bench.age()
+    bench.track()
+    bench.live_on()
+
+
+def _too_cheap(bench: Bench) -> None:
+    """All nodes refuse the fee, and a replacement passes."""
+    bench.accept()
+    bench.steer("refuse", 2, "transaction underpriced: gas tip cap 1, minimum needed 2")
+    bench.submit()
+    for _ in range(2):
+        bench.age()
+        bench.track()
+    bench.live_on()
+
+
+def _never_valid(bench: Bench) -> None:
+    """No node will ever take these bytes: their slot is cancelled."""
+    bench.accept()
+    bench.steer("refuse", 1, "exceeds block gas limit")
+    bench.submit()
+    for _ in range(2):
+        bench.age()
+        bench.track()
+    bench.live_on()
+
+
+def _cancel(bench: Bench) -> None:
+    """Reduce-only comes between signature and first broadcast: the slot is filled by a cancel."""
+    bench.accept()
+    reserve.reserve(bench.rig.wallet.pk)
+    bench.reduce_only()
+    bench.submit()
+    bench.live_on()
+
+
+def _post_reduced(bench: Bench) -> None:
+    bench.reduce_only()
+    bench.post("one")
+
+
+def _expire(bench: Bench) -> None:
+    """Max lag passes between signature and first broadcast."""
+    bench.accept()
+    reserve.reserve(bench.rig.wallet.pk)
+    bench.lag()
+    bench.submit()
+    bench.live_on()
+
+
+def _post_expired(bench: Bench) -> None:
+    bench.post("one")
+    bench.age()
+    bench.sweep_signals()
+    bench.lag()
+
+
+def _duplicates(bench: Bench) -> None:
+    """The client sends again and again, while everything goes on."""
+    bench.post("one")
+    bench.post("one")
+    bench.decide("one")
+    bench.post("one")
+    bench.submit()
+    bench.post("one")
+    bench.live_on()
+    bench.post("one")
+
+
+def _double_bells(bench: Bench) -> None:
+    bench.post("one")
+    for _ in range(2):
+        bench.decide("one")
+    for _ in range(2):
+        bench.submit()
+    bench.rig.mine()
+    for _ in range(2):
+        bench.track()
+    bench.rig.keep()
+    for _ in range(2):
+        bench.track()
+    bench.rig.mine(4)
+    bench.track()
+
+
+def _bare_receipt(bench: Bench) -> None:
+    """A node that has not indexed the logs yet leaves them out of the receipt."""
+    bench.accept()
+    bench.submit()
+    bench.steer("bare", 1)
+    bench.rig.mine()
+    bench.track()
+    bench.live_on()
+
+
+def _late_receipts(bench: Bench) -> None:
+    """The node counts the slot as consumed and has no receipt yet: that proves nothing."""
+    bench.accept()
+    bench.submit()
+    bench.steer("hide", True)
+    bench.rig.mine()
+    bench.track()
+    bench.track()
+    bench.steer("hide", False)
+    bench.live_on()
+
+
+def _burst(bench: Bench) -> None:
+    """Five orders on a wallet that never traded."""
+    for number in range(5):
+        bench.accept(f"b{number}")
+    bench.submit()
+    bench.live_on()
+
+
+def _post_burst(bench: Bench) -> None:
+    for number in range(5):
+        bench.post(f"b{number}")
+
+
+ROADS = [
+    Scenario("open", open_one, post_one, {"one": FILLED}, left=1, faults=EVERY_FAULT),
+    Scenario("lost bells", _lost_bells, post_one, {"one": FILLED}, left=1),
+    Scenario("lost answer", _lost, post_one, {"one": FILLED}, left=1, faults=("slow", "5xx", "reset")),
+    Scenario(
+        "lost answer, then bump",
+        _lost_then_bumped,
+        _release,
+        {"one": FILLED},
+        left=1,
+        faults=("5xx", "reset"),
+    ),
+    Scenario("bump", _bump, _release, {"one": FILLED}, left=1, faults=EVERY_FAULT),
+    Scenario(
+        "bump twice", _bump_twice, _release, {"one": FILLED}, left=1, faults=("lost", "refused", "reset")
+    ),
+    Scenario("already known", _already_known, _release, {"one": FILLED}, left=1),
+    Scenario("insufficient funds", _short_of_funds, post_one, {"one": FILLED}, left=1, faults=("reset",)),
+    Scenario("fee too low", _too_cheap, post_one, {"one": FILLED}, left=1, faults=("lost", "5xx")),
+    Scenario("never valid", _never_valid, post_one, {"one": one_of("filled", "final_cancelled")}),
+    Scenario("cancel in slot", _cancel, _post_reduced, {"one": CANCELLED}, left=0, faults=EVERY_FAULT),
+    Scenario(
+        "expire",
+        _expire,
+        _post_expired,
+        {"one": one_of("expired", "final_cancelled")},
+        left=0,
+        faults=EVERY_FAULT,
+    ),
+    Scenario("duplicate signals", _duplicates, post_one, {"one": FILLED}, left=1, faults=("lost", "reset")),
+    Scenario("duplicate bells", _double_bells, post_one, {"one": FILLED}, left=1, faults=EVERY_FAULT),
+    Scenario(
+        "burst of five", _burst, _post_burst, {f"b{n}": FILLED for n in range(5)}, left=5, faults=EVERY_FAULT
+    ),
+]

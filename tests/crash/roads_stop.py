@@ -1,0 +1,200 @@
+"""Roads on which somebody says no: stops, cancels that a person asks for, caps."""
+
+from decimal import Decimal
+
+from execution_app.engine import cancels, reserve
+from execution_app.gate import cap_rows, control
+from execution_app.states import CapName, CapScope, Origin, RestrictionKind
+from tests.crash.bench import Bench
+from tests.crash.roads_open import CANCELLED
+from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+
+
+def _reserved(bench: Bench, signal_id: str = "one") -> None:
+    bench.accept(signal_id)
+    bench.look()
+    reserve.reserve(bench.rig.wallet.pk)
+
+
+def _stop_then_resume(bench: Bench) -> None:
+    """A stop between nonce and broadcast: the slot is parked, and leaves after the resume."""
+    _reserved(bench)
+    bench.stop()
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.resume()
+    bench.submit()
+    bench.live_on()
+
+
+def _resume_post(bench: Bench) -> None:
+    bench.resume()
+    bench.look()
+    bench.post("one")
+
+
+def _stop_behind(bench: Bench) -> None:
+    """A stop between broadcast and block: what has left is followed, nothing else leaves."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    bench.stop()
+    bench.accept("two")
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+    bench.resume()
+
+
+def _resume_both(bench: Bench) -> None:
+    bench.steer("release", "all")
+    bench.resume()
+    bench.look()
+    bench.post("one")
+    bench.post("two")
+
+
+def _stop_meets_broadcast(bench: Bench) -> None:
+    """Another process stops while this one broadcasts: whatever leaves after that was named by the stop."""
+    _reserved(bench)
+    bench.beside(bench.stop)
+    bench.submit()
+    bench.await_helpers()
+    bench.age()
+    bench.track()
+    bench.resume()
+    bench.submit()
+    bench.live_on()
+
+
+def _stop_stays(bench: Bench) -> None:
+    """A stop between nonce and broadcast that nobody lifts: what is signed stays, visibly."""
+    _reserved(bench)
+    bench.stop()
+    bench.submit()
+    bench.age()
+    bench.sweep()
+    bench.rig.mine()
+    bench.track()
+
+
+def _stop_again(bench: Bench) -> None:
+    bench.stop()
+    bench.look()
+    bench.post("one")
+
+
+def _cancel_pending(bench: Bench) -> None:
+    """A person stops and has the slots filled: whichever is mined decides."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    _cancel_all(bench)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _cancel_all(bench: Bench) -> None:
+    control.impose(RestrictionKind.STOP, Origin.COMMAND, by="crash", reason="crash")
+    cancels.request(by="crash")
+
+
+def _cancel_again(bench: Bench) -> None:
+    _cancel_all(bench)
+    bench.look()
+    bench.steer("release", "all")
+    bench.post("one")
+
+
+def _cancel_unsent(bench: Bench) -> None:
+    """Slots that were signed and never left get their cancel as the first that leaves."""
+    _reserved(bench)
+    _cancel_all(bench)
+    bench.submit()
+    bench.track()
+    bench.live_on()
+
+
+def _cap(_: Bench) -> None:
+    cap_rows.set_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", Decimal(5), by="crash", reason="crash")
+
+
+def _cap_tightened(bench: Bench) -> None:
+    """A cap falls between nonce and broadcast: what no longer fits is cancelled in its slot."""
+    _reserved(bench)
+    _cap(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _post_capped(bench: Bench) -> None:
+    _cap(bench)
+    bench.post("one")
+
+
+def _caps_lifted(bench: Bench) -> None:
+    """A cap refuses, is lifted, and the next one passes."""
+    _cap(bench)
+    bench.accept()
+    bench.submit()
+    cap_rows.lift_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", by="crash", reason="crash test")
+    bench.accept("two")
+    bench.submit()
+    bench.live_on()
+
+
+def _post_both(bench: Bench) -> None:
+    cap_rows.lift_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", by="crash", reason="crash test")
+    bench.post("one")
+    bench.post("two")
+
+
+ROADS = [
+    Scenario(
+        "stop, then resume", _stop_then_resume, _resume_post, {"one": FILLED}, left=1, faults=EVERY_FAULT
+    ),
+    Scenario(
+        "stop meets broadcast", _stop_meets_broadcast, _resume_post, {"one": FILLED}, left=1, faults=("slow",)
+    ),
+    Scenario(
+        "stop after broadcast",
+        _stop_behind,
+        _resume_both,
+        {"one": FILLED, "two": one_of("filled", "rejected")},
+        faults=("lost", "reset", "5xx"),
+    ),
+    Scenario(
+        "stop stays",
+        _stop_stays,
+        _stop_again,
+        {"one": one_of("rejected", "signed", "pending", "held")},
+        finished=False,
+    ),
+    Scenario(
+        "cancel pending", _cancel_pending, _cancel_again, {"one": CANCELLED | FILLED}, faults=EVERY_FAULT
+    ),
+    Scenario(
+        "cancel unsent",
+        _cancel_unsent,
+        _cancel_again,
+        {"one": CANCELLED},
+        left=0,
+        faults=("lost", "refused", "reset"),
+    ),
+    Scenario(
+        "cap tightened", _cap_tightened, _post_capped, {"one": CANCELLED}, left=0, faults=("lost", "5xx")
+    ),
+    Scenario(
+        "cap set and lifted",
+        _caps_lifted,
+        _post_both,
+        {"one": one_of("rejected", "filled"), "two": FILLED},
+        before=_cap,
+    ),
+]

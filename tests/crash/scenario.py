@@ -1,0 +1,45 @@
+"""What a scenario is: a road that one process walks and others finish, and how it may end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tests.crash.bench import Bench
+
+Verb = Callable[[Bench], None]
+
+
+def nothing(_: Bench) -> None:
+    """Nothing is needed."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`before` is done once and put away, `walk` is what a process dies on.
+
+    `again` is what the world outside repeats before each round of recovery: a client
+    without an answer sends again, a person repeats their command. `ends` holds, by
+    signal id, the states its intents may end in, with `:reason` where only that will do;
+    a key that ends in `?` need not exist.
+    `boots` says that the walker's own start is part of the road. `mode` is what the
+    gate comes to, blank where that depends. `finished` is False where something stays held by design.
+    `left` is how many LIVE positions are open in the end, where that is known.
+    """
+
+    name: str
+    walk: Verb
+    again: Verb
+    ends: Mapping[str, frozenset[str]]
+    before: Verb = nothing
+    boots: bool = False
+    mode: str = "LIVE"
+    finished: bool = True
+    left: int | None = None
+    faults: tuple[str, ...] = ()
+
+
+def one_of(*states: str) -> frozenset[str]:
+    return frozenset(states)
+
+
+FILLED = one_of("filled")
+EVERY_FAULT = ("lost", "refused", "slow", "5xx", "reset")

@@ -1,0 +1,128 @@
+"""One process that does trials for another: jobs come as lines of JSON, and so do results.
+
+`python -m tests.crash.shard` starts a database, a Redis and a node of its own, and
+ends them when its input ends. Lines that begin with `@` are results.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+NAMED = re.compile(r"[\w.]+(Error|Exception|Violation|Move|Refused|Stale|Disagreement|Fault): ")
+TRIES = 3  # a machine under load may take another road; only a trial whose point was reached counts
+
+
+def main() -> int:
+    # Ctrl-C is for whoever started this; it closes our input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "vanta.settings"
+    import tests.real_parts  # noqa: F401  (starts the parts and tells the settings of them)
+
+    os.environ["LOG_LEVEL"] = os.environ.get("CRASH_LOG_LEVEL", "ERROR")
+    import django
+
+    django.setup()
+    from tests.crash import lab
+    from tests.crash.roads import SCENARIOS
+
+    with lab.bench() as bench:
+        worker = _Worker(bench)
+        say({"ready": {name: one.faults for name, one in SCENARIOS.items()}})
+        for line in sys.stdin:
+            for result in worker.work(json.loads(line)):
+                say(result)
+            say({"done": True})
+    return 0
+
+
+def say(result: dict[str, Any]) -> None:
+    sys.stdout.write("@" + json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+class _Worker:
+    """Keeps the stage of the last scenario, since jobs of one come together."""
+
+    def __init__(self, bench: Any) -> None:
+        self._bench = bench
+        self._stage = ""
+
+    def work(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        from tests.crash.roads import SCENARIOS
+
+        scenario = SCENARIOS[job["scenario"]]
+        try:
+            self._set_stage(scenario)
+        except AssertionError as broken:
+            yield {"scenario": scenario.name, "fault": "", "problem": f"stage: {_last_line(broken)}"}
+            return
+        if "places" not in job:
+            for fault in job["faults"]:
+                yield self._explore(scenario, fault, judged=not job.get("walk_only"))
+            return
+        for label, occurrence in job["places"]:
+            yield self._try(scenario, job["fault"], label, occurrence)
+
+    def _set_stage(self, scenario: Any) -> None:
+        from tests.crash import trial
+
+        if self._stage != scenario.name:
+            self._stage = ""
+            trial.set_stage(self._bench, scenario)
+            self._stage = scenario.name
+
+    def _explore(self, scenario: Any, fault: str, *, judged: bool) -> dict[str, Any]:
+        """Walk without a death: which points there are, and that the end is right."""
+        from tests.crash import trial
+
+        answer: dict[str, Any] = {"scenario": scenario.name, "fault": fault, "labels": [], "within": []}
+        try:
+            walked = trial.walk(self._bench, scenario, fault, trial.Place())
+        except AssertionError as broken:
+            return answer | {"problem": f"walk: {_last_line(broken)}"}
+        answer |= {"labels": walked.labels, "within": walked.within}
+        if not judged:
+            return answer | {"problem": ""}
+        problem = trial.judge(self._bench, scenario, finished=False)
+        # What the walk itself has ended needs nobody to end it.
+        if not problem and not self._bench.is_done():
+            _, problem = trial.recover(self._bench, scenario)
+        return answer | {"problem": problem or trial.judge(self._bench, scenario)}
+
+    def _try(self, scenario: Any, fault: str, label: str, occurrence: int) -> dict[str, Any]:
+        from tests.crash import trial
+
+        place = trial.Place(label, occurrence)
+        said = {"scenario": scenario.name, "fault": fault, "label": label, "occurrence": occurrence}
+        problem, took_s = "", 0.0
+        for _ in range(TRIES):
+            try:
+                one = trial.run(self._bench, scenario, fault, place)
+            except AssertionError as broken:
+                problem = f"walk: {_last_line(broken)}"
+                continue
+            took_s += one.took_s
+            if one.reached:
+                return said | {
+                    "reached": True,
+                    "rounds": one.rounds,
+                    "problem": one.problem,
+                    "took_s": took_s,
+                }
+            problem = ""
+        return said | {"reached": False, "rounds": 0, "problem": problem, "took_s": took_s}
+
+
+def _last_line(broken: AssertionError) -> str:
+    """The line of a traceback that names the error; a database's goes on below it."""
+    lines = [line for line in str(broken).splitlines() if line.strip()]
+    named = [line for line in lines if NAMED.match(line)]
+    return (named or lines or ["no words"])[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

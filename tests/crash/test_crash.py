@@ -1,0 +1,50 @@
+"""A slice of `make crashtest` in the test suite: every road walked once, and some deaths on every kind of road."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash import plan, sites
+from tests.crash.pool import Pool
+from tests.crash.report import Report, describe
+
+ROADS = {
+    "open": ["lost"],
+    "close": ["reset"],
+    "bump": [],
+    "cancel in slot": [],
+    "stop, then resume": [],
+    "reorg of the fill": [],
+}
+TRIALS = 40
+COUNTED = 36  # on a machine under load a road may go another way
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    folder: Path = tmp_path_factory.mktemp("crash")
+    with Pool(1, sites.ROOT, folder) as pool:
+        pool.await_ready()
+        yield pool
+
+
+@pytest.mark.timeout(600)
+def test_every_place_of_the_code_is_on_a_road(pool: Pool) -> None:
+    walks = [{"scenario": name, "faults": [""], "walk_only": True} for name in pool.roads]
+    report = Report(explored=list(pool.run(walks)))
+    report.inspect()
+    assert len(report.explored) >= 40
+    assert not report.wrong, [describe(one) for one in report.wrong]
+    assert (report.missed, report.gone) == ([], [])
+
+
+@pytest.mark.timeout(600)
+def test_roads_are_finished_wherever_they_were_left(pool: Pool) -> None:
+    explored = list(pool.run(plan.explorations(ROADS)))
+    tried = list(pool.run(plan.jobs(plan.draw(explored, TRIALS, "", seed=1))))
+    wrong = [describe(one) for one in (*explored, *tried) if one["problem"]]
+    assert not wrong, "\n".join(wrong)
+    counted = [one for one in tried if one["reached"]]
+    assert len(counted) >= COUNTED
+    assert len({one["label"] for one in counted}) >= COUNTED // 2

@@ -1,0 +1,32 @@
+"""Bugs that have to be found, three of those that `make crashtest` plants; and all patches still apply."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash import plants
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "name", ["broadcast-before-persist", "another-nonce-on-silence", "stop-asked-too-early"]
+)
+def test_a_planted_bug_is_found(name: str, tmp_path: Path) -> None:
+    (patch,) = plants.patches(name)
+    found = plants.hunt(patch, jobs=1, logs=tmp_path, seed=1)
+    assert found["caught"], found
+    assert found["problem"]
+
+
+def test_every_patch_applies() -> None:
+    assert len(plants.patches()) >= 8
+    for patch in plants.patches():
+        with plants.planted(patch) as copy:
+            assert (copy / "execution_app").is_dir()
+
+
+def test_a_patch_that_does_not_apply_is_said(tmp_path: Path) -> None:
+    patch = tmp_path / "old.patch"
+    patch.write_text("--- a/manage.py\n+++ b/manage.py\n@@ -1 +1 @@\n-of long ago\n+of today\n")
+    with pytest.raises(plants.DoesNotApplyError, match=r"old\.patch"), plants.planted(patch):
+        pass
