@@ -51,6 +51,7 @@ class Faults:
 
     lose_next: int = 0  # forward a raw transaction, then break the connection without an answer
     lose_rate: float = 0.0
+    lose_request_rate: float = 0.0  # the same for whole HTTP requests, however many they hold
     refuse_next: int = 0  # answer `refusal` instead of forwarding
     refusal: str = "the upstream sequencer is having a moment"  # as it stands, an error that no table knows
     refuse_nonce: int | None = None  # answer `refusal` to the first bytes of this slot, again and again
@@ -80,6 +81,7 @@ class Proxy:
         self.faults = Faults()
         self.log: list[Offer] = []
         self.requests = 0
+        self.send_requests = 0  # HTTP requests with raw transactions
         self.lost = 0
         self._pool: dict[tuple[str, int], Offer] = {}
         self._held: list[Offer] = []
@@ -222,6 +224,15 @@ class Proxy:
             self.lost += lost
             return None if lost else answer
 
+    def loses_request(self) -> bool:
+        """Whether the answer to this request with raw transactions, which are with the node by now, gets lost."""
+        with self._lock:
+            self.send_requests += 1
+            rate = self.faults.lose_request_rate
+            lost = rate > 0 and self.faults.dice.random() < rate
+            self.lost += lost
+            return lost
+
     def _first_of(self, offer: Offer) -> str:
         """The hash that came first for the slot."""
         slot = (offer.sender, offer.nonce)
@@ -284,7 +295,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         plain = not (sends or odd or requests[0]["method"].startswith("proxy_"))
         answers = proxy.forward(body) if plain else [proxy.answer(request) for request in requests]
-        if not plain and None in answers:
+        if (not plain and None in answers) or (sends and proxy.loses_request()):
             self.close_connection = True  # all was done, and nobody is told
             return
         whole = answers if plain or isinstance(body, list) else answers[0]

@@ -14,6 +14,7 @@ from ops.rehearsal import venue
 from ops.rehearsal.parts.anvil import Anvil
 from ops.rehearsal.parts.postgres import Postgres
 from ops.rehearsal.parts.valkey import Valkey
+from tests.hardhat_node import Hardhat
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(tempfile.mkdtemp(prefix="vanta-tests-"))
@@ -21,8 +22,13 @@ FOLDER.chmod(0o755)
 
 postgres = Postgres(FOLDER / "postgres", durable=False)
 valkey = Valkey(FOLDER / "valkey")
-# No interval: tests mine when they say so.
-anvil = Anvil(FOLDER / "chain", tools=ROOT / "var" / "tools", block_time_s=None)
+TOOLS = ROOT / "var" / "tools"
+# No interval: tests mine when they say so. TEST_NODE=hardhat puts another kind of node in its place.
+anvil: Anvil | Hardhat = (
+    Hardhat(FOLDER / "chain", tools=TOOLS)
+    if os.environ.get("TEST_NODE", "anvil") == "hardhat"
+    else Anvil(FOLDER / "chain", tools=TOOLS, block_time_s=None)
+)
 
 
 def forget_database() -> None:

