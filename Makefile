@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test check fmt lock clean
+.PHONY: help run chain test soak check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -31,6 +31,10 @@ chain: ## the rehearsal chain alone: node on 127.0.0.1:8545, contracts, keeper, 
 test: ## the whole test suite on real parts (ARGS="-k nonce -x" goes to pytest)
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+soak: ## the whole stack under traffic and faults; MINUTES=15, ARGS="--seed 7 --rate 2"; report in var/soak/
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.soak --minutes $(or $(MINUTES),15) $(ARGS)
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev
