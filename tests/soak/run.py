@@ -19,7 +19,8 @@ from tests.soak.witness import Witness
 SAY_S = 10.0
 LIVE_WITHIN_S = 60.0
 CALM_S = 8.0  # of traffic after the last fault, which needs a next execution, too
-DRAIN_S = 180.0
+STILL_S = 120.0  # without anything ending; then the account says what has not
+TAKEN_S = 120.0
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Soak:
         faults.end()
         self.say("no more faults")
         time.sleep(CALM_S)
-        traffic.end(DRAIN_S)
+        traffic.end(TAKEN_S)
         self._drain(stack, traffic)
         witness.end()
         drawn = account.draw(stack, traffic, witness, faults.happened)
@@ -74,15 +75,17 @@ class Soak:
         )
 
     def _drain(self, stack: DetouredStack, traffic: Traffic) -> None:
-        """Until everything has ended or is visibly held, or time is up: the account says what has not."""
-        began_s = time.monotonic()
-        left = -1
-        while time.monotonic() - began_s < DRAIN_S and left != 0:
+        """Until everything has ended or is visibly held, or nothing moves any more."""
+        began_s = moved_s = time.monotonic()
+        left = least = -1
+        while left != 0 and time.monotonic() - moved_s < STILL_S:
             time.sleep(1)
             try:
                 left = self._left(stack, traffic)
             except psycopg.OperationalError:  # the last fault took the server, which is being started
                 continue
+            if least < 0 or left < least:
+                least, moved_s = left, time.monotonic()
         self.say(f"drained after {time.monotonic() - began_s:.0f} s, {left} are left")
 
     def _left(self, stack: DetouredStack, traffic: Traffic) -> int:
