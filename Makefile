@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test crashtest drills check fmt lock clean
+.PHONY: help run chain test crashtest drills soak model check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -43,6 +43,14 @@ drills: ## faults on purpose against the stack that `make run` started (DRILLS="
 crashtest: ## SIGKILL at every point of every road, and planted bugs; over 5,000 trials (ARGS="--slice 100" and others)
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m tests.crash $(ARGS)
+
+soak: ## the whole stack under traffic and faults; MINUTES=15, ARGS="--seed 7 --rate 2"; report in var/soak/
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.soak --minutes $(or $(MINUTES),15) $(ARGS)
+
+model: ## random orders of moves against a small model; EXAMPLES=200
+	@$(BOOTSTRAP) dev
+	@MODEL_EXAMPLES=$(or $(EXAMPLES),200) $(PYTHON) -m pytest tests/model/test_model.py -q --show-capture=no $(ARGS)
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

@@ -56,19 +56,24 @@ def django_db_setup(django_test_environment: None, django_db_blocker: object) ->
 def database(django_db_setup: None, django_db_blocker: object) -> Iterator[None]:
     """A database with real commits, emptied before the test. Use it instead of django_db(transaction=True)."""
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        tables = sorted(set(connection.introspection.table_names()) - KEPT)
-        quoted = ", ".join(connection.ops.quote_name(table) for table in tables)
-        with without_guards(), connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
-            cursor.execute("UPDATE control SET epoch = 1")
-            cursor.execute(
-                "UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0,"
-                " requested = 'DRY', requested_dry_at = '2000-01-01'"
-            )
-        real_parts.forget_database()
-        redis_py.Redis.from_url(real_parts.valkey.url).delete("database_seen")
+        empty_database()
         yield
         connection.close()
+
+
+def empty_database() -> None:
+    """As migrations left it, and unknown to whoever keeps what names it."""
+    tables = sorted(set(connection.introspection.table_names()) - KEPT)
+    quoted = ", ".join(connection.ops.quote_name(table) for table in tables)
+    with without_guards(), connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
+        cursor.execute("UPDATE control SET epoch = 1")
+        cursor.execute(
+            "UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0,"
+            " requested = 'DRY', requested_dry_at = '2000-01-01'"
+        )
+    real_parts.forget_database()
+    redis_py.Redis.from_url(real_parts.valkey.url).delete("database_seen")
 
 
 @pytest.fixture

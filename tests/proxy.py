@@ -9,6 +9,7 @@ import json
 import random
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,7 +90,7 @@ class Proxy:
         self.mended = threading.Event()
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(15), maxsize=8)
         handler = type("Handler", (_Handler,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -118,7 +119,7 @@ class Proxy:
         try:
             yield
         finally:
-            self._server = ThreadingHTTPServer(address[:2], type("Handler", (_Handler,), {"proxy": self}))
+            self._server = _Server(address[:2], type("Handler", (_Handler,), {"proxy": self}))
             self._server.daemon_threads = True
             self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
             self._thread.start()
@@ -266,6 +267,13 @@ class Proxy:
         return answer
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked may be gone before it is answered; every other fault is a fault of this file."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -294,7 +302,11 @@ class _Handler(BaseHTTPRequestHandler):
             or faults.tell
         )
         plain = not (sends or odd or requests[0]["method"].startswith("proxy_"))
-        answers = proxy.forward(body) if plain else [proxy.answer(request) for request in requests]
+        try:
+            answers = proxy.forward(body) if plain else [proxy.answer(request) for request in requests]
+        except urllib3.exceptions.HTTPError:
+            self._say(502, b"no upstream")
+            return
         if (not plain and None in answers) or (sends and proxy.loses_request()):
             self.close_connection = True  # all was done, and nobody is told
             return

@@ -110,9 +110,7 @@ class Stack:
         # Without beat /health is not ok, so nobody takes a stack for ready that knows no trader yet.
         later = [] if (self.folder / "stack.env").exists() else ["beat"]
         try:
-            supervisor.start(
-                *(stack_commands.service(name, env, **places) for name in rows if name not in later)
-            )
+            supervisor.start(*(self._service(name, env, **places) for name in rows if name not in later))
         finally:
             words = supervisor.finish("seed", seeding, SEED_TIMEOUT_S)
         seeded = last_json(words)
@@ -123,8 +121,11 @@ class Stack:
             "WALLET_ADDRESS": seeded["wallet_address"],
         }
         stack_env.publish(self.folder / "stack.env", self._values)
-        supervisor.start(*(stack_commands.service(name, env, **places) for name in later))
+        supervisor.start(*(self._service(name, env, **places) for name in later))
         supervisor.say(f"processes are started ({self._age_s():.1f} s)")
+
+    def _service(self, name: str, env: dict[str, str], **places: object) -> Service:
+        return stack_commands.service(name, stack_env.detoured(self.folder, name, env), **places)
 
     def _start_parts(self) -> None:
         """The embedded servers that the environment leaves to us, side by side."""

@@ -128,6 +128,23 @@ def for_children(
     }
 
 
+def detoured(folder: Path, component: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of one process, whose servers may lie behind other ports than everybody's.
+
+    `detours.json` says so, as {component: {"REDIS_URL": port}}: what stands between lets one process alone
+    lose its database, which a rehearsal of failures needs. Without that file nothing changes.
+    """
+    path = folder / "detours.json"
+    ports: dict[str, int] = json.loads(path.read_text()).get(component, {}) if path.exists() else {}
+    return {**env, **{name: _at_port(env[name], to) for name, to in ports.items()}}
+
+
+def _at_port(url: str, to: int) -> str:
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login}{at}127.0.0.1:{to}").geturl()
+
+
 def publish(path: Path, values: Mapping[str, str], names: tuple[str, ...] = PUBLISHED) -> None:
     """A file for `set -a; . FILE`, mode 0600, quoted for the shell."""
     write_private(path, "".join(f"{name}={shlex.quote(values[name])}\n" for name in names))

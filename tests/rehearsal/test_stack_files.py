@@ -65,6 +65,20 @@ def test_the_callers_own_secret_wins_from_a_variable_and_from_a_file(tmp_path, m
     assert env["WEBHOOK_HMAC_SECRET"] == "given-secret"
 
 
+def test_one_process_may_reach_its_servers_by_other_ports(tmp_path):
+    env = {
+        "DATABASE_URL": "postgresql://vanta:pa%40ss@127.0.0.1:54320/vanta?x=1",
+        "REDIS_URL": "redis://h:1/0",
+    }
+    assert stack_env.detoured(tmp_path, "worker", env) == env
+    (tmp_path / "detours.json").write_text(json.dumps({"worker": {"DATABASE_URL": 7, "REDIS_URL": 8}}))
+    assert stack_env.detoured(tmp_path, "beat", env) == env
+    assert stack_env.detoured(tmp_path, "worker", env) == {
+        "DATABASE_URL": "postgresql://vanta:pa%40ss@127.0.0.1:7/vanta?x=1",
+        "REDIS_URL": "redis://127.0.0.1:8/0",
+    }
+
+
 def test_children_are_bounded_to_the_rehearsal_unless_the_caller_says_otherwise(tmp_path, monkeypatch):
     monkeypatch.setenv("MAX_LEVERAGE", "10")
     env = stack_env.for_children(tmp_path, "run", {"REDIS_URL": "redis://x"}, {})
