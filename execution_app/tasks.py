@@ -27,9 +27,10 @@ def _waiting(what: str, **about: object) -> Iterator[None]:
 
 @shared_task
 def submit(wallet_id: int) -> None:
-    """Place and broadcast what waits in a wallet."""
-    with _waiting("submit", wallet=wallet_id):
-        rounds.submit(wallet_id)
+    """Place and broadcast what waits in a wallet, unless somebody is at it: the next bell comes soon."""
+    with _waiting("submit", wallet=wallet_id), rounds.alone_with(wallet_id) as alone:
+        if alone:
+            rounds.submit(wallet_id)
 
 
 @shared_task

@@ -33,7 +33,12 @@ UNHEARD_S = 5
 UNHEARD_LIMIT = 4  # wallets a sweep works for; the next one takes the next
 # Slots of which no node is known to hold anything.
 UNOFFERED = (IntentState.RESERVED, IntentState.SIGNED, IntentState.SENDING)
-TRACK_LOCK = 0x76616E7461  # one follower at a time saves work; two would do no harm
+TRACK_LOCK = (0x76616E74, 0)  # one follower at a time saves work; two would do no harm
+SUBMIT_LOCK = 0x76616E75  # with the wallet's id
+HUNG_S = 10  # without a word to the database: longer than a node may take to answer
+_HUNG = """SELECT held.pid FROM pg_locks AS held JOIN pg_stat_activity AS session USING (pid)
+WHERE held.locktype = 'advisory' AND held.granted AND (held.classid, held.objid, held.objsubid) = (%s, %s, 2)
+AND session.state LIKE 'idle%%' AND session.state_change < clock_timestamp() - make_interval(secs => %s)"""
 
 
 def submit(wallet_id: int) -> None:
@@ -68,7 +73,7 @@ def _offer_signed(wallet_id: int, market: fees.Market) -> None:
 
 def track() -> list[int]:
     """One look at the chain; returns the wallets that may place more. Raises what heads.follow raises."""
-    with _alone() as alone:
+    with _alone(TRACK_LOCK) as alone:
         if not alone:
             return []
         heads.follow()
@@ -143,14 +148,37 @@ def compare_positions() -> int:
 
 
 @contextmanager
-def _alone() -> Iterator[bool]:
+def alone_with(wallet_id: int) -> Iterator[bool]:
+    """Whether nobody else places this wallet's intents now; nobody else begins to until the block ends.
+
+    Two passes would queue for the wallet's row. In a burst that were all children of a pool, and nobody would be
+    left to follow the chain, without which nothing is traded. What a second pass would have found is found by the
+    one under way, or by the next bell. Who hangs for HUNG_S keeps nobody out: two passes do no harm.
+    """
+    with _alone((SUBMIT_LOCK, wallet_id % 2**31)) as alone:
+        yield alone
+
+
+@contextmanager
+def _alone(lock: tuple[int, int]) -> Iterator[bool]:
     """Hold a database-wide lock for this connection; it ends with the process, however that ends."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [TRACK_LOCK])
-        alone = bool(cursor.fetchone()[0])
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", lock)
+        mine = bool(cursor.fetchone()[0])
+    hangs = None if mine else _hangs(lock)
+    if hangs:
+        log.warning("nobody waits for a process that hangs", lock=lock, its_session=hangs)
     try:
-        yield alone
+        yield mine or bool(hangs)
     finally:
-        if alone:
+        if mine:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [TRACK_LOCK])
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
+
+
+def _hangs(lock: tuple[int, int]) -> int | None:
+    """The database session that holds the lock, where its process has not been heard of for long; None otherwise."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HUNG, [*lock, HUNG_S])
+        found = cursor.fetchone()
+    return None if found is None else int(found[0])

@@ -109,11 +109,12 @@ def assert_executed_once(stage: Stage, client: Client, wanted: int) -> Count:
 
 
 def assert_in_order(stage: Stage) -> int:
-    """Who was told `taken` before another began to send has the lower nonce; returns pairs of neighbours compared.
+    """Who was told `taken` before another began to send has the lower nonce; returns how many were compared.
 
     Between signals that were under way at the same moment there is no order to keep; all others keep theirs.
     """
-    nonces = dict(TxIntent.objects.exclude(nonce=None).values_list("intent_key", "nonce"))
+    slots = TxIntent.objects.values_list("intent_key", "nonce")
+    nonces = {key: nonce for key, nonce in slots if nonce is not None}
     by_nonce = sorted(nonces, key=lambda key: nonces[key])
     latest_begin_s, latest = 0.0, ""
     for key in by_nonce:
@@ -122,8 +123,8 @@ def assert_in_order(stage: Stage) -> int:
         )
         if stage.began_s[key] > latest_begin_s:
             latest_begin_s, latest = stage.began_s[key], key
-    decided = list(TxIntent.objects.order_by("id").values_list("nonce", flat=True))
-    assert decided == sorted(decided, key=lambda nonce: -1 if nonce is None else nonce)
+    decided = list(TxIntent.objects.exclude(nonce=None).order_by("id").values_list("nonce", flat=True))
+    assert decided == sorted(nonces.values()), "a nonce was given past an earlier intent"
     return len(by_nonce)
 
 
