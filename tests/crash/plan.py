@@ -14,6 +14,11 @@ def explorations(roads: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     return [{"scenario": name, "faults": ["", *faults]} for name, faults in roads.items()]
 
 
+def distinct(explored: Sequence[dict[str, Any]]) -> int:
+    """How many trials there are before any point of a scenario is taken twice."""
+    return len({(one["scenario"], label) for one in explored for label in one.get("labels", ())})
+
+
 def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int) -> list[Key]:
     """`wanted` trials, in the order of their worth; fewer where there are no more.
 

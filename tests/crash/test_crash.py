@@ -29,7 +29,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
         yield pool
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_every_place_of_the_code_is_on_a_road(pool: Pool) -> None:
     walks = [{"scenario": name, "faults": [""], "walk_only": True} for name in pool.roads]
     report = Report(explored=list(pool.run(walks)))
@@ -39,7 +39,7 @@ def test_every_place_of_the_code_is_on_a_road(pool: Pool) -> None:
     assert (report.missed, report.gone) == ([], [])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_roads_are_finished_wherever_they_were_left(pool: Pool) -> None:
     explored = list(pool.run(plan.explorations(ROADS)))
     tried = list(pool.run(plan.jobs(plan.draw(explored, TRIALS, "", seed=1))))

@@ -7,7 +7,7 @@ import pytest
 from tests.crash import plants
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "name", ["broadcast-before-persist", "another-nonce-on-silence", "stop-asked-too-early"]
 )
