@@ -97,6 +97,10 @@ def find(address: str, nonce: int, final_block: int) -> Found | None:
         block = _told(rpc.read("eth_getBlockByNumber", hex(high), True))
     except rpc.NodeError:
         return None
+    except rpc.RpcFault as fault:
+        if isinstance(fault.__cause__, rpc.NodeError):
+            return None  # such as "missing trie node", which another node might not say
+        raise
     mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
     found = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
     return None if found is None else _read(found)

@@ -240,7 +240,7 @@ def ask(endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:
     answers = endpoint.batch(calls)
     for answer in answers:
         if isinstance(answer, NodeError) and wire.is_providers(answer, 200):
-            raise RpcFault(f"endpoint {endpoint.position}: {str(answer)[:200]}")
+            raise RpcFault(f"endpoint {endpoint.position}: {str(answer)[:200]}") from answer
     endpoint.confirm()
     return answers
 

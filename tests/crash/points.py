@@ -113,7 +113,8 @@ def _count_commits(points: Points) -> None:
     commit, savepoint_commit = database._commit, database._savepoint_commit
 
     def counted() -> None:
-        points.around(points.find("commit") or "unknown:commit", commit)
+        # Of several rows at once Django writes in a transaction of its own.
+        points.around(points.find("commit") or points.find("write") or "unknown:commit", commit)
 
     def within(sid: str) -> None:
         points.note_within(points.find("commit"))

@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 
 FALL = "FAILING SAFE TO DRY MODE"
 STOP = "emergency stop"
-STREAK = re.compile(r"health streak (\d+)/(\d+)")
+# The event alone: the same words are the reason of much that waits meanwhile.
+STREAK = re.compile(r'event"?[=:] ?"health streak (\d+)/(\d+)"')
 PID = re.compile(r'\bpid"?[=:] ?(\d+)')
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from execution_app.engine import rounds
 from execution_app.gate import cap_rows, control
-from execution_app.models import IntentTransition, Position, TxIntent
+from execution_app.models import IntentTransition, Position, TxIntent, Wallet
 from execution_app.states import Action, CapName, CapScope, IntentState, Origin, RestrictionKind
 from tests import invariants
 from tests.processes import processes
@@ -19,8 +19,7 @@ from tests.proxy import Proxy
 from tests.rig import Rig
 
 OPENS = int(os.environ.get("OPENS_AHEAD", "100"))
-# What one pass that had begun may still place: opens' places in flight.
-UNDER_WAY = 16
+PLACES = 4  # of opens in flight, which a pass that had begun may still fill
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -34,6 +33,7 @@ def test_a_close_goes_before_the_opens_that_wait(rig: Rig, node: Proxy, full: bo
     # The cap is full after four more; or it never is, and places in flight are what opens wait for.
     cap = Decimal(50 if full else 100_000)
     cap_rows.set_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", cap, by="test", reason="for the test")
+    Wallet.objects.update(max_in_flight=PLACES)
     for _ in range(OPENS):
         rig.intent(symbol=symbol)
 
@@ -54,7 +54,7 @@ def test_a_close_goes_before_the_opens_that_wait(rig: Rig, node: Proxy, full: bo
         while close.nonce is None:
             assert time.monotonic() < deadline_s, f"{close.state} {close.reason_detail}"
             close.refresh_from_db()
-    assert before(close) <= UNDER_WAY
+    assert before(close) <= PLACES
     if not full:
         assert TxIntent.objects.filter(state="pending").count() > OPENS // 4, (
             "too few opens waited to show anything"
