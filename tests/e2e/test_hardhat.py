@@ -10,7 +10,6 @@ import pytest
 from tests.real_parts import ROOT
 
 SLICE = (
-    "tests/e2e/test_acceptance.py::test_answers_are_lost_and_processes_are_killed",
     "tests/integration/tx/test_flush.py::test_forty_orders_through_lost_answers",
     "tests/integration/tx/test_bytes_that_did_not_arrive.py",
 )
