@@ -186,12 +186,15 @@ def arrange(report: Report, undo: ExitStack, folder: Path, options: dict[str, An
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """SIGTERM and a closed terminal end a drill as Ctrl-C does, so that its faults are undone."""
+    """Ctrl-C, SIGTERM and a closed terminal end a drill so that its faults are undone.
+
+    Ctrl-C, too, where the drill was begun in the background of a shell, which has its commands ignore it.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     former = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
