@@ -103,5 +103,5 @@ def test_a_duplicate_arrives_twice_and_is_answered_once(way: TcpProxy) -> None:
 def test_a_server_that_is_away_is_a_reset(way: TcpProxy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         way.target = gone.getsockname()[1]
-    with connect(way) as client, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connect(way) as client:
         ask(client)
