@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test crashtest drills soak model check fmt lock clean
+.PHONY: help run chain test crashtest drills soak faults model check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -47,6 +47,10 @@ crashtest: ## SIGKILL at every point of every road, and planted bugs; over 5,000
 soak: ## the whole stack under traffic and faults; MINUTES=15, ARGS="--seed 7 --rate 2"; report in var/soak/
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m tests.soak --minutes $(or $(MINUTES),15) $(ARGS)
+
+faults: ## each process cut off from each of its servers in each way, as a table; ARGS="--only beat postgres"
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.faults $(ARGS)
 
 model: ## random orders of moves against a small model; EXAMPLES=200
 	@$(BOOTSTRAP) dev

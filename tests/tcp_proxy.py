@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Self
 
 CHUNK_BYTES = 65_536
@@ -28,6 +29,14 @@ class Fault(StrEnum):
     LOST_ANSWERS = "lost answers"  # what is asked arrives and is done; the answer becomes a reset
     SLOW = "slow"  # every piece waits `delay_s`
     DUPLICATE = "duplicate"  # what is asked arrives twice, by another connection; for HTTP
+
+
+@lru_cache(maxsize=1)
+def _loop() -> asyncio.AbstractEventLoop:
+    """One thread for all proxies of this process: more would wait for each other at every piece."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
 
 
 @dataclass(eq=False)
@@ -55,20 +64,15 @@ class TcpProxy:
         self.fault = Fault.NONE
         self.port = 0
         self._links: set[_Link] = set()
-        self._loop = asyncio.new_event_loop()
+        self._loop = _loop()
         self._server: asyncio.Server | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         self._do(self._listen())
         return self
 
     def __exit__(self, *_: object) -> None:
         self._do(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CONTROL_S)
-        self._loop.close()
 
     @property
     def open_links(self) -> int:
@@ -124,12 +128,9 @@ class TcpProxy:
     async def _end(self) -> None:
         if self._server is not None:
             self._server.close()
+        # Whoever reads from them comes to the end by that; a connection that is being made is in the list, too.
         for link in list(self._links):
             link.close()
-        running = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer)
@@ -141,6 +142,8 @@ class TcpProxy:
             link.is_deaf = self.fault in (Fault.BLACK_HOLE, Fault.HALF_OPEN)
             if not link.is_deaf:
                 answers, link.server = await asyncio.open_connection("127.0.0.1", self.target)
+                if writer.transport.is_closing():  # cut while this was under way
+                    return
                 if self.fault is Fault.DUPLICATE:
                     await self._double(link)
                 down = asyncio.create_task(self._bring(answers, link))

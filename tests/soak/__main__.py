@@ -37,7 +37,7 @@ def main() -> int:
     say(f"seed {seed}, the stack's folder is {folder}")
     found = Soak(folder / "var", asked.minutes, seed, 1 / asked.rate, asked.every, say).run()
     report.write(asked.out, found)
-    print(json.dumps(found, indent=1) if asked.json else report.words(found))  # noqa: T201
+    print(json.dumps(found, indent=1) if asked.json else report.words(found))
     if found["verdict"]:
         say(f"kept: {folder}, in it why.txt and all logs")
         return 1

@@ -1,0 +1,39 @@
+"""`make faults`: every component x dependency x fault, one after another on one stack, as a table."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.detours import DetouredStack
+from tests.faults.cells import HEAD, Bench, every_cell, row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], help="words that a cell's name must have")
+    asked = parser.parse_args()
+    cells = [cell for cell in every_cell() if all(word in str(cell) for word in asked.only)]
+    folder = Path(tempfile.mkdtemp(prefix="vanta-faults-"))
+    folder.chmod(0o755)  # PostgreSQL runs as an account of its own
+    stack = DetouredStack(folder / "var", REHEARSAL_MAX_TRADES_PER_PAIR="900")
+    failed = 0
+    try:
+        stack.start()
+        bench = Bench(stack)
+        print("\n".join(HEAD), flush=True)
+        for cell in cells:
+            outcome = bench.run(cell)
+            failed += bool(outcome.wrong)
+            print(row(outcome), flush=True)
+    finally:
+        stack.stop()
+    print(f"{len(cells)} cells, {failed} wrong" + (f"; logs: {folder}" if failed else ""))
+    if not failed:
+        shutil.rmtree(folder, ignore_errors=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""One cell of component x dependency x fault: a signal under way while that one way fails, and what came of it."""
+
+import itertools
+import time
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
+
+import urllib3
+
+from tests.chaos import outages
+from tests.chaos.outages import Client
+from tests.detours import COMPONENTS, DEPENDENCIES, DetouredStack
+from tests.e2e.stack import wait_until
+from tests.tcp_proxy import Fault
+
+LASTS_S = 2.5
+# A task that waits for an answer that never comes is ended after 60 s.
+WITHIN_S = 90.0
+CALM_S = 60.0
+FIRST_UNITS = 5_000_000
+# What /health says of a dependency that the webhook itself cannot reach.
+CHECK_OF = {"rpc": "node", "redis": "redis", "postgres": "database"}
+HARD = {Fault.REFUSE, Fault.RESET, Fault.BLACK_HOLE, Fault.HALF_OPEN, Fault.LOST_ANSWERS}
+
+
+@dataclass(frozen=True)
+class Cell:
+    component: str
+    dependency: str
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.component} {self.dependency} {self.fault}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`filled_s` and `ok_s` are from the end of the fault; `wrong` is blank where all held."""
+
+    cell: Cell
+    filled_s: float
+    ok_s: float
+    restarts: int
+    health: str
+    wrong: str
+
+
+def every_cell() -> list[Cell]:
+    """A duplicate is for a node: what is doubled there is a request, elsewhere it is a broken protocol."""
+    faults = [fault for fault in Fault if fault is not Fault.NONE]
+    return [
+        Cell(component, dependency, fault)
+        for component, dependency, fault in itertools.product(COMPONENTS, DEPENDENCIES, faults)
+        if fault is not Fault.DUPLICATE or dependency == "rpc"
+    ]
+
+
+class Bench:
+    def __init__(self, stack: DetouredStack) -> None:
+        self.stack = stack
+        self._count = 0
+
+    def run(self, cell: Cell) -> Outcome:
+        """Never raises for what the stack does: that is `wrong`."""
+        stack, way = self.stack, self.stack.ways[cell.component, cell.dependency]
+        filled_s = ok_s = 0.0
+        health = wrong = ""
+        client, number = Client(stack, f"cell-{self._count}"), self._count
+        self._count += 1
+        deaths = self._deaths(cell.component)
+        try:
+            outages.await_ok(stack, CALM_S)
+            outages.await_mode(stack, "LIVE", CALM_S)
+            way.inject(cell.fault)
+            began_s = time.monotonic()
+            try:
+                client.offer(str(number), collateral_usdc=(FIRST_UNITS + number) / 10**6)
+                health = self._health(cell)
+                time.sleep(max(0.0, LASTS_S - (time.monotonic() - began_s)))
+            finally:
+                way.mend()
+                mended_s = time.monotonic()
+            client.send(number, within_s=WITHIN_S, collateral_usdc=(FIRST_UNITS + number) / 10**6)
+            wait_until(lambda: client.states() == {"filled": 1}, WITHIN_S, f"filled, not {client.states()}")
+            filled_s = time.monotonic() - mended_s
+            outages.await_ok(stack, CALM_S)
+            ok_s = time.monotonic() - mended_s
+        except AssertionError as broken:
+            wrong = str(broken)
+        times = self._executions()[Decimal(FIRST_UNITS + number) / 10**6]
+        restarts = self._deaths(cell.component) - deaths
+        wrong += f"; executed {times} times" * (times != 1)
+        wrong += f"; ended {restarts} times" * (restarts > 1)
+        wrong += f"; {health}" * ("not" in health)
+        return Outcome(cell, round(filled_s, 1), round(ok_s, 1), restarts, health, wrong.strip("; "))
+
+    def _health(self, cell: Cell) -> str:
+        """What the webhook tells while the fault is there: its own part by name, and nothing of others' troubles.
+
+        Others' are told by their heartbeats, which are stale later than these faults last.
+        """
+        name = CHECK_OF[cell.dependency]
+        its_own = cell.component == "webhook"
+        if its_own and cell.fault is Fault.SLOW:
+            return f"{name} may be either"  # as slow as it is patient
+        wanted = "fail" if its_own and cell.fault in HARD else "ok"
+        deadline_s = time.monotonic() + LASTS_S
+        said = ""
+        while said != wanted and time.monotonic() < deadline_s:
+            said = self._check(name)
+            time.sleep(0.1)
+        return f"{name} {said}" if said == wanted else f"{name} is told {said or 'nothing'}, not {wanted}"
+
+    def _check(self, name: str) -> str:
+        try:
+            return str(self.stack.get("/health")["checks"][name]["status"])
+        except (OSError, ValueError, urllib3.exceptions.HTTPError):
+            return ""
+
+    def _deaths(self, component: str) -> int:
+        words = self.stack.log("supervisor").splitlines()
+        return sum(f" {component} (pid " in line and ") ended" in line for line in words)
+
+    def _executions(self) -> Counter[Decimal]:
+        return Counter(event.collateral_usdc for event in self.stack.executions() if event.is_open)
+
+
+HEAD = (
+    "| component | dependency | fault | filled s | well s | restarts | health | wrong |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+def row(outcome: Outcome) -> str:
+    cell = outcome.cell
+    told = (outcome.filled_s, outcome.ok_s, outcome.restarts, outcome.health, outcome.wrong or "-")
+    return (
+        "| " + " | ".join(str(word) for word in (cell.component, cell.dependency, cell.fault, *told)) + " |"
+    )

@@ -1,0 +1,42 @@
+"""A slice of `make faults`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.detours import DetouredStack
+from tests.faults.cells import Bench, Cell, every_cell, row
+from tests.real_parts import FOLDER
+from tests.tcp_proxy import Fault
+
+pytestmark = pytest.mark.timeout(420)
+SLICE = [
+    Cell("webhook", "postgres", Fault.LOST_ANSWERS),
+    Cell("webhook", "redis", Fault.HALF_OPEN),
+    Cell("worker", "rpc", Fault.LOST_ANSWERS),
+    Cell("worker", "redis", Fault.BLACK_HOLE),
+    Cell("beat", "redis", Fault.RESET),
+    Cell("tpsl", "rpc", Fault.BLACK_HOLE),
+]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    stack = DetouredStack(FOLDER / "faults" / "var")
+    stack.start()
+    try:
+        yield Bench(stack)
+    finally:
+        stack.stop()
+
+
+def test_every_cell_is_there() -> None:
+    assert len(every_cell()) == 4 * (3 * 6 + 1)
+    assert set(SLICE) <= set(every_cell())
+
+
+@pytest.mark.parametrize("cell", SLICE, ids=str)
+def test_one_way_fails(bench: Bench, cell: Cell) -> None:
+    outcome = bench.run(cell)
+    print(row(outcome))  # noqa: T201
+    assert outcome.wrong == "", row(outcome)
