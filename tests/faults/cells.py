@@ -66,7 +66,7 @@ class Bench:
         stack, way = self.stack, self.stack.ways[cell.component, cell.dependency]
         filled_s = ok_s = 0.0
         health = wrong = ""
-        client, number = Client(stack, f"cell-{self._count}"), self._count
+        client, number = Client(stack, "cell"), self._count
         self._count += 1
         deaths = self._deaths(cell.component)
         try:
@@ -75,7 +75,7 @@ class Bench:
             way.inject(cell.fault)
             began_s = time.monotonic()
             try:
-                client.offer(str(number), collateral_usdc=(FIRST_UNITS + number) / 10**6)
+                client.offer(f"cell-{number}", collateral_usdc=(FIRST_UNITS + number) / 10**6)
                 health = self._health(cell)
                 time.sleep(max(0.0, LASTS_S - (time.monotonic() - began_s)))
             finally:
