@@ -12,11 +12,8 @@ from tests.tcp_proxy import Fault
 pytestmark = pytest.mark.timeout(420)
 SLICE = [
     Cell("webhook", "postgres", Fault.LOST_ANSWERS),
-    Cell("webhook", "redis", Fault.HALF_OPEN),
     Cell("worker", "rpc", Fault.LOST_ANSWERS),
     Cell("worker", "redis", Fault.BLACK_HOLE),
-    Cell("beat", "redis", Fault.RESET),
-    Cell("tpsl", "rpc", Fault.BLACK_HOLE),
 ]
 
 
