@@ -18,7 +18,7 @@ from execution_app.book import positions
 from execution_app.engine import consumed
 from execution_app.engine.consumed import Use, Uses, What
 from execution_app.errors import Refused, Stale
-from execution_app.models import TxIntent, TxSend, Wallet
+from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.moves import move, open_intent
 from execution_app.node import signers
 from execution_app.states import (
@@ -127,7 +127,7 @@ def _told(drawn: Plan) -> dict[str, object]:
 
 def _account_for(wallet: Wallet, use: Use, by: str, reason: str) -> None:
     if use.what in (What.REPLACED, What.CANCELLED):
-        _store(use)
+        _store(use, by)
     elif use.what is What.LOST:
         assert use.intent is not None
         meters.NONCE_LOST.inc()
@@ -190,19 +190,19 @@ def _give_slot(wallet: Wallet, intent: TxIntent, use: Use, by: str) -> None:
     )
     if intent.action == Action.OPEN:
         reservations.take(intent, Mode.LIVE)
-    _store(use, intent)
-    move(intent, IntentState.SIGNED, why=f"{found.tx_hash} is on the chain", by=by)
+    _store(use, by, intent)
 
 
-def _store(use: Use, intent: TxIntent | None = None) -> None:
+def _store(use: Use, by: str, intent: TxIntent | None = None) -> None:
     """Keep the bytes that the chain has; the next look at it finds their receipt."""
     owner, found = intent or use.intent, use.found
     assert owner is not None
     assert found is not None
+    attempt = owner.sends.count()
     TxSend.objects.create(
         intent=owner,
-        attempt=owner.sends.count(),
-        kind=consumed.kind_of(use),
+        attempt=attempt,
+        kind=consumed.kind_of(use, first=attempt == 0),
         tx_hash=found.tx_hash,
         raw=found.raw,
         max_fee_wei=found.max_fee_wei,
@@ -210,6 +210,10 @@ def _store(use: Use, intent: TxIntent | None = None) -> None:
         held_at=Now(),
         outcome=SendOutcome.ALREADY_KNOWN,
     )
+    # A copy from before a remote signer had answered: nothing is to be signed in that slot any more.
+    SignRequest.objects.filter(intent=owner).delete()
+    if owner.state == IntentState.RESERVED:
+        move(owner, IntentState.SIGNED, why=f"{found.tx_hash} is on the chain", by=by)
 
 
 def resume(wallet: Wallet, *, by: str, reason: str) -> None:

@@ -150,5 +150,8 @@ def _fits(order: OpenOrder) -> bool:
     return order.pair_index in onchain.PAIR_NAMES
 
 
-def kind_of(use: Use) -> SendKind:
-    return {What.REPLACED: SendKind.BUMP, What.CANCELLED: SendKind.CANCEL}.get(use.what, SendKind.EXEC)
+def kind_of(use: Use, *, first: bool) -> SendKind:
+    """What the found bytes are to their slot; `first` says that it has no others here."""
+    if use.what is What.CANCELLED:
+        return SendKind.CANCEL
+    return SendKind.BUMP if use.what is What.REPLACED and not first else SendKind.EXEC

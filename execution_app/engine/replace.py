@@ -10,7 +10,9 @@ from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.engine import signatures
-from execution_app.gate.admission import ruling_now
+from execution_app.engine.waiting import database_now
+from execution_app.gate.admission import Departure, may_leave, ruling_now
+from execution_app.gate.modes import Ruling
 from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.node import fees
 from execution_app.node.fees import Fee
@@ -95,17 +97,42 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
         asked_already = SignRequest.objects.filter(intent=intent).exists()
         if last.attempt >= MAX_BUMPS or not settings.ENVIRONMENT.enable_rbf or asked_already:
             return None
-        kind = SendKind.CANCEL if last.kind == SendKind.CANCEL else SendKind.BUMP
-        bound_wei = _environment_ceiling_wei() if kind is SendKind.CANCEL else ceiling_wei(intent)
-        fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, bound_wei)
-        if fee is None:
-            return _at_ceiling(intent, last, market)
-        send = signatures.obtain(intent, last.attempt + 1, kind, fee, leaves=True)
+        return _raise(intent, last, ruling, market)
+
+
+def _raise(intent: TxIntent, last: TxSend, ruling: Ruling, market: fees.Market) -> TxSend | None:
+    """What leaves in place of the slot's newest bytes, if anything may."""
+    kind = SendKind.CANCEL if last.kind == SendKind.CANCEL else SendKind.BUMP
+    departure = _departure(intent, ruling) if kind is SendKind.BUMP else Departure.LEAVE
+    if departure is Departure.CANCEL:
+        return cancel_in_slot(intent, market, why="it may no longer leave")
+    if departure is Departure.PARK:
+        return None
+    bound_wei = _environment_ceiling_wei() if kind is SendKind.CANCEL else ceiling_wei(intent)
+    fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, bound_wei)
+    if fee is None:
+        return _at_ceiling(intent, last, market)
+    send = signatures.obtain(intent, last.attempt + 1, kind, fee, leaves=True)
     if send is not None:
-        meters.RBF_ATTEMPT.inc()
         facts = {"intent": intent.pk, "nonce": intent.nonce, "attempt": send.attempt}
-        log.info("replaced by fee", max_fee_wei=fee.max_fee_wei, **facts)
+
+        def tell() -> None:
+            meters.RBF_ATTEMPT.inc()
+            log.info("replaced by fee", max_fee_wei=fee.max_fee_wei, **facts)
+
+        transaction.on_commit(tell)
     return send
+
+
+def _departure(intent: TxIntent, ruling: Ruling) -> Departure:
+    """Bytes that no node is known to hold have not left: a higher fee may make them the first that do."""
+    if intent.sends.filter(held_at__isnull=False).exists():
+        return Departure.LEAVE
+    if intent.cancel_asked_at is not None:
+        return Departure.CANCEL
+    now = database_now()
+    expired = intent.expires_at is not None and intent.expires_at <= now
+    return may_leave(intent, ruling, now, expired=expired)
 
 
 def _at_ceiling(intent: TxIntent, last: TxSend, market: fees.Market) -> TxSend | None:

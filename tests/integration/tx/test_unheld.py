@@ -7,7 +7,7 @@ import pytest
 from django.db.models.functions import Now
 from pytest_django.fixtures import Settings
 
-from execution_app.engine import broadcast, offers
+from execution_app.engine import broadcast, cancels, offers
 from execution_app.gate import control
 from execution_app.models import TxIntent
 from execution_app.node import signers
@@ -56,6 +56,29 @@ def test_a_refused_open_does_not_leave_under_reduce_only(rig: Rig, node: Proxy, 
 def test_a_refused_open_that_is_too_old_by_now_is_cancelled(rig: Rig, node: Proxy, outcome: str) -> None:
     intent = refused(rig, node, outcome)
     TxIntent.objects.filter(pk=intent.pk).update(expires_at=Now() - timedelta(seconds=1))
+    rig.finish(3)
+    intent.refresh_from_db()
+    assert intent.state == "final_cancelled"
+    assert invariants.executions(rig.wallet) == []
+    invariants.check(node)
+
+
+@pytest.mark.parametrize("why", ["reduce-only", "expired", "asked"])
+def test_a_fee_is_not_raised_for_an_open_that_may_no_longer_leave(rig: Rig, node: Proxy, why: str) -> None:
+    """Too cheap for every node, so nobody holds it: whoever raises its fee would be the first to let it leave."""
+    node.faults.refuse_next, node.faults.refusal = 1, "transaction underpriced: tip needed 1000000"
+    intent = rig.intent()
+    rig.submit()
+    assert intent.sends.get().outcome == "underpriced"
+    if why == "reduce-only":
+        control.impose(RestrictionKind.REDUCE_ONLY, Origin.COMMAND, by="test", reason="")
+    elif why == "expired":
+        TxIntent.objects.filter(pk=intent.pk).update(expires_at=Now() - timedelta(seconds=1))
+    else:
+        cancels.request(by="test")
+    pass_a_minute()
+    rig.track()  # before any submission comes to it
+    assert kinds(intent) == ["exec", "cancel"]
     rig.finish(3)
     intent.refresh_from_db()
     assert intent.state == "final_cancelled"

@@ -7,11 +7,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
-from execution_app.engine import heads
-from execution_app.models import AuditEntry, Position, Reservation, TxIntent, TxSend, Wallet
+from execution_app.engine import heads, reserve
+from execution_app.models import AuditEntry, Position, Reservation, SignRequest, TxIntent, TxSend, Wallet
 from execution_app.states import Action, Reason
 from tests import database_copies, invariants
 from tests.integration.tx.conftest import node
+from tests.integration.tx.remote import finish, signing_remotely
 from tests.integration.tx.test_nonce_watch import spend_elsewhere
 from tests.proxy import Proxy
 from tests.rig import Rig
@@ -237,3 +238,31 @@ def test_what_no_node_can_tell_is_not_executed_again(
     assert TxSend.objects.count() == 0
     assert Wallet.objects.get().next_nonce == 2
     heads.follow()
+
+
+def test_a_slot_that_an_old_copy_had_not_signed_yet(
+    rig: Rig, node: Proxy, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """A remote signer's answer came after the copy was made: the slot has no bytes here, and the chain has executed it."""
+    with signing_remotely(rig, settings) as signer:
+        intent = rig.intent()
+        assert reserve.reserve(rig.wallet.pk) == 1
+        database_copies.take()
+        rig.submit()
+        behind = rig.intent(symbol="ETH-USD")
+        rig.submit()
+        rig.mine(5)
+        database_copies.give_back()
+        rig.track()
+        intent.refresh_from_db()
+        assert (intent.state, intent.sends.count(), len(signer.signed)) == ("reserved", 0, 2)
+        said = wallet(capsys, "adopt", "123", "--yes", *WHY)
+        assert whats(said) == {0: "replaced", 1: "unasked"}
+        wallet(capsys, "resume", "123", *WHY)
+        finish(rig)
+        intent.refresh_from_db()
+        assert intent.state == "filled"
+        assert not SignRequest.objects.exists()
+        assert not TxIntent.objects.filter(intent_key=behind.intent_key).exists()
+        assert len(signer.signed) == 2, "nothing is signed again"
+        invariants.check(node)
