@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,12 +21,15 @@ from execution_app.node import rpc
 from execution_app.states import Action, Origin, RestrictionKind
 from tests import invariants
 from tests.execution.test_meters import value
+from tests.execution.test_quotes import next_block
 from tests.guarded import closes, fill_book, grow_old, look, move_price, open_guarded
 from tests.processes import FORK, processes
 from tests.proxy import Proxy
-from tests.redis_outages import await_mode, frozen_redis
+from tests.redis_outages import await_mode, eventually, frozen_redis
 from tests.rig import Rig
 from tests.timers import pass_a_minute
+
+GUARDED = int(os.environ.get("GUARDED", "1000"))
 
 
 def again(row: models.Model) -> Any:
@@ -165,6 +170,7 @@ def test_an_old_price_decides_nothing_and_is_an_error(rig: Rig, node: Proxy, set
     assert not closes()
     settings.ENVIRONMENT = usual
     rpc.endpoints.cache_clear()
+    next_block(rig)  # in a second of its own, so that its price is another publication
     tasks.watch_levels()
     assert value("vanta_tpsl_errors_total") == before + 2
     assert [close.position_id for close in closes()] == [position.pk]
@@ -224,20 +230,19 @@ def test_a_stop_lets_nothing_be_asked_for_and_levels_are_judged_anew_after_it(ri
 
 
 def test_two_watches_at_once_ask_for_one_close_each(rig: Rig) -> None:
-    fill_book(rig.trader, 60, stop_loss=None, trailing_stop_pct=Decimal(5))
-    move_price(100_000)
-    rounds.compare_positions()  # prices are known
+    fill_book(rig.trader, 60, trailing_stop_pct=Decimal(5))
     with processes(watch_alone, watch_alone):
-        for price in (110_000, 90_000, 104_000):
+        for price, left in ((110_000, 30), (90_000, 0)):  # the shorts, then the longs
             move_price(price)
-            deadline = 200
-            while Protection.objects.filter(trigger=None).count() > {110_000: 30}.get(price, 0) and deadline:
-                deadline -= 1
-                rounds.watch_levels()
+            eventually(partial(are_left, left), 30)
     triggers = ProtectionTrigger.objects.values_list("protection__position_id", "intent__position_id")
     assert len(triggers) == len(set(triggers)) == 60
     assert all(guarded == closed for guarded, closed in triggers)
     assert len(closes()) == 60
+
+
+def are_left(count: int) -> bool:
+    return Protection.objects.filter(trigger=None).count() == count
 
 
 def watch_alone() -> None:
@@ -302,15 +307,31 @@ def die(where: str) -> int:
     return child.exitcode
 
 
+def tell(figure: str) -> None:
+    print(figure)  # noqa: T201
+
+
 @pytest.mark.parametrize("price", [100_000, 101_000], ids=["still", "moving"])
 def test_a_thousand_positions_cost_as_many_queries_as_ten(rig: Rig, price: int) -> None:
     counts = []
     move_price(price)
     rounds.watch_levels()
-    for count in (10, 1_000):
-        fill_book(rig.trader, count, mode="DRY" if count == 10 else "LIVE", trailing_stop_pct=Decimal(5))
+    for count, mode in ((10, "DRY"), (GUARDED, "LIVE")):
+        fill_book(rig.trader, count, mode=mode, trailing_stop_pct=Decimal(5))
+        began_s = time.monotonic()
         with CaptureQueriesContext(connection) as queries:
             assert rounds.watch_levels().fired == 0
+        tell(f"a look at {count} more positions took {time.monotonic() - began_s:.3f} s")
         counts.append(len(queries))
     assert counts[0] == counts[1]
-    assert Protection.objects.filter(watermark=price).count() >= 505
+    assert Protection.objects.filter(watermark=price).count() >= GUARDED // 2
+
+
+def test_all_of_many_positions_are_closed_by_one_look(rig: Rig) -> None:
+    fill_book(rig.trader, GUARDED, stop_loss=None, trailing_stop_usd=Decimal(1))
+    look()
+    move_price(120_000)  # against every short
+    began_s = time.monotonic()
+    assert look().fired == GUARDED // 2
+    tell(f"{GUARDED // 2} triggers took {time.monotonic() - began_s:.3f} s")
+    assert len(closes()) == GUARDED // 2
