@@ -13,6 +13,10 @@ def _open_trailing(bench: Bench) -> None:
     bench.live_on()
 
 
+def _post_trailing(bench: Bench) -> None:
+    bench.post("one", trailing_stop_pct=5)
+
+
 def _open_with_stop_loss(bench: Bench) -> None:
     bench.accept("one", stop_loss=95_000)
     bench.submit()
@@ -35,7 +39,11 @@ def _fall(bench: Bench) -> None:
 
 
 def _native_level_is_missed(bench: Bench) -> None:
-    """The venue had its time, and did not close."""
+    """The price comes back and falls again; the venue had its time, and did not close."""
+    _fall(bench)
+    with bench.aside():
+        bench.set_price(99_000)
+    tasks.watch_levels()
     _fall(bench)
     bench.age()
     tasks.watch_levels()
@@ -68,6 +76,7 @@ def _resume_and_fall(bench: Bench) -> None:
 
 
 ROADS = [
+    Scenario("an open with levels", _open_trailing, _post_trailing, DONE, left=1),
     Scenario(
         "a level fires",
         _level_fires,
