@@ -43,14 +43,9 @@ RBF_ATTEMPT = Counter("vanta_rbf_attempt_total", "Replacements signed with a hig
 REORGS = Counter("vanta_reorgs_total", "Blocks of ours that left the canonical chain.")
 GAS_USED = Counter("vanta_gas_used_total", "Gas used by our mined transactions.")
 TRADES = Counter("vanta_trades_total", "Executed orders.", ["symbol", "side", "mode"])
-LEVELS = ("take_profit", "stop_loss")
-TPSL_TRIGGERS = Counter(
-    "vanta_tpsl_triggers_total",
-    "Levels that fired, as the venue's event names them; a trade that is only gone is not counted.",
-    ["type"],
-)
 TPSL_ERRORS = Counter(
-    "vanta_tpsl_errors_total", "Looks at prices and open positions that failed before they were done."
+    "vanta_tpsl_errors_total",
+    "Looks at prices, levels and open positions that failed, or found a price too old to judge by.",
 )
 RPC_REQUESTS = Counter(
     "vanta_rpc_requests_total",

@@ -127,6 +127,16 @@ class PositionEnd(StrEnum):
     CLOSED_ELSEWHERE = "closed_elsewhere"  # liquidated, a level of the venue's fired, or its owner closed it
 
 
+class TriggerKind(StrEnum):
+    """What of a position's protection was crossed, so that a close was asked for."""
+
+    STOP_LOSS = "stop_loss"
+    TRAILING_STOP = "trailing_stop"
+    BREAK_EVEN = "break_even"
+    TAKE_PROFIT = "take_profit"
+    TIME_STOP = "time_stop"
+
+
 class RestrictionKind(StrEnum):
     STOP = "emergency_stop"
     DRY = "dry"
@@ -233,6 +243,7 @@ class AuditAction(StrEnum):
     LOGIN_FAILED = "login_failed"
     LOGOUT = "logout"
     ROLES_APPLIED = "roles_applied"
+    PROTECTION_SET = "protection_set"
 
 
 class Reason(StrEnum):
@@ -275,7 +286,6 @@ class Reason(StrEnum):
     SUPERSEDED_BY_CLOSE = "superseded_by_close"
     VENUE_REVERT = "venue_revert"
     VENUE_WOULD_CANCEL = "venue_would_cancel"
-    DRY_IGNORES_LEVELS = "dry_ignores_levels"
     NOT_REPRESENTABLE = "not_representable"
     FEE_ABOVE_CEILING = "fee_above_ceiling"
     SIGNER_AWAY = "signer_away"

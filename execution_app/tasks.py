@@ -60,6 +60,16 @@ def compare_positions() -> None:
 
 
 @shared_task
+def watch_levels() -> None:
+    """Close what a level of its protection demands."""
+    with _waiting("levels"), meters.TPSL_ERRORS.count_exceptions():
+        tick = rounds.watch_levels()
+        for wallet_id in tick.wallets:
+            ring(submit, wallet_id)
+        tick.require_whole()
+
+
+@shared_task
 def note_audit_head() -> None:
     """Keep the audit log's head where whoever cuts off the table's end cannot reach it."""
     audit.note_head()

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 BY = "decision"
 DEFAULT_MAX_LAG_S = 60
 CLOCK_SKEW_S = 5
+LEVELS = ("take_profit", "stop_loss", "trailing_stop_pct", "break_even_pct", "time_stop_s")
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def _what(signal: Signal) -> list[Objection]:
     if signal.order_type != "market":
         detail = f"order_type {signal.order_type} is not supported, only market"
         found.append(Objection(Reason.ORDER_TYPE_UNSUPPORTED, detail))
-    if signal.side == "CLOSE" and (signal.take_profit is not None or signal.stop_loss is not None):
-        detail = "take_profit and stop_loss come with an open; those of a position cannot be changed"
+    if signal.side == "CLOSE" and any(getattr(signal, name) is not None for name in LEVELS):
+        detail = f"{', '.join(LEVELS)} come with an open; `manage.py protection set` changes a position's"
         found.append(Objection(Reason.TRIGGER_PRICE_UNSUPPORTED, detail))
     if signal.side != "CLOSE":
         found += [Objection(breach.reason, breach.detail) for breach in order_breaches(_order(signal))]
@@ -160,8 +161,7 @@ def _open(
         slippage_pct=signal.slippage_pct,
         reduce_usdc=signal.reduce_usdc,
         reduce_pct=signal.reduce_pct,
-        take_profit=signal.take_profit,
-        stop_loss=signal.stop_loss,
+        **{name: getattr(signal, name) for name in LEVELS},
         accepted_at=signal.received_at,
         expires_at=expiry(signal),
         **refusal,

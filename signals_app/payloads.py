@@ -22,6 +22,7 @@ MAX_PERCENT = Decimal(100)
 MAX_PRICE = Decimal(1_000_000_000_000)
 MAX_INT64 = 2**63 - 1
 MAX_LAG_S = 86_400
+MAX_TIME_STOP_S = 31_536_000
 MAX_META_BYTES = 4_096
 MAX_META_NESTING = 5
 MAX_ERRORS = 100
@@ -76,6 +77,9 @@ class Payload:
     reduce_pct: Decimal | None
     take_profit: Decimal | None
     stop_loss: Decimal | None
+    trailing_stop_pct: Decimal | None
+    break_even_pct: Decimal | None
+    time_stop_s: int | None
     order_type: str
     limit_price: Decimal | None
     max_lag_s: int | None
@@ -284,6 +288,9 @@ FIELDS: dict[str, Callable[[object], object]] = {
     "reduce_pct": Amount(4, MAX_PERCENT),
     "take_profit": Amount(10, MAX_PRICE),
     "stop_loss": Amount(10, MAX_PRICE),
+    "trailing_stop_pct": Amount(4, MAX_PERCENT),
+    "break_even_pct": Amount(4, MAX_PERCENT),
+    "time_stop_s": Whole(MAX_TIME_STOP_S),
     "order_type": OneOf((DEFAULT_ORDER_TYPE, *PRICED_ORDERS)),
     "limit_price": Amount(10, MAX_PRICE),
     "max_lag_s": Whole(MAX_LAG_S),

@@ -22,13 +22,24 @@ MAX_SENDS = 100
 # What is shown of each row, beside what the functions below add; the API's description is made from these.
 SIGNAL = (
     *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x"),
-    *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "order_type"),
-    *("limit_price", "max_lag_s", "ts", "meta", "body_sha256", "received_at"),
+    *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "trailing_stop_pct"),
+    *(
+        "break_even_pct",
+        "time_stop_s",
+        "order_type",
+        "limit_price",
+        "max_lag_s",
+        "ts",
+        "meta",
+        "body_sha256",
+        "received_at",
+    ),
 )
 INTENT = (
     *("state", "reason", "reason_detail", "mode", "nonce", "action", "symbol", "is_long"),
     *("collateral_usdc", "leverage_x", "slippage_pct", "wanted_price", "to_address", "value_wei"),
     *("reduce_usdc", "reduce_pct", "close_usdc", "take_profit", "stop_loss", "gas_limit"),
+    *("trailing_stop_pct", "break_even_pct", "time_stop_s"),
     *("attempts", "next_try_at", "accepted_at", "expires_at", "settled_at", "updated_at"),
 )
 TRANSITION = ("from_state", "to_state", "at", "why", "by")

@@ -19,3 +19,7 @@ def pass_a_minute() -> None:
             " next_try_at = next_try_at - interval '1 minute'"
         )
         cursor.execute("UPDATE tx_intents SET next_try_at = next_try_at - interval '1 minute'")
+        cursor.execute(
+            "UPDATE protections SET native_crossed_at = native_crossed_at - interval '1 minute',"
+            " closes_at = closes_at - interval '1 minute'"
+        )

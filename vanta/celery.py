@@ -72,6 +72,7 @@ app.conf.update(
         "execution_app.tasks.track": {"queue": "track"},
         "execution_app.tasks.sweep": {"queue": "ops"},
         "execution_app.tasks.compare_positions": {"queue": "tpsl"},
+        "execution_app.tasks.watch_levels": {"queue": "tpsl"},
     },
 )
 app.autodiscover_tasks(["signals_app", "execution_app"])

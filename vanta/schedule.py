@@ -15,6 +15,7 @@ BELLS: dict[str, tuple[str, int, int]] = {
     "sweep intents": ("execution_app.tasks.sweep", 1_000, 2),
     "sweep signals": ("signals_app.tasks.sweep_signals", 1_000, 2),
     "compare positions": ("execution_app.tasks.compare_positions", 5_000, 10),
+    "watch levels": ("execution_app.tasks.watch_levels", 1_000, 2),
     "note the audit head": ("execution_app.tasks.note_audit_head", 3_600_000, 600),
 }
 

@@ -8,7 +8,7 @@ import structlog
 from django.db import transaction
 
 from execution_app import meters
-from execution_app.book import positions
+from execution_app.book import positions, protections
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
 from execution_app.moves import Step, move, move_all
@@ -88,6 +88,7 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
             venue_timestamp=venue_timestamp,
         )
         if event.is_open:
+            protections.begin(position, intent)
             positions.end_replaced(position)
         positions.fold(position)
     side = "CLOSE" if not event.is_open else ("LONG" if event.is_long else "SHORT")

@@ -4,10 +4,13 @@ For watching only. Trading decisions look at the venue themselves, in `prices.lo
 """
 
 import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Case, F, When
 from django.db.models.functions import Now
 
@@ -21,8 +24,32 @@ NEVER_SEEN_S = float("inf")
 PRICE_LIMIT = Decimal(10**20)
 
 
-def keep() -> None:
-    """Read all allowed symbols in one batch and store what the venue has a price for.
+@dataclass(frozen=True)
+class Newest:
+    """Prices by symbol as they are known at one moment of the database's clock.
+
+    `fresh` has those that are at most STALE_AFTER_S old, `ages_s` the age of every
+    other symbol that was asked for, infinite where no price was ever seen.
+    """
+
+    at: datetime
+    fresh: dict[str, Decimal]
+    ages_s: dict[str, float]
+
+
+def newest(symbols: Sequence[str]) -> Newest:
+    """What the rows have of these symbols; asks no node."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (at,) = cursor.fetchone()
+    rows = {row.symbol: row for row in Price.objects.filter(symbol__in=symbols).annotate(now=Now())}
+    ages_s = {symbol: _age_s(rows[symbol]) if symbol in rows else NEVER_SEEN_S for symbol in symbols}
+    fresh = {symbol: rows[symbol].price for symbol, age_s in ages_s.items() if age_s <= STALE_AFTER_S}
+    return Newest(at, fresh, {symbol: age_s for symbol, age_s in ages_s.items() if symbol not in fresh})
+
+
+def keep(also: Iterable[str] = ()) -> None:
+    """Read all allowed symbols, and others that are asked for, in one batch and store what the venue has a price for.
 
     Raises RpcFault or NodeError when no node says what its head is; nothing is stored then.
     """
@@ -30,7 +57,7 @@ def keep() -> None:
     if not environment.venue_price_aggregator_address:
         return
     begun_s = time.monotonic()
-    symbols, calls = price_calls(environment.symbols)
+    symbols, calls = price_calls({*environment.symbols, *also})
     block, *answers = rpc.read_batch([("eth_getBlockByNumber", ("latest", False)), *calls])
     if isinstance(block, rpc.NodeError):
         raise block

@@ -1,7 +1,6 @@
 """DRY: the order is filled in our own book, at the oracle's price and the venue's costs, and nowhere else.
 
-Nobody watches take_profit and stop_loss of a simulated position yet: they are
-stored, and the intent's reason says so. Nor is it liquidated before it is closed.
+Its levels are watched as those of a LIVE one are; it is not liquidated before it is closed.
 """
 
 from datetime import datetime
@@ -10,11 +9,11 @@ from decimal import Decimal
 from django.conf import settings
 
 from execution_app import meters
-from execution_app.book import positions
+from execution_app.book import positions, protections
 from execution_app.book.prices import Market
 from execution_app.models import Fill, Position, TxIntent
 from execution_app.moves import move
-from execution_app.states import Action, IntentState, Mode, PositionState, Reason
+from execution_app.states import Action, IntentState, Mode, PositionState
 from execution_app.venues import costs, onchain
 
 # Where the venue publishes no costs none are counted, and the intent's history says so.
@@ -42,35 +41,21 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
         if refusal:
             return refusal
         position, fill = _open(intent, price, known, now)
+        protections.begin(position, intent)
     else:
         assert intent.position is not None
         position = intent.position
         price = costs.fill_price(oracle, known, buys=not position.is_long)
         fill = _close(intent, position, price, known)
     unsure = "" if market.costs else "; the venue publishes no costs, none are counted"
-    _end(intent, f"filled at {price:f}, oracle {oracle:f}{unsure}", by)
+    why = f"filled at {price:f}, oracle {oracle:f}{unsure}"
+    move(intent, IntentState.SIMULATED, why=why, by=by, mode=Mode.DRY.value, reason="", reason_detail="")
     fill.settled_at = now
     fill.save()
     positions.fold(position)
     side = "CLOSE" if intent.action == Action.CLOSE else ("LONG" if position.is_long else "SHORT")
     meters.TRADES.labels(intent.symbol, side, Mode.DRY.value).inc()
     return ""
-
-
-def _end(intent: TxIntent, why: str, by: str) -> None:
-    levels = intent.take_profit is not None or intent.stop_loss is not None
-    detail = (
-        "DRY does not watch take_profit and stop_loss: the position stays until a CLOSE" if levels else ""
-    )
-    move(
-        intent,
-        IntentState.SIMULATED,
-        why=f"{why}; {detail}" if detail else why,
-        by=by,
-        mode=Mode.DRY.value,
-        reason=Reason.DRY_IGNORES_LEVELS.value if levels else "",
-        reason_detail=detail,
-    )
 
 
 def _close(intent: TxIntent, position: Position, price: Decimal, known: costs.Costs) -> Fill:

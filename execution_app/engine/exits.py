@@ -38,11 +38,17 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
 
 
 def ask(position: Position, *, key: str, by: str) -> int | None:
-    """Open the one intent of this key that closes all of a position; returns its wallet, None without one."""
+    """As `ask_intent`; returns the close's wallet."""
+    close = ask_intent(position, key=key, by=by)
+    return None if close is None else close.wallet_id
+
+
+def ask_intent(position: Position, *, key: str, by: str) -> TxIntent | None:
+    """The one intent of this key that closes all of a position, and never another in its place; None without a wallet."""
     wallet = Wallet.objects.filter(trader=position.trader).first()
     if wallet is None:
         return None
-    open_intent(
+    close, _ = open_intent(
         key=key,
         by=by,
         trader=position.trader,
@@ -52,8 +58,9 @@ def ask(position: Position, *, key: str, by: str) -> int | None:
         symbol=position.symbol,
         slippage_pct=SLIPPAGE_PCT,
         position=position,
+        only_position=True,
     )
-    return int(wallet.pk)
+    return close
 
 
 def opens_under_way() -> int:

@@ -16,6 +16,7 @@ from execution_app.engine import (
     broadcast,
     cancels,
     heads,
+    level_watch,
     offers,
     reconcile,
     remote_signing,
@@ -34,6 +35,7 @@ UNHEARD_LIMIT = 4  # wallets a sweep works for; the next one takes the next
 # Slots of which no node is known to hold anything.
 UNOFFERED = (IntentState.RESERVED, IntentState.SIGNED, IntentState.SENDING)
 TRACK_LOCK = (0x76616E74, 0)  # one follower at a time saves work; two would do no harm
+WATCH_LOCK = (0x76616E74, 1)
 SUBMIT_LOCK = 0x76616E75  # with the wallet's id
 HUNG_S = 10  # without a word to the database: longer than a node may take to answer
 _HUNG = """SELECT held.pid FROM pg_locks AS held JOIN pg_stat_activity AS session USING (pid)
@@ -145,6 +147,12 @@ def compare_positions() -> int:
     """Keep the venue's newest prices, then hold open LIVE positions against its storage; returns how many drift."""
     quotes.keep()
     return compare()
+
+
+def watch_levels() -> level_watch.Tick:
+    """Judge the levels of protected positions, unless somebody is at it."""
+    with _alone(WATCH_LOCK) as alone:
+        return level_watch.watch() if alone else level_watch.Tick()
 
 
 @contextmanager

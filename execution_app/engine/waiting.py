@@ -165,6 +165,9 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
             # Asked for while LIVE: to take a simulated position now would use the exit up.
             hold(intent, Reason.LIVE_POSITION_IN_DRY, "a live position is never closed by a simulated fill")
             return False
+        if intent.only_position:
+            _await_opening(intent, intent.position)
+            return False
         positions.let_go(intent)
     _supersede_held_opens(intent)
     waits = _earlier_open(intent).exists()  # asked first: what fills meanwhile is found below
@@ -176,6 +179,14 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
     else:
         return _share_out(intent, found, waits=waits)
     return False
+
+
+def _await_opening(intent: TxIntent, position: Position) -> None:
+    """The opening of the one position that is asked for left the chain: it comes again, or there is nothing to close."""
+    if _earlier_open(intent).exists():
+        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
+    else:
+        end_empty(intent, Reason.NO_POSITION, f"position {position.pk} was never opened")
 
 
 def _share_out(intent: TxIntent, found: list[Position], *, waits: bool) -> bool:
@@ -237,6 +248,7 @@ def ask_further(intent: TxIntent, position: Position | None, share_usdc: Decimal
         slippage_pct=intent.slippage_pct,
         accepted_at=intent.accepted_at,
         position=position,
+        only_position=intent.only_position,
         reduce_usdc=share_usdc,
         reduce_pct=intent.reduce_pct,
     )

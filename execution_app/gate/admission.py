@@ -65,6 +65,9 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
         broken = order_breaches(order_of(intent))
         if broken:
             return refusal(broken)
+    if intent.only_position and intent.position is not None and intent.position.mode == Mode.DRY:
+        # What exists in our book alone ends there, whatever the mode is now.
+        return Admission(Verdict.SIMULATE)
     if ruling.mode is Mode.LIVE or approval.counts(intent, ruling):
         return Admission(Verdict.EXECUTE)
     if ruling.degraded:

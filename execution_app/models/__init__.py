@@ -6,6 +6,7 @@ from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.prices import Price
+from execution_app.models.protection import Protection, ProtectionTrigger
 from execution_app.models.risk import Cap, Reservation, RiskLog
 from execution_app.models.sends import SignRequest, TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
@@ -23,6 +24,8 @@ __all__ = [
     "PoolBeat",
     "Position",
     "Price",
+    "Protection",
+    "ProtectionTrigger",
     "Reservation",
     "Restriction",
     "RiskLog",

@@ -38,11 +38,17 @@ class TxIntent(models.Model):
     # A close has its position for itself from here until it has filled or ended; a reorg of its fill does
     # not give it back, since another close may have begun on what was left.
     holds_position = models.BooleanField(default=False, db_default=False)
+    # Asked for this very position, which it never exchanges for another one.
+    only_position = models.BooleanField(default=False, db_default=False)
     # What a close takes out; both empty closes all. Of several positions each intent has its own share.
     reduce_usdc = usdc(null=True, blank=True)
     reduce_pct = factor(null=True, blank=True)
     take_profit = price(null=True, blank=True)
     stop_loss = price(null=True, blank=True)
+    # Watched by us alone; the time counts from the fill.
+    trailing_stop_pct = factor(null=True, blank=True)
+    break_even_pct = factor(null=True, blank=True)
+    time_stop_s = models.PositiveIntegerField(null=True, blank=True)
 
     state = one_of(IntentState, default=IntentState.PENDING.value)
     reason = models.CharField(max_length=64, blank=True, default="")
@@ -88,6 +94,19 @@ class TxIntent(models.Model):
             models.CheckConstraint(
                 condition=Q(holds_position=False) | Q(position__isnull=False),
                 name="ck_tx_intents_holds_what_it_has",
+            ),
+            models.CheckConstraint(
+                condition=Q(only_position=False) | Q(position__isnull=False, action=Action.CLOSE.value),
+                name="ck_tx_intents_only_position",
+            ),
+            models.CheckConstraint(
+                condition=Q(trailing_stop_pct__isnull=True)
+                | Q(trailing_stop_pct__gt=0, trailing_stop_pct__lte=100),
+                name="ck_tx_intents_trailing_stop_pct",
+            ),
+            models.CheckConstraint(
+                condition=Q(break_even_pct__isnull=True) | Q(break_even_pct__gt=0, break_even_pct__lte=100),
+                name="ck_tx_intents_break_even_pct",
             ),
             # No close takes a nonce for a position that another may be closing.
             models.CheckConstraint(

@@ -1,10 +1,10 @@
-"""Pages of what is held, what it is worth and who holds it: positions, fills, prices, traders, wallets."""
+"""Pages of what is held, what guards it, what it is worth and who holds it."""
 
 from decimal import Decimal
 
 from django.contrib import admin
 
-from execution_app.models import Fill, Position, Price, Trader, Wallet
+from execution_app.models import Fill, Position, Price, Protection, ProtectionTrigger, Trader, Wallet
 from execution_app.states import PositionState
 from ops.panel.pages import Lines, Page, amount, direction, mode, plain, short, shown
 
@@ -32,6 +32,26 @@ class FillLines(Lines):
     readonly_fields = fields
 
 
+_LEVELS = (
+    amount("take_profit", "Take profit", "USD"),
+    amount("stop_loss", "Stop loss", "USD"),
+    amount("trailing_stop_pct", "Trailing stop", "%"),
+    amount("trailing_stop_usd", "Trailing stop", "USD"),
+    amount("break_even_pct", "Break even", "%"),
+    "closes_at",
+    amount("watermark", "Best price", "USD"),
+    "set_by",
+    "set_at",
+    "ended_at",
+)
+
+
+class ProtectionLines(Lines):
+    model = Protection
+    fields = ("version", *_LEVELS)
+    readonly_fields = fields
+
+
 @admin.register(Position)
 class PositionPage(Page):
     list_display = (
@@ -54,7 +74,7 @@ class PositionPage(Page):
     date_hierarchy = "opened_at"
     list_select_related = ("trader",)
     ordering = ("-id",)
-    inlines = (FillLines,)
+    inlines = (ProtectionLines, FillLines)
 
     @shown("State", ordering="state", colours=_POSITION_COLOURS)
     def shown_state(self, position: Position) -> str:
@@ -68,6 +88,33 @@ class FillPage(Page):
     search_fields = ("tx_hash", "intent__intent_key")
     date_hierarchy = "filled_at"
     list_select_related = ("intent", "position")
+    ordering = ("-id",)
+
+
+@admin.register(Protection)
+class ProtectionPage(Page):
+    list_display = ("__str__", "position", *_LEVELS)
+    search_fields = ("set_by", "reason", "position__symbol")
+    date_hierarchy = "set_at"
+    list_select_related = ("position",)
+    ordering = ("-id",)
+
+
+@admin.register(ProtectionTrigger)
+class ProtectionTriggerPage(Page):
+    list_display = (
+        "at",
+        "kind",
+        "protection",
+        amount("price", "Price", "USD"),
+        amount("level", "Level", "USD"),
+        "intent",
+        "detail",
+    )
+    list_filter = ("kind",)
+    search_fields = ("intent__intent_key",)
+    date_hierarchy = "at"
+    list_select_related = ("protection", "intent")
     ordering = ("-id",)
 
 

@@ -69,6 +69,9 @@ _SIGNAL_CONTENT = (
         "reduce_pct",
         "take_profit",
         "stop_loss",
+        "trailing_stop_pct",
+        "break_even_pct",
+        "time_stop_s",
         "order_type",
         "limit_price",
         "max_lag_s",
@@ -129,6 +132,8 @@ TABLES: dict[str, Line] = {
     "venue_orders": Line(worker=OWN),
     "positions": Line(worker=Rights(insert=ALL, update=ALL)),
     "fills": Line(worker=OWN),
+    "protections": Line(worker=Rights(insert=ALL, update=("ended_at", "watermark", "native_crossed_at"))),
+    "protection_triggers": Line(worker=APPEND),
     "prices": Line(worker=_CHANGES),
     # The gate
     "chains": Line(worker=Rights(insert=ALL, update=ALL)),

@@ -53,7 +53,6 @@ def begin_at_zero() -> None:
         (meters.INVARIANT_VIOLATIONS, [(name,) for name in meters.INVARIANTS]),
         (meters.INTENTS_HELD, [(reason,) for reason in (*HOLDING, OTHER_REASON)]),
         (meters.HELD_EXPIRED, [(reason,) for reason in (*HOLDING, OTHER_REASON)]),
-        (meters.TPSL_TRIGGERS, [(name,) for name in meters.LEVELS]),
         (meters.SIGNATURES_REFUSED, [(field,) for field in meters.POLICY_FIELDS]),
         (meters.SIGNER_REQUESTS, list(product(meters.SIGNERS, meters.SIGNER_OUTCOMES))),
         (meters.TX_MINED, [("ok",), ("reverted",)]),

@@ -21,8 +21,8 @@ from redis.retry import Retry
 
 from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Fill, Position, StackMode, TxIntent, Wallet
-from execution_app.states import Action, IntentState, Mode, PositionState
+from execution_app.models import Fill, Position, ProtectionTrigger, StackMode, TxIntent, Wallet
+from execution_app.states import Action, IntentState, Mode, PositionState, TriggerKind
 from ops.watch import holds, liveness
 from ops.watch.probe import Probe
 
@@ -169,6 +169,17 @@ def _mode_changes() -> Families:
     return [CounterMetricFamily("vanta_exec_mode_changes", text, value=changes)]
 
 
+def _triggers() -> Families:
+    """Counted in rows, so that each trigger counts once, whoever died after it."""
+    family = CounterMetricFamily(
+        "vanta_tpsl_triggers", "Levels of protected positions that fired, each once.", labels=["type"]
+    )
+    counts = dict(ProtectionTrigger.objects.order_by().values_list("kind").annotate(Count("id")))
+    for kind in TriggerKind:
+        family.add_metric([kind.value], counts.get(kind.value, 0))
+    return [family]
+
+
 def _drift() -> Families:
     family = GaugeMetricFamily(
         "vanta_position_drift", "Open LIVE positions that differ from the venue's storage.", labels=["symbol"]
@@ -220,6 +231,7 @@ READERS = (
     _wallets,
     _heartbeats,
     _mode_changes,
+    _triggers,
     _drift,
     _trades,
     _prices,

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import time
 import traceback
@@ -23,6 +24,7 @@ from tests.crash.scenario import Scenario, nothing
 from tests.invariants import Stop
 
 ROUNDS = 6  # of sweeps and blocks, within which every intent ends
+POSITION_ID = re.compile(r"^tpsl:\d+:")  # another one at each stage
 ROUNDS_HELD = 2  # where something stays held for a person, whatever goes on around it
 
 
@@ -189,7 +191,8 @@ def _ends(scenario: Scenario) -> None:
     """Every signal has led to an intent, and every intent is where the scenario ends."""
     states: dict[str, set[str]] = {}
     for key, state, reason in TxIntent.objects.values_list("intent_key", "state", "reason"):
-        states.setdefault(key.removeprefix(f"sig:{SOURCE}:"), set()).add(f"{state}:{reason}")
+        name = POSITION_ID.sub("tpsl:", key.removeprefix(f"sig:{SOURCE}:"))
+        states.setdefault(name, set()).add(f"{state}:{reason}")
     known = set(Signal.objects.values_list("signal_id", flat=True))
     for name, allowed in scenario.ends.items():
         signal_id = name.removesuffix("?")

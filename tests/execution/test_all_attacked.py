@@ -4,7 +4,13 @@ from django.apps import apps
 from django.db import connection
 from django.db import models as django_models
 
-from tests.execution import test_constraints, test_more_guards, test_risk_constraints, test_sign_requests
+from tests.execution import (
+    test_constraints,
+    test_more_guards,
+    test_protection_guards,
+    test_risk_constraints,
+    test_sign_requests,
+)
 from tests.execution.test_constraints import undone
 
 __all__ = ["undone"]  # the fixture: one transaction that is rolled back
@@ -25,6 +31,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_risk_constraints.ATTACKS,
         *test_more_guards.ATTACKS,
         *test_sign_requests.ATTACKS,
+        *test_protection_guards.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()
@@ -52,4 +59,9 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("risk_reservations", "log_risk"),
         ("risk_log", "keep_risk_log"),
         ("sign_requests", "guard_sign_request"),
+        ("protections", "guard_protection"),
+        ("protections", "keep_row"),
+        ("protection_triggers", "guard_trigger"),
+        ("protection_triggers", "keep_row"),
+        ("tx_intents", "guard_only_position"),
     }

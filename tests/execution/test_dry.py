@@ -85,14 +85,14 @@ def test_a_part_of_a_simulated_position_is_closed_and_then_all(dry: Rig) -> None
     assert not TxSend.objects.exists()
 
 
-def test_levels_are_stored_and_said_not_to_be_watched(dry: Rig) -> None:
+def test_levels_of_a_simulated_position_are_watched(dry: Rig) -> None:
     intent = dry.intent(take_profit=Decimal(200_000), stop_loss=Decimal(70_000))
     dry.submit()
-    intent = settled(intent)
-    assert (intent.state, intent.reason) == ("simulated", Reason.DRY_IGNORES_LEVELS)
-    assert "does not watch" in intent.reason_detail
+    assert (settled(intent).state, settled(intent).reason) == ("simulated", "")
     position = Position.objects.get()
     assert (position.take_profit, position.stop_loss) == (Decimal(200_000), Decimal(70_000))
+    guarded = position.protections.get()
+    assert (guarded.version, guarded.take_profit, guarded.stop_loss) == (1, Decimal(200_000), Decimal(70_000))
 
 
 def test_a_fill_beyond_the_slippage_is_refused_as_the_venue_would(costly: Rig) -> None:

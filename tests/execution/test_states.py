@@ -37,6 +37,7 @@ LISTED: list[tuple[str, str, type[StrEnum]]] = [
     ("caps", "name", states.CapName),
     ("risk_reservations", "mode", states.Mode),
     ("risk_reservations", "state", states.ReservationState),
+    ("protection_triggers", "kind", states.TriggerKind),
     ("audit_log", "origin", states.AuditOrigin),
     ("audit_log", "action", states.AuditAction),
 ]

@@ -20,6 +20,8 @@ from execution_app.models import (
     PoolBeat,
     Position,
     Price,
+    Protection,
+    ProtectionTrigger,
     Reservation,
     Restriction,
     RiskLog,
@@ -48,6 +50,8 @@ TABLES = (
     PoolBeat,
     Position,
     Price,
+    Protection,
+    ProtectionTrigger,
     Reservation,
     Restriction,
     RiskLog,
@@ -177,6 +181,7 @@ def _traces(intent: TxIntent, trader: Trader) -> None:
         open_price=Decimal(60_000),
         drift="venue holds 4 USDC",
     )
+    _guard(position, intent)
     Fill.objects.create(
         intent=intent,
         position=position,
@@ -190,4 +195,25 @@ def _traces(intent: TxIntent, trader: Trader) -> None:
         block_number=8,
         block_hash=BLOCK,
         filled_at=Now(),
+    )
+
+
+def _guard(position: Position, opening: TxIntent) -> None:
+    """A stop loss that has fired."""
+    guard = Protection.objects.create(
+        position=position, version=1, is_long=True, stop_loss=Decimal(50_000), set_by=opening.intent_key
+    )
+    close = TxIntent.objects.create(
+        intent_key=f"tpsl:{position.pk}:1:stop_loss",
+        trader=opening.trader,
+        wallet=opening.wallet,
+        tg_user_id=123,
+        action="close",
+        symbol="BTC-USD",
+        slippage_pct=Decimal("0.5"),
+        position=position,
+        only_position=True,
+    )
+    ProtectionTrigger.objects.create(
+        protection=guard, intent=close, kind="stop_loss", price=Decimal(49_000), level=Decimal(50_000)
     )

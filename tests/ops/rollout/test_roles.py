@@ -23,6 +23,7 @@ from ops.watch import health, readiness
 from signals_app import decisions, tasks
 from signals_app.models import Signal, SourceGrant
 from tests.execution import rows
+from tests.guarded import look, open_guarded
 from tests.rig import Rig
 from tests.signals.sender import get_trace, open_body, post
 from vanta import schedule
@@ -89,6 +90,11 @@ def test_a_signal_becomes_a_trade_with_each_process_as_its_role(rig: Rig, applie
         rig.open_gate()
         decisions.decide(Signal.objects.get().pk)
         rig.run()
+        guarded = open_guarded(rig, trailing_stop_pct="5", stop_loss="99000")
+        assert [look(price).fired for price in (101_000, 98_000, 94_000)] == [0, 0, 1]
+        rig.run()
+        guarded.refresh_from_db()
+        assert guarded.state == "closed"
         close = rig.intent(Action.CLOSE)
         rig.run()
         tasks.sweep_signals()
@@ -98,7 +104,7 @@ def test_a_signal_becomes_a_trade_with_each_process_as_its_role(rig: Rig, applie
     intent = TxIntent.objects.order_by("pk").first()
     assert intent is not None
     assert (intent.state, intent.settled_at is not None) == ("filled", True)
-    assert Position.objects.get().state == "closed"
+    assert set(Position.objects.values_list("state", flat=True)) == {"closed"}
     with logged_in("test_web"):
         assert get_trace(f"/signals/drill/{body['signal_id']}").json()["intent"]["state"] == "filled"
 

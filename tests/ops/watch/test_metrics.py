@@ -17,6 +17,7 @@ from pytest_django import Settings
 
 from execution_app import meters
 from execution_app.models import Heartbeat, PoolBeat, Price, StackMode
+from execution_app.states import TriggerKind
 from ops.watch import gauges
 from tests.execution import rows
 from tests.guards import without_guards
@@ -138,7 +139,8 @@ def test_changes_of_the_mode_are_the_stacks(client: Client, database: None, valk
 
 def test_levels_begin_at_zero(client: Client, database: None) -> None:
     triggers = scrape(client)["vanta_tpsl_triggers"]
-    assert values(triggers, "type") == {"take_profit": 0, "stop_loss": 0}
+    assert (triggers.type, triggers.samples[0].name) == ("counter", "vanta_tpsl_triggers_total")
+    assert values(triggers, "type") == dict.fromkeys(TriggerKind, 0)
 
 
 def test_without_redis_the_queues_are_left_out(client: Client, database: None, settings: Settings) -> None:

@@ -1,0 +1,149 @@
+"""The watch over protected positions: one look at the prices, then a close for each that a level demands.
+
+Levels that the venue itself watches (those that came with a LIVE open) are its
+first: they are left to it for NATIVE_GRACE_S, then closed here like all others.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from django.db import transaction
+
+from execution_app.book import protections, quotes
+from execution_app.book.levels import Hit, Levels, decide
+from execution_app.engine import exits
+from execution_app.errors import Retryable
+from execution_app.gate import control
+from execution_app.models import Position, Protection, ProtectionTrigger
+from execution_app.node import rpc
+from execution_app.states import Mode, PositionState, RestrictionKind
+
+log = structlog.get_logger(__name__)
+
+BY = "tpsl"
+# A keeper executes within some blocks; what the venue has not closed by then it has missed.
+NATIVE_GRACE = timedelta(seconds=10)
+
+
+@dataclass
+class Tick:
+    """What one look came to: wallets with a close to place, and what kept it from being whole."""
+
+    fired: int = 0
+    wallets: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def require_whole(self) -> None:
+        """Raises Retryable where some positions could not be judged; they are at the next look."""
+        if self.problems:
+            raise Retryable("; ".join(self.problems))
+
+
+@dataclass(frozen=True)
+class Due:
+    """A version that is to fire, with what was seen."""
+
+    protection: Protection
+    hit: Hit
+    price: Decimal | None
+    detail: str = ""
+
+
+def watch() -> Tick:
+    """Look once and ask for the closes that are due; two at once, or one that is repeated, ask once.
+
+    Prices that are too old decide nothing, and a stop lets nothing be asked for:
+    the levels are judged anew when it is lifted.
+    """
+    tick = Tick()
+    stopped = RestrictionKind.STOP in control.active_kinds()
+    if not stopped:
+        protections.arm_refused()
+    symbols = protections.guarded_symbols()
+    if not symbols:
+        return tick
+    try:
+        quotes.keep(symbols)
+    except (rpc.RpcFault, rpc.NodeError) as problem:
+        tick.problems.append(f"no new prices: {problem}")
+    known = quotes.newest(symbols)
+    tick.problems += [f"the price of {symbol} is {age_s:.0f} s old" for symbol, age_s in known.ages_s.items()]
+    for symbol, price in known.fresh.items():
+        protections.advance(symbol, price)
+    for due in [] if stopped else _due(known):
+        _fire(due, tick)
+    return tick
+
+
+def _due(known: quotes.Newest) -> list[Due]:
+    found, crossed, back = [], [], []
+    for row in protections.standing().select_related("position"):
+        price = known.fresh.get(row.position.symbol)
+        levels = protections.of(row)
+        hit = decide(_without_native(levels, row.position), price, known.at)
+        detail = ""
+        native = None if hit else decide(levels, price, known.at)
+        if native is None:
+            if row.native_crossed_at is not None and price is not None:
+                back.append(row.pk)
+        elif _is_missed(row, known.at):
+            hit, detail = native, "the venue did not close at its own level"
+        elif row.native_crossed_at is None:
+            crossed.append(row.pk)
+        if hit is not None:
+            found.append(Due(row, hit, price, detail))
+    protections.note_native(crossed, back)
+    return found
+
+
+def _without_native(levels: Levels, position: Position) -> Levels:
+    """The levels but those that the venue watches itself, unchanged since the open."""
+    if position.mode != Mode.LIVE:
+        return levels
+    return replace(
+        levels,
+        take_profit=None if levels.take_profit == position.take_profit else levels.take_profit,
+        stop_loss=None if levels.stop_loss == position.stop_loss else levels.stop_loss,
+    )
+
+
+def _is_missed(row: Protection, now: datetime) -> bool:
+    return row.native_crossed_at is not None and now - row.native_crossed_at >= NATIVE_GRACE
+
+
+def _fire(due: Due, tick: Tick) -> None:
+    """Note the trigger and open the intent of its close in one commit."""
+    with transaction.atomic():
+        standing = Protection.objects.select_for_update(of=("self",)).select_related("position__trader")
+        row = standing.get(pk=due.protection.pk)
+        fired = ProtectionTrigger.objects.filter(protection=row).exists()
+        if fired or row.ended_at is not None or row.position.state != PositionState.OPEN:
+            return
+        key = f"tpsl:{row.position_id}:{row.version}:{due.hit.kind.value}"
+        close = exits.ask_intent(row.position, key=key, by=BY)
+        if close is None:
+            tick.problems.append(f"position {row.position_id} has no wallet")
+            return
+        ProtectionTrigger.objects.create(
+            protection=row,
+            intent=close,
+            kind=due.hit.kind.value,
+            price=due.price,
+            level=None if due.hit.level is None else round(due.hit.level, 10),
+            detail=due.detail,
+        )
+    tick.fired += 1
+    assert close.wallet_id is not None
+    tick.wallets.add(close.wallet_id)
+    log.warning(
+        "level fired",
+        position=row.position_id,
+        symbol=row.position.symbol,
+        mode=row.position.mode,
+        kind=due.hit.kind.value,
+        level=due.hit.level,
+        price=due.price,
+        intent=close.pk,
+    )

@@ -1,0 +1,111 @@
+"""Roads of closes that a level demands."""
+
+from execution_app import tasks
+from tests.crash.bench import Bench
+from tests.crash.scenario import FILLED, Scenario, one_of
+
+DONE = {"one": FILLED}
+
+
+def _open_trailing(bench: Bench) -> None:
+    bench.accept("one", trailing_stop_pct=5)
+    bench.submit()
+    bench.live_on()
+
+
+def _post_trailing(bench: Bench) -> None:
+    bench.post("one", trailing_stop_pct=5)
+
+
+def _open_with_stop_loss(bench: Bench) -> None:
+    bench.accept("one", stop_loss=95_000)
+    bench.submit()
+    bench.live_on()
+
+
+def _level_fires(bench: Bench) -> None:
+    """The best price is followed, then the price falls."""
+    bench.set_price(110_000)
+    tasks.watch_levels()
+    _fall(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _fall(bench: Bench) -> None:
+    with bench.aside():
+        bench.set_price(90_000)
+    tasks.watch_levels()
+
+
+def _native_level_is_missed(bench: Bench) -> None:
+    """The price comes back and falls again; the venue had its time, and did not close."""
+    _fall(bench)
+    with bench.aside():
+        bench.set_price(99_000)
+    tasks.watch_levels()
+    _fall(bench)
+    bench.age()
+    tasks.watch_levels()
+    bench.submit()
+    bench.live_on()
+
+
+def _fall_and_wait(bench: Bench) -> None:
+    _fall(bench)
+    bench.age()
+    tasks.watch_levels()
+
+
+def _stop_refuses(bench: Bench) -> None:
+    """The close that was asked for meets a stop; the level is judged anew when it is lifted."""
+    _fall(bench)
+    bench.stop()
+    bench.submit()
+    bench.resume()
+    bench.open_gate()
+    tasks.watch_levels()
+    bench.submit()
+    bench.live_on()
+
+
+def _resume_and_fall(bench: Bench) -> None:
+    bench.resume()
+    bench.open_gate()
+    _fall(bench)
+
+
+ROADS = [
+    Scenario("an open with levels", _open_trailing, _post_trailing, DONE, left=1),
+    Scenario(
+        "a level fires",
+        _level_fires,
+        _fall,
+        DONE | {"tpsl:1:trailing_stop": FILLED},
+        left=0,
+        before=_open_trailing,
+        faults=("lost", "refused", "5xx"),
+    ),
+    Scenario(
+        "a level that the venue missed",
+        _native_level_is_missed,
+        _fall_and_wait,
+        DONE | {"tpsl:1:stop_loss": FILLED},
+        left=0,
+        before=_open_with_stop_loss,
+        faults=("lost",),
+    ),
+    Scenario(
+        "a level fires, then a stop",
+        _stop_refuses,
+        _resume_and_fall,
+        DONE
+        | {
+            "tpsl:1:trailing_stop": FILLED | one_of("rejected:emergency_stop", "final_cancelled"),
+            "tpsl:2:trailing_stop?": FILLED | one_of("no_op"),
+        },
+        left=0,
+        before=_open_trailing,
+        mode="",
+    ),
+]
