@@ -176,12 +176,11 @@ class Venue(Protocol):
 
 
 _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART})
-# v2 took the call for new levels away: they are changed by a signed intent alone.
+# v2 took the call for new levels away: they are changed by a signed intent alone, which nothing here sends yet.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
     "onchain": _MARKET_ORDERS,
     # Nobody watches the levels of a simulated position.
     "paper": _MARKET_ORDERS,
-    "gateway": _MARKET_ORDERS | {Action.CHANGE_LEVELS},
 }
 
 

@@ -70,10 +70,10 @@ Message = OpenMessage | CloseMessage | LevelsMessage | DelegateMessage
 
 
 def nonce_of(key: str, domain: Domain) -> int:
-    """The nonce of whatever is asked for under this key: the same key can be executed once, on this chain, for ever.
+    """The nonce of whatever is asked for under this key: one signer can have the same key executed once, for ever.
 
     The venue spends nonces in no order, so it need not be counted, and a database that was restored from a
-    backup chooses the same again.
+    backup chooses the same again. Spent is what one signer spent: another delegate may use it again.
     """
     named = f"vanta intent {domain.chain_id} {domain.trading_address.lower()} {key}"
     return int.from_bytes(keccak(text=named), "big")

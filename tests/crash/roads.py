@@ -1,6 +1,6 @@
 """All scenarios, by name."""
 
-from tests.crash import roads_chain, roads_close, roads_gate, roads_open, roads_stop
+from tests.crash import roads_chain, roads_close, roads_desks, roads_gate, roads_open, roads_stop
 from tests.crash.scenario import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -11,5 +11,6 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_chain.ROADS,
         *roads_stop.ROADS,
         *roads_gate.ROADS,
+        *roads_desks.ROADS,
     )
 }
