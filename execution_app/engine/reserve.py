@@ -176,6 +176,11 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
     if stale := market.problem(intent.symbol, Action(intent.action)):
         note(intent, Reason.PRICE_UNAVAILABLE, stale)
         return
+    simulate(intent, market)
+
+
+def simulate(intent: TxIntent, market: prices.Market) -> None:
+    """Fill an admitted intent in our own book, or refuse it; one transaction, the caller's, which holds the caps' lock."""
     opens = intent.action == Action.OPEN
     if opens and (full := room(intent, Mode.DRY, database_now())):
         refuse(intent, full)

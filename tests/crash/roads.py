@@ -1,6 +1,14 @@
 """All scenarios, by name."""
 
-from tests.crash import roads_chain, roads_close, roads_gate, roads_levels, roads_open, roads_stop
+from tests.crash import (
+    roads_chain,
+    roads_close,
+    roads_desks,
+    roads_gate,
+    roads_levels,
+    roads_open,
+    roads_stop,
+)
 from tests.crash.scenario import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -12,5 +20,6 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_stop.ROADS,
         *roads_gate.ROADS,
         *roads_levels.ROADS,
+        *roads_desks.ROADS,
     )
 }

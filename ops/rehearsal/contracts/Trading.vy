@@ -1,13 +1,18 @@
 # pragma version ~=0.4.3
 """The rehearsal venue's trading contract, in the on-chain shapes of the live one.
 
-A trader's transaction, or their delegate's, registers an order. The operator executes it in another one, at
-the oracle's price then, or cancels it and refunds. So an order that is mined is not yet a fill.
+A trader's transaction, or their delegate's, or the operator's with an intent that one of them signed,
+registers an order. The operator executes it in another one, at the oracle's price then, or cancels it and
+refunds. So an order that is mined is not yet a fill.
 """
 
 import PriceAggregator
 import TradingStorage
+import intents
 import shapes
+
+initializes: intents
+exports: intents.nonceBitmap
 
 event MarketOrderInitiated:
     trader: indexed(address)
@@ -148,6 +153,131 @@ def executionFee() -> uint256:
 def openTrade(t: shapes.T, type: uint8, slippageP: uint256) -> uint256:
     trader: address = self._trader()
     self._accept_order()
+    return self._register_open(trader, t, type, slippageP)
+
+
+@payable
+@external
+def closeTradeMarket(pairIndex: uint256, index: uint256, amount: uint256, wantedPrice: uint256) -> uint256:
+    """
+    @notice Close `amount` of a trade's collateral. `wantedPrice` is recorded and binds nothing: an exit fills.
+    """
+    trader: address = self._trader()
+    self._accept_order()
+    return self._register_close(trader, pairIndex, index, amount, wantedPrice)
+
+
+@external
+def setDelegate(delegate: address, expiry: uint256):
+    """
+    @notice Let `delegate` open and close for the caller until the unix second `expiry`; replaces another.
+    """
+    self._name_delegate(msg.sender, delegate, expiry)
+
+
+@external
+def removeDelegate(delegate: address):
+    assert self.delegations[msg.sender].delegate == delegate, "DELEGATE_NOT_APPROVED"
+    self.delegations[msg.sender] = empty(Delegation)
+    log DelegateSet(trader=msg.sender, delegate=empty(address), expiry=0)
+
+
+@payable
+@external
+def delegatedAction(trader: address, data: Bytes[MAX_CALL]) -> Bytes[32]:
+    """
+    @notice Make an order for a trader who named the caller as delegate.
+    """
+    delegation: Delegation = self.delegations[trader]
+    assert delegation.delegate == msg.sender and delegation.expiry > block.timestamp, "DELEGATE_NOT_APPROVED"
+    # Orders only: setDelegate and the rest read msg.sender, but a list of what may run says it outright.
+    assert len(data) >= 4, "NOT_ALLOWED"
+    selector: bytes4 = convert(slice(data, 0, 4), bytes4)
+    assert selector in [0x19cde9a1, 0xe5a97c92], "NOT_ALLOWED"
+    self.acting_for = trader
+    return raw_call(self, data, max_outsize=32, is_delegate_call=True)
+
+
+# Operator.
+
+
+@external
+def executeIntent(orderType: uint8, userIntent: Bytes[MAX_CALL], userSignature: Bytes[65]) -> uint256:
+    """
+    @notice Register what a trader or their delegate signed: 0 an open, 1 a close, 5 new levels.
+    @return The order's id; 0 for new levels, which hold at once.
+    """
+    assert msg.sender == self.operator, "ONLY_OPERATOR"
+    if orderType == 0:
+        opens: intents.OpenReq = abi_decode(userIntent, intents.OpenReq, unwrap_tuple=False)
+        digest: bytes32 = intents._open_digest(opens)
+        self._spend(opens.t.trader, digest, userSignature, opens.nonce, opens.deadline)
+        return self._register_open(opens.t.trader, opens.t, convert(opens.type, uint8), opens.slippageP)
+    if orderType == 1:
+        closes: intents.CloseReq = abi_decode(userIntent, intents.CloseReq, unwrap_tuple=False)
+        digest: bytes32 = intents._close_digest(closes)
+        self._spend(closes.trader, digest, userSignature, closes.nonce, closes.deadline)
+        trade: shapes.T = staticcall store.openTrades(closes.trader, closes.pairIndex, closes.index)
+        if trade.leverage != 0 and trade.timestamp != closes.openTimestamp:
+            raw_revert(method_id("PositionMismatch()"))
+        return self._register_close(
+            closes.trader, closes.pairIndex, closes.index, closes.amount, closes.wantedPrice
+        )
+    assert orderType == 5, "ORDER_TYPE_UNSUPPORTED"
+    levels: intents.LevelsReq = abi_decode(userIntent, intents.LevelsReq, unwrap_tuple=False)
+    self._spend(
+        levels.trader, intents._levels_digest(levels), userSignature, levels.nonce, levels.deadline
+    )
+    self._change_levels(levels)
+    return 0
+
+
+@external
+def setDelegateWithSig(
+    trader: address,
+    delegate: address,
+    expiry: uint256,
+    deadline: uint256,
+    nonce: uint256,
+    signature: Bytes[65],
+):
+    """
+    @notice As setDelegate, for a trader who signed it; a delegate names no delegate.
+    """
+    digest: bytes32 = intents._delegate_digest(trader, delegate, expiry, deadline, nonce)
+    assert intents._signer(digest, signature) == trader, "NOT_ALLOWED"
+    intents._spend(trader, nonce, deadline)
+    self._name_delegate(trader, delegate, expiry)
+
+
+@external
+def executeMarketOrders(
+    orderIds: DynArray[uint256, MAX_ORDERS],
+    priceUpdates: DynArray[Bytes[MAX_CALL], MAX_ORDERS],
+    sourcing: uint8,
+    pnl: int256,
+):
+    """
+    @notice Execute or cancel orders at the oracle's price now. An order no longer pending is passed over, so
+        a batch may be sent twice. Only the ids count here: prices come from the aggregator.
+    """
+    assert msg.sender == self.operator, "ONLY_OPERATOR"
+    for order_id: uint256 in orderIds:
+        order: shapes.PendingOrder = staticcall store.pendingOrder(order_id)
+        if order.trader == empty(address):
+            continue
+        price: uint256 = 0
+        published_at: uint256 = 0
+        price, published_at = staticcall aggregator.price(order.pairIndex)
+        if order.open:
+            self._execute_open(order_id, order, price)
+        elif price != 0:
+            self._execute_close(order_id, order, price)
+
+
+@internal
+def _register_open(trader: address, t: shapes.T, type: uint8, slippageP: uint256) -> uint256:
+    assert not self.paused, "Pausable: paused"
     assert type == 0, "ORDER_TYPE_UNSUPPORTED"
     assert t.trader == trader, "NOT_ALLOWED"
     self._check_open(t, slippageP)
@@ -181,14 +311,11 @@ def openTrade(t: shapes.T, type: uint8, slippageP: uint256) -> uint256:
     return order_id
 
 
-@payable
-@external
-def closeTradeMarket(pairIndex: uint256, index: uint256, amount: uint256, wantedPrice: uint256) -> uint256:
-    """
-    @notice Close `amount` of a trade's collateral. `wantedPrice` is recorded and binds nothing: an exit fills.
-    """
-    trader: address = self._trader()
-    self._accept_order()
+@internal
+def _register_close(
+    trader: address, pairIndex: uint256, index: uint256, amount: uint256, wantedPrice: uint256
+) -> uint256:
+    assert not self.paused, "Pausable: paused"
     trade: shapes.T = staticcall store.openTrades(trader, pairIndex, index)
     assert trade.leverage != 0, "NO_TRADE"
     assert not staticcall store.isBeingClosed(trader, pairIndex, index), "ALREADY_BEING_CLOSED"
@@ -224,65 +351,32 @@ def closeTradeMarket(pairIndex: uint256, index: uint256, amount: uint256, wanted
     return order_id
 
 
-@external
-def setDelegate(delegate: address, expiry: uint256):
+@internal
+def _change_levels(req: intents.LevelsReq):
+    trade: shapes.T = staticcall store.openTrades(req.trader, req.pairIndex, req.index)
+    assert trade.leverage != 0, "NO_TRADE"
+    price: uint256 = 0
+    published_at: uint256 = 0
+    price, published_at = staticcall aggregator.price(req.pairIndex)
+    assert req.newTp == 0 or (req.newTp > price) == trade.buy and req.newTp != price, "WRONG_TP"
+    if req.newSl != 0 and ((req.newSl < price) != trade.buy or req.newSl == price):
+        raw_revert(method_id("WrongSl()"))
+    extcall store.setLevels(req.trader, req.pairIndex, req.index, req.newTp, req.newSl)
+
+
+@internal
+def _spend(trader: address, digest: bytes32, signature: Bytes[65], nonce: uint256, deadline: uint256):
     """
-    @notice Let `delegate` open and close for the caller until the unix second `expiry`; replaces another.
+    @notice Take an intent for its trader's or their delegate's; what they signed is good once.
     """
-    assert delegate != empty(address) and expiry > block.timestamp, "NOT_ALLOWED"
-    self.delegations[msg.sender] = Delegation(delegate=delegate, expiry=expiry)
-    log DelegateSet(trader=msg.sender, delegate=delegate, expiry=expiry)
-
-
-@external
-def removeDelegate(delegate: address):
-    assert self.delegations[msg.sender].delegate == delegate, "DELEGATE_NOT_APPROVED"
-    self.delegations[msg.sender] = empty(Delegation)
-    log DelegateSet(trader=msg.sender, delegate=empty(address), expiry=0)
-
-
-@payable
-@external
-def delegatedAction(trader: address, data: Bytes[MAX_CALL]) -> Bytes[32]:
-    """
-    @notice Make an order for a trader who named the caller as delegate.
-    """
-    delegation: Delegation = self.delegations[trader]
-    assert delegation.delegate == msg.sender and delegation.expiry > block.timestamp, "DELEGATE_NOT_APPROVED"
-    # Orders only: setDelegate and the rest read msg.sender, but a list of what may run says it outright.
-    assert len(data) >= 4, "NOT_ALLOWED"
-    selector: bytes4 = convert(slice(data, 0, 4), bytes4)
-    assert selector in [0x19cde9a1, 0xe5a97c92], "NOT_ALLOWED"
-    self.acting_for = trader
-    return raw_call(self, data, max_outsize=32, is_delegate_call=True)
-
-
-# Operator.
-
-
-@external
-def executeMarketOrders(
-    orderIds: DynArray[uint256, MAX_ORDERS],
-    priceUpdates: DynArray[Bytes[MAX_CALL], MAX_ORDERS],
-    sourcing: uint8,
-    pnl: int256,
-):
-    """
-    @notice Execute or cancel orders at the oracle's price now. An order no longer pending is passed over, so
-        a batch may be sent twice. Only the ids count here: prices come from the aggregator.
-    """
-    assert msg.sender == self.operator, "ONLY_OPERATOR"
-    for order_id: uint256 in orderIds:
-        order: shapes.PendingOrder = staticcall store.pendingOrder(order_id)
-        if order.trader == empty(address):
-            continue
-        price: uint256 = 0
-        published_at: uint256 = 0
-        price, published_at = staticcall aggregator.price(order.pairIndex)
-        if order.open:
-            self._execute_open(order_id, order, price)
-        elif price != 0:
-            self._execute_close(order_id, order, price)
+    signer: address = intents._signer(digest, signature)
+    assert signer != empty(address), "NOT_ALLOWED"
+    if signer != trader:
+        delegation: Delegation = self.delegations[trader]
+        assert (
+            delegation.delegate == signer and delegation.expiry > block.timestamp
+        ), "DELEGATE_NOT_APPROVED"
+    intents._spend(signer, nonce, deadline)
 
 
 @internal
@@ -352,10 +446,16 @@ def _execute_close(order_id: uint256, order: shapes.PendingOrder, oracle_price: 
     )
 
 
+@internal
+def _name_delegate(trader: address, delegate: address, expiry: uint256):
+    assert delegate != empty(address) and expiry > block.timestamp, "NOT_ALLOWED"
+    self.delegations[trader] = Delegation(delegate=delegate, expiry=expiry)
+    log DelegateSet(trader=trader, delegate=delegate, expiry=expiry)
+
+
 @payable
 @internal
 def _accept_order():
-    assert not self.paused, "Pausable: paused"
     assert msg.value >= self.costs.executionFee, "EXECUTION_FEE_NOT_SENT"
     # It pays for the operator's transaction, so it is the operator's.
     raw_call(self.operator, b"", value=msg.value)

@@ -198,6 +198,14 @@ def reduceTrade(trader: address, pairIndex: uint256, index: uint256, amount: uin
     self.trades[trader][pairIndex][index].terms = kept | (collateral - amount) | (block.timestamp << 144)
 
 
+@external
+def setLevels(trader: address, pairIndex: uint256, index: uint256, tp: uint256, sl: uint256):
+    self._only_trading()
+    assert tp <= MASK_80 and sl <= MASK_80, "INVALID_PRICE"
+    levels: uint256 = self.trades[trader][pairIndex][index].levels
+    self.trades[trader][pairIndex][index].levels = (levels & MASK_80) | (tp << 80) | (sl << 160)
+
+
 @view
 @external
 def openTrades(trader: address, pairIndex: uint256, index: uint256) -> shapes.T:

@@ -1,0 +1,138 @@
+"""What every desk does alike: orders become intents under the asker's key, and are asked for by that key."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from execution_app.desks import views
+from execution_app.desks.reports import report
+from execution_app.errors import Refused
+from execution_app.models import Position, Trader, TxIntent
+from execution_app.states import Action as IntentAction
+from execution_app.states import Mode
+from execution_app.venues.interface import (
+    CAPABILITIES,
+    Action,
+    CloseRequest,
+    Holding,
+    LevelsRequest,
+    Market,
+    OpenRequest,
+    Price,
+    Report,
+    Submission,
+    require,
+)
+from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
+
+SLIPPAGE_PCT = Decimal("0.5")
+_ASKED = (
+    "action",
+    "symbol",
+    "is_long",
+    "collateral_usdc",
+    "leverage_x",
+    "slippage_pct",
+    "take_profit",
+    "stop_loss",
+)
+BY = "desk"
+
+
+class Desk(ABC):
+    """One trader's. `name` is the adapter's in the table of capabilities; `mode` that of positions it deals with."""
+
+    name: str
+    mode: Mode
+
+    def __init__(self, trader: Trader) -> None:
+        self.trader = trader
+
+    @property
+    def capabilities(self) -> frozenset[Action]:
+        return CAPABILITIES[self.name]
+
+    def market(self, symbol: str) -> Market:
+        return views.market(symbol)
+
+    def price(self, symbol: str) -> Price:
+        return views.price(symbol, self.trader)
+
+    def holdings(self) -> Sequence[Holding]:
+        return views.holdings(self.trader)
+
+    def open(self, request: OpenRequest) -> Submission:
+        require(self.name, request.action)
+        views.market(request.symbol)
+        _require_exact(request)
+        return self._take_down(
+            request.key,
+            action=IntentAction.OPEN.value,
+            symbol=request.symbol,
+            is_long=request.is_long,
+            collateral_usdc=request.collateral_usdc,
+            leverage_x=request.leverage_x,
+            slippage_pct=request.slippage_pct,
+            take_profit=request.take_profit,
+            stop_loss=request.stop_loss,
+        )
+
+    def close(self, request: CloseRequest) -> Submission:
+        require(self.name, Action.CLOSE if request.reduce_usdc is None else Action.CLOSE_PART)
+        if request.reduce_usdc is not None:
+            _require_units(request.reduce_usdc, USDC_DIGITS, "reduce_usdc")
+        position = self._position(request.position)
+        return self._take_down(
+            request.key,
+            action=IntentAction.CLOSE.value,
+            symbol=position.symbol,
+            slippage_pct=SLIPPAGE_PCT,
+            position=position,
+            reduce_usdc=request.reduce_usdc,
+        )
+
+    def change_levels(self, request: LevelsRequest) -> Submission:
+        require(self.name, Action.CHANGE_LEVELS)
+        raise NotImplementedError(f"{self.name} is said to change levels at {request.key}, and does not")
+
+    def poll(self, key: str) -> Report:
+        return report(key)
+
+    @abstractmethod
+    def _take_down(self, key: str, **asked: Any) -> Submission:
+        """Store the order under its key, once."""
+
+    def _position(self, number: int) -> Position:
+        found = Position.objects.filter(pk=number, trader=self.trader, mode=self.mode).first()
+        if found is None:
+            raise Refused(f"{self.name} has no position {number} of trader {self.trader.tg_user_id}")
+        return found
+
+    def _told(self, intent: TxIntent, asked: dict[str, Any], *, is_new: bool) -> Submission:
+        """Raises Refused where the key is another order's."""
+        same = intent.trader_id == self.trader.pk and all(
+            getattr(intent, name) == asked[name] for name in _ASKED if name in asked
+        )
+        position = asked.get("position")
+        if not same or (position is not None and intent.position_id not in {None, position.pk}):
+            raise Refused(f"{intent.intent_key} is another order already")
+        return Submission(intent.intent_key, is_new)
+
+
+def _require_exact(request: OpenRequest) -> None:
+    _require_units(request.collateral_usdc, USDC_DIGITS, "collateral_usdc")
+    for name in ("leverage_x", "slippage_pct", "take_profit", "stop_loss"):
+        value = getattr(request, name)
+        if value is not None:
+            _require_units(value, VENUE_DIGITS, name)
+
+
+def _require_units(value: Decimal, digits: int, name: str) -> None:
+    """Raises Refused for what the venue cannot hold exactly, and for nothing."""
+    try:
+        units = to_units(value, digits, name)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if not units:
+        raise Refused(f"{name} must be above zero")

@@ -1,0 +1,78 @@
+"""Paper: filled in our own book at once, at the oracle's price and the venue's costs; nothing is signed, whatever the mode."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import transaction
+
+from execution_app import reservations
+from execution_app.book import positions
+from execution_app.desks import views
+from execution_app.desks.desk import BY, Desk
+from execution_app.engine import reserve, waiting
+from execution_app.errors import Retryable
+from execution_app.gate import limits
+from execution_app.gate.admission import Verdict, admit, ruling_now
+from execution_app.models import Position, TxIntent
+from execution_app.moves import open_intent
+from execution_app.states import Action, Mode, PositionState, Reason
+from execution_app.venues.interface import Holding, Submission
+
+
+class PaperDesk(Desk):
+    name = "paper"
+    mode = Mode.DRY
+
+    def holdings(self) -> Sequence[Holding]:
+        held = Position.objects.filter(trader=self.trader, mode=Mode.DRY, state=PositionState.OPEN)
+        return [
+            Holding(
+                symbol=one.symbol,
+                slot=one.trade_index,
+                is_long=one.is_long,
+                collateral_usdc=one.collateral_usdc,
+                leverage_x=one.leverage_x,
+                open_price=one.open_price,
+                take_profit=one.take_profit,
+                stop_loss=one.stop_loss,
+                opened_at=one.opened_at,
+            )
+            for one in held.order_by("symbol", "trade_index")
+        ]
+
+    def _take_down(self, key: str, **asked: Any) -> Submission:
+        """Taken down and decided in one transaction, so that no road to the chain ever finds it waiting."""
+        symbol, action = asked["symbol"], Action(asked["action"])
+        found = views.look(symbol, self.trader)
+        if stale := found.problem(symbol, action):
+            raise Retryable(stale)
+        with transaction.atomic(durable=True):
+            reservations.lock()
+            ruling = ruling_now()
+            intent, is_new = open_intent(
+                key=key, by=BY, trader=self.trader, tg_user_id=self.trader.tg_user_id, **asked
+            )
+            told = self._told(intent, asked, is_new=is_new)
+            if not is_new:
+                return told
+            with limits.read_once():
+                admission = admit(intent, ruling)
+                if admission.verdict is Verdict.REFUSE:
+                    waiting.refuse(intent, admission)
+                elif action is Action.OPEN or _is_held(intent):
+                    reserve.simulate(intent, found)
+        return told
+
+
+def _is_held(close: TxIntent) -> bool:
+    """Take the position for this close; one that is gone has nothing to close. Raises Retryable where it is taken."""
+    assert close.position is not None
+    position = Position.objects.select_for_update().get(pk=close.position.pk)
+    if position.state != PositionState.OPEN:
+        waiting.end_empty(close, Reason.NO_POSITION, f"position {position.pk} is closed already")
+        return False
+    if positions.is_taken(position, close):
+        raise Retryable(f"another close of position {position.pk} is not finished")
+    close.position = position
+    positions.hold(position, close)
+    return True

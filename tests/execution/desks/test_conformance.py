@@ -1,0 +1,222 @@
+"""One suite for every way to a venue: what the interface promises, each keeps."""
+
+import itertools
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from execution_app.desks.reports import OUTCOMES
+from execution_app.errors import Refused
+from execution_app.gate import control
+from execution_app.models import Fill, Position, Reservation, Trader, TxIntent, TxSend
+from execution_app.states import IntentState, Origin, RestrictionKind
+from execution_app.venues.interface import (
+    CAPABILITIES,
+    Action,
+    CloseRequest,
+    LevelsRequest,
+    OpenRequest,
+    Outcome,
+    UnsupportedError,
+)
+from ops.rehearsal import venue as rehearsal
+from tests import real_parts
+from tests.execution.desks.harness import KINDS, World
+from tests.rig import rpc_call
+
+ASK = OpenRequest(
+    key="test:1", symbol="BTC-USD", is_long=True, collateral_usdc=Decimal(5), leverage_x=Decimal(2)
+)
+
+
+@pytest.fixture(params=sorted(KINDS))
+def world(request, rig):
+    return World(rig, KINDS[request.param](rig.trader))
+
+
+def opened(world, **changes):
+    """The number of a position that is open."""
+    key = changes.setdefault("key", f"test:open:{next(_numbers)}")
+    world.venue.open(replace(ASK, **changes))
+    world.go_on()
+    told = world.venue.poll(key)
+    assert told.outcome is Outcome.FILLED, told
+    return told.position
+
+
+_numbers = itertools.count(1)
+
+
+def rows():
+    return [model.objects.count() for model in (TxIntent, TxSend, Position, Fill, Reservation)]
+
+
+def test_the_table_of_capabilities_is_the_desks(world):
+    assert world.venue.capabilities == CAPABILITIES[world.venue.name]
+    assert {Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART} <= world.venue.capabilities
+
+
+def test_market_and_price(world):
+    market = world.venue.market("BTC-USD")
+    assert (market.symbol, market.pair_index, market.may_open) == ("BTC-USD", 1, True)
+    assert not world.venue.market("XAU-USD").may_open
+    price = world.venue.price("BTC-USD")
+    assert (price.price, price.age_s) == (Decimal(100_000), 0)
+    for ask in (world.venue.market, world.venue.price):
+        with pytest.raises(Refused, match="no pair"):
+            ask("NO-USD")
+
+
+def test_a_submission_is_not_an_outcome(world):
+    told = world.venue.open(ASK)
+    assert (told.key, told.is_new) == ("test:1", True)
+    assert not hasattr(told, "outcome")
+    world.go_on()
+    report = world.venue.poll("test:1")
+    assert (report.outcome, report.final) == (Outcome.FILLED, True)
+    assert report.filled_usdc == Decimal(5)
+    assert report.fill_price == Decimal(100_010)  # the oracle's price and 0.01 % of spread
+    position = Position.objects.get(pk=report.position)
+    assert (position.symbol, position.is_long, position.state) == ("BTC-USD", True, "open")
+    (holding,) = world.venue.holdings()
+    assert (holding.symbol, holding.slot, holding.is_long) == ("BTC-USD", 0, True)
+    assert (holding.collateral_usdc, holding.leverage_x) == (Decimal(5), Decimal(2))
+    assert holding.open_price == report.fill_price
+
+
+def test_levels_and_side_arrive_as_asked(world):
+    opened(world, is_long=False, take_profit=Decimal("90000.5"), stop_loss=Decimal(110_000))
+    (holding,) = world.venue.holdings()
+    assert not holding.is_long
+    assert (holding.take_profit, holding.stop_loss) == (Decimal("90000.5"), Decimal(110_000))
+
+
+def test_the_same_key_is_the_same_order(world):
+    world.venue.open(ASK)
+    assert not world.venue.open(ASK).is_new
+    world.go_on()
+    assert not world.venue.open(ASK).is_new
+    world.go_on()
+    assert len(world.venue.holdings()) == 1
+    assert TxIntent.objects.count() == 1
+    with pytest.raises(Refused, match="another order already"):
+        world.venue.open(replace(ASK, leverage_x=Decimal(3)))
+
+
+def test_a_part_and_then_all_of_it_is_closed(world):
+    position = opened(world)
+    world.venue.close(CloseRequest("test:part", position, Decimal(2)))
+    world.go_on()
+    part = world.venue.poll("test:part")
+    assert (part.outcome, part.position, part.filled_usdc) == (Outcome.FILLED, position, Decimal(2))
+    (holding,) = world.venue.holdings()
+    assert holding.collateral_usdc == Decimal(3)
+    world.venue.close(CloseRequest("test:rest", position))
+    world.go_on()
+    rest = world.venue.poll("test:rest")
+    assert (rest.outcome, rest.filled_usdc, rest.final) == (Outcome.FILLED, Decimal(3), True)
+    assert world.venue.holdings() == []
+    assert Position.objects.get(pk=position).state == "closed"
+
+
+def test_a_close_of_what_is_closed_ends_without_effect(world):
+    position = opened(world)
+    for key in ("test:close:1", "test:close:2"):
+        world.venue.close(CloseRequest(key, position))
+        world.go_on()
+    assert world.venue.poll("test:close:1").outcome is Outcome.FILLED
+    assert world.venue.poll("test:close:2").outcome is Outcome.CANCELLED
+    assert Fill.objects.count() == 2
+
+
+def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(world):
+    position = opened(world)
+    before, sent = rows(), world.sent()
+    asked = {
+        Action.OPEN_LIMIT: lambda: world.venue.open(replace(ASK, key="test:x", action=Action.OPEN_LIMIT)),
+        Action.OPEN_STOP_LIMIT: lambda: world.venue.open(
+            replace(ASK, key="test:x", action=Action.OPEN_STOP_LIMIT)
+        ),
+        Action.CHANGE_LEVELS: lambda: world.venue.change_levels(
+            LevelsRequest("test:x", position, Decimal(120_000), None)
+        ),
+    }
+    lacking = asked.keys() - world.venue.capabilities
+    assert lacking
+    for action in lacking:
+        with pytest.raises(UnsupportedError, match=f"{world.venue.name} does not support {action}"):
+            asked[action]()
+    assert (rows(), world.sent()) == (before, sent)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"symbol": "NO-USD"}, "no pair"),
+        ({"collateral_usdc": Decimal("5.0000001")}, "more than 6 decimals"),
+        ({"collateral_usdc": Decimal(0)}, "above zero"),
+        ({"leverage_x": Decimal(-2)}, "negative"),
+        ({"slippage_pct": Decimal("NaN")}, "finite"),
+        ({"take_profit": Decimal("1E-11")}, "more than 10 decimals"),
+    ],
+)
+def test_what_can_never_be_an_order_is_refused(world, change, words):
+    before = rows()
+    with pytest.raises(Refused, match=words):
+        world.venue.open(replace(ASK, **change))
+    assert rows() == before
+
+
+def test_a_stranger_is_told_nothing(world):
+    position = opened(world)
+    other = Trader.objects.create(tg_user_id=9, address="0x" + "11" * 20)
+    Position.objects.filter(pk=position).update(drift="")
+    world.desk.trader = other
+    with pytest.raises(Refused, match=f"no position {position}"):
+        world.venue.close(CloseRequest("test:x", position))
+    with pytest.raises(Refused, match="no order is called"):
+        world.venue.poll("test:nothing")
+    with pytest.raises(Refused, match="another order already"):
+        world.venue.open(replace(ASK, key=TxIntent.objects.get().intent_key))
+
+
+def test_nothing_is_opened_under_a_stop(world):
+    sent = world.sent()
+    control.impose(RestrictionKind.STOP, Origin.COMMAND, reason="test", by="test")
+    world.venue.open(ASK)
+    world.go_on()
+    assert world.venue.poll("test:1").outcome is Outcome.FAILED
+    assert world.venue.holdings() == []
+    assert world.sent() == sent
+    assert rows() == [1, 0, 0, 0, 0]
+
+
+def test_a_cap_holds(world):
+    world.venue.open(replace(ASK, collateral_usdc=Decimal(501)))
+    world.go_on()
+    report = world.venue.poll("test:1")
+    assert (report.outcome, report.final) == (Outcome.FAILED, True)
+    assert "notional_above_cap" in report.detail
+    assert world.venue.holdings() == []
+
+
+def test_what_the_venue_refuses_ends_without_a_position(world):
+    world.venue.open(replace(ASK, take_profit=Decimal(99_000)))
+    world.go_on()
+    assert world.venue.poll("test:1").outcome is Outcome.FAILED
+    assert world.venue.holdings() == []
+
+
+def test_a_price_that_moves_is_the_price_it_is_filled_at(world):
+    rpc_call("evm_setAutomine", True)
+    rehearsal.set_price(real_parts.anvil.url, real_parts.deployment, "BTC-USD", Decimal(90_000))
+    rpc_call("evm_setAutomine", False)
+    opened(world)
+    (holding,) = world.venue.holdings()
+    assert holding.open_price == Decimal(90_009)
+
+
+def test_every_state_has_an_outcome():
+    assert set(OUTCOMES) == set(IntentState)
+    assert OUTCOMES[IntentState.SENDING] is OUTCOMES[IntentState.LOST_NONCE] is Outcome.UNKNOWN
