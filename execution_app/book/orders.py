@@ -62,7 +62,8 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
     """The venue executed the order: ordered → filled, with its fill and position.
 
     Raises Stale where the event's block has left the chain meanwhile, RpcFault or
-    NodeError where the node cannot say when a close was.
+    NodeError where the node cannot say when a close was, and LookupError, ValueError,
+    ArithmeticError or DataError for an event of something that there cannot be.
     """
     intent = order.intent
     _check_event(intent, event)
@@ -71,7 +72,8 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
         move(intent, IntentState.FILLED, why=f"order {order.order_id} executed at {event.price:f}", by=BY)
         _done(order, OrderState.EXECUTED, event)
         position = _opened(intent, event) if event.is_open else _closed(intent, event)
-        assert position is not None
+        if position is None:
+            raise ValueError(f"order {order.order_id} closed a trade that nobody knows")
         Fill.objects.create(
             intent=intent,
             position=position,

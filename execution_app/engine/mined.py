@@ -1,10 +1,11 @@
 """Receipts of many orders at once: stored with what the venue registered for them, or left to be stored one by one."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -12,6 +13,7 @@ from execution_app.book import orders
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import TxIntent, TxReceipt, TxSend
+from execution_app.models.intents import MOST_WEI
 from execution_app.moves import Step, move_all
 from execution_app.states import IntentState
 from execution_app.venues import events
@@ -21,6 +23,10 @@ log = structlog.get_logger(__name__)
 BY = "receipts"
 BATCH = 100  # intents of one transaction
 FROM = (IntentState.SENDING, IntentState.PENDING_INCLUSION)
+HASH = re.compile("0x[0-9a-fA-F]{64}")
+NUMBERS = ("blockNumber", "gasUsed")
+# What one node can make of an order that is none, and what the book then says.
+NONSENSE = (IntegrityError, DataError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 Shown = tuple[TxIntent, TxSend, dict[str, Any]]
 
@@ -42,7 +48,7 @@ def apply(shown: Sequence[Shown]) -> set[int]:
         states = [intent.state for intent, _, _ in batch]
         try:
             _apply(batch)
-        except (Stale, IntegrityError, ValueError, KeyError, TypeError) as problem:
+        except (Stale, *NONSENSE) as problem:
             log.warning(
                 "receipts are stored one by one", problem=f"{type(problem).__name__}: {problem}"[:300]
             )
@@ -74,12 +80,35 @@ def _apply(batch: Sequence[Shown]) -> None:
         meters.SIGNAL_TO_MINED.observe((now - intent.accepted_at).total_seconds())
 
 
+def shows(send: TxSend, answer: Any) -> bool:
+    """Whether a node's answer is a receipt of these bytes in a block, and one that can be kept."""
+    if not isinstance(answer, dict) or answer.get("blockNumber") is None:
+        return False
+    try:
+        numbers = [int(answer[name], 16) for name in NUMBERS]
+        prices = [int(answer["effectiveGasPrice"], 16), int(answer.get("l1Fee") or "0x0", 16)]
+        sound = (
+            answer["transactionHash"].lower() == send.tx_hash
+            and HASH.fullmatch(answer["blockHash"]) is not None
+            and status(answer) in (0, 1)
+            and all(0 <= number < 2**63 for number in numbers)
+            and all(0 <= price < MOST_WEI for price in prices)
+            and isinstance(answer["logs"], list)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        sound = False
+    if not sound:
+        meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
+        log.error("no receipt of these bytes", hash=send.tx_hash, answered=str(answer)[:200])
+    return sound
+
+
 def status(receipt: dict[str, Any]) -> int:
     return int(receipt["status"], 16)
 
 
 def row_of(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> TxReceipt:
-    """What is kept of a receipt. Raises KeyError, ValueError or TypeError for one that is none."""
+    """What is kept of a receipt that `shows` has let pass."""
     return TxReceipt(
         send=send,
         intent=intent,

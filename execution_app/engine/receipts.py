@@ -38,7 +38,7 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
     for send, answer in zip(flat, answers, strict=True):
         if isinstance(answer, rpc.NodeError):
             raise answer
-        if _is_mined(answer):
+        if mined.shows(send, answer):
             found[send.intent_id].append((send, answer))
     done = mined.apply(
         [(intent, *found[intent.pk][0]) for intent in consumed if _is_plain(intent, found[intent.pk])]
@@ -50,7 +50,7 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
             _apply(intent, found[intent.pk], finalized)
         except Stale:
             continue
-        except (IntegrityError, ValueError, KeyError, TypeError):
+        except mined.NONSENSE:
             # Such as an order id that another intent holds until its block is known to have left, or a receipt
             # that is none: what concerns one intent must not keep the others from being followed.
             meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
@@ -118,7 +118,7 @@ def read_orders_again() -> None:
             _register(receipt.intent, _fullest(receipt))
         except Stale:
             continue
-        except (IntegrityError, ValueError, KeyError, TypeError):
+        except mined.NONSENSE:
             meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
             log.exception("the book refuses a receipt", intent=receipt.intent_id)
 
@@ -129,7 +129,7 @@ def _fullest(receipt: TxReceipt) -> dict[str, Any]:
         answer
         for _, (answer,) in quorum.ask_each([("eth_getTransactionReceipt", (receipt.send.tx_hash,))])
         # Whether its block stands is found out elsewhere.
-        if _is_mined(answer) and answer["blockHash"] == receipt.block_hash
+        if mined.shows(receipt.send, answer) and answer["blockHash"] == receipt.block_hash
     ]
     if not answers:
         raise Stale(f"no endpoint has {receipt.send.tx_hash} in block {receipt.block_number}")
@@ -148,7 +148,7 @@ def _ask_others(intent: TxIntent, finalized: int) -> list[tuple[TxSend, dict[str
     calls += [("eth_getTransactionReceipt", (send.tx_hash,)) for send in sends]
     votes = 0
     for _, (count, *receipts) in quorum.ask_each(calls):
-        shown = [(s, r) for s, r in zip(sends, receipts, strict=True) if _is_mined(r)]
+        shown = [(s, r) for s, r in zip(sends, receipts, strict=True) if mined.shows(s, r)]
         if shown:
             return shown
         if isinstance(count, str) and not any(receipts):
@@ -157,10 +157,6 @@ def _ask_others(intent: TxIntent, finalized: int) -> list[tuple[TxSend, dict[str
     if votes >= quorum.needed() and not intent.wallet.halted_reason:
         _lose(intent)
     return []
-
-
-def _is_mined(receipt: Any) -> bool:
-    return isinstance(receipt, dict) and receipt.get("blockNumber") is not None
 
 
 def _lose(intent: TxIntent) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import IntegrityError
+from django.db import DataError, IntegrityError
 
 from execution_app import meters
 from execution_app.book import orders
@@ -26,6 +26,8 @@ BATCH = 2_000
 LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS_A_PASS = 10
 READ_AGAIN = 64  # blocks
+# What an event raises that the venue cannot have written.
+NONSENSE = (DataError, LookupError, ValueError, ArithmeticError)
 
 
 def collect(head: int) -> None:
@@ -62,15 +64,21 @@ def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]]) -> list[
             continue
         try:
             if isinstance(event, events.OrderExecuted):
-                orders.execute(by_id.pop(order.order_id), event)
+                orders.execute(order, event)
             elif isinstance(event, events.OrderCancelled):
-                orders.refund(by_id.pop(order.order_id), event)
+                orders.refund(order, event)
+            else:
+                continue
         except Stale:
-            continue
-        except IntegrityError:
+            pass
+        except (IntegrityError, *NONSENSE) as problem:
             # One order that the book cannot take must not keep all others from being followed.
             meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
             log.exception("the book refuses an event", intent=order.intent_id, order=order.order_id)
+            if isinstance(problem, NONSENSE):
+                order.intent.refresh_from_db(fields=["state"])
+                continue  # other endpoints are asked
+        del by_id[order.order_id]
     return list(by_id.values())
 
 

@@ -235,9 +235,19 @@ def ask_further(intent: TxIntent, position: Position | None, share_usdc: Decimal
     mine = TxIntent.objects.filter(
         trader=intent.trader, symbol=intent.symbol, pk__gt=positions.asked_at(intent)
     )
-    number = mine.filter(intent_key__startswith=f"{request}#").count() + 2
-    further, _ = open_intent(
-        key=f"{request}#{number}",
+    number, created = mine.filter(intent_key__startswith=f"{request}#").count() + 2, False
+    while not created:
+        # A number that somebody else has just taken is another share's: whoever fails is asked again without the wallet.
+        further, created = _open_further(intent, f"{request}#{number}", position, share_usdc)
+        number += 1
+    return further
+
+
+def _open_further(
+    intent: TxIntent, key: str, position: Position | None, share_usdc: Decimal | None
+) -> tuple[TxIntent, bool]:
+    return open_intent(
+        key=key,
         by=BY,
         trader=intent.trader,
         wallet=intent.wallet,
@@ -252,7 +262,6 @@ def ask_further(intent: TxIntent, position: Position | None, share_usdc: Decimal
         reduce_usdc=share_usdc,
         reduce_pct=intent.reduce_pct,
     )
-    return further
 
 
 def _earlier_open(intent: TxIntent) -> QuerySet[TxIntent]:

@@ -96,6 +96,7 @@ PHRASES: tuple[tuple[str, Out], ...] = (
     ("bad gateway", Out.RPC_FAULT),
     ("service unavailable", Out.RPC_FAULT),
     ("node is syncing", Out.RPC_FAULT),
+    ("transaction indexing is in progress", Out.RPC_FAULT),
     ("must be authenticated", Out.RPC_FAULT),
     ("timeout", Out.RPC_FAULT),
     ("timed out", Out.RPC_FAULT),

@@ -43,6 +43,7 @@ SAID: list[tuple[str, str, Out]] = [
     ("geth", "oversized data: transaction size 200000, limit 131072", Out.INVALID_PERMANENT),
     ("geth", "address already reserved", Out.UNKNOWN),
     ("geth", "header not found", Out.RPC_FAULT),
+    ("geth", "transaction indexing is in progress", Out.RPC_FAULT),  # internal/ethapi/errors.go
     ("geth", "missing trie node 5d0 (path ) state 0x5d0 is not available", Out.RPC_FAULT),
     # reth crates/rpc/rpc-eth-types/src/error/mod.rs
     ("reth", "already known", Out.ALREADY_KNOWN),

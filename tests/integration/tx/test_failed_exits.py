@@ -1,8 +1,10 @@
 """An exit must end in a closed position, or visibly not: what fails on the way is asked for again."""
 
+import threading
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from execution_app.engine import waiting
@@ -13,6 +15,7 @@ from execution_app.states import Action, SendOutcome
 from execution_app.venues.events import TOPICS
 from tests import invariants
 from tests.execution.test_exits import opened, pause
+from tests.integration.tx.remote import in_thread, until
 from tests.integration.tx.test_reorg import reorganise
 from tests.proxy import Proxy
 from tests.rig import Rig
@@ -220,3 +223,36 @@ def test_closes_that_cannot_go_do_not_keep_another_from_its_turn(rig: Rig) -> No
         seen |= set(turn)
         TxIntent.objects.filter(pk__in=turn).update(next_try_at=Now())
     assert seen == {*(intent.pk for intent in stuck), late.pk}
+
+
+def test_two_shares_of_a_request_that_are_asked_for_at_once_are_two(rig: Rig) -> None:
+    """One is handed out under the wallet's lock, the other by whoever follows the chain: both take the next number."""
+    opened(rig)
+    rig.intent()
+    rig.run()
+    first, second = Position.objects.order_by("id")
+    close = rig.intent(Action.CLOSE)
+    asked, other = threading.Event(), []
+
+    def ask() -> None:
+        asked.set()
+        other.append(waiting.ask_further(close, second, None).pk)
+
+    with transaction.atomic():
+        mine = waiting.ask_further(close, first, None).pk
+        thread = in_thread(ask)
+        assert asked.wait(5)
+        until(lambda: not thread.is_alive() or is_waited_for())
+    thread.join()
+    found = TxIntent.objects.filter(pk__in=[mine, *other]).order_by("id")
+    assert [intent.position_id for intent in found] == [first.pk, second.pk]
+    assert len({intent.intent_key for intent in found}) == 2
+
+
+def is_waited_for() -> bool:
+    """Whether somebody waits for the transaction of this connection."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        )
+        return bool(cursor.fetchone()[0])
