@@ -3,15 +3,13 @@
 Of the contract's families type and label names are fixed: dashboards and alerts outside this repository name them.
 """
 
-import os
 import re
-import shutil
 import subprocess
 
-import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import machine_tools
 from tests.real_parts import ROOT
 
 Shape = tuple[str, tuple[str, ...]]  # type, label names in order
@@ -105,10 +103,7 @@ def hold(text: str) -> None:
 
 def lint(text: str) -> None:
     """Prometheus's own opinion. Without promtool the test is left out, and fails on a build machine."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        leave_out = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        leave_out("promtool is not installed (Debian: apt-get install --no-install-recommends prometheus)")
+    promtool = machine_tools.need("prometheus", "promtool")
     judged = subprocess.run(
         [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
     )

@@ -41,6 +41,8 @@ class Wallet(models.Model):
     halted_reason = models.CharField(max_length=200, blank=True, default="")
     halted_at = models.DateTimeField(null=True, blank=True)
     balance_wei = models.DecimalField(max_digits=40, decimal_places=0, null=True, blank=True)
+    # Until when the venue lets it trade for its trader; None where nobody has looked yet.
+    delegated_until = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

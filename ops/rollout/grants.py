@@ -125,7 +125,12 @@ TABLES: dict[str, Line] = {
     "sign_requests": Line(worker=OWN),
     "tx_receipts": Line(worker=Rights(insert=ALL, update=ALL)),
     "wallets": Line(
-        worker=Rights(update=("next_nonce", "seen_next_nonce", "halted_reason", "halted_at", "balance_wei"))
+        worker=Rights(
+            update=(
+                *("next_nonce", "seen_next_nonce", "halted_reason", "halted_at", "balance_wei"),
+                "delegated_until",
+            )
+        )
     ),
     "traders": READ,
     # What we hold

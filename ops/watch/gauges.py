@@ -23,7 +23,7 @@ from execution_app.book import quotes
 from execution_app.gate import watch
 from execution_app.models import Fill, Position, ProtectionTrigger, StackMode, TxIntent, Wallet
 from execution_app.states import Action, IntentState, Mode, PositionState, TriggerKind
-from ops.watch import holds, liveness
+from ops.watch import alarms, holds, liveness
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -69,10 +69,15 @@ def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> GaugeM
 def _mode() -> Families:
     view = watch.view()
     mode = GaugeMetricFamily("vanta_exec_mode", "1 for the effective execution mode.", labels=["mode"])
+    requested = GaugeMetricFamily(
+        "vanta_exec_mode_requested", "1 for the requested execution mode.", labels=["mode"]
+    )
     for known in Mode:
         mode.add_metric([known.value], float(view.mode == known))
+        requested.add_metric([known.value], float(view.requested == known))
     return [
         mode,
+        requested,
         GaugeMetricFamily("vanta_emergency_stop", "1 while a stop holds.", float(view.emergency_stop)),
         GaugeMetricFamily(
             "vanta_redis_health_streak",
@@ -158,6 +163,8 @@ def _heartbeats() -> Families:
         cursor.execute(liveness.QUESTION, liveness.PARAMETERS)
         rows = cursor.fetchmany(LABEL_LIMIT)
     for beat in (liveness.Beat(*row) for row in rows):
+        if beat.component == liveness.BACKUP:
+            continue  # no process: alarms.backups tells its age
         beats.add_metric([beat.component], beat.alive_at_s)
         starts.add_metric([beat.component], beat.started_at_s)
     return [beats, starts]
@@ -235,6 +242,11 @@ READERS = (
     _drift,
     _trades,
     _prices,
+    alarms.state_ages,
+    alarms.broadcasts_under_stop,
+    alarms.wallets,
+    alarms.caps,
+    alarms.backups,
 )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 # Components whose main process only hands out work.
 POOLS = ("worker", "tpsl")
+# A row that no process beats for: it says when the newest backup was made and read back.
+BACKUP = "backup"
 # A child that has been busy with one task for longer counts as hanging; tasks are ended by force after 60 s.
 STUCK_AFTER_S = 30
 

@@ -1,6 +1,6 @@
 """One row of every table, by legal moves only: the triggers of the database watch."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
@@ -110,7 +110,11 @@ def one_of_each() -> TxIntent:
     )
     trader = Trader.objects.create(tg_user_id=123, label="rehearsal", address="0x" + "aa" * 20)
     wallet = Wallet.objects.create(
-        trader=trader, chain_id=31337, address="0x" + "bb" * 20, balance_wei=Decimal(15 * 10**17)
+        trader=trader,
+        chain_id=31337,
+        address="0x" + "bb" * 20,
+        balance_wei=Decimal(15 * 10**17),
+        delegated_until=now + timedelta(days=90),
     )
     intent = _filled_intent(trader, wallet)
     Cap.objects.create(
