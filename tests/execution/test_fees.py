@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution_app.node import fees
-from execution_app.node.fees import Fee, Market
+from execution_app.node.fees import GWEI, Fee, Market
 
 WEI = st.integers(min_value=0, max_value=10**15)
 MARKETS = st.builds(Market, base_fee_wei=WEI, tip_wei=WEI)
@@ -22,8 +22,9 @@ def old_fees(draw: st.DrawFn) -> Fee:
 @given(MARKETS, CEILINGS)
 def test_a_quote_covers_twice_the_base_fee(market: Market, ceiling_wei: int) -> None:
     fee = fees.quote(market, ceiling_wei)
-    if fee is None:
-        assert 2 * market.base_fee_wei + max(market.tip_wei, fees.MIN_TIP_WEI) > ceiling_wei
+    if fee is None:  # It could not be replaced twice, each time by an eighth, rounded up.
+        first_wei = 2 * market.base_fee_wei + max(market.tip_wei, fees.MIN_TIP_WEI)
+        assert first_wei * Fraction(81, 64) + 3 > ceiling_wei
         return
     assert fee.max_fee_wei >= 2 * market.base_fee_wei + fee.tip_wei
     assert fees.MIN_TIP_WEI <= fee.tip_wei <= fee.max_fee_wei <= ceiling_wei
@@ -132,3 +133,62 @@ def test_more_room_and_a_dearer_market_never_make_a_lower_fee(
     assert cheaper is not None
     assert dearer.max_fee_wei >= cheaper.max_fee_wei
     assert dearer.tip_wei == cheaper.tip_wei
+
+
+AN_OPEN = Market(10 * GWEI, GWEI)
+TWICE_REPLACED_WEI = 26_578_125_000  # 21 gwei, raised by an eighth twice
+
+
+def test_an_open_asks_for_two_base_fees_and_the_tip_if_it_can_be_replaced_twice() -> None:
+    assert fees.quote(AN_OPEN, TWICE_REPLACED_WEI) == Fee(21 * GWEI, GWEI)
+    assert fees.quote(AN_OPEN, TWICE_REPLACED_WEI - 1) is None
+
+
+def test_an_exit_takes_what_the_ceiling_leaves_down_to_what_the_next_block_asks() -> None:
+    assert fees.quote_exit(AN_OPEN, 100 * GWEI) == Fee(21 * GWEI, GWEI)
+    assert fees.quote_exit(AN_OPEN, 12 * GWEI) == Fee(12 * GWEI, GWEI)
+    assert fees.quote_exit(AN_OPEN, 11 * GWEI) == Fee(11 * GWEI, GWEI)
+    assert fees.quote_exit(AN_OPEN, 11 * GWEI - 1) is None
+
+
+def test_a_replacement_is_the_dearer_of_an_eighth_more_and_the_market() -> None:
+    old = Fee(8 * GWEI, 4 * GWEI)
+    quiet = Fee(9 * GWEI, 4_500_000_000)
+    assert fees.raised(old, Market(GWEI, GWEI), 9 * GWEI) == quiet
+    assert fees.raised(old, Market(GWEI, GWEI), 9 * GWEI - 1) is None
+    assert fees.raised(old, Market(10 * GWEI, 5 * GWEI), 100 * GWEI) == Fee(25 * GWEI, 5 * GWEI)
+
+
+def test_a_tip_is_never_below_a_thousandth_of_a_gwei() -> None:
+    least_wei = 1_000_000
+    assert fees.tip([], None, floor_wei=0, ceiling_wei=GWEI) == least_wei
+    assert fees.quote(Market(0, 0), GWEI) == Fee(least_wei, least_wei)
+    assert fees.raised(Fee(0, 0), Market(0, 0), GWEI) == Fee(least_wei, least_wei)
+
+
+def test_a_tip_is_what_blocks_took_else_what_the_node_suggests() -> None:
+    assert fees.tip([GWEI, 2 * GWEI, 9 * GWEI], 5 * GWEI, floor_wei=0, ceiling_wei=10 * GWEI) == 2 * GWEI
+    assert fees.tip([], 5 * GWEI, floor_wei=0, ceiling_wei=10 * GWEI) == 5 * GWEI
+    assert fees.tip([], 5 * GWEI, floor_wei=6 * GWEI, ceiling_wei=10 * GWEI) == 6 * GWEI
+    assert fees.tip([], 5 * GWEI, floor_wei=6 * GWEI, ceiling_wei=3 * GWEI) == 3 * GWEI
+    assert fees.tip([GWEI], None, floor_wei=0, ceiling_wei=-1) == 0
+
+
+def test_a_ceiling_of_cost_is_divided_by_the_gas_it_pays_for() -> None:
+    def ceiling(max_cost_wei: int, gas_limit: int) -> int:
+        return fees.ceiling(GWEI, max_cost_wei, value_wei=30, gas_limit=gas_limit, l1_fee_wei=20)
+
+    assert ceiling(1_050, 10) == 100
+    assert ceiling(1_049, 10) == 99
+    assert ceiling(1_050, 1) == 1_000
+    assert ceiling(1_050, 0) == 1_000
+    assert ceiling(49, 10) == 0
+    assert ceiling(10**30, 10) == GWEI
+
+
+def test_room_to_cancel_is_a_ninth_of_the_ceiling() -> None:
+    assert [fees.with_room_to_cancel(wei) for wei in (0, 1, 2, 9, 9_000)] == [0, 0, 0, 7, 7_999]
+
+
+def test_a_market_charges_nothing_for_data_unless_it_says_so() -> None:
+    assert Market(1, 2).l1_fee_wei == 0
