@@ -61,11 +61,13 @@ def _take_away(stage: Stage, fault: RedisFault, watch: HealthWatch, mark: Mark) 
     time.sleep(max(0.0, began_s + timing.seconds - time.monotonic()))
     ended_at, ended_s = witness.now(), time.monotonic()
     _check_health_fell(report, watch, began_s, ended_s, timing.follow_s)
+    # Of the same moment, and the children first: one that takes another's place when Redis is back has not fallen.
+    pools = {name: witness.pool_pids(name) for name in POOLS}
     told = stage.logs_since(mark)
     fault.end()
     report.step("Redis is back")
     _await_mode(stage, fault)
-    _check_phrase(stage, told, once=not fault.restarts)
+    _check_phrase(stage, told, pools, once=not fault.restarts)
     early = began_at + timedelta(seconds=timing.follow_s)
     sent = witness.sent_between(early, ended_at)
     report.check(
@@ -105,11 +107,11 @@ def _fell(told: dict[str, str]) -> dict[str, set[int]]:
     return {name: set(logs.by_process(text, logs.FALL)) for name, text in told.items()}
 
 
-def _check_phrase(stage: Stage, told: dict[str, str], *, once: bool) -> None:
+def _check_phrase(stage: Stage, told: dict[str, str], pools: dict[str, set[int]], *, once: bool) -> None:
     """Each process that executes or serves says it, and says it again only after Redis was well in between."""
     fell = _fell(told)
     quiet = [name for name in WATCHERS if not fell[name]]
-    quiet += [f"{c} {sorted(m)}" for c in POOLS if (m := witness.pool_pids(c) - fell[c])]
+    quiet += [f"{name} {sorted(m)}" for name, members in pools.items() if (m := members - fell[name])]
     evidence = f"silent: {quiet}" if quiet else {name: len(pids) for name, pids in fell.items()}
     stage.report.check(f"every process logs `{logs.FALL}`", not quiet, evidence)
     times = {
