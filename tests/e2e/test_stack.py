@@ -63,9 +63,17 @@ def test_printed_curl_opens_exactly_one_trade(stack: RunningStack) -> None:
 
 def test_fifty_copies_at_once_are_one_execution(stack: RunningStack) -> None:
     before = len(stack.executions())
+
+    def send(_: int) -> int:
+        """As a client does: on a busy machine the last of fifty may be told to come again."""
+        for _ in range(5):
+            status, _answer = stack.post(signal_id="copies-1", **OPEN)
+            if status != 503:
+                break
+        return status
+
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: stack.post(signal_id="copies-1", **OPEN), range(50)))
-    assert Counter(status for status, _ in answers) == {202: 1, 200: 49}
+        assert Counter(pool.map(send, range(50))) == {202: 1, 200: 49}
     wait_until(lambda: len(stack.executions()) > before, 20, "the copy's execution")
     rows = stack.sql("SELECT id FROM tx_intents WHERE intent_key = 'sig:drill:copies-1'")
     assert len(rows) == 1
