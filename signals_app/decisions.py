@@ -16,13 +16,13 @@ from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import Action, IntentState, Reason
 from execution_app.tasks import submit
+from execution_app.venues.interface import DEFAULT_MAX_LAG_S
 from execution_app.venues.onchain import PAIRS
 from signals_app import meters
 from signals_app.models import Signal, SourceGrant
 
 log = structlog.get_logger(__name__)
 BY = "decision"
-DEFAULT_MAX_LAG_S = 60
 CLOCK_SKEW_S = 5
 LEVELS = ("take_profit", "stop_loss", "trailing_stop_pct", "break_even_pct", "time_stop_s")
 

@@ -23,17 +23,8 @@ MAX_SENDS = 100
 SIGNAL = (
     *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x"),
     *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "trailing_stop_pct"),
-    *(
-        "break_even_pct",
-        "time_stop_s",
-        "order_type",
-        "limit_price",
-        "max_lag_s",
-        "ts",
-        "meta",
-        "body_sha256",
-        "received_at",
-    ),
+    *("break_even_pct", "time_stop_s", "order_type", "limit_price", "max_lag_s", "ts", "meta"),
+    *("body_sha256", "received_at"),
 )
 INTENT = (
     *("state", "reason", "reason_detail", "mode", "nonce", "action", "symbol", "is_long"),

@@ -20,7 +20,7 @@ LATEST = datetime(9999, 1, 1, tzinfo=UTC)  # the venue's uint256 may name a year
 
 
 def keep() -> None:
-    """Read the delegation of every enabled trader's wallet in one batch and store what changed.
+    """Read the delegation of every enabled trader's wallet, BATCH at once, and store what changed.
 
     A trader whose delegate is somebody else, or nobody, has let ours trade until
     1970. Raises RpcFault when no node answers; a view that fails leaves its row as it was.
@@ -28,18 +28,15 @@ def keep() -> None:
     environment = settings.ENVIRONMENT
     if not environment.venue_trading_address:
         return
-    wallets = list(
-        Wallet.objects.filter(chain_id=environment.chain_id, trader__enabled=True)
-        .select_related("trader")
-        .order_by("id")[:BATCH]
-    )
-    if not wallets:
-        return
+    wallets = Wallet.objects.filter(chain_id=environment.chain_id, trader__enabled=True)
+    several = list(wallets.select_related("trader").order_by("id"))
+    for begin in range(0, len(several), BATCH):
+        _keep(several[begin : begin + BATCH], environment.venue_trading_address)
+
+
+def _keep(wallets: list[Wallet], trading_address: str) -> None:
     answers = rpc.read_batch(
-        [
-            rpc.eth_call(environment.venue_trading_address, onchain.call_delegate(wallet.trader.address))
-            for wallet in wallets
-        ]
+        [rpc.eth_call(trading_address, onchain.call_delegate(wallet.trader.address)) for wallet in wallets]
     )
     for wallet, answer in zip(wallets, answers, strict=True):
         until = _until(wallet, answer)

@@ -153,13 +153,12 @@ def change(
     by: str,
     reason: str,
     code: str = "",
-    origin: AuditOrigin = AuditOrigin.COMMAND,
 ) -> Change:
     """Set the named levels of an open position and keep the others; None takes one away.
 
-    Looser for a loss needs what `loosening.permit` asks, but over HTTP, where the
-    token has been asked. What would fire at once, by a price that is fresh, is
-    refused: a CLOSE says that plainly. The venue's own levels stay as they are.
+    Looser for a loss needs what `loosening.permit` asks. What would fire at once, by
+    a price that is fresh, is refused: a CLOSE says that plainly. The venue's own
+    levels stay as they are.
     Raises Refused.
     """
     _check(amend, reason)
@@ -172,7 +171,7 @@ def change(
         raise Refused(problem)
     if seen is not None and named == {name: getattr(old, name) for name in LEVELS} and not _has_fired(seen):
         return Change(False, seen, seen)
-    if levels.loosens(old, new) and origin is AuditOrigin.COMMAND:
+    if levels.loosens(old, new):
         loosening.permit(by=by, reason=reason, code=code)
     with transaction.atomic(durable=True):
         Position.objects.select_for_update(no_key=True).get(pk=position_id)
@@ -181,7 +180,7 @@ def change(
             raise Refused(f"somebody has just changed position {position_id}; look again")
         now = _replace(before, named, position_id, set_by=by, reason=reason)
         told = None if before is None else spell(before)
-        who = audit.by(by, origin)
+        who = audit.by(by, AuditOrigin.COMMAND)
         subject = f"position {position_id}"
         audit.record(
             AuditAction.PROTECTION_SET, subject, reason=reason, before=told, after=spell(now), who=who

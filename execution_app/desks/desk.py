@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from execution_app.desks import views
 from execution_app.desks.reports import report
+from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
 from execution_app.models import Position, Trader, TxIntent
 from execution_app.states import Action as IntentAction
@@ -76,6 +78,7 @@ class Desk(ABC):
             slippage_pct=request.slippage_pct,
             take_profit=request.take_profit,
             stop_loss=request.stop_loss,
+            expires_at=database_now() + timedelta(seconds=request.max_lag_s),
         )
 
     def close(self, request: CloseRequest) -> Submission:
@@ -122,6 +125,8 @@ class Desk(ABC):
 
 def _require_exact(request: OpenRequest) -> None:
     _require_units(request.collateral_usdc, USDC_DIGITS, "collateral_usdc")
+    if request.max_lag_s < 1:
+        raise Refused(f"max_lag_s must be at least 1, it is {request.max_lag_s}")
     for name in ("leverage_x", "slippage_pct", "take_profit", "stop_loss"):
         value = getattr(request, name)
         if value is not None:

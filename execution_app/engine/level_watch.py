@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import structlog
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 
 from execution_app.book import protections, quotes
 from execution_app.book.levels import Hit, Levels, decide
@@ -73,7 +73,14 @@ def watch() -> Tick:
     for symbol, price in known.fresh.items():
         protections.advance(symbol, price)
     for due in [] if stopped else _due(known):
-        _fire(due, tick)
+        try:
+            _fire(due, tick)
+        except (IntegrityError, DataError) as problem:
+            # One trigger that the database refuses must not keep all others from firing.
+            log.exception(
+                "a level could not fire", position=due.protection.position_id, kind=due.hit.kind.value
+            )
+            tick.problems.append(f"position {due.protection.position_id}: {type(problem).__name__}")
     return tick
 
 

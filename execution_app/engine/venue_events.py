@@ -69,8 +69,9 @@ def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]]) -> list[
                 orders.refund(order, event)
             else:
                 continue
-        except Stale:
-            pass
+        except Stale as moved:
+            # Its block has left the chain; the next look finds what stands there now.
+            log.info("an event has left the chain", order=order.order_id, why=str(moved))
         except (IntegrityError, *NONSENSE) as problem:
             # One order that the book cannot take must not keep all others from being followed.
             meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from execution_app.errors import Refused
 
+DEFAULT_MAX_LAG_S = 60  # how old an open may be that nobody gave another limit
+
 
 class Action(StrEnum):
     """What a venue may be asked to do."""
@@ -50,7 +52,8 @@ class UnsupportedError(Refused):
 class OpenRequest:
     """An order to open, under the asker's own key: the same key again is the same order.
 
-    `limit_price` is for limit and stop-limit orders alone.
+    `limit_price` is for limit and stop-limit orders alone. What has not taken a nonce
+    within `max_lag_s` is opened no more.
     """
 
     key: str
@@ -63,6 +66,7 @@ class OpenRequest:
     stop_loss: Decimal | None = None
     action: Action = Action.OPEN_MARKET
     limit_price: Decimal | None = None
+    max_lag_s: int = DEFAULT_MAX_LAG_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART}
 # v2 took the call for new levels away: they are changed by a signed intent alone, which nothing here sends yet.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
     "onchain": _MARKET_ORDERS,
-    # Nobody watches the levels of a simulated position.
+    # Its levels are watched by ours alone (book/protections.py), and changed there.
     "paper": _MARKET_ORDERS,
 }
 

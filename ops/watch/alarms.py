@@ -12,8 +12,8 @@ from django.db.models.functions import Now
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from execution_app.gate import limits
-from execution_app.models import Fill, Heartbeat, IntentTransition, Restriction, Wallet
-from execution_app.states import TERMINAL, Action, IntentState, Mode, RestrictionKind
+from execution_app.models import Fill, Heartbeat, IntentTransition, Restriction, TxSend, Wallet
+from execution_app.states import TERMINAL, Action, IntentState, Mode, RestrictionKind, SendKind
 from ops.watch.liveness import BACKUP
 
 Families = list[Metric]
@@ -48,14 +48,20 @@ def state_ages() -> Families:
 
 
 def broadcasts_under_stop() -> Families:
-    """What a stop that works leaves at 0; re-sent bytes and cancels are no first broadcasts of orders."""
+    """What a stop that works leaves at 0; re-sent bytes and cancels in a slot are no first broadcasts of orders."""
     since = Restriction.objects.filter(kind=RestrictionKind.STOP, lifted_at=None).aggregate(at=Min("set_at"))
     left = 0
     if since["at"] is not None:
         newest = IntentTransition.objects.order_by("-id").values("id")[:MOVES_LOOKED_AT]
-        left = IntentTransition.objects.filter(
-            id__in=newest, to_state=IntentState.SENDING, at__gt=since["at"] + STOP_SETTLES
-        ).count()
+        # Its reason is the hash that was about to leave.
+        cancels = TxSend.objects.filter(kind=SendKind.CANCEL).values("tx_hash")
+        left = (
+            IntentTransition.objects.filter(
+                id__in=newest, to_state=IntentState.SENDING, at__gt=since["at"] + STOP_SETTLES
+            )
+            .exclude(why__in=cancels)
+            .count()
+        )
     return [
         GaugeMetricFamily(
             "vanta_broadcasts_under_stop",

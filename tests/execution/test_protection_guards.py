@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from django.db import IntegrityError, transaction
 
+from execution_app.models import Protection
 from tests.execution import rows
 from tests.execution.test_constraints import change, delete, undone
 from tests.guards import without_guards
@@ -173,6 +174,11 @@ def test_what_the_watch_does_is_allowed() -> None:
     trigger(protection_id=first)
     second = newer(first, watermark=60_001)
     trigger(protection_id=second, kind="time_stop", price=None, level=None)
+    mine = Protection.objects.filter(pk__in=[first, second]).order_by("pk")
+    assert list(mine.values_list("watermark", "native_crossed_at", "trigger__kind")) == [
+        (60_001, None, "stop_loss"),
+        (60_001, None, "time_stop"),
+    ]
 
 
 @pytest.mark.parametrize("table", ["protections", "protection_triggers"])

@@ -11,7 +11,7 @@ from execution_app.book import protections
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
 from execution_app.models import AuditEntry, Position, Price, Protection, Trader, TxIntent
-from execution_app.states import AuditAction, AuditOrigin
+from execution_app.states import AuditAction
 from tests.execution import rows
 
 REASON = "the market turns"
@@ -101,13 +101,6 @@ def test_looser_needs_more_than_tighter(trader: Trader) -> None:
     assert current(held).stop_loss == 51_000
     change(held, stop_loss=None)
     assert (current(held).stop_loss, current(held).version) == (None, 3)
-
-
-def test_over_http_the_token_is_the_second_word(trader: Trader) -> None:
-    held = position(trader)
-    change(held, stop_loss=50_000)
-    protections.change(held.pk, {"stop_loss": None}, by="http", reason="x", origin=AuditOrigin.HTTP)
-    assert current(held).stop_loss is None
 
 
 @pytest.mark.parametrize(

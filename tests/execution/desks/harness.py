@@ -1,10 +1,12 @@
 """A desk of each kind over the real parts, and how its world goes on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from execution_app.desks.desk import Desk
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.paper import PaperDesk
+from execution_app.models import Trader
 from execution_app.venues.interface import Venue
 from tests.rig import Rig, rpc_call
 
@@ -32,4 +34,4 @@ class World:
         return int(rpc_call("eth_getTransactionCount", self.rig.wallet.address, "pending"), 16)
 
 
-KINDS = {"onchain": OnChainDesk, "paper": PaperDesk}
+KINDS: dict[str, Callable[[Trader], Desk]] = {"onchain": OnChainDesk, "paper": PaperDesk}

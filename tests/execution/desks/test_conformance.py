@@ -5,7 +5,9 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from django.db.models.functions import Now
 
+from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.reports import OUTCOMES
 from execution_app.errors import Refused
 from execution_app.gate import control
@@ -13,6 +15,7 @@ from execution_app.models import Fill, Position, Reservation, Trader, TxIntent, 
 from execution_app.states import IntentState, Origin, RestrictionKind
 from execution_app.venues.interface import (
     CAPABILITIES,
+    DEFAULT_MAX_LAG_S,
     Action,
     CloseRequest,
     LevelsRequest,
@@ -90,6 +93,27 @@ def test_levels_and_side_arrive_as_asked(world):
     (holding,) = world.venue.holdings()
     assert not holding.is_long
     assert (holding.take_profit, holding.stop_loss) == (Decimal("90000.5"), Decimal(110_000))
+
+
+def test_an_open_that_waits_too_long_is_opened_no_more(world):
+    world.venue.open(replace(ASK, max_lag_s=30))
+    intent = TxIntent.objects.get()
+    assert intent.expires_at is not None
+    assert 0 < (intent.expires_at - intent.accepted_at).total_seconds() <= 30
+    world.venue.open(replace(ASK, key="test:2"))
+    usual = TxIntent.objects.get(intent_key="test:2")
+    assert usual.expires_at is not None
+    assert 0 < (usual.expires_at - usual.accepted_at).total_seconds() <= DEFAULT_MAX_LAG_S
+
+
+def test_an_open_of_the_chain_expires_while_it_is_held(rig):
+    desk = OnChainDesk(rig.trader)
+    control.impose(RestrictionKind.DRY, Origin.REDIS, by="test", reason="degraded")
+    desk.open(ASK)
+    TxIntent.objects.update(expires_at=Now())
+    control.lift(RestrictionKind.DRY, Origin.REDIS, by="test")
+    rig.run()
+    assert (TxIntent.objects.get().state, TxSend.objects.count()) == ("expired", 0)
 
 
 def test_the_same_key_is_the_same_order(world):

@@ -17,6 +17,7 @@ from execution_app import tasks
 from execution_app.engine import level_watch, rounds
 from execution_app.gate import control
 from execution_app.models import Position, Protection, ProtectionTrigger, TxSend
+from execution_app.moves import open_intent
 from execution_app.node import rpc
 from execution_app.states import Action, Origin, RestrictionKind
 from tests import invariants
@@ -227,6 +228,27 @@ def test_a_stop_lets_nothing_be_asked_for_and_levels_are_judged_anew_after_it(ri
     ]
     assert again(position).state == "closed"
     invariants.check(node)
+
+
+def test_a_trigger_that_cannot_be_noted_keeps_no_other_from_firing(rig: Rig) -> None:
+    first, second = fill_book(rig.trader, 3, trailing_stop_usd=Decimal(1))[::2]
+    # Its key is another close's already, which no code of ours does.
+    taken, _ = open_intent(
+        key=f"tpsl:{first.pk}:1:trailing_stop",
+        by="test",
+        trader=rig.trader,
+        wallet=rig.wallet,
+        tg_user_id=rig.trader.tg_user_id,
+        action=Action.CLOSE.value,
+        symbol="BTC-USD",
+        slippage_pct=Decimal(1),
+        position=second,
+    )
+    tick = look(90_000)
+    assert tick.fired == 1
+    assert [str(first.pk) in problem for problem in tick.problems] == [True]
+    assert ProtectionTrigger.objects.get().protection.position == second
+    assert taken.pk not in ProtectionTrigger.objects.values_list("intent", flat=True)
 
 
 def test_two_watches_at_once_ask_for_one_close_each(rig: Rig) -> None:

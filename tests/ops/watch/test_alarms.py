@@ -8,9 +8,9 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from execution_app.book import delegations
-from execution_app.engine import rounds
+from execution_app.engine import cancels, reserve, rounds
 from execution_app.gate import control
-from execution_app.models import Heartbeat, Wallet
+from execution_app.models import Heartbeat, IntentTransition, Trader, TxSend, Wallet
 from execution_app.states import Origin, RestrictionKind
 from ops.watch import gauges
 from tests.execution import rows
@@ -87,6 +87,19 @@ def test_a_first_broadcast_after_the_stop_is_seen_while_the_stop_holds(
     assert shown(client, name) == {"": 0}
 
 
+def test_a_cancel_that_fills_a_slot_under_a_stop_is_no_order_that_left(client: Client, rig: Rig) -> None:
+    rig.intent()
+    assert reserve.reserve(rig.wallet.pk) == 1
+    control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="drill")
+    with without_guards():
+        rows.execute("UPDATE mode_changes SET set_at = now() - interval '10 minutes' WHERE lifted_at IS NULL")
+    assert len(cancels.request(by="test")) == 1
+    rig.submit()
+    assert TxSend.objects.get(kind="cancel").held_at is not None
+    assert IntentTransition.objects.filter(to_state="sending").exists()
+    assert shown(client, "vanta_broadcasts_under_stop") == {"": 0}
+
+
 def test_halted_wallets_are_counted(client: Client, database: None) -> None:
     one_of_each()
     assert shown(client, "vanta_wallets_halted") == {"": 0}
@@ -131,3 +144,17 @@ def test_a_delegation_is_read_from_the_chain(client: Client, rig: Rig, settings:
     delegate(rig, STRANGER)
     rounds.compare_positions()
     assert shown(client, name, "wallet") == {wallet: 0}, "nobody's delegate"
+
+
+def test_the_delegation_of_every_wallet_is_read_however_many_there_are(rig: Rig) -> None:
+    several = 201
+    traders = Trader.objects.bulk_create(
+        Trader(tg_user_id=1_000 + number, address=f"0x{number + 1:040x}") for number in range(several)
+    )
+    Wallet.objects.bulk_create(
+        Wallet(trader=trader, address=f"0x{10**6 + trader.tg_user_id:040x}", chain_id=rig.wallet.chain_id)
+        for trader in traders
+    )
+    delegations.keep()
+    assert Wallet.objects.filter(delegated_until=delegations.NOT_OURS).count() == several
+    assert not Wallet.objects.filter(delegated_until=None).exists()

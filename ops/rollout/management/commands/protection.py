@@ -15,10 +15,10 @@ from execution_app.errors import Refused
 from execution_app.models import Position, Protection
 from execution_app.states import PositionState
 from ops.rollout.operator import account
+from signals_app.payloads import MAX_TIME_STOP_S
 
 LIMIT = 1_000
 NONE = "none"
-MAX_TIME_STOP_S = 31_536_000
 OPTIONS = {
     "take_profit": "price in USD at which it is closed with a profit",
     "stop_loss": "price in USD at which it is closed with a loss",
