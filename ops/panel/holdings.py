@@ -33,6 +33,7 @@ class FillLines(Lines):
 
 
 _LEVELS = (
+    "ended_at",  # first, since what is ended counts no more
     amount("take_profit", "Take profit", "USD"),
     amount("stop_loss", "Stop loss", "USD"),
     amount("trailing_stop_pct", "Trailing stop", "%"),
@@ -42,7 +43,6 @@ _LEVELS = (
     amount("watermark", "Best price", "USD"),
     "set_by",
     "set_at",
-    "ended_at",
 )
 
 
