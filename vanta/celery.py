@@ -4,6 +4,7 @@ Each setting that departs from the default has its reason in docs/adr/0003-celer
 """
 
 import os
+import signal
 import warnings
 from typing import Any
 
@@ -26,6 +27,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vanta.settings")
 warnings.filterwarnings("ignore", category=SecurityWarning, module="celery.platforms")
 
 VISIBILITY_TIMEOUT_S = 300
+BEAT_ENDS_WITHIN_S = 2
 REDIS_TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 2, "retry_on_timeout": False}
 
 
@@ -130,6 +132,23 @@ def _end_work(**_: Any) -> None:
     from execution_app.gate import beats
 
     beats.end_work()
+
+
+@beat_init.connect
+def _end_between_rings(sender: Any, **_: Any) -> None:
+    """SIGTERM and SIGINT end beat when it has rung what it is ringing, and in time whatever it waits for."""
+
+    def end(*_: object) -> None:
+        # Celery's own handler writes the schedule here and now. In the middle of a query that waits, for ever,
+        # for the lock that the query holds; so beat is only told, and its loop writes the schedule. A flag is
+        # set by hand since Service.stop() logs, which a handler must not do.
+        sender._is_shutdown.set()  # noqa: SLF001
+        signal.alarm(
+            BEAT_ENDS_WITHIN_S
+        )  # nobody takes SIGALRM: it ends the process, which has nothing to lose
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
 
 
 @beat_init.connect

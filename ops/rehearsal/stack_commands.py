@@ -1,6 +1,5 @@
 """The command line of every process that the stack runs beside its embedded servers."""
 
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,21 +38,16 @@ SERVICES: dict[str, tuple[tuple[str, ...], int, float]] = {
     "tpsl": ((*CELERY, "worker", *ALONE, "-n", "tpsl@%h", "-Q", "tpsl", "--concurrency", "1"), 1, 12),
     "keeper": (("-m", "ops.rehearsal.keeper", "--rpc", "{rpc}", "--deployment", "{deployment}"), 2, 5),
 }
-# Beat keeps nothing that a kill could lose, and now and then swallows the SIGTERM of a dead parent.
-KILLED = {"beat"}
 STAGE_OF_CHAIN = 3
 STAGE_OF_STORES = 4
 
 
-def python(
-    arguments: tuple[str, ...], env: Mapping[str, str], stop_signal: signal.Signals = signal.SIGTERM
-) -> Command:
-    return Command((sys.executable, *arguments), cwd=ROOT, env=env, stop_signal=stop_signal)
+def python(arguments: tuple[str, ...], env: Mapping[str, str]) -> Command:
+    return Command((sys.executable, *arguments), cwd=ROOT, env=env)
 
 
 def service(name: str, env: Mapping[str, str], **places: object) -> Service:
     """One row of the table with its `{places}` filled in."""
     arguments, stage, grace_s = SERVICES[name]
     filled = tuple(argument.format(**places) for argument in arguments)
-    stop_signal = signal.SIGKILL if name in KILLED else signal.SIGTERM
-    return Service(name, lambda: python(filled, env, stop_signal), stage, grace_s)
+    return Service(name, lambda: python(filled, env), stage, grace_s)
