@@ -5,7 +5,7 @@ import time
 from execution_app.models import TxIntent, TxSend
 from ops.rollout.drills import witness
 from ops.rollout.drills.stage import Stage
-from ops.rollout.drills.traffic import ACCEPTED, KNOWN
+from ops.rollout.drills.traffic import ACCEPTED, BUSY, KNOWN
 
 COPIES = (2, 50)
 
@@ -19,10 +19,10 @@ def run(stage: Stage) -> None:
         sender.answers.clear()
         key = sender.copies(count)
         report.step(f"{key}, {count} times at once")
+        told = dict(sender.answers)
+        told.pop(BUSY, None)  # nothing was stored, and those copies came again
         wanted = {ACCEPTED: 1, KNOWN: count - 1}
-        report.check(
-            "one was taken, the others were known", dict(sender.answers) == wanted, dict(sender.answers)
-        )
+        report.check("one was taken, the others were known", told == wanted, dict(sender.answers))
         began_s = time.monotonic()
         found = witness.await_ends([key], stage.timing.settle_s)
         report.figure(f"{count} copies: until settled", time.monotonic() - began_s, "s")

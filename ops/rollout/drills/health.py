@@ -18,12 +18,13 @@ Mode = dict[str, Any]
 
 @dataclass(frozen=True)
 class Look:
-    """One answer; times are time.monotonic(). `mode` is empty where nobody answered."""
+    """One answer; times are time.monotonic(). `mode` is empty where nobody answered; `failing` is check: detail."""
 
     asked_at_s: float
     answered_at_s: float
     status: str
     mode: Mode
+    failing: tuple[str, ...] = ()
 
 
 class Health:
@@ -37,7 +38,14 @@ class Health:
         asked_at_s = time.monotonic()
         try:
             body = self._http.request("GET", f"{self.url}/health").json()
-            return Look(asked_at_s, time.monotonic(), str(body["status"]), dict(body["execution_mode"]))
+            failing = tuple(
+                f"{name}: {check['detail']}"
+                for name, check in body["checks"].items()
+                if check["status"] != "ok"
+            )
+            return Look(
+                asked_at_s, time.monotonic(), str(body["status"]), dict(body["execution_mode"]), failing
+            )
         except (OSError, ValueError, KeyError, TypeError, urllib3.exceptions.HTTPError):
             return Look(asked_at_s, time.monotonic(), "no answer", {})
 

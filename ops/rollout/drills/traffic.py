@@ -15,8 +15,11 @@ import urllib3
 
 ACCEPTED = 202
 KNOWN = 200
+BUSY = 503  # "come again": nothing was stored
 NOBODY = 0  # the status where no HTTP answer came
 TIMEOUT_S = 10.0
+COME_AGAIN_S = 0.1
+COME_AGAIN_WITHIN_S = 30.0
 # So that what waits for the mode is executed afterwards instead of expiring.
 MAX_LAG_S = 600
 OPEN = {"side": "LONG", "collateral_usdc": 5, "leverage_x": 2, "max_lag_s": MAX_LAG_S}
@@ -83,10 +86,16 @@ class Sender:
             list(pool.map(lambda _: self.open(), range(count)))
 
     def copies(self, count: int) -> str:
-        """One opening signal, so many times at once; returns its key."""
+        """One opening signal, so many times at once, each until it was told more than BUSY; returns its key."""
         signal_id = self.fresh_id()
+
+        def insist(_: int) -> None:
+            deadline_s = time.monotonic() + COME_AGAIN_WITHIN_S
+            while self.send(signal_id, **OPEN)[0] == BUSY and time.monotonic() < deadline_s:
+                time.sleep(COME_AGAIN_S)
+
         with ThreadPoolExecutor(count) as pool:
-            list(pool.map(lambda _: self.send(signal_id, **OPEN), range(count)))
+            list(pool.map(insist, range(count)))
         return f"sig:{self.source}:{signal_id}"
 
 
