@@ -43,6 +43,11 @@ RBF_ATTEMPT = Counter("vanta_rbf_attempt_total", "Replacements signed with a hig
 REORGS = Counter("vanta_reorgs_total", "Blocks of ours that left the canonical chain.")
 GAS_USED = Counter("vanta_gas_used_total", "Gas used by our mined transactions.")
 TRADES = Counter("vanta_trades_total", "Executed orders.", ["symbol", "side", "mode"])
+POSITIONS_CORRECTED = Counter(
+    "vanta_positions_corrected_total",
+    "Positions that were corrected by what the venue held at a final block.",
+    ["symbol"],
+)
 TPSL_ERRORS = Counter(
     "vanta_tpsl_errors_total",
     "Looks at prices, levels and open positions that failed, or found a price too old to judge by.",

@@ -131,7 +131,7 @@ def _due(held: Reservation, intent: TxIntent) -> tuple[ReservationState, Decimal
         fill = Fill.objects.filter(intent=intent, action=Action.OPEN).select_related("position").first()
         if fill is None:
             return ReservationState.EXPOSED, asked_usdc  # its fill follows in this transaction
-        left_usdc = _left_usdc(fill) * fill.leverage_x
+        left_usdc = _left_usdc(fill)
         return (ReservationState.EXPOSED if left_usdc else ReservationState.RELEASED), left_usdc
     refunded = state is IntentState.VENUE_CANCELLED and intent.settled_at is not None
     if refunded or state in TERMINAL:
@@ -140,14 +140,18 @@ def _due(held: Reservation, intent: TxIntent) -> tuple[ReservationState, Decimal
 
 
 def _left_usdc(opening: Fill) -> Decimal:
-    """Collateral of a position that no final close, absence or replacement has taken out."""
+    """Notional of a position that no final close, absence or replacement has taken out; a correction begins it anew."""
     position = opening.position
     if position.absent_at_block is not None or _is_replaced(position):
         return Decimal(0)
     closes = Fill.objects.filter(position=position, action=Action.CLOSE, settled_at__isnull=False)
+    held_usdc, leverage_x = opening.collateral_usdc, opening.leverage_x
+    corrected = position.corrections.order_by("block_number").last()
+    if corrected is not None:
+        held_usdc, leverage_x = corrected.collateral_usdc, corrected.leverage_x
+        closes = closes.filter(block_number__gt=corrected.block_number)
     closed_usdc: Decimal = closes.aggregate(usdc=Sum("collateral_usdc"))["usdc"] or Decimal(0)
-    held_usdc: Decimal = opening.collateral_usdc
-    return max(held_usdc - closed_usdc, Decimal(0))
+    return max(held_usdc - closed_usdc, Decimal(0)) * leverage_x
 
 
 def _is_replaced(position: Position) -> bool:

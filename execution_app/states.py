@@ -244,6 +244,7 @@ class AuditAction(StrEnum):
     LOGOUT = "logout"
     ROLES_APPLIED = "roles_applied"
     PROTECTION_SET = "protection_set"
+    POSITION_CORRECTED = "position_corrected"
 
 
 class Reason(StrEnum):

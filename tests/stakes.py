@@ -81,7 +81,13 @@ def _released_late(held: Reservation, opening: Fill | None) -> None:
     assert held.released_at >= final_at, f"I9: intent {held.intent_id} was released before it was final"
     if opening is not None and opening.position.absent_at_block is None:
         closes = Fill.objects.filter(position=opening.position, action=Action.CLOSE).exclude(settled_at=None)
-        done = sum((fill.collateral_usdc for fill in closes), NOTHING) >= opening.collateral_usdc
+        held_usdc, corrected = opening.collateral_usdc, opening.position.corrections.last()
+        if corrected is not None:
+            held_usdc, closes = (
+                corrected.collateral_usdc,
+                closes.filter(block_number__gt=corrected.block_number),
+            )
+        done = sum((fill.collateral_usdc for fill in closes), NOTHING) >= held_usdc
         replaced = Position.objects.filter(
             trader=opening.position.trader,
             pair_index=opening.position.pair_index,

@@ -41,7 +41,7 @@ def look(held: Sequence[Position]) -> Sighting:
     )
     if isinstance(latest, rpc.NodeError):
         raise latest
-    calls = [_question(position, latest["number"]) for position in held]
+    calls = [question(position, latest["number"]) for position in held]
     trades = {}
     for position, answer in zip(held, rpc.read_batch(calls) if calls else [], strict=True):
         if isinstance(answer, rpc.NodeError):
@@ -70,7 +70,7 @@ def remember(position: Position, sighting: Sighting) -> int | None:
     if seen_at is not None and position.fills.filter(block_number__gt=seen_at).exists():
         seen_at = None  # a node that lagged behind missed it
     if seen_at is not None and seen_at <= sighting.finalized:
-        votes = _finality(seen_at, seen_hash)
+        votes = finality(seen_at, seen_hash)
         if votes[True] >= quorum.needed():
             return seen_at
         if votes[False] >= quorum.needed():
@@ -80,7 +80,7 @@ def remember(position: Position, sighting: Sighting) -> int | None:
     return None
 
 
-def _finality(number: int, block_hash: str) -> Counter[bool | None]:
+def finality(number: int, block_hash: str) -> Counter[bool | None]:
     """How many endpoints have this block as a final one (True), or another in its place (False)."""
     votes: Counter[bool | None] = Counter()
     calls = [("eth_getBlockByNumber", (hex(number), False)), ("eth_getBlockByNumber", ("finalized", False))]
@@ -99,14 +99,15 @@ def _is_missed_by_most(position: Position, sighting: Sighting) -> bool:
     number = hex(sighting.block_number)
     votes = 0
     for _, (block, raw) in quorum.ask_each(
-        [("eth_getBlockByNumber", (number, False)), _question(position, number)]
+        [("eth_getBlockByNumber", (number, False)), question(position, number)]
     ):
         if isinstance(block, dict) and block["hash"] == sighting.block_hash and isinstance(raw, str):
             votes += not is_there(position, onchain.read_open_trade(bytes.fromhex(raw[2:])))
     return votes >= quorum.needed()
 
 
-def _question(position: Position, block: str) -> rpc.Call:
+def question(position: Position, block: str) -> rpc.Call:
+    """What the venue's storage holds in the slot of this position, at a block."""
     place = (position.trader.address, position.pair_index, position.trade_index)
     storage = settings.ENVIRONMENT.venue_storage_address
     return ("eth_call", ({"to": storage, "data": "0x" + onchain.call_open_trade(*place).hex()}, block))

@@ -3,7 +3,7 @@
 import structlog
 from django.db.models.functions import Now
 
-from execution_app.book import absence
+from execution_app.book import absence, corrections
 from execution_app.models import Position
 from execution_app.states import Mode, PositionState
 from execution_app.venues.onchain import OpenTrade
@@ -15,17 +15,21 @@ BATCH = 200
 def compare() -> int:
     """Write on each open LIVE position how the venue's storage differs; returns how many do.
 
-    What drifts is shown, never repaired by a trade. A trade that the venue had no
-    more at a final block, and that no close of ours ended, was closed elsewhere.
+    What drifts is shown, and repaired by writing down what the venue has, never by
+    a trade. A trade that the venue had no more at a final block, and that no close
+    of ours ended, was closed elsewhere; one that it has otherwise is corrected.
     """
     held = list(
         Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN)
         .select_related("trader")
         .order_by("id")[:BATCH]
     )
-    if not held:
+    doubted = corrections.doubted()
+    if not held and not doubted:
         return 0
-    sighting = absence.look(held)
+    sighting = absence.look([*held, *doubted])
+    for position in doubted:
+        corrections.reconsider(position, sighting)
     for position in held:
         block_number = absence.remember(position, sighting)
         if block_number is not None:
@@ -33,6 +37,8 @@ def compare() -> int:
     drifting = 0
     for position in held:
         drift = _difference(position, sighting.trades[position.pk])
+        if corrections.consider(position, sighting, drift):
+            continue
         drifting += bool(drift)
         if drift != position.drift:
             Position.objects.filter(pk=position.pk, state=PositionState.OPEN).update(
@@ -51,6 +57,8 @@ def _difference(position: Position, trade: OpenTrade | None) -> str:
         ("collateral_usdc", position.collateral_usdc, trade.collateral_usdc),
         ("leverage_x", position.leverage_x, trade.leverage_x),
         ("is_long", position.is_long, trade.is_long),
+        ("take_profit", position.take_profit, trade.take_profit),
+        ("stop_loss", position.stop_loss, trade.stop_loss),
         (
             "venue_timestamp",
             int((position.venue_timestamp or position.opened_at).timestamp()),

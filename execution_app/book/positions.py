@@ -1,5 +1,6 @@
 """A position is a fold over its fills: take a fill away and it is as if it had never been."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.models import Fill, Position, TxIntent
+from execution_app.models import Correction, Fill, Position, TxIntent
 from execution_app.states import (
     IN_FLIGHT,
     RELEASING,
@@ -100,23 +101,27 @@ def asked_at(close: TxIntent) -> int:
 def fold(position: Position) -> None:
     """Recompute the position from the fills it has now, and store it.
 
-    Fills count in the order of the chain, not in the one they were read in. What
+    Fills count in the order of the chain, not in the one they were read in, and
+    from the newest correction on only those that came after its block. What
     a position paid that ended without a close of ours is not known: left blank.
     """
     fills = list(position.fills.order_by("block_number", "log_index", "id"))
     opening = next((fill for fill in fills if fill.action == Action.OPEN), None)
     closing = [fill for fill in fills if fill.action == Action.CLOSE]
-    closed_usdc = sum((fill.collateral_usdc for fill in closing), Decimal(0))
     fields: dict[str, object] = {
         "state": PositionState.VOID, "ended_by": "", "close_price": None, "paid_out_usdc": None, "closed_at": None,
     }  # fmt: skip
     if opening is not None:
-        end = _end(position, opening, closed_usdc)
+        corrected = position.corrections.order_by("block_number").last()
+        left_usdc = _left(opening, closing, corrected)
+        end = _end(position, left_usdc)
         fields["state"] = PositionState.CLOSED if end else PositionState.OPEN
         fields["ended_by"] = end or ""
-        fields["collateral_usdc"] = opening.collateral_usdc - (Decimal(0) if end else closed_usdc)
-        times = [fill.venue_timestamp for fill in fills if fill.venue_timestamp]
-        fields["venue_timestamp"] = times[-1] if times else None
+        fields["collateral_usdc"] = opening.collateral_usdc if end else left_usdc
+        fields["venue_timestamp"] = _refreshed(fills, corrected)
+        if corrected is not None:
+            for name in ("leverage_x", "take_profit", "stop_loss"):
+                fields[name] = getattr(corrected, name)
         if closing and end is not PositionEnd.CLOSED_ELSEWHERE:
             fields["close_price"] = closing[-1].price
             fields["paid_out_usdc"] = sum(
@@ -131,8 +136,26 @@ def fold(position: Position) -> None:
         reservations.follow(opening.intent_id)
 
 
-def _end(position: Position, opening: Fill, closed_usdc: Decimal) -> PositionEnd | None:
-    if closed_usdc >= opening.collateral_usdc:
+def _left(opening: Fill, closing: list[Fill], corrected: Correction | None) -> Decimal:
+    """USDC of collateral that is still in the trade; 0 or less where all of it was closed."""
+    left_usdc: Decimal = opening.collateral_usdc if corrected is None else corrected.collateral_usdc
+    return left_usdc - sum((fill.collateral_usdc for fill in _after(closing, corrected)), Decimal(0))
+
+
+def _refreshed(fills: list[Fill], corrected: Correction | None) -> datetime | None:
+    """The trade's time as the venue's storage has it."""
+    times = [fill.venue_timestamp for fill in _after(fills, corrected) if fill.venue_timestamp]
+    if times:
+        return times[-1]
+    return None if corrected is None else corrected.venue_timestamp
+
+
+def _after(fills: list[Fill], corrected: Correction | None) -> list[Fill]:
+    return [fill for fill in fills if corrected is None or (fill.block_number or 0) > corrected.block_number]
+
+
+def _end(position: Position, left_usdc: Decimal) -> PositionEnd | None:
+    if left_usdc <= 0:
         return PositionEnd.CLOSE
     absent = Position.objects.filter(pk=position.pk, absent_at_block__isnull=False).exists()
     return PositionEnd.CLOSED_ELSEWHERE if absent or _replacements(position).exists() else None

@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.book import delegations, quotes
+from execution_app.book import delegations, external, quotes
 from execution_app.book.drift import compare
 from execution_app.engine import (
     broadcast,
@@ -146,11 +146,12 @@ def _market() -> fees.Market:
 def compare_positions() -> int:
     """Keep the venue's newest prices, then hold open LIVE positions against its storage; returns how many drift.
 
-    Last, until when wallets may trade: nobody waits for that.
+    Last, until when wallets may trade and what is not ours: nobody waits for that.
     """
     quotes.keep()
     drifting = compare()
     delegations.keep()
+    external.keep()
     return drifting
 
 

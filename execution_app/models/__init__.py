@@ -1,7 +1,7 @@
 """The rows are the truth; every 'at most one' is a constraint."""
 
 from execution_app.models.audit import AuditEntry
-from execution_app.models.book import Fill, Position, VenueOrder
+from execution_app.models.book import Correction, ExternalTrade, Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
@@ -16,6 +16,8 @@ __all__ = [
     "Cap",
     "Chain",
     "Control",
+    "Correction",
+    "ExternalTrade",
     "Fill",
     "Heartbeat",
     "IntentMove",

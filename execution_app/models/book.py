@@ -44,7 +44,9 @@ class Position(models.Model):
     position for good. `venue_timestamp` is what the venue's storage says now: a
     partial close refreshes it. `missed_at_block` is where the venue had no such
     trade, although no close of ours ended it; `absent_at_block` is the same block
-    once it is final, and ends the position.
+    once it is final, and ends the position. `differs_at_block` is where the venue
+    had another trade than the book in the way that `differs_as` spells; once that
+    block is final it becomes a Correction.
     """
 
     trader = models.ForeignKey(Trader, models.PROTECT, related_name="positions")
@@ -66,6 +68,9 @@ class Position(models.Model):
     missed_at_block = models.BigIntegerField(null=True, blank=True)
     missed_at_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
     absent_at_block = models.BigIntegerField(null=True, blank=True)
+    differs_at_block = models.BigIntegerField(null=True, blank=True)
+    differs_at_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
+    differs_as = models.CharField(max_length=200, blank=True, default="", db_default="")
     venue_timestamp = models.DateTimeField(null=True, blank=True)
     take_profit = price(null=True, blank=True)
     stop_loss = price(null=True, blank=True)
@@ -109,6 +114,75 @@ class Position(models.Model):
 
     def __str__(self) -> str:
         return f"{self.mode} {self.symbol} #{self.trade_index}"
+
+
+class Correction(models.Model):
+    """What the venue held of a trade at a final block, where the book made it something else: its fold begins there.
+
+    No trade of ours: its owner took a part or added margin, moved a level, or a
+    row was damaged. Append-only. `differed` names each difference, ours and theirs.
+    """
+
+    position = models.ForeignKey(Position, models.PROTECT, related_name="corrections")
+    block_number = models.BigIntegerField()
+    block_hash = models.CharField(max_length=66)
+    collateral_usdc = usdc()
+    leverage_x = factor()
+    take_profit = price(null=True, blank=True)
+    stop_loss = price(null=True, blank=True)
+    venue_timestamp = models.DateTimeField()
+    differed = models.CharField(max_length=400)
+    at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "position_corrections"
+        constraints = [
+            models.UniqueConstraint(fields=["position", "block_number"], name="uq_position_corrections"),
+            models.CheckConstraint(
+                condition=Q(collateral_usdc__gt=0, collateral_usdc__lt=10**18),
+                name="ck_position_corrections_collateral",
+            ),
+            models.CheckConstraint(
+                condition=Q(leverage_x__gt=0, leverage_x__lt=10**6), name="ck_position_corrections_leverage"
+            ),
+            models.CheckConstraint(condition=~Q(differed=""), name="ck_position_corrections_differed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"position {self.position_id} at block {self.block_number}"
+
+
+class ExternalTrade(models.Model):
+    """A trade in a trader's name that no order of ours opened: seen at the venue, shown, and never touched by signals.
+
+    `gone_at` is when the venue had it no more. What it is worth to whom is its owner's affair, so it is in no sum.
+    """
+
+    trader = models.ForeignKey(Trader, models.PROTECT, related_name="external_trades")
+    venue = models.CharField(max_length=42)
+    symbol = models.CharField(max_length=32)
+    pair_index = models.PositiveIntegerField()
+    trade_index = models.PositiveIntegerField()
+    is_long = models.BooleanField()
+    collateral_usdc = usdc()
+    leverage_x = factor()
+    open_price = price()
+    venue_timestamp = models.DateTimeField()
+    seen_at = models.DateTimeField(db_default=Now())
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "external_trades"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["trader", "venue", "pair_index", "trade_index"],
+                condition=Q(gone_at__isnull=True),
+                name="uq_external_trades_slot",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} #{self.trade_index} of trader {self.trader_id}"
 
 
 class Fill(models.Model):

@@ -9,7 +9,8 @@ knows. So these decisions need a quorum, each on the votes of one look:
 - how far the chain is, how far it is final, with which hash, and that it went back (engine/watermark.py);
 - the chain counts fewer transactions of a wallet than were final here (engine/heads.py);
 - the venue dropped an order without an event (engine/venue_events.py);
-- the venue has a trade no more, at one block (book/absence.py).
+- the venue has a trade no more, at one block (book/absence.py);
+- the venue has a trade otherwise than the book, at one block (book/corrections.py).
 
 What is there needs none: a receipt, a log or a trade that any node shows is taken
 as provisional, and becomes final only on a block that the quorum calls canonical.

@@ -4,7 +4,17 @@ from decimal import Decimal
 
 from django.contrib import admin
 
-from execution_app.models import Fill, Position, Price, Protection, ProtectionTrigger, Trader, Wallet
+from execution_app.models import (
+    Correction,
+    ExternalTrade,
+    Fill,
+    Position,
+    Price,
+    Protection,
+    ProtectionTrigger,
+    Trader,
+    Wallet,
+)
 from execution_app.states import PositionState
 from ops.panel.pages import Lines, Page, amount, direction, mode, plain, short, shown
 
@@ -79,6 +89,39 @@ class PositionPage(Page):
     @shown("State", ordering="state", colours=_POSITION_COLOURS)
     def shown_state(self, position: Position) -> str:
         return str(position.state)
+
+
+@admin.register(Correction)
+class CorrectionPage(Page):
+    list_display = (
+        "position",
+        "at",
+        "block_number",
+        "differed",
+        amount("collateral_usdc", "Collateral", "USDC"),
+    )
+    search_fields = ("differed", "position__symbol")
+    date_hierarchy = "at"
+    list_select_related = ("position",)
+    ordering = ("-id",)
+
+
+@admin.register(ExternalTrade)
+class ExternalTradePage(Page):
+    list_display = (
+        "__str__",
+        direction,
+        amount("collateral_usdc", "Collateral", "USDC"),
+        amount("leverage_x", "Leverage", "x"),
+        amount("open_price", "Open price", "USD"),
+        "seen_at",
+        "gone_at",
+    )
+    list_filter = ("symbol",)
+    search_fields = ("symbol", "trader__label", "trader__tg_user_id", "trader__address")
+    date_hierarchy = "seen_at"
+    list_select_related = ("trader",)
+    ordering = ("-id",)
 
 
 @admin.register(Fill)

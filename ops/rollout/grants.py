@@ -136,6 +136,8 @@ TABLES: dict[str, Line] = {
     # What we hold
     "venue_orders": Line(worker=OWN),
     "positions": Line(worker=Rights(insert=ALL, update=ALL)),
+    "position_corrections": Line(worker=APPEND),
+    "external_trades": Line(worker=_CHANGES),
     "fills": Line(worker=OWN),
     "protections": Line(worker=Rights(insert=ALL, update=("ended_at", "watermark", "native_crossed_at"))),
     "protection_triggers": Line(worker=APPEND),

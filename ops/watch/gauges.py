@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Fill, Position, ProtectionTrigger, StackMode, TxIntent, Wallet
+from execution_app.models import ExternalTrade, Fill, Position, ProtectionTrigger, StackMode, TxIntent, Wallet
 from execution_app.states import Action, IntentState, Mode, PositionState, TriggerKind
 from ops.watch import alarms, holds, liveness
 from ops.watch.probe import Probe
@@ -199,6 +199,16 @@ def _drift() -> Families:
     return [family]
 
 
+def _external() -> Families:
+    return [
+        GaugeMetricFamily(
+            "vanta_external_trades",
+            "Trades in our traders' names that no order of ours opened.",
+            float(ExternalTrade.objects.filter(gone_at=None).count()),
+        )
+    ]
+
+
 def _trades() -> Families:
     """What an alert on a breached cap asks for; a maximum over an hour cannot hide between two scrapes."""
     opens = Fill.objects.filter(action=Action.OPEN, mode=Mode.LIVE, filled_at__gte=Now() - TRADES_WITHIN)
@@ -240,6 +250,7 @@ READERS = (
     _mode_changes,
     _triggers,
     _drift,
+    _external,
     _trades,
     _prices,
     alarms.state_ages,

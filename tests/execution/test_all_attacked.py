@@ -6,6 +6,7 @@ from django.db import models as django_models
 
 from tests.execution import (
     test_constraints,
+    test_correction_guards,
     test_more_guards,
     test_protection_guards,
     test_risk_constraints,
@@ -32,6 +33,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_more_guards.ATTACKS,
         *test_sign_requests.ATTACKS,
         *test_protection_guards.ATTACKS,
+        *test_correction_guards.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()
@@ -64,4 +66,6 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("protection_triggers", "guard_trigger"),
         ("protection_triggers", "keep_row"),
         ("tx_intents", "guard_only_position"),
+        ("position_corrections", "guard_correction"),
+        ("position_corrections", "keep_row"),
     }
