@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -347,18 +348,16 @@ def proxied(upstream: str) -> Iterator[Proxy]:
 
 def read_raw(raw: str) -> Offer:
     """What an EIP-1559 transaction says."""
+    return Offer(time.monotonic(), *_content(raw))
+
+
+@lru_cache(maxsize=1024)
+def _content(raw: str) -> tuple[str, str, str, int, int, int]:
+    """The same bytes are read again and again, and to recover who signed them is slow."""
     content = bytes.fromhex(raw[2:])
     fields = rlp.decode(content[1:])
     nonce, tip, cap = (int.from_bytes(fields[at]) for at in (1, 2, 3))
-    return Offer(
-        at_s=time.monotonic(),
-        tx_hash="0x" + keccak(content).hex(),
-        raw=raw,
-        sender=Account.recover_transaction(raw),
-        nonce=nonce,
-        tip_wei=tip,
-        max_fee_wei=cap,
-    )
+    return "0x" + keccak(content).hex(), raw, Account.recover_transaction(raw), nonce, tip, cap
 
 
 def _call(method: str, *params: Any) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """A small laboratory: trader, wallet, gate and chain, driven by hand and without sleeping."""
 
+import os
 import time
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import redis as redis_py
@@ -126,4 +128,10 @@ def rpc_call(method: str, *params: Any) -> Any:
     """One call of the test to its node, in anvil's words."""
     if isinstance(real_parts.anvil, hardhat_node.Hardhat):
         return hardhat_node.call(real_parts.anvil.url, method, *params)
-    return rpc.Endpoint(real_parts.anvil.url).call(method, *params)
+    return _node(real_parts.anvil.url, os.getpid()).call(method, *params)
+
+
+@lru_cache(maxsize=4)
+def _node(url: str, _pid: int) -> rpc.Endpoint:
+    """One for each process: the connections of a forked one's parent are the parent's."""
+    return rpc.Endpoint(url)

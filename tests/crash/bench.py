@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,8 +18,8 @@ from django.test import Client
 
 from execution_app import tasks
 from execution_app.engine import rounds
-from execution_app.gate import control, watch
-from execution_app.models import TxIntent
+from execution_app.gate import control, modes, watch
+from execution_app.models import Chain, TxIntent
 from execution_app.node import rpc, signers
 from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal import venue
@@ -38,6 +38,7 @@ from tests.timers import pass_a_minute
 SOURCE = "crash"
 GWEI = 10**9
 LIVE_WITHIN_S = 60.0
+UP_FOR = timedelta(hours=1)
 MAX_LAG_S = 3_600  # only `lag` makes it pass, however slow the machine is
 LOOK_EVERY_S = 0.4  # what is older than a second counts for nothing
 # Long enough that only `age` makes them run out, however slow the machine is.
@@ -58,6 +59,7 @@ class Bench:
     helpers: list[int] = field(default_factory=list)
     points: Points | None = None
     boots: bool = False
+    _steering: tuple[int, rpc.Endpoint] | None = None  # by process: a parent's connections stay the parent's
 
     def build(self) -> None:
         """A funded wallet that never traded, put away as `base`."""
@@ -90,6 +92,20 @@ class Bench:
     def start_process(self, mode: str = "LIVE") -> None:
         """What a process does before it works: the gate opens."""
         self.boot()
+        self._begin(mode)
+
+    def go_on(self, mode: str = "LIVE") -> None:
+        """A process that has been at work for a while, beside others that follow the chain: one more look is enough."""
+        self.boot()
+        watcher = watch._watch
+        assert watcher is not None
+        watcher.started_at = datetime.now(UTC) - UP_FOR
+        watcher.snapshot = modes.Snapshot(time.monotonic(), watch.limits().streak_needed - 1, "")
+        Chain.objects.update(reconciled_at=Now())
+        rpc.read("eth_chainId")  # it knows its node
+        self._begin(mode)
+
+    def _begin(self, mode: str) -> None:
         self.open_gate()
         view = watch.view()
         assert mode in ("", view.mode), f"the gate does not open: {view.reason}"
@@ -227,7 +243,9 @@ class Bench:
             TxIntent.objects.filter(settled_at=None).update(expires_at=Now() - timedelta(seconds=1))
 
     def steer(self, method: str, *params: Any) -> Any:
-        return rpc.Endpoint(f"{self.door.url}/steer").call(f"proxy_{method}", *params)
+        if self._steering is None or self._steering[0] != os.getpid():
+            self._steering = os.getpid(), rpc.Endpoint(f"{self.door.url}/steer")
+        return self._steering[1].call(f"proxy_{method}", *params)
 
     def reorganise(self, depth: int) -> None:
         """The newest blocks are replaced by empty ones; their transactions are in no pool any more.

@@ -13,15 +13,20 @@ from execution_app.node import rpc
 from tests import real_parts
 from tests.crash.bench import TIMERS, Bench
 from tests.crash.door import Door
+from tests.crash.lent import lent
 from tests.crash.store import Store
 from tests.rig import Rig
 from vanta.celery import app
+
+# What it does beside our statements; the store vacuums by itself.
+QUIET = {"autovacuum": "off", "jit": "off", "checkpoint_timeout": "1h", "max_wal_size": "4GB"}
 
 
 @contextmanager
 def bench() -> Iterator[Bench]:
     """Django is set up, and the database is this process's own. Its tables are as migrations leave them."""
     call_command("migrate", verbosity=0)
+    _spare_the_server()
     client = redis.Redis.from_url(real_parts.valkey.url, decode_responses=True)
     usual = settings.ENVIRONMENT
     with Door(real_parts.anvil.url) as door:
@@ -39,5 +44,13 @@ def bench() -> Iterator[Bench]:
             built.rig.close()
             settings.ENVIRONMENT = usual
             rpc.endpoints.cache_clear()
+            lent.end()
             connection.close()
             client.close()
+
+
+def _spare_the_server() -> None:
+    with connection.cursor() as cursor:
+        for setting, value in QUIET.items():
+            cursor.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
+        cursor.execute("SELECT pg_reload_conf()")

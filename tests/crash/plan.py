@@ -14,6 +14,12 @@ def explorations(roads: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     return [{"scenario": name, "faults": ["", *faults]} for name, faults in roads.items()]
 
 
+def one_by_one(roads: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """The same walks as jobs of one, for whoever stops at the first that is wrong: those without a fault come first."""
+    yield from ({"scenario": name, "faults": [""]} for name in roads)
+    yield from ({"scenario": name, "faults": [fault]} for name, faults in roads.items() for fault in faults)
+
+
 def distinct(explored: Sequence[dict[str, Any]]) -> int:
     """How many trials there are before any point of a scenario is taken twice."""
     return len({(one["scenario"], label) for one in explored for label in one.get("labels", ())})
@@ -45,8 +51,18 @@ def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int)
     drawn: list[Key] = []
     for tier in sorted(tiers):
         dice.shuffle(tiers[tier])
-        drawn += tiers[tier]
+        drawn += _in_turns(tiers[tier])
     return drawn[:wanted]
+
+
+def _in_turns(keys: Sequence[Key]) -> list[Key]:
+    """One of each pair of scenario and fault, then one more of each: a long road is not worth more than a short one."""
+    turns: Counter[tuple[str, str]] = Counter()
+    placed = []
+    for key in keys:
+        turns[key[:2]] += 1
+        placed.append((turns[key[:2]], key))
+    return [key for _, key in sorted(placed, key=lambda one: one[0])]
 
 
 def jobs(drawn: Sequence[Key]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,10 @@ first `---`: `Scenarios: open; bump`. All others follow.
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,23 +59,29 @@ def _putting() -> list[str]:
     return ["git", "apply", "-p1"]
 
 
-def hunt(patch: Path, jobs: int, logs: Path, seed: int) -> dict[str, Any]:
-    """Walk the copy until something is wrong: first without a death, then with."""
+def hunt(patch: Path, logs: Path, seed: int, ended: threading.Event | None = None) -> dict[str, Any]:
+    """Walk the copy until something is wrong: first without a death, then with. `ended` set from elsewhere ends it."""
+    begun_s = time.monotonic()
     said: dict[str, Any] = {"name": patch.stem, "caught": False, "after": 0, "by": "", "problem": ""}
-    with planted(patch) as copy, Pool(jobs, copy, logs / patch.stem) as pool:
+    with planted(patch) as copy, Pool(1, copy, logs / patch.stem) as pool:
         pool.await_ready()
-        for roads in _roads(patch, pool.roads):
-            explored = []
-            for found in pool.run(plan.explorations(roads)):
-                said["after"] += 1
-                explored.append(found)
-                if found["problem"]:
-                    return said | {"caught": True, "by": describe(found), "problem": found["problem"]}
-            for found in pool.run(plan.jobs(plan.draw(explored, TRIALS, "", seed))):
-                said["after"] += 1
-                if found["problem"]:
-                    return said | {"caught": True, "by": describe(found), "problem": found["problem"]}
-    return said
+        for found in _walks(patch, pool, seed):
+            said["after"] += 1
+            if found["problem"]:
+                said |= {"caught": True, "by": describe(found), "problem": found["problem"]}
+            if said["caught"] or (ended is not None and ended.is_set()):
+                break
+    return said | {"took_s": round(time.monotonic() - begun_s, 1)}
+
+
+def _walks(patch: Path, pool: Pool, seed: int) -> Iterator[dict[str, Any]]:
+    """Cheap ones first: each scenario by itself, then with troubles at the node, then deaths."""
+    for roads in _roads(patch, pool.roads):
+        explored = []
+        for found in pool.run(plan.one_by_one(roads)):
+            explored.append(found)
+            yield found
+        yield from pool.run(plan.jobs(plan.draw(explored, TRIALS, "", seed)))
 
 
 def _hints(patch: Path) -> list[str]:
@@ -93,12 +102,31 @@ def _roads(patch: Path, known: Mapping[str, Sequence[str]]) -> list[dict[str, Se
 
 
 def run_all(jobs: int, logs: Path, seed: int, name: str = "") -> Iterator[dict[str, Any]]:
-    """Every plant, one after another. One that does not apply is not caught, and says why."""
-    for patch in patches(name):
+    """Every plant, `jobs` of them side by side, each with a shard of its own."""
+    ended = threading.Event()
+    with ThreadPoolExecutor(jobs) as hunters:
+        hunts = [hunters.submit(_hunt, patch, logs, seed, ended) for patch in patches(name)]
         try:
-            found = hunt(patch, jobs, logs, seed)
-        except DoesNotApplyError as error:
-            found = {"name": patch.stem, "caught": False, "after": 0, "by": "", "problem": str(error)}
-            say(str(error))
-        say(f"plant {found['name']}: {'caught, ' + found['by'] if found['caught'] else 'NOT CAUGHT'}")
-        yield found
+            for hunted in as_completed(hunts):
+                found = hunted.result()
+                say(f"plant {found['name']}: {'caught, ' + found['by'] if found['caught'] else 'NOT CAUGHT'}")
+                yield found
+        finally:
+            ended.set()
+            hunters.shutdown(cancel_futures=True)
+
+
+def _hunt(patch: Path, logs: Path, seed: int, ended: threading.Event) -> dict[str, Any]:
+    """One that does not apply is not caught, and says why."""
+    try:
+        return hunt(patch, logs, seed, ended)
+    except DoesNotApplyError as error:
+        say(str(error))
+        return {
+            "name": patch.stem,
+            "caught": False,
+            "after": 0,
+            "by": "",
+            "problem": str(error),
+            "took_s": 0.0,
+        }

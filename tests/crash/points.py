@@ -13,6 +13,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
@@ -28,10 +29,10 @@ PUBLISHED_WITHIN_S = 3.0
 
 
 class Points:
-    """Counts points and dies by SIGKILL at occurrence `die_at` of label `label`; every point goes into the pipe first."""
+    """Counts points and dies by SIGKILL at occurrence `die_at` of label `label`; every point goes into the file first."""
 
-    def __init__(self, pipe: int, label: str = "", die_at: int = 1) -> None:
-        self._pipe = pipe
+    def __init__(self, said: int, label: str = "", die_at: int = 1) -> None:
+        self._said = said
         self._label = label
         self._die_at = die_at
         self._reached: Counter[str] = Counter()
@@ -61,7 +62,7 @@ class Points:
             return
         label = f"{side} {name}"
         self._reached[label] += 1
-        os.write(self._pipe, f"point {label}\n".encode())
+        os.write(self._said, f"point {label}\n".encode())
         if label == self._label and self._reached[label] == self._die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -69,7 +70,7 @@ class Points:
         """A write or an inner block: it happens at the commit around it or not at all."""
         if name not in self._within and self.is_ours():
             self._within.add(name)
-            os.write(self._pipe, f"within {name}\n".encode())
+            os.write(self._said, f"within {name}\n".encode())
 
     def around(self, name: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.reach("before", name)
@@ -121,7 +122,7 @@ def _count_commits(points: Points) -> None:
         savepoint_commit(sid)
 
     def statement(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not sites.WRITING_SQL.search(sql):
+        if not _writes(sql):
             return execute(sql, params, many, context)
         name = points.find("write") or "unknown:write"
         if database.in_atomic_block:
@@ -131,6 +132,12 @@ def _count_commits(points: Points) -> None:
 
     database._commit, database._savepoint_commit = counted, within
     database.execute_wrappers.append(statement)
+
+
+@lru_cache(maxsize=4096)
+def _writes(sql: str) -> bool:
+    """The same statements come again and again."""
+    return sites.WRITING_SQL.search(sql) is not None
 
 
 def _count_requests(points: Points, rpc_url: str) -> None:

@@ -27,7 +27,8 @@ class Totals:
     stuck: int = 0
     broken: int = 0
     not_reached: int = 0
-    seconds: float = 0.0
+    plants_caught: str = "none planted"
+    wall_seconds: float = 0.0
 
 
 @dataclass
@@ -78,8 +79,12 @@ class Report:
             stuck=kinds["stuck"],
             broken=kinds["broken"],
             not_reached=len(self.tried) - len(counted),
-            seconds=round(time.monotonic() - self.begun_s, 1),
+            plants_caught=self._plants_caught() or "none planted",
+            wall_seconds=round(time.monotonic() - self.begun_s, 1),
         )
+
+    def _plants_caught(self) -> str:
+        return f"{sum(one['caught'] for one in self.plants)} of {len(self.plants)}" if self.plants else ""
 
     def say_progress(self, *, now: bool = False) -> None:
         if not now and time.monotonic() - self._said_s < SAY_EVERY_S:
@@ -114,7 +119,8 @@ class Report:
                 "\n".join(["listed as unreached, and no longer in the code:", *map("  {}".format, self.gone)])
             )
         if self.plants:
-            parts.append("\n".join(["planted bugs:", *(_plant(one) for one in self.plants)]))
+            head = f"planted bugs, caught {self._plants_caught()}:"
+            parts.append("\n".join([head, *map(_plant, sorted(self.plants, key=lambda one: one["name"]))]))
         if self.ended_early:
             parts.append(f"ENDED EARLY: {self.ended_early}")
         parts.append(_told(self.totals()))
@@ -141,6 +147,7 @@ class Report:
                     bare.append(f"{label} in {name}")
             lines.append(f"{label:<{width}}  " + "".join(f"{cell:>3}" for cell in cells))
         lines.append(f"cells on a road at which nobody died: {len(bare)}")
+        lines += [f"  {cell}" for cell in bare[:TOLD]] + (["  and others"] if len(bare) > TOLD else [])
         return "\n".join(lines)
 
     def _faults(self) -> str:
@@ -189,7 +196,7 @@ def describe(one: dict[str, Any]) -> str:
 
 def _plant(one: dict[str, Any]) -> str:
     said = (
-        f"{invariant(one['problem'])} after {one['after']} walks: {one['by']}"
+        f"{invariant(one['problem'])} after {one['after']} walks and {one['took_s']:.0f} s: {one['by']}"
         if one["caught"]
         else "NOT CAUGHT"
     )

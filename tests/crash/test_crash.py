@@ -1,4 +1,4 @@
-"""A slice of `make crashtest` in the test suite: every road walked once, and some deaths on every kind of road."""
+"""A slice of `make crashtest` in the test suite: every place passed once, and some deaths on every kind of road."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +17,30 @@ ROADS = {
     "stop, then resume": [],
     "reorg of the fill": [],
 }
+# Roads that together pass every place. What is missing here costs time only: then all roads are walked.
+PASSING = [
+    "keeper refunds",
+    "cancel unsent",
+    "paper desk",
+    "reorg of both",
+    "foreign transaction",
+    "first boot",
+    "DRY turns LIVE",
+    "cap tightened",
+    "a level that the venue missed",
+    "closed elsewhere",
+    "held and rejected",
+    "chain disagrees",
+    "cap set and lifted",
+    "stop stays",
+    "desk",
+    "dry",
+    "a level fires, then a stop",
+    "stop after broadcast",
+    "an open with levels",
+    "reorg of the fill",
+    "word in Redis",
+]
 TRIALS = 20
 COUNTED = 17  # on a machine under load a road may go another way
 
@@ -31,10 +55,15 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 @pytest.mark.timeout(1800)
 def test_every_place_of_the_code_is_on_a_road(pool: Pool) -> None:
-    walks = [{"scenario": name, "faults": [""], "walk_only": True} for name in pool.roads]
-    report = Report(explored=list(pool.run(walks)))
-    report.inspect()
-    assert len(report.explored) >= 40
+    """Those roads that pass all places; the rest only where something new is on none of them."""
+    assert pool.roads.keys() >= set(PASSING)
+    report = Report()
+    for names in (PASSING, [name for name in pool.roads if name not in PASSING]):
+        walks = [{"scenario": name, "faults": [""], "walk_only": True} for name in names]
+        report.explored += pool.run(walks)
+        report.inspect()
+        if not report.missed:
+            break
     assert not report.wrong, [describe(one) for one in report.wrong]
     assert (report.missed, report.gone) == ([], [])
 

@@ -13,7 +13,7 @@ from tests.crash import plants
 )
 def test_a_planted_bug_is_found(name: str, tmp_path: Path) -> None:
     (patch,) = plants.patches(name)
-    found = plants.hunt(patch, jobs=1, logs=tmp_path, seed=1)
+    found = plants.hunt(patch, logs=tmp_path, seed=1)
     assert found["caught"], found
     assert found["problem"]
 

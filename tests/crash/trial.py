@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from django.db import connections
-
 from execution_app.errors import Retryable
 from execution_app.models import Position, TxIntent
 from execution_app.node.rpc import NodeError
@@ -19,6 +17,7 @@ from signals_app.models import Signal
 from tests import invariants
 from tests.crash.bench import SOURCE, Bench
 from tests.crash.door import Note
+from tests.crash.lent import lent
 from tests.crash.points import Points, instrument
 from tests.crash.scenario import Scenario, nothing
 from tests.invariants import Stop
@@ -102,12 +101,12 @@ def walk(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Walked:
     """Walk from the stage in a child. Raises AssertionError where it ended by another error."""
     bench.take_back()
 
-    def go(pipe: int) -> None:
+    def go(said: int) -> None:
         if not scenario.boots:
-            bench.start_process(scenario.mode)
+            bench.go_on(scenario.mode)
         if fault:
             bench.steer("trouble", fault)
-        points = Points(pipe, place.label, place.occurrence)
+        points = Points(said, place.label, place.occurrence)
         instrument(points, bench.door.url)
         try:
             bench.points, bench.boots = points, scenario.boots
@@ -115,7 +114,7 @@ def walk(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Walked:
                 bench.boot()
             scenario.walk(bench)
         except (Retryable, NodeError) as error:
-            os.write(pipe, f"gave up {type(error).__name__}\n".encode())
+            os.write(said, f"gave up {type(error).__name__}\n".encode())
         bench.await_helpers()
 
     ended = in_child(go)
@@ -131,7 +130,7 @@ def walk(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Walked:
 def recover(bench: Bench, scenario: Scenario) -> tuple[int, str]:
     """A fresh process sweeps; returns the rounds it took, and what went wrong."""
 
-    def sweep(pipe: int) -> None:
+    def sweep(said: int) -> None:
         bench.steer("calm")
         bench.start_process(scenario.mode)
         for number in range(1, (ROUNDS if scenario.finished else ROUNDS_HELD) + 1):
@@ -141,10 +140,10 @@ def recover(bench: Bench, scenario: Scenario) -> tuple[int, str]:
             if not bench.is_done():
                 (bench.live_on_unseen if number == 1 else bench.live_on)()
             if bench.is_done():
-                os.write(pipe, f"rounds {number}\n".encode())
+                os.write(said, f"rounds {number}\n".encode())
                 return
         if not scenario.finished:
-            os.write(pipe, f"rounds {ROUNDS_HELD}\n".encode())
+            os.write(said, f"rounds {ROUNDS_HELD}\n".encode())
             return
         left = list(TxIntent.objects.filter(settled_at=None).values_list("pk", "state", "reason_detail"))
         raise AssertionError(f"stuck, I10: after {ROUNDS} rounds there is left {left}")
@@ -211,8 +210,10 @@ def _ends(scenario: Scenario) -> None:
 
 
 def in_child(work: Callable[[int], None]) -> Ended:
-    """Run it in a forked process that never comes back; its lines come through a pipe."""
-    reader, writer = os.pipe()
+    """Run it in a forked process that never comes back; it is given a file for its lines."""
+    said = os.memfd_create("said")  # outlives whoever writes, and wakes nobody meanwhile
+    reader, writer = os.pipe()  # ends with the last of its kind: it may have forked others
+    lent.prepare()
     gc.freeze()
     pid = os.fork()
     if pid == 0:
@@ -220,18 +221,21 @@ def in_child(work: Callable[[int], None]) -> Ended:
         try:
             os.close(reader)
             gc.disable()
-            # The parent's connections stay the parent's: to close them here would end them there.
-            for one in connections.all(initialized_only=True):
-                one.connection = None
-            work(writer)
+            lent.take()
+            work(said)
             code = 0
         except BaseException:  # noqa: BLE001  (a child must not return into whoever forked it, whatever happened)
-            os.write(writer, traceback.format_exc().encode())
+            os.write(said, traceback.format_exc().encode())
         finally:
             os._exit(code)
     os.close(writer)
-    with os.fdopen(reader, encoding="utf-8", errors="replace") as pipe:
-        lines = pipe.read().splitlines()
     _, status = os.waitpid(pid, 0)
     died = os.WIFSIGNALED(status)
+    # At once, since others may wait for its locks. Points lie between statements; where else it ended nobody knows.
+    lent.take_back(between_statements=status == 0 or (died and os.WTERMSIG(status) == signal.SIGKILL))
+    with os.fdopen(reader, "rb") as pipe:
+        pipe.read()
+    os.lseek(said, 0, os.SEEK_SET)
+    with os.fdopen(said, encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
     return Ended(os.WTERMSIG(status) if died else 0, 0 if died else os.WEXITSTATUS(status), lines)
