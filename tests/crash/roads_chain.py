@@ -94,9 +94,7 @@ def _owner_closes(bench: Bench) -> None:
     open_one(bench)
     trading = real_parts.deployment.trading
     fee = rpc_call("eth_call", {"to": trading, "data": "0x" + onchain.call_execution_fee().hex()}, "latest")
-    order = onchain.CloseOrder(
-        bench.rig.trader.address, onchain.PAIRS["BTC-USD"], 0, Decimal(amount_usdc), Decimal(1)
-    )
+    order = onchain.CloseOrder(bench.rig.trader.address, onchain.PAIRS["BTC-USD"], 0, Decimal(5), Decimal(1))
     call = {
         "from": bench.rig.trader.address,
         "to": trading,

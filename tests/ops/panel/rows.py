@@ -12,6 +12,8 @@ from execution_app.models import (
     Cap,
     Chain,
     Control,
+    Correction,
+    ExternalTrade,
     Fill,
     Heartbeat,
     IntentMove,
@@ -49,6 +51,8 @@ TABLES = (
     ModeChange,
     PoolBeat,
     Position,
+    Correction,
+    ExternalTrade,
     Price,
     Protection,
     ProtectionTrigger,
@@ -184,6 +188,20 @@ def _traces(intent: TxIntent, trader: Trader) -> None:
         leverage_x=Decimal(2),
         open_price=Decimal(60_000),
         drift="venue holds 4 USDC",
+    )
+    held = {"collateral_usdc": Decimal(4), "leverage_x": Decimal(2), "venue_timestamp": datetime.now(UTC)}
+    Correction.objects.create(
+        position=position, block_number=9, block_hash=BLOCK, differed="collateral_usdc is 5", **held
+    )
+    ExternalTrade.objects.create(
+        trader=trader,
+        venue=VENUE,
+        symbol="BTC-USD",
+        pair_index=1,
+        trade_index=1,
+        is_long=False,
+        open_price=Decimal(60_000),
+        **held,
     )
     _guard(position, intent)
     Fill.objects.create(
