@@ -151,7 +151,8 @@ def _left_usdc(opening: Fill) -> Decimal:
         held_usdc, leverage_x = corrected.collateral_usdc, corrected.leverage_x
         closes = closes.filter(block_number__gt=corrected.block_number)
     closed_usdc: Decimal = closes.aggregate(usdc=Sum("collateral_usdc"))["usdc"] or Decimal(0)
-    return max(held_usdc - closed_usdc, Decimal(0)) * leverage_x
+    left_usdc: Decimal = max(held_usdc - closed_usdc, Decimal(0)) * leverage_x
+    return left_usdc
 
 
 def _is_replaced(position: Position) -> bool:

@@ -21,7 +21,7 @@ from tests.guards import without_guards
 from tests.rig import ETH, Rig, rpc_call
 
 BTC = onchain.PAIRS["BTC-USD"]
-LEVELS = {"take_profit": Decimal(120_000), "stop_loss": Decimal(80_000)}
+LEVELS: dict[str, Any] = {"take_profit": Decimal(120_000), "stop_loss": Decimal(80_000)}
 
 
 def call(function: str, *arguments: Any) -> str:
