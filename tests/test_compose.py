@@ -31,6 +31,8 @@ from tests.containers import (
 from tests.real_parts import ROOT
 from vanta.environment import Environment
 
+MONITORING = ("prometheus", "alertmanager", "grafana")
+
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict[str, Any]]:
@@ -38,9 +40,11 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_the_services_are_the_promised_ones(services: dict[str, Any]) -> None:
-    # prometheus, alertmanager and grafana come with the parts they run.
-    assert set(services) == {"db", "redis", "migrate", *PROCESSES}
+    assert set(services) == {"db", "redis", "migrate", *PROCESSES, *MONITORING}
     assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
+    assert {name: service["profiles"] for name, service in services.items() if "profiles" in service} == (
+        {name: ["monitoring"] for name in MONITORING}
+    )
 
 
 def test_every_process_is_the_one_that_make_run_starts(services: dict[str, Any]) -> None:
@@ -99,9 +103,15 @@ def test_one_file_on_the_host_is_every_containers_switch(services: dict[str, Any
         assert "touch switch/FORCE_DRY" in (ROOT / "docs" / f"{page}.md").read_text()
 
 
-def test_only_the_webhook_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
+def test_only_what_people_look_at_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"webhook": ["${WEBHOOK_BIND:-127.0.0.1}:8090:8090"]}
+    assert published.pop("webhook") == ["${WEBHOOK_BIND:-127.0.0.1}:8090:8090"]
+    # These ask nobody for a password, so they have no variable that could open them to others.
+    assert published == {
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "alertmanager": ["127.0.0.1:9093:9093"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
 
 
 def test_the_image_runs_the_same_webhook_as_nobody_special(services: dict[str, Any]) -> None:
@@ -147,6 +157,10 @@ def test_compose_itself_reads_the_file(tmp_path: Path) -> None:
     assert given["webhook"]["environment"] == {"VANTA_EXPECTED_DEPLOY_ENV": "production"}
     assert given["webhook"]["volumes"][0]["source"].endswith("/.env.production")
     assert bare["webhook"]["ports"][0]["host_ip"] == "127.0.0.1"
+    assert not set(MONITORING) & set(bare)
+    watched = config("--env-file", str(env_file), "--profile", "monitoring")
+    assert set(watched) == {*bare, *MONITORING}
+    assert watched["alertmanager"]["volumes"][0]["source"].endswith("/.env.production")
 
 
 def test_the_services_run_as_plain_processes_and_a_restart_takes_an_edit(

@@ -30,6 +30,7 @@ SECRETS = frozenset(
         "SIGNER_KEY_PASSWORD",
         "WEB3SIGNER_URL",
         "TELEGRAM_BOT_TOKEN",
+        "ALERT_DEAD_MAN_URL",
     }
 )
 MINIMUM_STREAK = 3
@@ -79,6 +80,14 @@ class Environment(BaseModel):
     admin_token: SecretStr = Field(min_length=16)
     secret_key: SecretStr = Field(min_length=32)
     telegram_bot_token: SecretStr = SecretStr("")
+    telegram_api_base: Annotated[str, _as_written(formats.http_url)] = "https://api.telegram.org"
+    # Delivery itself is Alertmanager's, whose start reads them from the same file (config/start-alertmanager).
+    alert_chat_id: Annotated[int | None, _as_written(formats.chat_id)] = None
+    alert_ticket_chat_id: Annotated[int | None, _as_written(formats.chat_id)] = None
+    alert_dead_man_url: Annotated[
+        SecretStr, _as_written(lambda text: formats.http_url(text) if text else "")
+    ] = SecretStr("")
+    alertmanager_url: Annotated[str, _as_written(lambda text: formats.http_url(text) if text else "")] = ""
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile", "keystore", "kms", "web3signer"] = "keyfile"

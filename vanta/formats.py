@@ -84,6 +84,13 @@ def http_url(text: str) -> str:
     return text
 
 
+def chat_id(text: str) -> str:
+    """A chat of Telegram's: a number of up to 18 digits, below zero for groups and channels."""
+    if not re.fullmatch(r"-?[1-9][0-9]{0,17}", text, re.ASCII):
+        raise ValueError("must be the number of a chat, such as -1001234567890")
+    return text
+
+
 def kms_keys(text: str) -> str:
     """Ids, ARNs or aliases of keys, separated by commas."""
     keys = [part.strip() for part in text.split(",") if part.strip()]

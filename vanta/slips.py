@@ -32,8 +32,11 @@ EVERYBODYS = frozenset(
         *("LOG_LEVEL", "LOG_FORMAT", "DEPLOY_ENV", "DEPLOY_VERSION", "CHAIN_ID"),
     }
 )
-# Near to ours, and yet other tools' (BASE_RPC_URL without its middle, systemd's folder), or told to config/with-env.
-NO_SLIPS = frozenset({"BASE_URL", "KEY_DIR", "KEY_PASSWORD", "STATE_DIRECTORY", "VANTA_EXPECTED_DEPLOY_ENV"})
+# Near to ours, and yet other tools' (BASE_RPC_URL and TELEGRAM_API_BASE without a word, systemd's folder), or told to
+# config/with-env.
+NO_SLIPS = frozenset(
+    {"BASE_URL", "API_BASE", "KEY_DIR", "KEY_PASSWORD", "STATE_DIRECTORY", "VANTA_EXPECTED_DEPLOY_ENV"}
+)
 OWN_PREFIX = "VANTA"
 FILE = "_FILE"
 ONE_SLIP_FROM = 5  # letters of a whole name from which one wrong letter is a slip

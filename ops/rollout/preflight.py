@@ -21,6 +21,7 @@ from execution_app.node import rpc, signers
 from execution_app.node.rpc import NodeError, RpcFault
 from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, from_units
+from ops.rollout import alerting
 from ops.rollout.findings import Finding, Status
 from ops.watch import node, readiness
 
@@ -38,7 +39,7 @@ def examine() -> list[Finding]:
     names = {finding.name: finding for finding in findings}
     if names["database"].status == "ok":
         findings += [_people(), _wallets()]
-    findings.append(_signer())
+    findings += [_signer(), *alerting.examine()]
     if any(finding.status == "ok" for finding in findings if finding.name.startswith("node ")):
         findings += _venue()
     else:

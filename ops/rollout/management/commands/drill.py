@@ -24,6 +24,7 @@ from ops.rollout.drills.faults import FAULTS
 from ops.rollout.drills.health import Health
 from ops.rollout.drills.parts import Parts
 from ops.rollout.drills.report import EXIT_CODES, CannotRun, Failed, NotInjected, Report
+from ops.rollout.drills.silences import Silences
 from ops.rollout.drills.stage import Stage, Timing
 from ops.rollout.drills.surfaces import SURFACES
 
@@ -131,6 +132,9 @@ class Command(BaseCommand):
         undo.callback(lock.release)
         stage = arrange(report, undo, folder, options)
         stage.require(options["yes_on_chain"])
+        silences = Silences(settings.ENVIRONMENT.alertmanager_url, report)
+        undo.callback(silences.end)  # after everything else was undone
+        silences.begin()
         match options["name"]:
             case "redis-outage":
                 redis_outage.run(stage, options["fault"])
