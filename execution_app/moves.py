@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from django.db import transaction
+from django.db import connection, models, transaction
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
@@ -128,14 +128,43 @@ def _move_group(old: IntentState, group: Sequence[Step], to: IntentState) -> Non
         for name, value in step.fields.items():
             setattr(step.intent, name, value)
     rows, names = [step.intent for step in group], [*group[0].fields]
-    standing = TxIntent.objects.filter(state=old, settled_at=None)
     if names:
-        changed = standing.bulk_update(rows, ["state", *names])
-        TxIntent.objects.filter(pk__in=[row.pk for row in rows]).update(updated_at=Now())
+        changed = _write(rows, names, old, to)
     else:
-        changed = standing.filter(pk__in=[row.pk for row in rows]).update(state=to, updated_at=Now())
+        standing = TxIntent.objects.filter(pk__in=[row.pk for row in rows], state=old, settled_at=None)
+        changed = standing.update(state=to, updated_at=Now())
     if changed != len(rows):
         raise Stale(f"{len(rows) - changed} of {len(rows)} intents are no longer {old}")
+
+
+def _write(rows: Sequence[TxIntent], names: Sequence[str], old: IntentState, to: IntentState) -> int:
+    """The state and these fields of rows that still are in the old one, in one statement; returns how many were.
+
+    Each field is an array beside the ids. Django's own way, a CASE for each field and row, took more time than
+    all signatures of a batch.
+    """
+    fields: list[Any] = [TxIntent._meta.get_field(name) for name in names]  # noqa: SLF001  (public, by its documentation)
+    # Without a length: to cast to one would cut off what the column then refuses.
+    kinds = [str(field.db_type(connection)).partition("(")[0] for field in fields]
+    pairs = ", ".join(f"{field.column} = new.{field.column}" for field in fields)
+    columns = ", ".join(["id", *(field.column for field in fields)])
+    arrays = ", ".join(f"%s::{kind}[]" for kind in ["bigint", *kinds])
+    values = [[_plain(field, getattr(row, field.attname)) for row in rows] for field in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE tx_intents SET state = %s, updated_at = statement_timestamp(), {pairs}"  # noqa: S608
+            f" FROM unnest({arrays}) AS new ({columns})"
+            " WHERE tx_intents.id = new.id AND tx_intents.state = %s AND tx_intents.settled_at IS NULL",
+            [to.value, [row.pk for row in rows], *values, old.value],
+        )
+        return int(cursor.rowcount)
+
+
+def _plain(field: Any, value: Any) -> Any:
+    """As the field is stored; all of one kind, since an array takes no other."""
+    if value is None or isinstance(field, models.BinaryField):
+        return value
+    return field.get_db_prep_save(value, connection)
 
 
 def open_intent(

@@ -20,15 +20,18 @@ TRIES = 4
 
 
 @contextmanager
-def processes(*works: Callable[[], None]) -> Iterator[None]:
-    """Each work again and again in a process of its own, until the block ends. One that fails fails the test."""
+def processes(*works: Callable[[], None]) -> Iterator[list[int]]:
+    """Each work again and again in a process of its own, until the block ends. One that fails fails the test.
+
+    Yields their process ids, in the order of the works.
+    """
     ended = FORK.Event()
     watch.stop()
     connections.close_all()
     running: list[ForkProcess] = []
     try:
         running += (_begin(work, ended) for work in works)
-        yield
+        yield [process.pid or 0 for process in running]
     finally:
         ended.set()
         for process in running:

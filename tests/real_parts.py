@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(tempfile.mkdtemp(prefix="vanta-tests-"))
 FOLDER.chmod(0o755)
 
-postgres = Postgres(FOLDER / "postgres", durable=False)
+# The bench measures what a crash would not lose; tests need no disk.
+postgres = Postgres(FOLDER / "postgres", durable=os.environ.get("TEST_DURABLE") == "1")
 valkey = Valkey(FOLDER / "valkey")
 TOOLS = ROOT / "var" / "tools"
 # No interval: tests mine when they say so. TEST_NODE=hardhat puts another kind of node in its place.

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app.engine import permissions
@@ -169,11 +169,15 @@ def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxSend]:
 def newest(intents: Iterable[TxIntent]) -> list[TxSend]:
     """The newest bytes of each slot, in the order of `intents`."""
     by_key = {intent.pk: intent for intent in intents}
-    sends = TxSend.objects.filter(intent__in=by_key).order_by("intent_id", "-attempt").distinct("intent_id")
-    found = {send.intent_id: send for send in sends}
-    for key, intent in by_key.items():
-        found[key].intent = intent
+    found = _newest_of(by_key, TxSend.objects.filter(intent__in=by_key))
     return [found[key] for key in by_key]
+
+
+def _newest_of(by_key: dict[int, TxIntent], sends: QuerySet[TxSend]) -> dict[int, TxSend]:
+    found = {send.intent_id: send for send in sends.order_by("intent_id", "-attempt").distinct("intent_id")}
+    for key, send in found.items():
+        send.intent = by_key[key]
+    return found
 
 
 def _log_parked(intent: TxIntent, ruling: Ruling) -> None:
@@ -188,54 +192,49 @@ def rebroadcast(wallet_id: int) -> int:
     gate again. Under a stop, in DRY and where the wallet is halted, only the
     newest bytes that a node is known to hold are repeated.
     """
-    repeated = 0
-    after: int | None = BEFORE_ALL
-    while after is not None:
-        begun_s = time.monotonic()
-        sends, after = _lease_again(wallet_id, after)
-        offer(sends, begun_s)
-        repeated += len(sends)
-    return repeated
+    begun_s = time.monotonic()
+    sends = _lease_again(wallet_id)
+    offer(sends, begun_s)
+    return len(sends)
 
 
-def _lease_again(wallet_id: int, after: int) -> tuple[list[TxSend], int | None]:
-    sends: list[TxSend] = []
+def _lease_again(wallet_id: int) -> list[TxSend]:
+    """Of the lowest slots that have left, the bytes that are due for another offer; a few queries, so no turn is needed."""
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         ruling = ruling_now()
-        mine = Turn()
         stopped = ruling.emergency_stop or ruling.mode is not Mode.LIVE or bool(wallet.halted_reason)
         now = database_now()
-        last: int | None = None
-        for intent in _left(wallet_id, after):
-            if last is not None and mine.is_over():
-                return sends, last
-            last = intent.nonce
-            send: TxSend | None = intent.sends.order_by("-attempt").first()
-            if stopped:
-                # An offer that failed may never have arrived: to repeat it could be the first to leave.
-                held = Q(held_at__isnull=False)
-                if intent.cancel_asked_at is not None:
-                    held |= Q(kind=SendKind.CANCEL)  # what fills a slot may leave under a stop
-                send = intent.sends.filter(held).order_by("-attempt").first()
-            if send is not None and _is_due(send, now):
-                TxSend.objects.filter(pk=send.pk, held_at=None).update(leased_at=Now())
-                sends.append(send)
-    return sends, None
+        left = _left(wallet_id)
+        sends = [send for send in (_known(left) if stopped else newest(left)) if _is_due(send, now)]
+        TxSend.objects.filter(pk__in=[send.pk for send in sends], held_at=None).update(leased_at=Now())
+    return sends
 
 
-def _left(wallet_id: int, after: int) -> list[TxIntent]:
+def _known(intents: Iterable[TxIntent]) -> list[TxSend]:
+    """The newest bytes of each slot that a node is known to hold, in the order of `intents`.
+
+    An offer that failed may never have arrived: to repeat it could be the first to leave. What fills a slot that
+    a person wants filled may leave under a stop.
+    """
+    by_key = {intent.pk: intent for intent in intents}
+    fills = Q(kind=SendKind.CANCEL, intent__cancel_asked_at__isnull=False)
+    held = TxSend.objects.filter(Q(held_at__isnull=False) | fills, intent__in=by_key)
+    found = _newest_of(by_key, held)
+    return [found[key] for key in by_key if key in found]
+
+
+def _left(wallet_id: int) -> list[TxIntent]:
     """Unmined slots of which a node is known to hold some bytes."""
+    held = TxSend.objects.filter(intent=OuterRef("pk"), held_at__isnull=False)
     return list(
         TxIntent.objects.filter(
+            Exists(held),
             wallet_id=wallet_id,
             state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION],
-            sends__held_at__isnull=False,
-            nonce__gt=after,
         )
         .select_related("wallet", "trader")
-        .order_by("nonce")
-        .distinct()[:BATCH]
+        .order_by("nonce")[:BATCH]
     )
 
 

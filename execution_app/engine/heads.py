@@ -89,11 +89,7 @@ def _note(head: Head, mark: Mark) -> None:
 
 
 def _unsettled(states: Iterable[str]) -> list[TxIntent]:
-    return list(
-        TxIntent.objects.filter(settled_at=None, state__in=states)
-        .select_related("wallet")
-        .order_by("id")[:BATCH]
-    )
+    return list(TxIntent.objects.filter(settled_at=None, state__in=states).order_by("id")[:BATCH])
 
 
 def _counts(head: Head) -> dict[int, int]:

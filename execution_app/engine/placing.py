@@ -1,6 +1,7 @@
 """A place for an intent: a nonce, a fee and a signature, gathered in a round and stored together."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
@@ -9,7 +10,7 @@ from execution_app import reservations
 from execution_app.book import prices
 from execution_app.engine import replace, signatures
 from execution_app.engine.plans import Plan
-from execution_app.engine.waiting import BY, database_now, hold, refuse
+from execution_app.engine.waiting import BY, hold, refuse
 from execution_app.errors import Refused, Stale
 from execution_app.gate.admission import counts_rows, room
 from execution_app.gate.modes import Ruling
@@ -44,6 +45,7 @@ class Round:
     asked: Asked
     in_flight: int
     spendable_wei: int
+    now: datetime  # the database's clock, read under the wallet's lock
     placed: list["Placement"] = field(default_factory=list)  # signed, and not stored yet
 
     @property
@@ -91,7 +93,7 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     if not exits:
         if counts_rows(intent):
             store(round_)
-        if full := room(intent, Mode.LIVE, database_now(), cost_wei):
+        if full := room(intent, Mode.LIVE, round_.now, cost_wei):
             refuse(intent, full)
             return False
     slot = _slot(wallet, intent, plan)

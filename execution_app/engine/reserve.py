@@ -126,7 +126,8 @@ def _begin(wallet: Wallet, ruling: Ruling, asked: Asked) -> Round:
     )
     dearest = Max(Coalesce("sends__max_fee_wei", "sign_request__max_fee_wei"))
     owed = unmined.annotate(max_fee_wei=dearest).aggregate(total=Sum(cost))["total"] or 0
-    return Round(wallet, ruling, asked, unmined.count(), asked.market.balance_wei - int(owed))
+    spendable_wei = asked.market.balance_wei - int(owed)
+    return Round(wallet, ruling, asked, unmined.count(), spendable_wei, database_now())
 
 
 def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:

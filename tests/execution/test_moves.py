@@ -1,10 +1,11 @@
 """`move` and `open_intent`: the only verbs that change or make an intent."""
 
 import threading
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pytest
-from django.db import DataError, connection
+from django.db import DataError, IntegrityError, connection
 from prometheus_client import REGISTRY
 
 from execution_app.errors import IllegalMove, Stale
@@ -70,6 +71,60 @@ def test_of_many_all_move_or_none(database: None) -> None:
     history = IntentTransition.objects.filter(to_state="reserved").order_by("intent")
     assert list(history.values_list("intent", "from_state")) == [(pks[0], "pending"), (pks[1], "held")]
     assert [i.nonce for i in TxIntent.objects.order_by("id")] == [0, 1]
+
+
+def pending(count: int) -> list[TxIntent]:
+    wallet = rows.wallet()
+    trader = rows.one("SELECT trader_id FROM wallets WHERE id = %s", wallet)
+    pks = [rows.intent(wallet_id=wallet, trader_id=trader) for _ in range(count)]
+    return list(TxIntent.objects.filter(pk__in=pks).order_by("id"))
+
+
+OWNED: tuple[dict[str, Any], ...] = (
+    {
+        "calldata": b"\x00\\\"{,}'\xff",
+        "value_wei": 10**30,
+        "wanted_price": Decimal("0.0000000001"),
+        "close_usdc": None,
+    },
+    {"calldata": b"", "value_wei": 0, "wanted_price": None, "close_usdc": Decimal("0.000001")},
+    {"calldata": bytes(range(256)) * 4, "value_wei": 7, "wanted_price": Decimal(10**9), "close_usdc": None},
+)
+
+
+def test_each_of_many_gets_what_is_its_own(database: None) -> None:
+    """Blank, missing, binary and very large values, each in its row and exact."""
+    common = {
+        "mode": "LIVE",
+        "to_address": "0x" + "ab" * 20,
+        "gas_limit": 21_000,
+        "reason": "",
+        "reason_detail": "a,{b}",
+    }
+    fields = [{"nonce": at, **common, **own} for at, own in enumerate(OWNED)]
+    before = pending(len(fields))
+    steps = [Step(intent, "now", own) for intent, own in zip(before, fields, strict=True)]
+    move_all(steps, IntentState.RESERVED, by="test")
+    for intent, own in zip(before, fields, strict=True):
+        stored = TxIntent.objects.get(pk=intent.pk)
+        found = {name: getattr(stored, name) for name in own} | {"calldata": bytes(stored.calldata or b"")}
+        assert found == own
+        assert stored.state == intent.state == "reserved"
+        assert stored.updated_at > intent.updated_at
+
+
+@pytest.mark.parametrize(
+    "own", [{"to_address": "0x" + "a" * 41}, {"value_wei": 10**78}, {"close_usdc": Decimal(10) ** 30}]
+)
+def test_what_a_column_cannot_hold_is_refused_and_not_cut(database: None, own: dict[str, Any]) -> None:
+    fields = [{**rows.slot(), "nonce": at, "mode": "LIVE"} for at in range(2)]
+    steps = [
+        Step(intent, "now", {**f, "close_usdc": None, **(own if at else {})})
+        for at, (intent, f) in enumerate(zip(pending(2), fields, strict=True))
+    ]
+    with pytest.raises((DataError, InvalidOperation, IntegrityError)):
+        move_all(steps, IntentState.RESERVED, by="test")
+    assert set(TxIntent.objects.values_list("state", "nonce")) == {("pending", None)}
 
 
 def test_a_settled_fill_does_not_go_back(database: None) -> None:

@@ -2,6 +2,7 @@
 
 from eth_keys import keys  # type: ignore[attr-defined]
 from eth_keys.exceptions import BadSignature
+from eth_utils.address import to_canonical_address
 from eth_utils.exceptions import ValidationError
 
 from execution_app.node.signing.transactions import Signature
@@ -64,11 +65,12 @@ def recovered(digest: bytes, r: int, s: int, address: str) -> Signature:
     if not (0 < r < ORDER and 0 < s < ORDER):
         raise ValueError("a number of the signature is out of range")
     low_s = min(s, ORDER - s)
+    wanted = to_canonical_address(address)
     for y_parity in (0, 1):
         try:
             key = keys.Signature(vrs=(y_parity, r, low_s)).recover_public_key_from_msg_hash(digest)
         except (BadSignature, ValidationError):
             continue
-        if key.to_checksum_address().lower() == address.lower():
+        if key.to_canonical_address() == wanted:
             return Signature(r, low_s, y_parity)
     raise ValueError(f"the signature is not of {address}'s key")
