@@ -9,7 +9,7 @@ SYSTEM_PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BOOTSTRAP = $(if $(SYSTEM_PYTHON),$(SYSTEM_PYTHON),$(error Vanta needs Python 3.11 or newer: none is on the path)) \
 	ops/rehearsal/bootstrap.py
 PYTHON := .venv/bin/python
-DRILLS ?= redis-outage emergency-stop duplicate-signal crash
+DRILLS ?= redis-outage emergency-stop duplicate-signal crash restore
 
 # What settings want before any server is there; nothing in `check` connects anywhere.
 CHECK_ENV = DATABASE_URL=postgresql://vanta@127.0.0.1:9/vanta REDIS_URL=redis://127.0.0.1:9/0 \

@@ -8,6 +8,7 @@ from tests.execution import (
     test_constraints,
     test_more_guards,
     test_protection_guards,
+    test_restore_points,
     test_risk_constraints,
     test_sign_requests,
 )
@@ -32,6 +33,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_more_guards.ATTACKS,
         *test_sign_requests.ATTACKS,
         *test_protection_guards.ATTACKS,
+        *test_restore_points.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()
@@ -63,5 +65,7 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("protections", "keep_row"),
         ("protection_triggers", "guard_trigger"),
         ("protection_triggers", "keep_row"),
+        ("restore_points", "guard_restore_point"),
+        ("restore_points", "keep_row"),
         ("tx_intents", "guard_only_position"),
     }
