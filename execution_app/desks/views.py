@@ -1,6 +1,6 @@
 """What the venue's contracts say to whoever asks: prices, and the trades that it holds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -40,9 +40,10 @@ def price(symbol: str, trader: Trader) -> Price:
     return Price(symbol, found.prices[symbol], max(0, found.at - found.published_at[symbol]))
 
 
-def holdings(trader: Trader) -> list[Holding]:
-    """Every trade of theirs in the venue's storage, in the markets of this stack. Raises Retryable."""
-    symbols = sorted(symbol for symbol in settings.ENVIRONMENT.symbols if symbol in onchain.PAIRS)
+def holdings(trader: Trader, symbols: Collection[str] | None = None) -> list[Holding]:
+    """Every trade of theirs in the venue's storage, in these markets or in those of this stack. Raises Retryable."""
+    wanted = settings.ENVIRONMENT.symbols if symbols is None else symbols
+    symbols = sorted(symbol for symbol in wanted if symbol in onchain.PAIRS)
     counts = _read(
         [onchain.call_open_trades_count(trader.address, onchain.PAIRS[symbol]) for symbol in symbols]
     )

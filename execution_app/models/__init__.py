@@ -7,6 +7,7 @@ from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBea
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.prices import Price
 from execution_app.models.protection import Protection, ProtectionTrigger
+from execution_app.models.restores import RestorePoint
 from execution_app.models.risk import Cap, Reservation, RiskLog
 from execution_app.models.sends import SignRequest, TxReceipt, TxSend
 from execution_app.models.traders import Trader, Wallet
@@ -29,6 +30,7 @@ __all__ = [
     "Protection",
     "ProtectionTrigger",
     "Reservation",
+    "RestorePoint",
     "Restriction",
     "RiskLog",
     "SignRequest",

@@ -10,6 +10,7 @@ from execution_app.models import (
     Heartbeat,
     ModeChange,
     PoolBeat,
+    RestorePoint,
     Restriction,
     StackMode,
 )
@@ -41,6 +42,20 @@ class RestrictionPage(Page):
     @shown("Now", colours={"ACTIVE": "danger", "lifted": "success"})
     def holds(self, restriction: Restriction) -> str:
         return "lifted" if restriction.lifted_at else "ACTIVE"
+
+
+@admin.register(RestorePoint)
+class RestorePointPage(Page):
+    list_display = (
+        "restored_at",
+        "snapshot_at",
+        "restored_by",
+        "reason",
+        "untimed_accepted_at",
+        "reconciled_at",
+    )
+    search_fields = ("reason", "restored_by", "backup_sha256")
+    ordering = ("-id",)
 
 
 @admin.register(AuditEntry)

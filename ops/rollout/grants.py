@@ -147,6 +147,8 @@ TABLES: dict[str, Line] = {
     "control": Line(web=_GATE, worker=_GATE),
     "mode_changes": Line(web=_RESTRICTS, worker=_RESTRICTS),
     "caps": READ,
+    # Written by the command that restores, as the tables' owner.
+    "restore_points": READ,
     "risk_reservations": Line(worker=_CHANGES),
     # Written by a trigger, with the rights of whoever changed a reservation.
     "risk_log": Line(worker=APPEND),

@@ -122,6 +122,16 @@ def test_a_duplicate_and_a_crash(well: RunningStack) -> None:
         assert code == 0, failures(report)
 
 
+def test_a_restore_while_the_chain_moved_on(well: RunningStack) -> None:
+    """Nothing is sent before a person goes on, and whatever was executed since the backup is in the book again."""
+    code, report = drill(well, "restore")
+    assert code == 0, failures(report)
+    assert checked(report).count("every execution that the backup did not know has its intent again") == 2
+    assert checked(report).count("nothing was sent until a person went on") == 2
+    assert checked(report).count("positions equal the venue's") == 2
+    assert well.sql("SELECT count(*) FROM pg_database WHERE starts_with(datname, 'vanta_')") == [(0,)]
+
+
 def test_a_dry_stack_is_drilled_too_and_says_what_it_does_not_show(well: RunningStack) -> None:
     """The file takes LIVE back from the request, so that the stack is one in DRY."""
     switch = well.folder / "FORCE_DRY"

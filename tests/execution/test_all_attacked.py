@@ -9,6 +9,7 @@ from tests.execution import (
     test_correction_guards,
     test_more_guards,
     test_protection_guards,
+    test_restore_points,
     test_risk_constraints,
     test_sign_requests,
 )
@@ -34,6 +35,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_sign_requests.ATTACKS,
         *test_protection_guards.ATTACKS,
         *test_correction_guards.ATTACKS,
+        *test_restore_points.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()
@@ -65,6 +67,8 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("protections", "keep_row"),
         ("protection_triggers", "guard_trigger"),
         ("protection_triggers", "keep_row"),
+        ("restore_points", "guard_restore_point"),
+        ("restore_points", "keep_row"),
         ("tx_intents", "guard_only_position"),
         ("position_corrections", "guard_correction"),
         ("position_corrections", "keep_row"),

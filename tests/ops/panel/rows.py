@@ -25,6 +25,7 @@ from execution_app.models import (
     Protection,
     ProtectionTrigger,
     Reservation,
+    RestorePoint,
     Restriction,
     RiskLog,
     StackMode,
@@ -57,6 +58,7 @@ TABLES = (
     Protection,
     ProtectionTrigger,
     Reservation,
+    RestorePoint,
     Restriction,
     RiskLog,
     Signal,
@@ -96,6 +98,9 @@ def one_of_each() -> TxIntent:
     )
     Restriction.objects.create(
         kind=RestrictionKind.DRY, origin=Origin.COMMAND, set_by="ops", lifted_by="ops", lifted_at=now
+    )
+    RestorePoint.objects.create(
+        snapshot_at=now, restored_at=now, backup_sha256="ab" * 32, epoch=2, restored_by="ops", reason="drill"
     )
     SourceGrant.objects.create(source="drill", tg_user_id=123)
     SourceSecret.objects.create(source=Source.objects.create(name="drill"), sealed=SEALED)

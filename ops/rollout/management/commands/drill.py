@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 
 from ops.rehearsal.stack_lock import RunningError, StackLock
-from ops.rollout.drills import crash, duplicate_signal, emergency_stop, redis_outage
+from ops.rollout.drills import crash, duplicate_signal, emergency_stop, redis_outage, restore
 from ops.rollout.drills.compose import ComposeParts
 from ops.rollout.drills.embedded import EmbeddedParts
 from ops.rollout.drills.faults import FAULTS
@@ -72,6 +72,7 @@ class Command(BaseCommand):
         )
         drills.add_parser("duplicate-signal", help="the same signal twice, and 50 times at once")
         drills.add_parser("crash", help="SIGKILL of worker, webhook and beat under load")
+        drills.add_parser("restore", help="a backup is restored while the chain has moved on")
         for drill in drills.choices.values():
             self._add_shared(drill)
 
@@ -142,6 +143,8 @@ class Command(BaseCommand):
                 emergency_stop.run(stage, options["through"], options["redis"])
             case "duplicate-signal":
                 duplicate_signal.run(stage)
+            case "restore":
+                restore.run(stage, folder)
             case _:
                 crash.run(stage)
 
