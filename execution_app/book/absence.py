@@ -17,7 +17,7 @@ from django.db.models import Q
 from execution_app.book.positions import fold
 from execution_app.models import Position, TxIntent
 from execution_app.node import quorum, rpc
-from execution_app.states import Mode, PositionState
+from execution_app.states import OWNING_NONCE, Mode, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 
@@ -70,7 +70,7 @@ def remember(position: Position, sighting: Sighting) -> int | None:
     if seen_at is not None and position.fills.filter(block_number__gt=seen_at).exists():
         seen_at = None  # a node that lagged behind missed it
     if seen_at is not None and seen_at <= sighting.finalized:
-        votes = _finality(seen_at, seen_hash)
+        votes = finality(seen_at, seen_hash)
         if votes[True] >= quorum.needed():
             return seen_at
         if votes[False] >= quorum.needed():
@@ -80,7 +80,7 @@ def remember(position: Position, sighting: Sighting) -> int | None:
     return None
 
 
-def _finality(number: int, block_hash: str) -> Counter[bool | None]:
+def finality(number: int, block_hash: str) -> Counter[bool | None]:
     """How many endpoints have this block as a final one (True), or another in its place (False)."""
     votes: Counter[bool | None] = Counter()
     calls = [("eth_getBlockByNumber", (hex(number), False)), ("eth_getBlockByNumber", ("finalized", False))]
@@ -128,7 +128,7 @@ def end(position: Position, block_number: int) -> bool:
     with transaction.atomic():
         position = Position.objects.select_for_update().get(pk=position.pk)
         newer = position.fills.filter(Q(settled_at=None) | Q(block_number__gt=block_number))
-        ours = TxIntent.objects.filter(position=position, settled_at=None, nonce__isnull=False)
+        ours = TxIntent.objects.filter(position=position, settled_at=None, state__in=sorted(OWNING_NONCE))
         if position.state != PositionState.OPEN or position.mode != Mode.LIVE:
             return False
         if newer.exists() or ours.exists():

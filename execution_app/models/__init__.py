@@ -5,6 +5,7 @@ from execution_app.models.book import Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
+from execution_app.models.messages import VenueMessage
 from execution_app.models.prices import Price
 from execution_app.models.protection import Protection, ProtectionTrigger
 from execution_app.models.risk import Cap, Reservation, RiskLog
@@ -35,6 +36,7 @@ __all__ = [
     "TxIntent",
     "TxReceipt",
     "TxSend",
+    "VenueMessage",
     "VenueOrder",
     "Wallet",
 ]
