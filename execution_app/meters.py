@@ -20,6 +20,7 @@ INVARIANTS = (
     "event_matches_intent",
     "one_order_per_receipt",
     "ended_order_has_event",
+    "spent_message_has_order",
     "position_ends_by_our_close",
 )
 SIGNALS_REJECTED = Counter(
@@ -57,6 +58,16 @@ RPC_REQUESTS = Counter(
     "JSON-RPC calls by endpoint position, method and outcome.",
     ["endpoint", "method", "outcome"],
 )
+GATEWAY_ROUTES = ("post", "status")
+GATEWAY_OUTCOMES = ("ok", "refused", "unclear")
+GATEWAY_REQUESTS = Counter(
+    "vanta_gateway_requests_total",
+    "Requests to the venue's gateway, by route and how they ended; unclear ones prove nothing.",
+    ["route", "outcome"],
+)
+MESSAGES_LAPSED = Counter(
+    "vanta_messages_lapsed_total", "Signed messages whose deadline passed unused, and finally."
+)
 RPC_BREAKER = Counter(
     "vanta_rpc_breaker_changes_total",
     "Changes of an endpoint's breaker, by endpoint position and the state that began.",
@@ -71,6 +82,7 @@ POLICY_FIELDS = (
     *("chain_id", "sender", "nonce", "to", "selector", "inner_selector", "trader"),
     *("value_wei", "gas_limit", "max_fee_wei", "tip_wei"),
 )
+LETTER_FIELDS = ("deadline_ms",)  # of messages alone, beside some of those above
 SIGNATURES_REFUSED = Counter(
     "vanta_signatures_refused_total",
     "Signatures that the policy before every signer refused, by the field that broke it.",

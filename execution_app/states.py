@@ -21,6 +21,7 @@ class IntentState(StrEnum):
     EXPIRED = "expired"  # its max lag passed before a nonce was taken
     NO_OP = "no_op"  # a close that found nothing to close: a success without a transaction
     LOST_NONCE = "lost_nonce"  # its nonce was consumed by a transaction that is not ours
+    LAPSED = "lapsed"  # its signed message went unused until its deadline, and finally
 
 
 S = IntentState
@@ -31,9 +32,10 @@ MOVES: dict[IntentState, frozenset[IntentState]] = {
     # A remote signer may be away for long, and the key may be used elsewhere meanwhile.
     S.RESERVED: frozenset({S.SIGNED, S.LOST_NONCE}),
     # A restored database may know less than the chain: a receipt is proof from any sent state.
-    S.SIGNED: frozenset({S.SENDING, S.MINED, S.LOST_NONCE}),
-    S.SENDING: frozenset({S.PENDING_INCLUSION, S.MINED, S.LOST_NONCE}),
-    S.PENDING_INCLUSION: frozenset({S.MINED, S.LOST_NONCE}),
+    # A signed message that is never executed ends with its deadline; a transaction's slot never does.
+    S.SIGNED: frozenset({S.SENDING, S.MINED, S.LOST_NONCE, S.LAPSED}),
+    S.SENDING: frozenset({S.PENDING_INCLUSION, S.MINED, S.LOST_NONCE, S.LAPSED}),
+    S.PENDING_INCLUSION: frozenset({S.MINED, S.LOST_NONCE, S.LAPSED}),
     S.MINED: frozenset({S.PENDING_INCLUSION, S.ORDERED, S.FINAL_REVERTED, S.FINAL_CANCELLED}),
     S.ORDERED: frozenset({S.PENDING_INCLUSION, S.FILLED, S.VENUE_CANCELLED}),
     # Provisional until settled_at is set, then nothing moves them.
@@ -46,6 +48,7 @@ MOVES: dict[IntentState, frozenset[IntentState]] = {
     S.EXPIRED: frozenset(),
     S.NO_OP: frozenset(),
     S.LOST_NONCE: frozenset(),
+    S.LAPSED: frozenset(),
 }
 
 WAITING = frozenset({S.PENDING, S.HELD})
@@ -62,6 +65,7 @@ OWNING_NONCE = frozenset(
         S.FINAL_REVERTED,
         S.FINAL_CANCELLED,
         S.LOST_NONCE,
+        S.LAPSED,
     }
 )
 UNMINED = frozenset({S.RESERVED, S.SIGNED, S.SENDING, S.PENDING_INCLUSION})
@@ -96,6 +100,13 @@ class SendOutcome(StrEnum):
     POOL_FULL = "pool_full"
     RPC_FAULT = "rpc_fault"
     UNKNOWN = "unknown"
+
+
+class Road(StrEnum):
+    """By which way an order reaches the venue; fixed when it is signed."""
+
+    ONCHAIN = "onchain"  # a transaction of the wallet, in its slot
+    GATEWAY = "gateway"  # a signed message, which the venue's operator submits
 
 
 class Mode(StrEnum):

@@ -27,7 +27,7 @@ SIGNAL = (
     *("body_sha256", "received_at"),
 )
 INTENT = (
-    *("state", "reason", "reason_detail", "mode", "nonce", "action", "symbol", "is_long"),
+    *("state", "reason", "reason_detail", "mode", "road", "nonce", "action", "symbol", "is_long"),
     *("collateral_usdc", "leverage_x", "slippage_pct", "wanted_price", "to_address", "value_wei"),
     *("reduce_usdc", "reduce_pct", "close_usdc", "take_profit", "stop_loss", "gas_limit"),
     *("trailing_stop_pct", "break_even_pct", "time_stop_s"),
@@ -37,6 +37,10 @@ TRANSITION = ("from_state", "to_state", "at", "why", "by")
 SEND = (
     *("tx_hash", "kind", "attempt", "max_fee_wei", "tip_wei", "outcome", "offers"),
     *("signed_at", "leased_at", "offered_at", "last_offered_at"),
+)
+MESSAGE = (
+    *("digest", "signer", "nonce", "deadline_ms", "outcome", "posts", "tracking_id", "said"),
+    *("made_at", "leased_at", "posted_at", "last_posted_at", "held_at"),
 )
 RECEIPT = (
     *("status", "block_number", "block_hash", "gas_used", "effective_gas_price_wei", "l1_fee_wei"),
@@ -64,7 +68,7 @@ def build(source: str, signal_id: str) -> Json | None:
     # Listed keys use the unique index; a prefix would depend on the database's collation.
     keys = [key, *(f"{key}#{number}" for number in range(2, MAX_SIBLINGS + 1))]
     rows = TxIntent.objects.filter(intent_key__in=keys).select_related(
-        "wallet", "venue_order", "fill__position", "position", "reservation"
+        "wallet", "venue_order", "fill__position", "position", "reservation", "message"
     )
     intents = {intent.intent_key: _road(intent) for intent in rows}
     main = intents.pop(key, None)
@@ -85,6 +89,7 @@ _NO_ROAD: Json = {
     "reservation": None,
     "history": [],
     "sends": [],
+    "message": None,
     "receipts": [],
     "order": None,
     "fill": None,
@@ -95,6 +100,7 @@ _NO_ROAD: Json = {
 def _road(intent: TxIntent) -> Json:
     """One intent and all that hangs on it."""
     order = getattr(intent, "venue_order", None)
+    message = getattr(intent, "message", None)
     held = getattr(intent, "reservation", None)
     fill = getattr(intent, "fill", None)
     position = fill.position if fill is not None else intent.position
@@ -106,6 +112,7 @@ def _road(intent: TxIntent) -> Json:
         "reservation": _pick(held, RESERVATION) if held is not None else None,
         "history": [_pick(move, TRANSITION) for move in history],
         "sends": [_pick(send, SEND) for send in sends],
+        "message": _pick(message, MESSAGE) if message is not None else None,
         "receipts": [_receipt(receipt) for receipt in receipts],
         "order": _pick(order, ORDER) if order is not None else None,
         "fill": _pick(fill, FILL) if fill is not None else None,

@@ -60,6 +60,7 @@ PROMISED = {
         "SECRET_KEY",
     ),
     *("ALLOWED_HOSTS", "TRUSTED_PROXIES", "SIGNER_BACKEND", "VENUE", "LOG_LEVEL", "LOG_FORMAT"),
+    "VERANTA_BATCHED_MARKET_URL",
 }
 
 
@@ -355,11 +356,9 @@ def test_the_template_is_safe_and_says_what_to_fill_in() -> None:
     assert read(live | VENUE | password).symbols == {"BTC-USD", "ETH-USD"}
 
 
-def test_every_promised_variable_is_known_but_for_those_that_nothing_reads_yet() -> None:
+def test_every_promised_variable_is_known() -> None:
     known = {name.upper() for name in Environment.model_fields}
     assert known >= PROMISED
-    # The live venue's gateway comes with its part.
-    assert not [name for name in known if name.startswith("VERANTA_")]
 
 
 @pytest.mark.parametrize("field", sorted(Environment.model_fields))

@@ -18,6 +18,12 @@ def pass_a_minute() -> None:
             "UPDATE sign_requests SET leased_at = leased_at - interval '1 minute',"
             " next_try_at = next_try_at - interval '1 minute'"
         )
+        cursor.execute(
+            "UPDATE venue_messages SET leased_at = leased_at - interval '1 minute',"
+            " posted_at = posted_at - interval '1 minute',"
+            " last_posted_at = last_posted_at - interval '1 minute',"
+            " held_at = held_at - interval '1 minute', asked_at = asked_at - interval '1 minute'"
+        )
         cursor.execute("UPDATE tx_intents SET next_try_at = next_try_at - interval '1 minute'")
         cursor.execute(
             "UPDATE protections SET native_crossed_at = native_crossed_at - interval '1 minute',"

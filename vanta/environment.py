@@ -103,7 +103,10 @@ class Environment(BaseModel):
     signer_timeout_s: int = Field(default=2, ge=1, le=3)
     signer_journal_dir: Path = Path("var/signer-journal")
     enable_rbf: bool = True
-    venue: Literal["onchain"] = "onchain"
+    venue: Literal["onchain", "gateway"] = "onchain"
+    veranta_batched_market_url: Annotated[
+        str, _as_written(lambda text: formats.http_url(text).rstrip("/") if text else "")
+    ] = ""
     venue_trading_address: Address = ""
     venue_storage_address: Address = ""
     usdc_address: Address = ""

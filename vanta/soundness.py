@@ -24,6 +24,7 @@ SIGNER_NEEDS: Mapping[str, tuple[str, ...]] = {
     "kms": ("SIGNER_KMS_KEYS",),
     "web3signer": ("WEB3SIGNER_URL",),
 }
+LOCAL_SIGNERS = frozenset({"keyfile", "keystore"})
 # Whoever holds one of these can trade, stop, or log in.
 KEYS = ("SECRET_KEY", "ADMIN_TOKEN", "WEBHOOK_HMAC_SECRET")
 MINIMUM_KEY_LENGTH = 32
@@ -40,7 +41,13 @@ TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 def mistakes(values: Mapping[str, str]) -> list[str]:
     """Every broken rule; `values` has the contract's names and no blanks."""
-    found = [*_live(values), *_packages(values), *_canary(values), *_one_address_each(values)]
+    found = [
+        *_live(values),
+        *_gateway(values),
+        *_packages(values),
+        *_canary(values),
+        *_one_address_each(values),
+    ]
     if is_production(values.get("CHAIN_ID", ""), values.get("DEPLOY_ENV", "")):
         found += _production(values)
     return found
@@ -60,6 +67,21 @@ def _live(values: Mapping[str, str]) -> list[str]:
     # Without coincurve the same signatures come from plain Python, at an eighth of the speed, unnoticed.
     if not _is_there("coincurve"):
         found.append("EXEC_MODE=LIVE needs the Python package coincurve, which cannot be imported here")
+    return found
+
+
+def _gateway(values: Mapping[str, str]) -> list[str]:
+    """Messages go to somebody, and are signed by keys of this machine."""
+    if values.get("VENUE") != "gateway":
+        return []
+    found = []
+    if not values.get("VERANTA_BATCHED_MARKET_URL"):
+        found.append("VENUE=gateway needs VERANTA_BATCHED_MARKET_URL")
+    signer = values.get("SIGNER_BACKEND", "keyfile")
+    if signer not in LOCAL_SIGNERS:
+        found.append(
+            f"VENUE=gateway needs SIGNER_BACKEND keyfile or keystore, {signer} signs no messages yet"
+        )
     return found
 
 
@@ -124,6 +146,9 @@ def _production(values: Mapping[str, str]) -> list[str]:
     hosts = {host.strip() for host in values.get("ALLOWED_HOSTS", "").split(",")}
     if "*" in hosts:
         found.append("ALLOWED_HOSTS: * answers to any name; production names its hosts")
+    gateway = urlsplit(values.get("VERANTA_BATCHED_MARKET_URL", ""))
+    if gateway.scheme == "http" and gateway.hostname not in LOOPBACK:
+        found.append("VERANTA_BATCHED_MARKET_URL: production speaks to the gateway by https")
     return found + _signer(values)
 
 

@@ -17,7 +17,7 @@ from django.db.models import Q
 from execution_app.book.positions import fold
 from execution_app.models import Position, TxIntent
 from execution_app.node import quorum, rpc
-from execution_app.states import Mode, PositionState
+from execution_app.states import OWNING_NONCE, Mode, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 
@@ -129,7 +129,7 @@ def end(position: Position, block_number: int) -> bool:
     with transaction.atomic():
         position = Position.objects.select_for_update().get(pk=position.pk)
         newer = position.fills.filter(Q(settled_at=None) | Q(block_number__gt=block_number))
-        ours = TxIntent.objects.filter(position=position, settled_at=None, nonce__isnull=False)
+        ours = TxIntent.objects.filter(position=position, settled_at=None, state__in=sorted(OWNING_NONCE))
         if position.state != PositionState.OPEN or position.mode != Mode.LIVE:
             return False
         if newer.exists() or ours.exists():

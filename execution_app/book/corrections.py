@@ -21,7 +21,7 @@ from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold
 from execution_app.models import Correction, Position, TxIntent
 from execution_app.node import quorum
-from execution_app.states import AuditAction, Mode, PositionEnd, PositionState
+from execution_app.states import OWNING_NONCE, AuditAction, Mode, PositionEnd, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 
@@ -102,7 +102,7 @@ def _take_over(position: Position, trade: OpenTrade, drift: str) -> bool:
     with transaction.atomic():
         position = Position.objects.select_for_update().get(pk=position.pk)
         newer = position.fills.filter(Q(settled_at=None) | Q(block_number__gt=block_number))
-        ours = TxIntent.objects.filter(position=position, settled_at=None, nonce__isnull=False)
+        ours = TxIntent.objects.filter(position=position, settled_at=None, state__in=sorted(OWNING_NONCE))
         if position.state != PositionState.OPEN or position.mode != Mode.LIVE:
             return False
         if newer.exists() or ours.exists() or position.corrections.filter(block_number__gte=block_number):

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from execution_app.models import ExternalTrade, Position, Trader, TxIntent
 from execution_app.node import rpc
-from execution_app.states import Action, Mode, PositionState
+from execution_app.states import OWNING_NONCE, Action, Mode, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 
@@ -44,7 +44,9 @@ def _keep(trader: Trader, venue: str) -> None:
         )
     )
     # What an order of ours is opening just now will be ours when its event is read.
-    opening = TxIntent.objects.filter(trader=trader, action=Action.OPEN, settled_at=None, nonce__isnull=False)
+    opening = TxIntent.objects.filter(
+        trader=trader, action=Action.OPEN, settled_at=None, state__in=sorted(OWNING_NONCE)
+    )
     unclear = {onchain.PAIRS[symbol] for symbol in opening.values_list("symbol", flat=True)}
     found = {
         slot: trade

@@ -31,6 +31,7 @@ class Market:
     balance_wei: int
     at: int
     costs: Costs | None
+    block_number: int = 0
 
     def problem(self, symbol: str, action: Action) -> str:
         """Why there is no price fresh enough for this action; blank when there is one."""
@@ -76,6 +77,7 @@ def look(symbols: Iterable[str], wallet_address: str) -> Market:
         balance_wei=int(balance, 16),
         at=int(gas_answers[0]["timestamp"], 16),
         costs=_costs(costs),
+        block_number=int(gas_answers[0]["number"], 16),
     )
 
 

@@ -26,6 +26,7 @@ OUTCOMES: Mapping[IntentState, Outcome] = {
     IntentState.FINAL_REVERTED: Outcome.FAILED,
     IntentState.REJECTED: Outcome.FAILED,
     IntentState.LOST_NONCE: Outcome.UNKNOWN,
+    IntentState.LAPSED: Outcome.CANCELLED,
 }
 
 

@@ -14,7 +14,12 @@ log = structlog.get_logger(__name__)
 
 # Each costs gas; what failed this often needs a person.
 MAX_FAILURES = 3
-FAILED = (IntentState.FINAL_REVERTED, IntentState.FINAL_CANCELLED, IntentState.VENUE_CANCELLED)
+FAILED = (
+    IntentState.FINAL_REVERTED,
+    IntentState.FINAL_CANCELLED,
+    IntentState.VENUE_CANCELLED,
+    IntentState.LAPSED,
+)
 SLIPPAGE_PCT = Decimal("0.5")
 
 

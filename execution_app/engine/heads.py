@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from execution_app import meters
 from execution_app.book import orders
 from execution_app.engine import reconcile, restored, venue_events, watermark
+from execution_app.engine.gateway import following
 from execution_app.engine.receipts import apply_receipts, read_orders_again, settle
 from execution_app.engine.watermark import NOTHING_FINAL, Head, Mark
 from execution_app.errors import Disagreement, Stale
@@ -69,6 +70,7 @@ def _pass(head: Head) -> None:
     unmined = _unsettled(sorted(UNMINED))
     apply_receipts([intent for intent in unmined if _is_consumed(intent, counts)], head.finalized)
     read_orders_again()
+    following.follow(head)
     venue_events.collect(head.number)
     standing, gone_meanwhile = _forget_reorganised()
     settle(standing, head.finalized)
@@ -134,8 +136,9 @@ def _unless_too_low(wallet: Wallet, count: int, tag: str) -> int:
 
 
 def _is_consumed(intent: TxIntent, counts: dict[int, int]) -> bool:
+    if intent.nonce is None:
+        return False  # a message, which needs none
     assert intent.wallet_id is not None
-    assert intent.nonce is not None
     return intent.nonce < counts.get(intent.wallet_id, 0)
 
 
@@ -146,10 +149,13 @@ def _forget_reorganised() -> tuple[list[int], list[int]]:
     were taken back. Only the former may become final in this pass.
     """
     mined = _unsettled(MINED_STATES)
-    receipts = {r.intent_id: r for r in TxReceipt.objects.filter(intent__in=mined, canonical=True)}
-    done = {
-        o.intent_id: o for o in VenueOrder.objects.filter(intent__in=mined, done_block_number__isnull=False)
+    receipts: dict[int, TxReceipt | VenueOrder] = {
+        r.intent_id: r for r in TxReceipt.objects.filter(intent__in=mined, canonical=True)
     }
+    found = list(VenueOrder.objects.filter(intent__in=mined).select_related("intent"))
+    # A message has no receipt of ours; its order stands in the block that registered it.
+    receipts |= {o.intent_id: o for o in found if o.intent.nonce is None}
+    done = {o.intent_id: o for o in found if o.done_block_number is not None}
     numbers = {receipt.block_number for receipt in receipts.values()}
     numbers |= {int(order.done_block_number or 0) for order in done.values()}
     votes, needed = _votes(sorted(numbers)), quorum.needed()
@@ -179,7 +185,7 @@ def _forget_reorganised() -> tuple[list[int], list[int]]:
     return standing, taken_back
 
 
-def _mined_at(receipt: TxReceipt) -> tuple[int, str]:
+def _mined_at(receipt: TxReceipt | VenueOrder) -> tuple[int, str]:
     return receipt.block_number, receipt.block_hash
 
 
@@ -205,8 +211,11 @@ def _votes(numbers: list[int]) -> dict[int, Counter[str]]:
     return votes
 
 
-def _unmine(intent: TxIntent, receipt: TxReceipt) -> None:
+def _unmine(intent: TxIntent, receipt: TxReceipt | VenueOrder) -> None:
     meters.REORGS.inc()
+    if isinstance(receipt, VenueOrder):
+        following.take_back(receipt)
+        return
     why = f"block {receipt.block_number} left the chain"
     with transaction.atomic():
         move(intent, IntentState.PENDING_INCLUSION, why=why, by=BY)

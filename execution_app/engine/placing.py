@@ -9,8 +9,9 @@ from django.conf import settings
 from execution_app import reservations
 from execution_app.book import prices
 from execution_app.engine import replace, signatures
+from execution_app.engine.gateway import making
 from execution_app.engine.plans import Plan
-from execution_app.engine.waiting import BY, hold, refuse
+from execution_app.engine.waiting import BY, database_now, hold, refuse
 from execution_app.errors import Refused, Stale
 from execution_app.gate.admission import counts_rows, room
 from execution_app.gate.modes import Ruling
@@ -47,6 +48,7 @@ class Round:
     spendable_wei: int
     now: datetime  # the database's clock, read under the wallet's lock
     placed: list["Placement"] = field(default_factory=list)  # signed, and not stored yet
+    made: list[making.Made] = field(default_factory=list)  # messages, likewise
 
     @property
     def market(self) -> prices.Market:
@@ -73,6 +75,8 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     exits = intent.action == Action.CLOSE
     if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
         return False
+    if making.goes(intent):
+        return _place_message(round_, intent, plan)
     intent.value_wei, intent.gas_limit = Decimal(plan.value_wei), plan.gas_limit
     intent.l1_fee_wei = Decimal(market.gas.l1_fee_wei)
     ceiling_wei = replace.ceiling_wei(intent)
@@ -90,12 +94,8 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         detail = f"wallet {wallet.address} can spend {round_.spendable_wei} wei, this needs {cost_wei} and keeps {kept_wei}"
         hold(intent, Reason.INSUFFICIENT_GAS, detail)
         return False
-    if not exits:
-        if counts_rows(intent):
-            store(round_)
-        if full := room(intent, Mode.LIVE, round_.now, cost_wei):
-            refuse(intent, full)
-            return False
+    if not _has_room(round_, intent, cost_wei):
+        return False
     slot = _slot(wallet, intent, plan)
     try:
         signed = _signed(slot, fee)
@@ -106,6 +106,36 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     round_.placed.append(Placement(intent, slot, plan, fee, signed))
     round_.in_flight += 1
     round_.spendable_wei -= cost_wei
+    return True
+
+
+def _place_message(round_: Round, intent: TxIntent, plan: Plan) -> bool:
+    """The same for the gateway's road: no slot and no gas, and a signature over the order itself."""
+    if not _has_room(round_, intent, 0):
+        return False
+    now_s = max(round_.market.at, int(database_now().timestamp()))
+    terms = making.Terms(
+        plan.wanted_price, plan.close_usdc, plan.trade_opened_at, now_s, round_.market.block_number
+    )
+    try:
+        made = making.make(round_.wallet, intent, terms)
+    except Refused as error:
+        hold(intent, Reason.SIGNER_REFUSED, str(error))
+        return False
+    round_.made.append(made)
+    round_.in_flight += 1
+    return True
+
+
+def _has_room(round_: Round, intent: TxIntent, cost_wei: int) -> bool:
+    """Whether the caps let an open in; it is refused where they do not. Exits always have room."""
+    if intent.action == Action.CLOSE:
+        return True
+    if counts_rows(intent):
+        store(round_)
+    if full := room(intent, Mode.LIVE, round_.now, cost_wei):
+        refuse(intent, full)
+        return False
     return True
 
 
@@ -136,6 +166,9 @@ def _signed(slot: signers.Slot, fee: fees.Fee) -> signers.Signed | None:
 
 def store(round_: Round) -> None:
     """Every intent placed so far takes its slot, for life, with its signature, in the round's transaction."""
+    made, round_.made = round_.made, []
+    making.store(made)
+    reservations.take_all([one.intent for one in made if one.intent.action == Action.OPEN], Mode.LIVE)
     placed, round_.placed = round_.placed, []
     if not placed:
         return

@@ -9,6 +9,7 @@ from django.conf import settings
 from execution_app.book import absence
 from execution_app.book.prices import Market
 from execution_app.engine import permissions
+from execution_app.engine.gateway import making
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.node import rpc, signers
 from execution_app.states import Action, Reason
@@ -17,6 +18,10 @@ from execution_app.venues import onchain
 PASSING_REVERTS = frozenset(
     {"Pausable: paused", "MAX_PENDING_ORDERS", "EXECUTION_FEE_NOT_SENT", "DELEGATE_NOT_APPROVED"}
 )
+
+
+# What the trial of a message as a transaction may end with: nothing, or that the venue takes messages alone.
+PASSING_MESSAGES = frozenset({"", "OnlyBatchedFlowAllowed"})
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Plan:
     gas_limit: int = 0
     close_usdc: Decimal | None = None
     position_id: int | None = None
+    # When the trade to close was stored, unix seconds; a message names it.
+    trade_opened_at: int = 0
     problem: Reason | None = None
     detail: str = ""
     final: bool = False
@@ -47,13 +54,13 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
     sighting = absence.look(list(closes.values())) if closes else None
     drafts = {intent.pk: _draft(intent, market, sighting) for intent in intents}
     sound = [(key, plan) for key, plan in drafts.items() if plan.problem is None]
-    asked = [*permissions.calls(wallet), *(_estimate(wallet, plan) for _, plan in sound)]
+    by_key = {intent.pk: intent for intent in intents}
+    asked = [*permissions.calls(wallet), *(_question(wallet, by_key[key], plan) for key, plan in sound)]
     answers = rpc.read_batch(asked) if sound else []
     granted = permissions.read(wallet, answers[: permissions.CALLS]) if sound else None
-    by_key = {intent.pk: intent for intent in intents}
     for (key, plan), answer in zip(sound, answers[permissions.CALLS :], strict=True):
         exits = by_key[key].action == Action.CLOSE
-        drafts[key] = _judged(plan, answer, exits=exits)
+        drafts[key] = _judged(plan, answer, exits=exits, signs=making.goes(by_key[key]))
         # Only where the venue refuses it: what it takes for permitted is permitted.
         if drafts[key].problem is not None and granted is not None:
             lacking = granted.missing(None if exits else by_key[key].collateral_usdc)
@@ -70,7 +77,7 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
     if stale := market.problem(intent.symbol, Action(intent.action)):
         return Plan(problem=Reason.PRICE_UNAVAILABLE, detail=stale)
     price = market.prices[intent.symbol]
-    close_usdc = None
+    close_usdc, opened_at = None, 0
     try:
         if intent.action == Action.OPEN:
             order = onchain.encode_open(_open_order(intent, intent.trader.address, price))
@@ -83,6 +90,7 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
                     problem=Reason.CLOSED_ELSEWHERE, detail="another trade is in the slot at the venue"
                 )
             close_usdc = _amount(intent, intent.position, stored)
+            opened_at = 0 if stored is None else stored.opened_at
             order = onchain.encode_close(
                 _close_order(intent.position, intent.trader.address, price, close_usdc)
             )
@@ -95,6 +103,7 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
         market.execution_fee_wei,
         close_usdc=close_usdc,
         position_id=intent.position_id,
+        trade_opened_at=opened_at,
     )
 
 
@@ -135,6 +144,14 @@ def _close_order(
     )
 
 
+def _question(wallet: Wallet, intent: TxIntent, plan: Plan) -> rpc.Call:
+    """Would the venue take it? A message is tried as the transaction of the same delegate, which needs no ETH for that."""
+    method, (transaction, tag) = _estimate(wallet, plan)
+    if not making.goes(intent):
+        return method, (transaction, tag)
+    return ("eth_call", (transaction, tag, {wallet.address: {"balance": hex(2**128)}}))
+
+
 def _estimate(wallet: Wallet, plan: Plan) -> rpc.Call:
     transaction = {
         "from": wallet.address,
@@ -145,7 +162,10 @@ def _estimate(wallet: Wallet, plan: Plan) -> rpc.Call:
     return ("eth_estimateGas", (transaction, "latest"))
 
 
-def _judged(plan: Plan, answer: object, *, exits: bool) -> Plan:
+def _judged(plan: Plan, answer: object, *, exits: bool, signs: bool) -> Plan:
+    name = onchain.revert_name(answer.data or answer.message) if isinstance(answer, rpc.NodeError) else ""
+    if signs and name in PASSING_MESSAGES:
+        return plan  # its gas is the operator's
     if not isinstance(answer, rpc.NodeError):
         least = int(str(answer), 16)
         if least > signers.MAX_GAS:
@@ -154,7 +174,6 @@ def _judged(plan: Plan, answer: object, *, exits: bool) -> Plan:
         # Orders behind one another change the cost of the next (a new trade slot), so the estimate gets room.
         wanted = least * (100 + settings.ENVIRONMENT.gas_margin_pct) // 100
         return replace(plan, gas_limit=min(wanted, signers.MAX_GAS))
-    name = onchain.revert_name(answer.data or answer.message)
     if name is None:
         # Not the venue's word: out of funds, a node that lags. It is asked again.
         return Plan(

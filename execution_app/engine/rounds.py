@@ -23,6 +23,7 @@ from execution_app.engine import (
     replace,
     reserve,
 )
+from execution_app.engine.gateway import posting
 from execution_app.errors import Refused
 from execution_app.models import TxIntent, Wallet
 from execution_app.node import fees, gas, rpc, signers
@@ -50,11 +51,12 @@ def submit(wallet_id: int) -> None:
         placed = 1
         while placed:
             placed = reserve.reserve(wallet_id)
+            posted = posting.post(wallet_id)
             market = _market() if _has_slots(wallet_id) else None
             if market is None:
                 return
             _offer_signed(wallet_id, market)
-            if not broadcast.broadcast(wallet_id, market):
+            if not (broadcast.broadcast(wallet_id, market) or posted):
                 return
 
 
@@ -90,6 +92,8 @@ def track() -> list[int]:
 
 
 def _keep_moving(wallet_id: int) -> None:
+    posting.listen(wallet_id)
+    posting.post(wallet_id)
     market = _market()
     begun_s = time.monotonic()
     offers.offer(cancels.sign(wallet_id, market), begun_s)

@@ -253,6 +253,7 @@ def _open_further(
         wallet=intent.wallet,
         tg_user_id=intent.tg_user_id,
         source=intent.source,
+        road=intent.road,
         action=Action.CLOSE.value,
         symbol=intent.symbol,
         slippage_pct=intent.slippage_pct,

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 
 from execution_app import audit
 from execution_app.gate.modes import Kinds
-from execution_app.models import Control, Restriction, SignRequest, TxSend
+from execution_app.models import Control, Restriction, SignRequest, TxSend, VenueMessage
 from execution_app.states import UNMINED, AuditAction, AuditOrigin, Origin, RestrictionKind, SendOutcome
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ LINE_LOCK = 0x73746F70
 
 @dataclass(frozen=True)
 class Imposed:
-    """`in_flight` are hashes that may still have left: under way, or offered without a clear answer.
+    """`in_flight` are hashes that may still have left: under way, or offered without a clear answer; of messages, digests.
 
     `at_signer` are slots of which a remote signer had been asked for a signature
     and had not answered: that answer is thrown away when it comes.
@@ -212,11 +212,17 @@ def _await_leases() -> tuple[list[str], list[str]]:
     """
     deadline_s = time.monotonic() + WAIT_S
     unheld = TxSend.objects.filter(held_at=None, intent__settled_at=None)
+    unposted = VenueMessage.objects.filter(held_at=None, intent__settled_at=None)
     while True:
         under_way = list(
             unheld.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))
             .filter(Q(last_offered_at=None) | Q(last_offered_at__lt=F("leased_at")))
             .values_list("tx_hash", flat=True)
+        )
+        under_way += (
+            unposted.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))
+            .filter(Q(last_posted_at=None) | Q(last_posted_at__lt=F("leased_at")))
+            .values_list("digest", flat=True)
         )
         asked = SignRequest.objects.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))
         at_signer = [
@@ -226,5 +232,8 @@ def _await_leases() -> tuple[list[str], list[str]]:
         if not (under_way or at_signer) or time.monotonic() >= deadline_s:
             unclear = unheld.filter(outcome__in=UNCLEAR, intent__state__in=sorted(UNMINED))
             hashes = {*under_way, *unclear.values_list("tx_hash", flat=True)[:IN_FLIGHT_LIMIT]}
+            # A message that the gateway did not clearly take may be executed until its deadline.
+            told = unposted.filter(posted_at__isnull=False, intent__state__in=sorted(UNMINED))
+            hashes |= set(told.values_list("digest", flat=True)[:IN_FLIGHT_LIMIT])
             return sorted(hashes), at_signer
         time.sleep(0.05)

@@ -5,6 +5,7 @@ from execution_app.models.book import Correction, ExternalTrade, Fill, Position,
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
+from execution_app.models.messages import VenueMessage
 from execution_app.models.prices import Price
 from execution_app.models.protection import Protection, ProtectionTrigger
 from execution_app.models.restores import RestorePoint
@@ -39,6 +40,7 @@ __all__ = [
     "TxIntent",
     "TxReceipt",
     "TxSend",
+    "VenueMessage",
     "VenueOrder",
     "Wallet",
 ]

@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 
 from execution_app.models.columns import factor, listed, one_of, price, usdc, wei
 from execution_app.models.traders import Trader, Wallet
-from execution_app.states import OWNING_NONCE, TERMINAL, Action, IntentState, Mode
+from execution_app.states import OWNING_NONCE, TERMINAL, Action, IntentState, Mode, Road
 
 # PostgreSQL holds NaN for greater than every number, so "above zero" alone lets it in.
 BEYOND = 10**18
@@ -32,6 +32,8 @@ class TxIntent(models.Model):
     collateral_usdc = usdc(null=True, blank=True)
     leverage_x = factor(null=True, blank=True)
     slippage_pct = factor()
+    # Blank until it is signed: then as VENUE says, unless who asked named one.
+    road = one_of(Road, blank=True, default="", db_default="")
     position = models.ForeignKey(
         "execution_app.Position", models.PROTECT, null=True, blank=True, related_name="closing_intents"
     )
@@ -162,6 +164,15 @@ class TxIntent(models.Model):
             models.CheckConstraint(
                 condition=~Q(state__in=sorted(s.value for s in OWNING_NONCE))
                 | Q(
+                    road=Road.GATEWAY.value,
+                    nonce__isnull=True,
+                    wallet__isnull=False,
+                    trader__isnull=False,
+                    mode__isnull=False,
+                    mode=Mode.LIVE.value,
+                )
+                | Q(
+                    road__in=["", Road.ONCHAIN.value],
                     nonce__isnull=False,
                     wallet__isnull=False,
                     trader__isnull=False,
@@ -176,6 +187,14 @@ class TxIntent(models.Model):
             models.CheckConstraint(
                 condition=Q(state__in=sorted(s.value for s in OWNING_NONCE)) | Q(nonce__isnull=True),
                 name="ck_tx_intents_slot_only_when_sent",
+            ),
+            models.CheckConstraint(
+                condition=Q(road__in=["", *sorted(road.value for road in Road)]), name="ck_tx_intents_road"
+            ),
+            # A slot of the wallet never lapses: it is filled.
+            models.CheckConstraint(
+                condition=~Q(state=IntentState.LAPSED.value) | Q(road=Road.GATEWAY.value),
+                name="ck_tx_intents_lapsed_by_gateway",
             ),
             models.CheckConstraint(
                 condition=~Q(state=IntentState.SIMULATED.value)

@@ -18,7 +18,7 @@ from eth_utils.crypto import keccak
 from execution_app import meters
 from execution_app.errors import Refused, Retryable
 from execution_app.node.fees import Fee
-from execution_app.node.signing import ecdsa, keyfiles, policy, transactions
+from execution_app.node.signing import ecdsa, keyfiles, letters, policy, transactions
 from execution_app.node.signing.backends import (
     Backend,
     SignerAwayError,
@@ -28,12 +28,14 @@ from execution_app.node.signing.backends import (
 )
 from execution_app.node.signing.journal import Journal, JournalUnusableError, NonceUsedError
 from execution_app.node.signing.keyfiles import create_key, key_path, make_key
+from execution_app.node.signing.letters import Letter
 from execution_app.node.signing.policy import Violation
 from execution_app.node.signing.slots import CANCEL_GAS, Signed, Slot, order_of
 
 __all__ = [
     "CANCEL_GAS",
     "JournalUnusableError",
+    "Letter",
     "NonceUsedError",
     "Signed",
     "SignerAwayError",
@@ -147,6 +149,31 @@ def sign(slot: Slot, fee: Fee) -> Signed:
         raise answer
     _journal().note(slot)
     return _made(keys, slot, fee, float("inf"))
+
+
+def sign_letter(letter: Letter) -> bytes:
+    """The signature of a message for the gateway: r, s and v, 65 bytes.
+
+    No journal: the message's nonce is made of its intent's key, and the venue
+    spends it once. Raises Refused when policy, key or signer say no.
+    """
+    if is_remote():
+        # A stop would have to wait for the signer as it does for slots; nothing announces a message to it yet.
+        raise Refused(f"{settings.ENVIRONMENT.signer_backend} signs no messages of the gateway's road")
+    environment = settings.ENVIRONMENT
+    try:
+        letters.check(letter, environment.chain_id, environment.venue_trading_address, time.time())
+    except Violation as violation:
+        meters.SIGNATURES_REFUSED.labels(violation.field).inc()
+        facts = {"field": violation.field, "wallet": letter.sender, "key": letter.key}
+        log.error("signature refused by policy", why=str(violation), **facts)  # noqa: TRY400
+        raise
+    payload = letters.payload(letter)
+    r, s = backend().sign(letter.sender, payload, float("inf"))
+    try:
+        return letters.written(ecdsa.recovered(keccak(payload), r, s, letter.sender))
+    except ValueError as problem:
+        raise SignerRefusedError(str(problem)) from None
 
 
 def sign_remotely(asked: Sequence[tuple[Slot, Fee]], deadline_s: float) -> list[Answer]:

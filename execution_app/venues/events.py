@@ -172,6 +172,11 @@ def _topic(event: str, types: str) -> bytes:
     return keccak(text=f"{event}({types})")
 
 
+def registering_topics(version: str = "rehearsal-v2") -> list[bytes]:
+    """Topics of the logs that tell of a registered order; their second topic is the trader."""
+    return [topic for topic, reader in TOPICS[version].items() if reader is _registered]
+
+
 # One table per venue version: v2 on the live venue changed most topics and publishes no ABI, so it has no
 # table here and must not borrow this one.
 TOPICS: dict[str, dict[bytes, _Reader]] = {

@@ -183,6 +183,8 @@ _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART}
 # v2 took the call for new levels away: they are changed by a signed intent alone, which nothing here sends yet.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
     "onchain": _MARKET_ORDERS,
+    # New levels are its message alone; the engine posts orders so far.
+    "gateway": _MARKET_ORDERS,
     # Its levels are watched by ours alone (book/protections.py), and changed there.
     "paper": _MARKET_ORDERS,
 }

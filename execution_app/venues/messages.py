@@ -87,12 +87,12 @@ def kind_of(message: Message) -> str:
 
 def encode(message: Message) -> bytes:
     """The struct as the gateway and the contract take it. Raises ValueError where a number would lose a digit."""
-    return typed_data.encode(kind_of(message), _values(message))
+    return typed_data.encode(kind_of(message), values(message))
 
 
 def payload(domain: Domain, message: Message) -> bytes:
     """The 66 bytes whose keccak is signed. Raises ValueError as `encode` does."""
-    return typed_data.signed_bytes(domain, kind_of(message), _values(message))
+    return typed_data.signed_bytes(domain, kind_of(message), values(message))
 
 
 def digest(domain: Domain, message: Message) -> bytes:
@@ -111,7 +111,7 @@ def decode(kind: str, data: bytes) -> Message:
     return message
 
 
-def _values(message: Message) -> dict[str, Any]:
+def values(message: Message) -> dict[str, Any]:
     """By field name, in the order of the type; structs within are dicts as well."""
     deadline_ms, nonce = _deadline(message.deadline_ms), _nonce(message.nonce)
     match message:

@@ -202,6 +202,11 @@ def read_delegate(data: bytes) -> tuple[str, int]:
     return to_checksum_address(delegate), expiry
 
 
+def call_nonce_bitmap(signer: str, word: int) -> bytes:
+    """Ask the trading contract which of 256 nonces of a signer are spent; read with `read_uint`, bit by bit."""
+    return _call("nonceBitmap", ("address", "uint256"), (to_canonical_address(signer), word))
+
+
 # Views of the price aggregator.
 
 

@@ -12,6 +12,7 @@ from execution_app.models import (
     TxIntent,
     TxReceipt,
     TxSend,
+    VenueMessage,
     VenueOrder,
 )
 from execution_app.states import IntentState, Mode
@@ -25,6 +26,7 @@ ROAD: Json = {
     "reservation": maybe(named("Reservation")),
     "history": many(named("Transition"), at_most=trace.MAX_TRANSITIONS, about="Every state, oldest first."),
     "sends": many(named("Send"), at_most=trace.MAX_SENDS, about="Every signed transaction of its slot."),
+    "message": maybe(named("Message")),
     "receipts": many(named("Receipt"), at_most=trace.MAX_SENDS, about="What the chain did with them."),
     "order": maybe(named("VenueOrder")),
     "fill": maybe(named("Fill")),
@@ -96,6 +98,12 @@ def schemas() -> Json:
         ),
         "Transition": _row(IntentTransition, trace.TRANSITION, {}, "A change of state."),
         "Send": _row(TxSend, trace.SEND, {}, "A signed transaction, without its bytes."),
+        "Message": _row(
+            VenueMessage,
+            trace.MESSAGE,
+            {},
+            "The signed message of an order that went by the gateway, without its bytes.",
+        ),
         "Receipt": _row(TxReceipt, trace.RECEIPT, {"tx_hash": TEXT}, "Its receipt as last seen."),
         "Reservation": _row(
             Reservation, trace.RESERVATION, {}, "What it takes of the caps; null for a close."

@@ -2,7 +2,15 @@
 
 from django.contrib import admin
 
-from execution_app.models import IntentMove, IntentTransition, TxIntent, TxReceipt, TxSend, VenueOrder
+from execution_app.models import (
+    IntentMove,
+    IntentTransition,
+    TxIntent,
+    TxReceipt,
+    TxSend,
+    VenueMessage,
+    VenueOrder,
+)
 from ops.panel.pages import Lines, Page, amount, direction, gwei, intent_state, mode, raw_hex, short, shown
 
 
@@ -58,7 +66,7 @@ class TxIntentPage(Page):
         "reason",
         "accepted_at",
     )
-    list_filter = ("state", "mode", "action", "reason")
+    list_filter = ("state", "mode", "road", "action", "reason")
     search_fields = ("intent_key", "symbol", "sends__tx_hash", "tg_user_id")
     search_help_text = "key, symbol, transaction hash or Telegram id"
     date_hierarchy = "accepted_at"
@@ -104,6 +112,26 @@ class TxSendPage(Page):
     list_select_related = ("intent",)
     ordering = ("-id",)
     extra_fields = (raw_hex("raw", "Signed bytes"),)
+
+
+@admin.register(VenueMessage)
+class VenueMessagePage(Page):
+    list_display = (
+        short("digest", "Digest"),
+        "intent",
+        "outcome",
+        "posts",
+        "said",
+        "tracking_id",
+        "made_at",
+        "last_posted_at",
+    )
+    list_filter = ("outcome",)
+    search_fields = ("digest", "tracking_id", "intent__intent_key")
+    date_hierarchy = "made_at"
+    list_select_related = ("intent",)
+    ordering = ("-id",)
+    extra_fields = (raw_hex("content", "Message"), raw_hex("signature", "Signature"))
 
 
 @admin.register(TxReceipt)

@@ -1,9 +1,10 @@
 """The rehearsal venue's keeper: executes registered orders in transactions of its own.
 
-`python -m ops.rehearsal.keeper --rpc URL --deployment var/chain.json [--delay-s S] [--never]`
+`python -m ops.rehearsal.keeper --rpc URL --deployment var/chain.json [--delay-s S] [--never] [--gateway-port N]`
 
 Which orders wait is read from the storage at every new head, never from memory, so a killed keeper, a
 restarted node and a reorg need no recovery. Executing an order twice does nothing on this venue.
+The local gateway (gateway/) is served beside it, since both send from the operator's account.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -22,6 +24,7 @@ from eth_abi.abi import decode
 
 from ops.rehearsal.contracts import artefact
 from ops.rehearsal.deployment import Deployment, VenueMismatchError, load
+from ops.rehearsal.gateway.server import Gateway
 from ops.rehearsal.rpc import Message, Node, NodeRefusedError, NodeUnreachableError, Sender
 from ops.rehearsal.venue import OPERATOR_KEY
 
@@ -51,6 +54,7 @@ class Keeper:
     delay_s: float = 0.0
     never: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
+    beside: Callable[[], None] = lambda: None  # what else sends from the operator's account, after each look
 
     def __post_init__(self) -> None:
         self._operator = Sender(self.node, OPERATOR_KEY)
@@ -69,6 +73,7 @@ class Keeper:
                     self._verify()
                     verified = True
                 self.step()
+                self.beside()
             except (NodeUnreachableError, NodeRefusedError, VenueMismatchError) as fault:
                 log.warning('event=node_trouble retry_in_s=%.1f error="%s"', backoff_s, fault)
                 verified, self._head = False, None
@@ -218,6 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--deployment", required=True, type=Path, help="the venue's record, chain.json")
     parser.add_argument("--delay-s", type=float, default=0.0, help="execute orders only after this long")
     parser.add_argument("--never", action="store_true", help="execute nothing")
+    parser.add_argument("--gateway-port", type=int, default=0, help="serve the local gateway there")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         stream=sys.stdout,
@@ -226,14 +232,20 @@ def main(arguments: list[str] | None = None) -> int:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     logging.Formatter.converter = time.gmtime
-    keeper = Keeper(Node(options.rpc), load(options.deployment), options.delay_s, options.never)
+    deployment = load(options.deployment)
+    keeper = Keeper(Node(options.rpc), deployment, options.delay_s, options.never)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         keeper.stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    keeper.run()
+    gateway = Gateway(options.rpc, deployment, options.gateway_port) if options.gateway_port else None
+    if gateway is not None:
+        keeper.beside = gateway.operator.step
+        log.info("event=serving gateway=%s", gateway.url)
+    with gateway or nullcontext():
+        keeper.run()
     log.info("event=stopped")
     return 0
 

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ops.rehearsal import stack_chain, stack_commands, stack_env, stack_panel, stack_tools
+from ops.rehearsal import stack_chain, stack_commands, stack_env, stack_gateway, stack_panel, stack_tools
 from ops.rehearsal.parts import Anvil, Part, PartError, Postgres, Valkey, port
 from ops.rehearsal.parts.process import Command
 from ops.rehearsal.stack_chain import CHAIN_PORT, ChainTerms, UsageError
@@ -16,7 +16,7 @@ from ops.rehearsal.stack_lock import RunningError, StackLock, end_orphans, tag
 from ops.rehearsal.supervisor import Service, StoppedError, Supervisor
 
 WEBHOOK_PORT = 8090
-FIRST_PORTS = {"postgres": 54320, "valkey": 56379, "anvil": CHAIN_PORT}
+FIRST_PORTS = {"postgres": 54320, "valkey": 56379, "anvil": CHAIN_PORT, "gateway": stack_gateway.PORT}
 MIGRATE_TIMEOUT_S = 120
 SEED_TIMEOUT_S = 120
 HEALTH_TIMEOUT_S = 2
@@ -34,6 +34,7 @@ class Stack:
         self.mode = (stack_env.given("EXEC_MODE") or "DRY").upper()
         self.webhook_port = webhook_port()
         self.urls = stack_env.given_urls(folder)
+        self._gateway_port = stack_gateway.NONE
         self._began_at_s = time.monotonic()
         self._lock = StackLock(folder / "run.lock", "run")
         self._chain_lock = stack_chain.lock(folder, "run")
@@ -67,6 +68,7 @@ class Stack:
         for orphan in end_orphans(self.folder, "run"):
             self._supervisor.say(f"ended a left-over of a killed stack: {orphan}")
         require_caps(self.mode)
+        require_road(chain_given=bool(self.urls["BASE_RPC_URL"]))
         if not port.is_free(self.webhook_port, "0.0.0.0"):  # noqa: S104 -- where the webhook listens
             raise UsageError(
                 f"port {self.webhook_port} is in use: stop what listens there, or choose another, "
@@ -87,6 +89,7 @@ class Stack:
         self._start_parts()
         known = stack_env.settled_secrets(self.folder / "secrets.json")
         env = stack_env.for_children(self.folder, "run", self.urls, known)
+        env |= stack_gateway.variables(self._gateway_port)
         # No venue is known yet, and LIVE refuses to start without one.
         migrating = supervisor.run_once(
             "migrate", manage({**env, "EXEC_MODE": "DRY"}, "migrate", "--noinput")
@@ -105,7 +108,12 @@ class Stack:
         venue_record = self.folder / "chain.json"
         seed = manage(env, "seed_rehearsal", "--json", "--deployment", str(venue_record))
         seeding = supervisor.run_once("seed", seed)
-        places = {"port": self.webhook_port, "rpc": rpc_url, "deployment": venue_record}
+        places = {
+            "port": self.webhook_port,
+            "rpc": rpc_url,
+            "deployment": venue_record,
+            "gateway_port": self._gateway_port,
+        }
         rows = [name for name in stack_commands.SERVICES if name != "keeper" or with_keeper]
         # Without beat /health is not ok, so nobody takes a stack for ready that knows no trader yet.
         later = [] if (self.folder / "stack.env").exists() else ["beat"]
@@ -130,6 +138,7 @@ class Stack:
     def _start_parts(self) -> None:
         """The embedded servers that the environment leaves to us, side by side."""
         ports = self._ports()
+        self._gateway_port = stack_gateway.port_of(ports["gateway"])
         postgres = Postgres(self.folder / "postgres", ports["postgres"])
         valkey = Valkey(self.folder / "valkey", ports["valkey"])
         anvil = stack_chain.node(self.folder, ports["anvil"], self.terms)
@@ -215,6 +224,19 @@ def require_caps(mode: str) -> None:
     if mode == "LIVE" and blank:
         raise UsageError(
             f"EXEC_MODE=LIVE needs {', '.join(blank)}: set but blank. Give a value, or unset it for the rehearsal's"
+        )
+
+
+def require_road(*, chain_given: bool) -> None:
+    """Refuse a road that leads nowhere. Raises UsageError."""
+    try:
+        wanted = stack_gateway.road()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if wanted == "gateway" and chain_given and not stack_env.given(stack_gateway.URL):
+        raise UsageError(
+            f"VENUE=gateway with a chain of its own needs {stack_gateway.URL}: `VENUE=gateway make chain` serves one "
+            "and writes it to chain.env"
         )
 
 

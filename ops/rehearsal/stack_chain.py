@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from ops.rehearsal import stack_commands, stack_env, venue
+from ops.rehearsal import stack_commands, stack_env, stack_gateway, venue
 from ops.rehearsal.deployment import Deployment, VenueMismatchError
 from ops.rehearsal.parts import Anvil, PartError, port
 from ops.rehearsal.parts.anvil import CHAIN_ID, chain_id
@@ -107,6 +107,10 @@ def run(folder: Path) -> int:
     """`make chain`: in the foreground until Ctrl-C. Raises UsageError, RunningError, PartError."""
     require_chain_id()
     terms = ChainTerms.from_environment()
+    try:
+        gateway_port = stack_gateway.port_of(port.next_free(stack_gateway.PORT))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     own = lock(folder, "chain")
     own.acquire()
     supervisor = Supervisor(folder, "chain.pids.json")
@@ -128,10 +132,16 @@ def run(folder: Path) -> int:
             "FAUCET_ADDRESS": FAUCET_ADDRESS,
             "FAUCET_KEY": FAUCET_KEY,
             **stack_env.venue_variables(deployment),
+            **stack_gateway.variables(gateway_port),
         }
-        stack_env.publish(folder / "chain.env", values, PUBLISHED)
+        names = (*PUBLISHED, *([stack_gateway.URL] if gateway_port else []))
+        stack_env.publish(folder / "chain.env", values, names)
         keeper = stack_commands.service(
-            "keeper", dict(os.environ) | mark, rpc=anvil.url, deployment=folder / "chain.json"
+            "keeper",
+            dict(os.environ) | mark,
+            rpc=anvil.url,
+            deployment=folder / "chain.json",
+            gateway_port=gateway_port,
         )
         supervisor.start(keeper)
         supervisor.say(

@@ -36,7 +36,14 @@ SERVICES: dict[str, tuple[tuple[str, ...], int, float]] = {
     ),
     "worker": ((*CELERY, "worker", *ALONE, "-n", "worker@%h", "-Q", QUEUES, "--concurrency", "2"), 1, 12),
     "tpsl": ((*CELERY, "worker", *ALONE, "-n", "tpsl@%h", "-Q", "tpsl", "--concurrency", "1"), 1, 12),
-    "keeper": (("-m", "ops.rehearsal.keeper", "--rpc", "{rpc}", "--deployment", "{deployment}"), 2, 5),
+    "keeper": (
+        (
+            *("-m", "ops.rehearsal.keeper", "--rpc", "{rpc}", "--deployment", "{deployment}"),
+            *("--gateway-port", "{gateway_port}"),
+        ),
+        2,
+        5,
+    ),
 }
 STAGE_OF_CHAIN = 3
 STAGE_OF_STORES = 4

@@ -89,11 +89,26 @@ _INTENT_PROGRESS = (
         "reason",
         "reason_detail",
         "mode",
+        "road",
     ),
     *("attempts", "next_try_at", "settled_at", "updated_at", "nonce", "to_address", "calldata", "value_wei"),
     *("gas_limit", "l1_fee_wei", "wanted_price", "close_usdc"),
 )
 _OFFERS = ("leased_at", "offered_at", "last_offered_at", "offers", "held_at", "stuck_at", "outcome")
+_POSTS = (
+    *(
+        "leased_at",
+        "posted_at",
+        "last_posted_at",
+        "posts",
+        "held_at",
+        "outcome",
+        "tracking_id",
+        "last_seq",
+        "said",
+    ),
+    *("asked_at", "unused_at_block", "unused_at_hash"),
+)
 _USER_SHOWN = ("id", "last_login", "is_superuser", "username", "is_staff", "is_active", "date_joined")
 
 TABLES: dict[str, Line] = {
@@ -123,6 +138,7 @@ TABLES: dict[str, Line] = {
     "intent_moves": READ,
     "tx_sends": Line(worker=Rights(insert=ALL, update=_OFFERS)),
     "sign_requests": Line(worker=OWN),
+    "venue_messages": Line(worker=Rights(insert=ALL, update=_POSTS)),
     "tx_receipts": Line(worker=Rights(insert=ALL, update=ALL)),
     "wallets": Line(
         worker=Rights(

@@ -17,8 +17,9 @@ from eth_utils.crypto import keccak
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import watch
 from execution_app.models import Trader, Wallet
-from execution_app.node import rpc, signers
+from execution_app.node import gateway, rpc, signers
 from execution_app.node.rpc import NodeError, RpcFault
+from execution_app.states import Road
 from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, from_units
 from ops.rollout import alerting
@@ -30,6 +31,7 @@ REHEARSAL_CHAIN_ID = 31337
 BASE_CHAIN_ID = 8453
 # The live venue's minimum as of July 2026; it has no view of it that is known to us.
 BASE_MINIMUM_NOTIONAL_USDC = Decimal(100)
+NO_ORDER = "00000000-0000-0000-0000-000000000000"
 LIMITS = keccak(text="limits()")[:4]
 
 
@@ -172,6 +174,7 @@ def _venue() -> Iterator[Finding]:
         ("pairs", _pairs),
         ("prices", _prices),
         ("minimum", _minimum),
+        *([("gateway", _gateway)] if settings.ENVIRONMENT.venue == Road.GATEWAY.value else []),
     )
     for name, step in steps:
         try:
@@ -247,6 +250,22 @@ def _minimum() -> Finding:
             "minimum", "fail", f"{words}: under MAX_NOTIONAL_USDC={cap_usdc:f} no order can ever fill", step
         )
     return Finding("minimum", "ok", f"{words}, the cap is {cap_usdc:f}")
+
+
+def _gateway() -> Finding:
+    """Whether messages can be posted, and followed: what tells a spent nonce is all that is known of their fate."""
+    trading = settings.ENVIRONMENT.venue_trading_address
+    (word,) = rpc.read_views([(trading, onchain.call_nonce_bitmap(trading, 0))])
+    onchain.read_uint(word)
+    try:
+        gateway.status(NO_ORDER, -1)
+    except gateway.UnknownOrderError:
+        return Finding("gateway", "ok", "it answers, and the venue tells spent nonces")
+    except Retryable as problem:
+        return Finding(
+            "gateway", "fail", str(problem), "check VERANTA_BATCHED_MARKET_URL and that it answers"
+        )
+    return Finding("gateway", "warn", "it knows an order that nobody posted")
 
 
 def minimum_notional_usdc() -> tuple[Decimal, str]:

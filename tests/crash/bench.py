@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import urllib3
 from django.conf import settings
 from django.db import connection, connections, transaction
 from django.db.models.functions import Now
@@ -23,6 +24,7 @@ from execution_app.models import Chain, TxIntent
 from execution_app.node import rpc, signers
 from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal import venue
+from ops.rehearsal.gateway.server import Gateway
 from ops.rehearsal.keeper import Keeper
 from ops.rehearsal.rpc import Node
 from signals_app import tasks as signal_tasks
@@ -52,6 +54,7 @@ class Bench:
     rig: Rig
     door: Door
     store: Store
+    gateway: Gateway
     client: Client = field(default_factory=Client)
     first_block: int = 0
     stage_block: int = 0
@@ -84,6 +87,8 @@ class Bench:
         """Everything as it was: tables, chain, Redis, and what the node's proxy remembers."""
         self.store.take_back(name)
         self.door.reset()
+        self.gateway.reset()
+        rpc_call("evm_setTime", int(time.time()))  # a revert takes back blocks, not what moved the clock
         if name == "stage":
             self.door.put_back(self.pool)
 
@@ -212,6 +217,7 @@ class Bench:
 
     def live_on(self) -> None:
         """The chain goes on, and so does whoever looks at it."""
+        self.operate()
         self.rig.mine()
         self.track()
         self.rig.keep()
@@ -221,10 +227,35 @@ class Bench:
 
     def live_on_unseen(self) -> None:
         """The chain goes on for some blocks before anybody looks."""
+        self.operate()
         self.rig.mine()
         self.rig.keep()
         self.rig.mine(4)
         self.track()
+
+    def operate(self) -> None:
+        """The venue's operator submits what its gateway accepted, each in a block, and looks at what became of it.
+
+        The gateway is the parent's, so it is asked by HTTP; what it was asked for on the way is in its `posts`.
+        """
+        if not self._ask_gateway("GET", "waiting"):
+            return
+        rpc_call("evm_setAutomine", True)
+        self._ask_gateway("POST", "step")
+        self._ask_gateway("POST", "step")
+        rpc_call("evm_setAutomine", False)
+
+    def spoil(self, **faults: Any) -> None:
+        """The gateway's faults from now on."""
+        self._ask_gateway("PUT", "faults", faults)
+
+    def make_gateway_forget(self) -> None:
+        self._ask_gateway("POST", "forget")
+
+    def _ask_gateway(self, method: str, what: str, body: Any = None) -> Any:
+        answer = urllib3.request(method, f"{self.gateway.url}/rehearsal/{what}", json=body, retries=False)
+        assert answer.status == 200, answer.data
+        return answer.json()
 
     def age(self) -> None:
         """A minute passes for every timer of sends, two seconds for undecided signals."""

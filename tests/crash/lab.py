@@ -10,6 +10,7 @@ from django.db import connection
 
 from execution_app.gate import watch
 from execution_app.node import rpc
+from ops.rehearsal.gateway.server import Gateway
 from tests import real_parts
 from tests.crash.bench import TIMERS, Bench
 from tests.crash.door import Door
@@ -29,10 +30,16 @@ def bench() -> Iterator[Bench]:
     _spare_the_server()
     client = redis.Redis.from_url(real_parts.valkey.url, decode_responses=True)
     usual = settings.ENVIRONMENT
-    with Door(real_parts.anvil.url) as door:
-        settings.ENVIRONMENT = usual.model_copy(update={"base_rpc_url": door.url, **TIMERS})
+    with (
+        Door(real_parts.anvil.url) as door,
+        Gateway(real_parts.anvil.url, real_parts.deployment) as gateway,
+    ):
+        posted_to = f"{gateway.url}/batched-market"
+        settings.ENVIRONMENT = usual.model_copy(
+            update={"base_rpc_url": door.url, "veranta_batched_market_url": posted_to, **TIMERS}
+        )
         rpc.endpoints.cache_clear()
-        built = Bench(Rig(client), door, Store(client))
+        built = Bench(Rig(client), door, Store(client), gateway)
         app.finalize()
         with app.connection_for_write() as broker:
             assert broker.transport.driver_type == "redis"

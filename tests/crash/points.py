@@ -21,7 +21,7 @@ from celery import Task
 from django.db import connections
 
 from execution_app import bells
-from execution_app.node import rpc, signers
+from execution_app.node import gateway, rpc, signers
 from tests.crash import sites
 from tests.crash.sites import Site
 
@@ -100,6 +100,7 @@ def instrument(points: Points, rpc_url: str) -> None:
     """Count from now on, in this process, what goes to this node and to the default database."""
     _count_commits(points)
     _count_requests(points, rpc_url)
+    _count_posts(points)
     _count_bells(points)
     sign = signers.sign
 
@@ -149,6 +150,18 @@ def _count_requests(points: Points, rpc_url: str) -> None:
         return points.around(points.find("request") or "unknown:request", post, endpoint, body)
 
     rpc.Endpoint._post = counted  # type: ignore[method-assign, assignment]
+
+
+def _count_posts(points: Points) -> None:
+    for verb in sorted(sites.GATEWAY_VERBS):
+        setattr(gateway, verb, _counting(points, getattr(gateway, verb)))
+
+
+def _counting(points: Points, ask: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        return points.around(points.find("request") or "unknown:request", ask, *args, **kwargs)
+
+    return counted
 
 
 def _count_bells(points: Points) -> None:

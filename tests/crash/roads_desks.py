@@ -2,11 +2,13 @@
 
 from decimal import Decimal
 
+from execution_app.desks.gateway import GatewayDesk
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.paper import PaperDesk
 from execution_app.venues.interface import OpenRequest
 from tests.crash.bench import Bench
 from tests.crash.scenario import FILLED, Scenario, one_of
+from tests.rig import rpc_call
 
 ASK = OpenRequest(
     key="desk:one", symbol="BTC-USD", is_long=True, collateral_usdc=Decimal(5), leverage_x=Decimal(2)
@@ -29,7 +31,82 @@ def _onchain(bench: Bench) -> None:
     bench.live_on()
 
 
+def _ask_gateway(bench: Bench) -> None:
+    bench.look()
+    GatewayDesk(bench.rig.trader).open(ASK)
+
+
+def _ask_in_peace(bench: Bench) -> None:
+    """Nothing is wrong with the gateway any more."""
+    bench.spoil(never=False, swallow_next=0)
+    _ask_gateway(bench)
+
+
+def _gateway(bench: Bench) -> None:
+    _ask_gateway(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _gateway_unheard(bench: Bench) -> None:
+    """The gateway has accepted it and nobody hears of it; the bytes are posted again, and taken for another order."""
+    bench.spoil(swallow_next=1, again=True, never=True)
+    _ask_gateway(bench)
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.spoil(never=False)
+    bench.live_on()
+
+
+def _gateway_lapses(bench: Bench) -> None:
+    """Nobody executes it before its deadline, nor afterwards."""
+    bench.spoil(never=True)
+    _ask_gateway(bench)
+    bench.submit()
+    bench.track()
+    rpc_call("evm_increaseTime", 120)
+    bench.rig.mine()
+    bench.track()
+    bench.rig.mine(4)
+    bench.track()
+    bench.spoil(never=False)
+    bench.live_on()
+
+
+def _gateway_reorganised(bench: Bench) -> None:
+    """The block in which the operator submitted it leaves the chain."""
+    _ask_gateway(bench)
+    bench.submit()
+    bench.rig.mine()
+    bench.operate()
+    bench.track()
+    bench.reorganise(1)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.live_on()
+
+
+def _gateway_forgets(bench: Bench) -> None:
+    """It has accepted it and knows nothing of it any more, so the same bytes are posted again."""
+    bench.spoil(never=True)
+    _ask_gateway(bench)
+    bench.submit()
+    bench.make_gateway_forget()
+    bench.spoil(never=False)
+    for _ in range(2):
+        bench.age()
+        bench.track()
+    bench.live_on()
+
+
 ROADS = [
     Scenario("desk", _onchain, _ask_onchain, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
+    Scenario("gateway desk", _gateway, _ask_gateway, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
+    Scenario("gateway unheard", _gateway_unheard, _ask_in_peace, {"desk:one": FILLED}, left=1),
+    Scenario("gateway lapses", _gateway_lapses, _ask_in_peace, {"desk:one": one_of("lapsed", "filled")}),
+    Scenario("gateway forgets", _gateway_forgets, _ask_in_peace, {"desk:one": FILLED}, left=1),
+    Scenario("gateway reorg", _gateway_reorganised, _ask_gateway, {"desk:one": FILLED}, left=1),
     Scenario("paper desk", _ask_paper, _ask_paper, {"desk:one": one_of("simulated")}, left=0),
 ]

@@ -23,6 +23,7 @@ LISTED = Path(__file__).with_name("unreached.txt")
 ORM_ANYWHERE = frozenset({"save", "get_or_create", "update_or_create", "bulk_create", "bulk_update"})
 ORM_ON_MANAGERS = frozenset({"create", "update", "delete"})
 RPC_VERBS = frozenset({"ask", "read", "read_batch", "read_views"})
+GATEWAY_VERBS = frozenset({"post_all", "status"})
 ENDPOINT_VERBS = frozenset({"batch", "call", "confirm", "offer"})
 WRITING_SQL = re.compile(
     r"INSERT INTO|DELETE FROM|TRUNCATE|(?<!KEY )(?<!FOR )(?<!DO )\bUPDATE \S|ALTER |CREATE |GRANT |REVOKE ",
@@ -113,6 +114,8 @@ def _what(call: ast.Call, constants: dict[str, ast.expr]) -> str:  # noqa: PLR09
     if verb == "sign" and named != "cancels":
         return "sign"
     if (named == "rpc" and verb in RPC_VERBS) or (verb in ENDPOINT_VERBS and "endpoint" in named):
+        return f"request {verb}"
+    if named == "gateway" and verb in GATEWAY_VERBS:
         return f"request {verb}"
     if verb in {"apply_async", "delay", "send_task"}:
         return f"publish {verb}"

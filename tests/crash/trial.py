@@ -14,7 +14,7 @@ from execution_app.models import Position, TxIntent
 from execution_app.node.rpc import NodeError
 from execution_app.states import Mode, PositionState
 from signals_app.models import Signal
-from tests import invariants
+from tests import invariants, letters
 from tests.crash.bench import SOURCE, Bench
 from tests.crash.door import Note
 from tests.crash.lent import lent
@@ -165,6 +165,11 @@ def judge(bench: Bench, scenario: Scenario, *, finished: bool | None = None) -> 
             ],
             drained=scenario.finished if finished is None else finished,
             first_block=bench.first_block,
+        )
+        letters.check(
+            bench.gateway.posts,
+            first_block=bench.stage_block,
+            drained=scenario.finished if finished is None else finished,
         )
         if finished is None:
             _ends(scenario)

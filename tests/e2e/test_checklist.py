@@ -100,7 +100,9 @@ def chain(tmp_path: Path) -> Iterator[tuple[Anvil, Deployment]]:
     with Anvil(tmp_path / "chain", tools=real_parts.ROOT / "var" / "tools", block_time_s=0.5) as node:
         record = tmp_path / "chain.json"
         deployment = venue.ensure(node.url, record)
-        service = stack_commands.service("keeper", dict(os.environ), rpc=node.url, deployment=record)
+        service = stack_commands.service(
+            "keeper", dict(os.environ), rpc=node.url, deployment=record, gateway_port=0
+        )
         keeper = Child(service.command(), tmp_path / "keeper.log")
         yield node, deployment
         keeper.stop(5)

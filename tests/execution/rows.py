@@ -78,15 +78,16 @@ def intent(**fields: object) -> int:
     return insert("tx_intents", intent_row(**fields))
 
 
-def intent_in(state: IntentState, **fields: object) -> int:
-    """An intent led to this state by legal moves; waiting and owning states alike."""
+def intent_in(state: IntentState, *, gateway: bool = False, **fields: object) -> int:
+    """An intent led to this state by legal moves; waiting and owning states alike. Only a message lapses."""
+    owned = {"mode": "LIVE", "road": "gateway"} if gateway or state is IntentState.LAPSED else slot()
     wallet_id = wallet()
     trader_id = one("SELECT trader_id FROM wallets WHERE id = %s", wallet_id)
     pk = intent(wallet_id=wallet_id, trader_id=trader_id, **fields)
     for step in road(state):
         changes: Row = {"state": step.value}
         if step is IntentState.RESERVED:
-            changes |= slot() | closing(fields)
+            changes |= owned | closing(fields)
         if step is IntentState.SIMULATED:
             changes["mode"] = "DRY"
         if step in TERMINAL:
@@ -130,6 +131,7 @@ def road(state: IntentState) -> tuple[IntentState, ...]:
         s.FINAL_REVERTED: (*ordered[:5], s.FINAL_REVERTED),
         s.FINAL_CANCELLED: (*ordered[:5], s.FINAL_CANCELLED),
         s.LOST_NONCE: (*sent, s.LOST_NONCE),
+        s.LAPSED: (*sent, s.LAPSED),
     }
     return roads.get(state, (state,))
 

@@ -7,6 +7,7 @@ from django.db import models as django_models
 from tests.execution import (
     test_constraints,
     test_correction_guards,
+    test_message_guards,
     test_more_guards,
     test_protection_guards,
     test_restore_points,
@@ -36,6 +37,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_protection_guards.ATTACKS,
         *test_correction_guards.ATTACKS,
         *test_restore_points.ATTACKS,
+        *test_message_guards.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()
@@ -63,6 +65,9 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("risk_reservations", "log_risk"),
         ("risk_log", "keep_risk_log"),
         ("sign_requests", "guard_sign_request"),
+        ("venue_messages", "guard_message"),
+        ("venue_messages", "keep_row"),
+        ("tx_intents", "guard_road"),
         ("protections", "guard_protection"),
         ("protections", "keep_row"),
         ("protection_triggers", "guard_trigger"),

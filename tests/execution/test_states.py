@@ -24,6 +24,7 @@ LISTED: list[tuple[str, str, type[StrEnum]]] = [
     ("tx_intents", "action", states.Action),
     ("tx_sends", "kind", states.SendKind),
     ("tx_sends", "outcome", states.SendOutcome),
+    ("venue_messages", "outcome", states.SendOutcome),
     ("sign_requests", "kind", states.SendKind),
     ("venue_orders", "state", states.OrderState),
     ("positions", "mode", states.Mode),
@@ -65,6 +66,7 @@ def test_moves_equal_the_migration_and_the_table(undone: None) -> None:
     expected = {(old.value, new.value) for old, new in LEGAL}
     written = {(old, new) for old, news in MIGRATION.MOVES.items() for new in news}
     written.add(("reserved", "lost_nonce"))  # 0013
+    written |= {(old, "lapsed") for old in ("signed", "sending", "pending_inclusion")}  # 0020
     with connection.cursor() as cursor:
         cursor.execute("SELECT from_state, to_state FROM intent_moves")
         stored = cursor.fetchall()
@@ -133,7 +135,7 @@ def test_plain_sql_cannot_make_an_illegal_move(undone: None, old: IntentState) -
 @pytest.mark.parametrize(("old", "new"), LEGAL)
 def test_plain_sql_makes_every_legal_move(undone: None, old: IntentState, new: IntentState) -> None:
     """Else the test above would pass for another reason than the table of moves."""
-    pk = rows.intent_in(old)
+    pk = rows.intent_in(old, gateway=new is IntentState.LAPSED)
     changes = changes_to(new)
     if new is IntentState.RESERVED:
         changes |= rows.slot()
@@ -158,7 +160,7 @@ def test_a_settled_row_moves_no_more(undone: None, state: IntentState) -> None:
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_a_terminal_state_needs_its_time(undone: None, state: IntentState) -> None:
     before = next(old for old in IntentState if state in MOVES[old])
-    pk = rows.intent_in(before)
+    pk = rows.intent_in(before, gateway=state is IntentState.LAPSED)
     changes: rows.Row = {"state": state.value} | ({"mode": "DRY"} if state is IntentState.SIMULATED else {})
     with pytest.raises(IntegrityError, match="ck_tx_intents_terminal_is_settled"), transaction.atomic():
         rows.update("tx_intents", pk, changes)

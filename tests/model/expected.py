@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 FIRST_UNITS = 5_000_000
-ENDS_UNEXECUTED = {"rejected", "expired", "no_op", "final_reverted", "final_cancelled", "lost_nonce"}
+ENDS_UNEXECUTED = {
+    "rejected",
+    "expired",
+    "no_op",
+    "final_reverted",
+    "final_cancelled",
+    "lost_nonce",
+    "lapsed",
+}
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def test_other_bytes_are_not_read(name):
 
 def test_an_order_of_another_kind_is_not_read():
     limit = typed_data.encode(
-        typed_data.OPEN, messages._values(SAMPLES["open"]) | {"_type": 2}
+        typed_data.OPEN, messages.values(SAMPLES["open"]) | {"_type": 2}
     )  # a limit order
     with pytest.raises(ValueError, match="another kind of order"):
         messages.decode(typed_data.OPEN, limit)
@@ -169,7 +169,7 @@ def test_a_wallet_signs_the_same_digest():
     account = Account.create()
     for message in SAMPLES.values():
         domain = DOMAINS["base"]
-        values, kind = messages._values(message), messages.kind_of(message)
+        values, kind = messages.values(message), messages.kind_of(message)
         types = {
             name: [{"name": field, "type": type_} for field, type_ in typed_data.TYPES[name]]
             for name in ({kind, "Trade"} if kind == typed_data.OPEN else {kind})

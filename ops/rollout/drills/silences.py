@@ -35,6 +35,7 @@ EXPECTED: Mapping[str, Mapping[str, int]] = {
     "emergency-stop": {**_MODE, "VantaRedisAway": 0},
     "duplicate-signal": {},
     "crash": {**_MODE, **_SILENT},
+    "restore": {**_MODE, **_SILENT},
 }
 
 

@@ -25,7 +25,7 @@ from execution_app.venues.interface import (
 )
 from ops.rehearsal import venue as rehearsal
 from tests import real_parts
-from tests.execution.desks.harness import KINDS, World
+from tests.execution.desks.harness import KINDS, World, served
 from tests.rig import rpc_call
 
 ASK = OpenRequest(
@@ -35,7 +35,12 @@ ASK = OpenRequest(
 
 @pytest.fixture(params=sorted(KINDS))
 def world(request, rig):
-    return World(rig, KINDS[request.param](rig.trader))
+    desk = KINDS[request.param](rig.trader)
+    if request.param != "gateway":
+        yield World(rig, desk)
+        return
+    with served(request.getfixturevalue("settings")) as gateway:
+        yield World(rig, desk, gateway)
 
 
 def opened(world, **changes):

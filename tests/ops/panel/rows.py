@@ -33,6 +33,7 @@ from execution_app.models import (
     TxIntent,
     TxReceipt,
     TxSend,
+    VenueMessage,
     VenueOrder,
     Wallet,
 )
@@ -71,6 +72,7 @@ TABLES = (
     TxIntent,
     TxReceipt,
     TxSend,
+    VenueMessage,
     VenueOrder,
     Wallet,
 )
@@ -131,6 +133,7 @@ def one_of_each() -> TxIntent:
     )
     reservations.take(intent, Mode.LIVE)  # its line of the log comes with it
     _traces(intent, trader)
+    _message(trader, wallet)
     return intent
 
 
@@ -153,6 +156,33 @@ def _filled_intent(trader: Trader, wallet: Wallet) -> TxIntent:
         TxIntent.objects.filter(pk=intent.pk).update(state=state)
     intent.refresh_from_db()
     return intent
+
+
+def _message(trader: Trader, wallet: Wallet) -> None:
+    """An open that goes by the gateway and has not left."""
+    intent = TxIntent.objects.create(
+        intent_key="desk:rows:message",
+        trader=trader,
+        wallet=wallet,
+        tg_user_id=123,
+        action="open",
+        symbol="BTC-USD",
+        is_long=True,
+        collateral_usdc=Decimal(5),
+        leverage_x=Decimal(2),
+        slippage_pct=Decimal("0.5"),
+    )
+    TxIntent.objects.filter(pk=intent.pk).update(state="reserved", mode="LIVE", road="gateway")
+    VenueMessage.objects.create(
+        intent=intent,
+        signer=wallet.address,
+        nonce="0x" + "ab" * 32,
+        digest="0x" + "cd" * 32,
+        content=b"\x01" * 256,
+        deadline_ms=1_800_000_000_000,
+        from_block=7,
+        signature=b"\x02" * 65,
+    )
 
 
 def _traces(intent: TxIntent, trader: Trader) -> None:

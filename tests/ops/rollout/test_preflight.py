@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from execution_app.models import Wallet
 from execution_app.node import rpc
 from ops.rollout import preflight
+from tests.execution.desks.harness import served
 from tests.rig import Rig, rpc_call
 
 
@@ -107,6 +108,16 @@ def test_what_is_wrong_is_named(
     checks, _ = examine()
     assert checks[name]["status"] == "fail"
     assert words in checks[name]["detail"]
+
+
+def test_the_gateways_road_is_asked_for_where_orders_take_it(rig: Rig, settings: Any) -> None:
+    mine_now()
+    with served(settings):
+        change(settings, venue="gateway")
+        assert examine()[0]["gateway"]["status"] == "ok"
+    assert examine()[0]["gateway"]["status"] == "fail"
+    change(settings, venue="onchain")
+    assert "gateway" not in examine()[0]
 
 
 def test_a_redis_that_is_away(database: None, settings: Any) -> None:

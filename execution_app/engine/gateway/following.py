@@ -1,0 +1,236 @@
+"""What the chain made of messages: registered by whoever submitted them, or unused beyond their deadline.
+
+A spent nonce names its message, whoever submitted it and in whichever bytes: it
+is made of the intent's key alone. So the order that a message became is the one
+whose transaction carries that nonce, and no word of the gateway is needed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Coalesce, Now
+
+from execution_app import meters
+from execution_app.book import absence, orders
+from execution_app.engine import exits
+from execution_app.engine.mined import NONSENSE
+from execution_app.engine.waiting import database_now
+from execution_app.engine.watermark import Head
+from execution_app.errors import Stale
+from execution_app.models import VenueMessage, VenueOrder
+from execution_app.moves import move
+from execution_app.node import quorum, rpc
+from execution_app.states import UNMINED, Action, IntentState, Reason, Road
+from execution_app.venues import events, onchain
+from execution_app.venues.events import OrderRegistered
+
+log = structlog.get_logger(__name__)
+BY = "messages"
+BATCH = 500
+LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
+SPANS = 10
+# Blocks before a message was signed that are looked through for a nonce which is spent and not found: a database
+# that was restored signs anew what an earlier copy of it has signed.
+EARLIER = 5_000
+
+Candidate = tuple[OrderRegistered, bytes]
+
+
+def follow(head: Head) -> None:
+    """Register what was executed, end what never will be. Raises RpcFault where no node answers; nothing is guessed."""
+    open_ = list(
+        VenueMessage.objects.filter(
+            intent__settled_at=None, intent__road=Road.GATEWAY, intent__state__in=sorted(UNMINED)
+        )
+        .select_related("intent__trader", "intent__wallet", "intent__position")
+        .order_by("id")[:BATCH]
+    )
+    if not open_:
+        return
+    block, *words = rpc.read_batch(
+        [("eth_getBlockByNumber", (hex(head.number), False)), *(_question(one, head.number) for one in open_)]
+    )
+    unsaid = next((answer for answer in (block, *words) if isinstance(answer, rpc.NodeError)), None)
+    if unsaid is not None:
+        # Messages stay unknown; everything else is followed.
+        log.error("the node does not say which nonces are spent", problem=str(unsaid))
+        return
+    if block is None or block["hash"] != head.block_hash:
+        return  # the head has moved on; the next pass looks again
+    now_ms = int(block["timestamp"], 16) * 1000
+    spent = [one for one, word in zip(open_, words, strict=True) if _is_spent(one, word)]
+    if spent:
+        _register(spent, head.number)
+    for one, word in zip(open_, words, strict=True):
+        if not _is_spent(one, word) and now_ms > one.deadline_ms:
+            _look_whether_unused(one, head)
+
+
+def _question(message: VenueMessage, block_number: int) -> rpc.Call:
+    call = onchain.call_nonce_bitmap(message.signer, int(message.nonce, 16) >> 8)
+    to = settings.ENVIRONMENT.venue_trading_address
+    return ("eth_call", ({"to": to, "data": "0x" + call.hex()}, hex(block_number)))
+
+
+def _is_spent(message: VenueMessage, word: object) -> bool:
+    bit = int(message.nonce, 16) & 0xFF
+    return bool(onchain.read_uint(bytes.fromhex(str(word)[2:])) >> bit & 1)
+
+
+def _register(spent: Sequence[VenueMessage], head: int) -> None:
+    start = max(0, min(message.from_block for message in spent))
+    found = _candidates(spent, start, head)
+    missing = [message for message in spent if not _take(message, found)]
+    if missing and start > 0:
+        found = _candidates(missing, max(0, start - EARLIER), start)
+        missing = [message for message in missing if not _take(message, found)]
+    for message in missing:
+        meters.INVARIANT_VIOLATIONS.labels("spent_message_has_order").inc()
+        log.error(
+            "a nonce is spent and its order is not found", intent=message.intent_id, digest=message.digest
+        )
+
+
+def _candidates(messages: Sequence[VenueMessage], start: int, end: int) -> list[Candidate]:
+    """Orders registered for these traders in these blocks that nobody has, each with its transaction's call data."""
+    traders = sorted(
+        {_topic(str(message.intent.trader.address)) for message in messages if message.intent.trader}
+    )
+    found: list[OrderRegistered] = []
+    for low in range(max(start, end - LOG_SPAN * SPANS), end + 1, LOG_SPAN):
+        span = {
+            "address": settings.ENVIRONMENT.venue_trading_address,
+            "fromBlock": hex(low),
+            "toBlock": hex(min(low + LOG_SPAN - 1, end)),
+            "topics": [["0x" + topic.hex() for topic in events.registering_topics()], traders],
+        }
+        for entry in rpc.read("eth_getLogs", span):
+            event = _decoded(entry)
+            if event is not None:
+                found.append(event)
+    known = set(
+        VenueOrder.objects.filter(order_id__in=[event.order_id for event in found]).values_list(
+            "order_id", "block_hash"
+        )
+    )
+    new = [event for event in found if (event.order_id, event.block_hash) not in known]
+    answers = rpc.read_batch([("eth_getTransactionByHash", (event.tx_hash,)) for event in new]) if new else []
+    return [
+        (event, bytes.fromhex(answer["input"][2:]))
+        for event, answer in zip(new, answers, strict=True)
+        if isinstance(answer, dict) and answer.get("blockHash") == event.block_hash
+    ]
+
+
+def _decoded(entry: dict[str, Any]) -> OrderRegistered | None:
+    try:
+        event = events.decode(entry, trading_address=settings.ENVIRONMENT.venue_trading_address)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+        log.exception("a log of the venue cannot be read", hash=str(entry.get("transactionHash"))[:80])
+        return None
+    return event if isinstance(event, OrderRegistered) else None
+
+
+def _topic(address: str) -> str:
+    return "0x" + address[2:].lower().rjust(64, "0")
+
+
+def _take(message: VenueMessage, found: list[Candidate]) -> bool:
+    """Give the message its order, and take that out of `found`; says whether there was one."""
+    nonce = bytes.fromhex(message.nonce[2:])
+    for at, (event, calldata) in enumerate(found):
+        if nonce in calldata and _is_of(message, event):
+            del found[at]
+            _ordered(message, event)
+            return True
+    return False
+
+
+def _is_of(message: VenueMessage, event: OrderRegistered) -> bool:
+    """Whether the order is of this intent's trader, pair and kind; its size is checked when it is executed."""
+    intent = message.intent
+    assert intent.trader is not None
+    opens = intent.action == Action.OPEN
+    return (
+        event.trader.lower() == intent.trader.address.lower()
+        and event.pair_index == onchain.PAIRS[intent.symbol]
+        and event.is_open == opens
+        and event.collateral_usdc == (intent.collateral_usdc if opens else intent.close_usdc)
+        and (not opens or event.is_long == intent.is_long)
+    )
+
+
+def _ordered(message: VenueMessage, event: OrderRegistered) -> None:
+    intent = message.intent
+    first = not intent.transitions.filter(to_state=IntentState.MINED).exists()
+    try:
+        with transaction.atomic():
+            VenueMessage.objects.filter(pk=message.pk).update(
+                held_at=Coalesce("held_at", Now()), unused_at_block=None, unused_at_hash=""
+            )
+            why = f"message {message.digest} in block {event.block_number}"
+            move(intent, IntentState.MINED, why=why, by=BY)
+            orders.register(intent, event)
+    except Stale:
+        return  # another pass was faster
+    except (IntegrityError, *NONSENSE):
+        meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
+        log.exception("the book refuses an order", intent=intent.pk, order=event.order_id)
+        return
+    if first:
+        meters.SIGNAL_TO_MINED.observe((database_now() - intent.accepted_at).total_seconds())
+
+
+def _look_whether_unused(message: VenueMessage, head: Head) -> None:
+    """Remember the block behind the deadline at which most endpoints show it unused; end it when that block is final."""
+    seen_at, seen_hash = message.unused_at_block, message.unused_at_hash
+    if seen_at is not None and seen_at <= head.finalized:
+        votes = absence.finality(seen_at, seen_hash)
+        if votes[True] >= quorum.needed():
+            _lapse(message, seen_at)
+            return
+        if votes[False] >= quorum.needed():
+            seen_at = None
+    if seen_at is None and _most_show_it_unused(message, head):
+        VenueMessage.objects.filter(pk=message.pk).update(
+            unused_at_block=head.number, unused_at_hash=head.block_hash
+        )
+
+
+def _most_show_it_unused(message: VenueMessage, head: Head) -> bool:
+    votes = 0
+    calls = [("eth_getBlockByNumber", (hex(head.number), False)), _question(message, head.number)]
+    for _, (block, word) in quorum.ask_each(calls):
+        if isinstance(block, dict) and block["hash"] == head.block_hash and isinstance(word, str):
+            late = int(block["timestamp"], 16) * 1000 > message.deadline_ms
+            votes += late and not _is_spent(message, word)
+    return votes >= quorum.needed()
+
+
+def _lapse(message: VenueMessage, block_number: int) -> None:
+    """No later block can execute it: the venue takes nothing behind its deadline, and no reorg goes below a final one."""
+    intent = message.intent
+    detail = f"unused at final block {block_number}, behind its deadline; the gateway said: {message.said or 'nothing'}"
+    try:
+        with transaction.atomic():
+            told = {"reason": Reason.LAG_EXCEEDED.value, "reason_detail": detail[:400]}
+            move(intent, IntentState.LAPSED, why=detail, by=BY, **told)
+            exits.ask_again(intent)
+    except Stale:
+        return
+    meters.MESSAGES_LAPSED.inc()
+    log.warning("a message lapsed", intent=intent.pk, digest=message.digest, said=message.said)
+
+
+def take_back(order: VenueOrder) -> None:
+    """The block that registered a message's order left the chain: unmined again, and posted again with the gate's leave."""
+    intent = order.intent
+    with transaction.atomic():
+        why = f"block {order.block_number} left the chain"
+        move(intent, IntentState.PENDING_INCLUSION, why=why, by=BY)
+        orders.unregister(intent)
+        VenueMessage.objects.filter(intent=intent).update(tracking_id="", last_seq=-1)

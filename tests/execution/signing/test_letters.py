@@ -1,0 +1,107 @@
+"""What a delegate key signs as a message for the gateway, and what it never signs."""
+
+import time
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from eth_account import Account
+from pydantic import SecretStr
+
+from execution_app import meters
+from execution_app.errors import Refused
+from execution_app.node import signers
+from execution_app.node.signers import Letter, Violation
+from execution_app.venues import messages
+from execution_app.venues.messages import CloseMessage, DelegateMessage, LevelsMessage, OpenMessage
+from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.typed_data import Domain
+
+TRADER = "0x" + "11" * 20
+STRANGER = "0x" + "22" * 20
+KEY = "sig:test:1"
+
+
+@pytest.fixture(scope="module")
+def wallet() -> str:
+    return signers.create_key()
+
+
+def domain(**changes: Any) -> Domain:
+    return replace(Domain(31337, django_settings.ENVIRONMENT.venue_trading_address), **changes)
+
+
+def soon_ms(seconds: int = 60) -> int:
+    return int(time.time() + seconds) * 1000
+
+
+def opening(trader: str = TRADER, **changes: Any) -> OpenMessage:
+    order = OpenOrder(trader, 1, True, Decimal(5), Decimal(2), Decimal(60_000), Decimal("0.5"))
+    return replace(OpenMessage(order, soon_ms(), messages.nonce_of(KEY, domain())), **changes)
+
+
+def letter(wallet: str, message: Any = None, **changes: Any) -> Letter:
+    return replace(Letter(domain(), wallet, TRADER, KEY, message or opening()), **changes)
+
+
+def closing() -> CloseMessage:
+    order = CloseOrder(TRADER, 1, 0, Decimal(5), Decimal(60_000))
+    return CloseMessage(order, 1_800_000_000, soon_ms(), messages.nonce_of(KEY, domain()))
+
+
+@pytest.mark.parametrize("message", [opening, closing], ids=["an open", "a close"])
+def test_an_order_of_the_trader_is_signed_by_the_wallet(wallet: str, message: Any) -> None:
+    asked = letter(wallet, message())
+    signature = signers.sign_letter(asked)
+    assert len(signature) == 65
+    digest = messages.digest(asked.domain, asked.message)
+    assert Account._recover_hash(digest, signature=signature) == wallet
+    assert signers.sign_letter(asked) == signature  # the same message is the same bytes
+
+
+NAMES = (
+    *("another chain", "another contract", "no sender", "another trader", "another key's nonce"),
+    *("a nonce of its own", "years from now", "a delegate", "levels"),
+)
+
+
+def refused(wallet: str) -> dict[str, tuple[str, Letter]]:
+    nonce = messages.nonce_of(KEY, domain())
+    mainnet = domain(chain_id=8453)
+    return {
+        "another chain": ("chain_id", letter(wallet, domain=mainnet)),
+        "another contract": ("to", letter(wallet, domain=domain(trading_address=STRANGER))),
+        "no sender": ("sender", letter("nobody")),
+        "another trader": ("trader", letter(wallet, opening(STRANGER))),
+        "another key's nonce": ("nonce", letter(wallet, opening(nonce=messages.nonce_of("sig:test:2", domain())))),
+        "a nonce of its own": ("nonce", letter(wallet, opening(nonce=7))),
+        "years from now": ("deadline_ms", letter(wallet, opening(deadline_ms=soon_ms(10**8)))),
+        "a delegate": ("selector", letter(wallet, DelegateMessage(TRADER, STRANGER, 4 * 10**9, soon_ms(), nonce))),
+        "levels": ("selector", letter(wallet, LevelsMessage(TRADER, 1, 0, None, None, soon_ms(), nonce))),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_anything_else_is_refused_and_counted(wallet: str, name: str) -> None:
+    field, asked = refused(wallet)[name]
+    counter = meters.SIGNATURES_REFUSED.labels(field)
+    before = counter._value.get()
+    with pytest.raises(Violation, match=f"^{field}: ") as caught:
+        signers.sign_letter(asked)
+    assert caught.value.field == field
+    assert counter._value.get() == before + 1
+    assert field in (*meters.POLICY_FIELDS, *meters.LETTER_FIELDS)
+
+
+def test_a_signer_over_a_network_is_not_asked(wallet: str, settings: Any) -> None:
+    away = {"signer_backend": "web3signer", "web3signer_url": SecretStr("http://127.0.0.1:1")}
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=away)
+    with pytest.raises(Refused, match="web3signer signs no messages"):
+        signers.sign_letter(letter(wallet))
+
+
+def test_a_wallet_without_a_key_signs_nothing() -> None:
+    with pytest.raises(Refused):
+        signers.sign_letter(letter(Account.create().address))
