@@ -1,6 +1,7 @@
 """Pages of the road from an order to the chain: intents, sends, receipts, venue orders."""
 
 from django.contrib import admin
+from django.contrib.admin import EmptyFieldListFilter
 
 from execution_app.models import IntentMove, IntentTransition, TxIntent, TxReceipt, TxSend, VenueOrder
 from ops.panel.pages import Lines, Page, amount, direction, gwei, intent_state, mode, raw_hex, short, shown
@@ -58,7 +59,7 @@ class TxIntentPage(Page):
         "reason",
         "accepted_at",
     )
-    list_filter = ("state", "mode", "action", "reason")
+    list_filter = ("state", ("settled_at", EmptyFieldListFilter), "mode", "action", "reason")
     search_fields = ("intent_key", "symbol", "sends__tx_hash", "tg_user_id")
     search_help_text = "key, symbol, transaction hash or Telegram id"
     date_hierarchy = "accepted_at"
@@ -98,7 +99,7 @@ class TxSendPage(Page):
         "signed_at",
         "last_offered_at",
     )
-    list_filter = ("kind", "outcome")
+    list_filter = ("kind", "outcome", ("intent__settled_at", EmptyFieldListFilter))
     search_fields = ("tx_hash", "intent__intent_key")
     date_hierarchy = "signed_at"
     list_select_related = ("intent",)
