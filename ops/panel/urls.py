@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import path
 
+from ops.panel import traces
 from ops.panel.home import page
 from ops.panel.switch import within_deadline
 
@@ -29,4 +30,6 @@ urlpatterns = [
     path("", guarded(admin.site.index), name="index"),
     path("live/home/", guarded(page.live_home), name="home"),
     path("live/banner/", guarded(page.live_banner), name="banner"),
+    path("find/", guarded(traces.find), name="find"),
+    path("trace/<path:key>/", guarded(traces.trace), name="trace"),
 ]
