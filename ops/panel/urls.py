@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import path
 
-from ops.panel import traces
+from ops.panel import charts, traces
 from ops.panel.home import page
 from ops.panel.switch import within_deadline
 
@@ -32,4 +32,5 @@ urlpatterns = [
     path("live/banner/", guarded(page.live_banner), name="banner"),
     path("find/", guarded(traces.find), name="find"),
     path("trace/<path:key>/", guarded(traces.trace), name="trace"),
+    path("charts/", guarded(charts.charts), name="charts"),
 ]

@@ -150,3 +150,12 @@ def test_what_is_not_known_says_so(admin: Client, asked: str) -> None:
     if asked and "\x00" not in asked:
         assert admin.get(trace(asked)).status_code == 404
 
+
+def test_charts_show_numbers_apart_by_mode_and_say_when_there_are_none(admin: Client) -> None:
+    assert "No LIVE close in the last 14 UTC days." in words(admin, reverse("panel:charts"))
+    one_of_each()
+    text = words(admin, reverse("panel:charts"))
+    assert "LIVE: exposure now (USDC) Numbers Symbol Notional at stake Orders BTC-USD 10 USDC 1" in text
+    assert "DRY: exposure now (USDC) Nothing is at stake in DRY." in text
+    assert "States of the newest 5,000 intents Numbers State Intents" in text
+    assert "Not known" not in text
