@@ -70,7 +70,7 @@ def build(source: str, signal_id: str) -> Json | None:
     rows = TxIntent.objects.filter(intent_key__in=keys).select_related(
         "wallet", "venue_order", "fill__position", "position", "reservation", "message"
     )
-    intents = {intent.intent_key: _road(intent) for intent in rows}
+    intents = {intent.intent_key: road(intent) for intent in rows}
     main = intents.pop(key, None)
     return {
         "signal": _signal(signal),
@@ -97,8 +97,8 @@ _NO_ROAD: Json = {
 }
 
 
-def _road(intent: TxIntent) -> Json:
-    """One intent and all that hangs on it."""
+def road(intent: TxIntent) -> Json:
+    """One intent and all that hangs on it: `intent`, `reservation`, `history`, `sends`, `receipts`, `order`, `fill`, `position`."""
     order = getattr(intent, "venue_order", None)
     message = getattr(intent, "message", None)
     held = getattr(intent, "reservation", None)

@@ -4,8 +4,6 @@ It comes from npm as tests/hardhat/package-lock.json pins it, and nothing that n
 anvil by names of its own is put into EDR's words here, and nowhere else; the engine talks to EDR as to any node.
 """
 
-import fcntl
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +14,7 @@ from ops.rehearsal.parts.anvil import CHAIN_ID, chain_id
 from ops.rehearsal.parts.part import Part
 from ops.rehearsal.parts.process import Command
 from ops.rehearsal.rpc import Node
+from tests import npm_pins
 
 PINS = Path(__file__).resolve().parent / "hardhat"
 CLI = Path("node_modules/hardhat/internal/cli/cli.js")
@@ -71,23 +70,7 @@ class Hardhat(Part):
 
 def installed(tools: Path) -> Path:
     """The folder that holds what the lock pins, installed first when missing. Raises PartError."""
-    digest = hashlib.sha256((PINS / "package-lock.json").read_bytes()).hexdigest()[:12]
-    target = tools.absolute() / f"hardhat-{digest}"
-    complete = target / "complete"
-    if complete.exists():
-        return target
-    target.mkdir(parents=True, exist_ok=True)
-    with (target / "install.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists():
-            print("hardhat: installing", flush=True)  # noqa: T201 -- it takes a while
-            for name in ("package.json", "package-lock.json"):
-                shutil.copyfile(PINS / name, target / name)
-            argv = [*anvil_install.npm(target), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            anvil_install.run(argv, target)
-            shutil.rmtree(target / "npm-cache", ignore_errors=True)
-            complete.touch()
-    return target
+    return npm_pins.installed(PINS, tools)
 
 
 def call(url: str, method: str, *params: Any) -> Any:

@@ -62,6 +62,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "ops.watch.middleware.HttpMeter",
     "ops.panel.whence.Whence",
+    "ops.panel.content_policy.ContentPolicy",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -140,7 +141,13 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.tru
 SILENCED_SYSTEM_CHECKS = ["security.W008"]  # SECURE_SSL_REDIRECT, see above
 X_FRAME_OPTIONS = "DENY"
 
-UNFOLD = {"SITE_TITLE": "Vanta", "SITE_HEADER": "Vanta", "SHOW_VIEW_ON_SITE": False, "SITE_URL": None}
+UNFOLD = {
+    "SITE_TITLE": "Vanta",
+    "SITE_HEADER": "Vanta",
+    "SHOW_VIEW_ON_SITE": False,
+    "SITE_URL": None,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}panel/icon.svg"}],
+}
 
 LOGGING_CONFIG = None
 logs.configure(ENVIRONMENT.log_level, ENVIRONMENT.log_format, sys.stderr)

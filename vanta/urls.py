@@ -1,7 +1,7 @@
 """Every route of the stack."""
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
 from ops.api import refusals
 from ops.api.views import docs, openapi
@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/openapi.json", openapi, name="openapi"),
     path("api/docs", docs, name="docs"),
     path("admin/emergency-stop", emergency_stop),
+    path("admin/", include("ops.panel.urls")),
     path("admin/", admin.site.urls),
 ]
 

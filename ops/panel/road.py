@@ -1,6 +1,7 @@
 """Pages of the road from an order to the chain: intents, sends, receipts, venue orders."""
 
 from django.contrib import admin
+from django.contrib.admin import EmptyFieldListFilter
 
 from execution_app.models import (
     IntentMove,
@@ -66,7 +67,7 @@ class TxIntentPage(Page):
         "reason",
         "accepted_at",
     )
-    list_filter = ("state", "mode", "road", "action", "reason")
+    list_filter = ("state", ("settled_at", EmptyFieldListFilter), "mode", "road", "action", "reason")
     search_fields = ("intent_key", "symbol", "sends__tx_hash", "tg_user_id")
     search_help_text = "key, symbol, transaction hash or Telegram id"
     date_hierarchy = "accepted_at"
@@ -106,7 +107,7 @@ class TxSendPage(Page):
         "signed_at",
         "last_offered_at",
     )
-    list_filter = ("kind", "outcome")
+    list_filter = ("kind", "outcome", ("intent__settled_at", EmptyFieldListFilter))
     search_fields = ("tx_hash", "intent__intent_key")
     date_hierarchy = "signed_at"
     list_select_related = ("intent",)

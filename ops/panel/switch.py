@@ -71,16 +71,14 @@ class ResumeForm(ReasonForm):
         return found
 
 
-def within_deadline(
-    page: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
+def within_deadline(page: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Answer within about DEADLINE_S whatever the database does; the login, the form and what it shows ask it, too."""
 
     @wraps(page)
-    def bounded(request: HttpRequest) -> HttpResponseBase:
+    def bounded(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
         try:
             with database_deadline(DEADLINE_S):
-                answer = page(request)
+                answer = page(request, *args, **kwargs)
                 # The banner looks at the database while the page is made.
                 return answer.render() if isinstance(answer, SimpleTemplateResponse) else answer
         except DatabaseError as error:

@@ -7,11 +7,12 @@ from contextlib import suppress
 import pytest
 from django.db import connections
 
+from ops.panel.home import wallets
 from ops.rehearsal.rpc import Node, NodeRefusedError
 from ops.watch import gauges, health, readiness
 from tests import real_parts
 
-PARTS = (gauges, health, readiness)
+PARTS = (gauges, health, readiness, wallets)
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,11 @@ from typing import Any
 
 from django import template
 from django.template import Context
+from django.utils import timezone
 
-from execution_app.states import Origin
+from execution_app.gate.watch import ModeView
+from execution_app.models import ModeChange
+from execution_app.states import ModeKind, Origin
 from ops.panel.present import how_to_lift, presence
 from ops.panel.switch import may_switch
 
@@ -24,7 +27,15 @@ def mode_banner(context: Context, *, home: bool = False) -> dict[str, Any]:
         "staff": staff,
         "may_switch": bool(user and may_switch(user)),
         "view": now.view,
+        "since": _since(now.view) if staff else None,
+        "now": timezone.now(),
         "held_here": now.stopped_by(Origin.ADMIN),
         "stops": now.stops if staff else [],
         "other_stops": how_to_lift(now.other_stops(Origin.ADMIN)) if staff else [],
     }
+
+
+def _since(view: ModeView) -> ModeChange | None:
+    """The change that brought the mode this process sees; None where the history has another one last."""
+    last = ModeChange.objects.filter(kind=ModeKind.EFFECTIVE).order_by("-id").first()
+    return last if last is not None and last.mode == view.mode else None

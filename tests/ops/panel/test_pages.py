@@ -68,7 +68,7 @@ def test_a_page_shows_rows_and_the_mode_and_refuses_changes(admin: Client, model
 def test_search_and_filters_answer(admin: Client, model: type[Model]) -> None:
     one_of_each()
     page = django_admin.site._registry[model]
-    filters = {f"{name}__exact": "open" for name in page.list_filter}
+    filters = {f"{name}__exact": "open" for name in page.list_filter if isinstance(name, str)}
     assert admin.get(address(model, "changelist"), {"q": "drill"}).status_code == 200
     assert admin.get(address(model, "changelist"), filters).status_code in {200, 302}
 

@@ -1,0 +1,183 @@
+"""Charts of the panel: made of rows by the server, drawn by the library that the theme ships, beside their numbers.
+
+DRY and LIVE have a chart each. Floats are for drawing only: the numbers beside are exact.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from django.contrib import admin
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from execution_app.engine.waiting import database_now
+from execution_app.states import Mode
+from ops.panel import words
+from ops.panel.home.box import bounded
+from ops.panel.home.money import day_of
+
+log = structlog.get_logger(__name__)
+
+DAYS, HOURS, SYMBOLS, NEWEST = 14, 24, 20, 5_000
+WITHIN_MS = 2_000
+INK, GOOD, BAD, LIVE, DRY = "#6f7886", "#16a34a", "#dc2626", "#dc2626", "#3b82f6"
+_AXIS = {"grid": {}, "ticks": {"color": INK}}
+OPTIONS = json.dumps(
+    {
+        "responsive": True,
+        "maintainAspectRatio": False,
+        "animation": False,
+        "plugins": {"legend": {"labels": {"color": INK}}},
+        "scales": {"x": _AXIS, "y": {**_AXIS, "beginAtZero": True}},
+    }
+)
+_BY_DAY = """
+SELECT (filled_at AT TIME ZONE 'UTC')::date, sum(coalesce(sent_to_trader_usdc - collateral_usdc, 0)), count(*)
+FROM fills WHERE action = 'close' AND mode = %(mode)s AND filled_at >= %(since)s GROUP BY 1
+"""
+_AT_STAKE = """
+SELECT symbol, sum(notional_usdc), count(*) FROM risk_reservations
+WHERE released_at IS NULL AND mode = %(mode)s GROUP BY 1 ORDER BY 2 DESC LIMIT %(most)s
+"""
+_BY_HOUR = """
+SELECT date_trunc('hour', r.seen_at, 'UTC'), count(*), percentile_cont(ARRAY[0.5, 0.99])
+    WITHIN GROUP (ORDER BY extract(epoch FROM r.seen_at - i.accepted_at)::float8)
+FROM (SELECT intent_id, seen_at FROM tx_receipts WHERE canonical AND seen_at > now() - make_interval(hours => %(hours)s)
+    ORDER BY seen_at DESC LIMIT 20000) r
+JOIN tx_intents i ON i.id = r.intent_id GROUP BY 1 ORDER BY 1
+"""
+_OUTCOMES = """
+SELECT state, count(*) FROM (SELECT state FROM tx_intents ORDER BY id DESC LIMIT %(newest)s) AS newest
+GROUP BY 1 ORDER BY 2 DESC
+"""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`data` is what the library draws; `rows` are the same numbers as words, the first word names the row."""
+
+    title: str
+    kind: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    data: str
+    empty: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    title: str
+    permission: str
+    make: Callable[[str], Chart]
+
+
+def _ask(question: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(question, parameters)
+        return list(cursor.fetchall())
+
+
+def _data(labels: Sequence[str], **series: tuple[Sequence[float], str | list[str]]) -> str:
+    datasets = [
+        {
+            "label": name.replace("_", " "),
+            "data": list(values),
+            "backgroundColor": colour,
+            "borderColor": colour,
+        }
+        for name, (values, colour) in series.items()
+    ]
+    return json.dumps({"labels": list(labels), "datasets": datasets})
+
+
+def _result(mode: Mode) -> Callable[[str], Chart]:
+    def make(title: str) -> Chart:
+        today = day_of(database_now())
+        since = today - timedelta(days=DAYS - 1)
+        found = {day: (gain, count) for day, gain, count in _ask(_BY_DAY, mode=mode.value, since=since)}
+        days = [(since + timedelta(days=number)).date() for number in range(DAYS)]
+        gains = [found.get(day, (Decimal(0), 0)) for day in days]
+        colours = [GOOD if gain >= 0 else BAD for gain, _ in gains]
+        rows = [
+            (str(day), words.signed(gain), f"{count:,}")
+            for day, (gain, count) in zip(days, gains, strict=True)
+        ]
+        drawn = _data([f"{day:%m-%d}" for day in days], USDC=([float(gain) for gain, _ in gains], colours))
+        empty = f"No {mode.value} close in the last {DAYS} UTC days."
+        return Chart(title, "bar", ("UTC day", "Result", "Closes"), rows if found else (), drawn, empty)
+
+    return make
+
+
+def _exposure(mode: Mode) -> Callable[[str], Chart]:
+    def make(title: str) -> Chart:
+        found = _ask(_AT_STAKE, mode=mode.value, most=SYMBOLS)
+        rows = [(symbol, words.grouped(usdc, "USDC"), f"{count:,}") for symbol, usdc, count in found]
+        colour = LIVE if mode is Mode.LIVE else DRY
+        drawn = _data([row[0] for row in found], USDC=([float(row[1]) for row in found], colour))
+        empty = f"Nothing is at stake in {mode.value}."
+        return Chart(title, "bar", ("Symbol", "Notional at stake", "Orders"), rows, drawn, empty)
+
+    return make
+
+
+def _latency(title: str) -> Chart:
+    found = _ask(_BY_HOUR, hours=HOURS)
+    rows = [(words.utc(at), words.age(p50), words.age(p99), f"{count:,}") for at, count, (p50, p99) in found]
+    drawn = _data(
+        [f"{at:%H:%M}" for at, _, _ in found],
+        p50_s=([pair[0] for _, _, pair in found], DRY),
+        p99_s=([pair[1] for _, _, pair in found], BAD),
+    )
+    empty = f"No transaction was mined within {HOURS} hours."
+    return Chart(title, "line", ("Hour", "p50", "p99", "Mined"), rows, drawn, empty)
+
+
+def _outcomes(title: str) -> Chart:
+    found = _ask(_OUTCOMES, newest=NEWEST)
+    rows = [(state, f"{count:,}") for state, count in found]
+    drawn = _data([state for state, _ in found], intents=([count for _, count in found], DRY))
+    return Chart(
+        title, "bar", ("State", "Intents"), rows, drawn, "No intent yet. Send a signal to POST /signals."
+    )
+
+
+PLANS = (
+    *(
+        Plan(f"{mode.value}: realised by UTC day (USDC)", "execution_app.view_fill", _result(mode))
+        for mode in Mode
+    ),
+    *(
+        Plan(f"{mode.value}: exposure now (USDC)", "execution_app.view_reservation", _exposure(mode))
+        for mode in Mode
+    ),
+    Plan("LIVE: from the intent to its block (s)", "execution_app.view_txreceipt", _latency),
+    Plan(f"States of the newest {NEWEST:,} intents", "execution_app.view_txintent", _outcomes),
+)
+
+
+def charts(request: HttpRequest) -> HttpResponse:
+    """Every chart that this user may see; one that cannot be made says so and hides no other."""
+    drawn = [_made(plan) for plan in PLANS if request.user.has_perm(plan.permission)]
+    context = {**admin.site.each_context(request), "title": "Charts", "charts": drawn, "options": OPTIONS}
+    return TemplateResponse(request, "panel/charts.html", context)
+
+
+def _made(plan: Plan) -> Chart:
+    try:
+        with bounded(WITHIN_MS):
+            return plan.make(plan.title)
+    except DatabaseError as problem:
+        log.warning("a chart was not made", chart=plan.title, error=type(problem).__name__)
+        if not connection.is_usable():
+            raise
+        why = f"the database did not answer this within {WITHIN_MS} ms"
+        return Chart(plan.title, "bar", (), (), "", "", why)

@@ -1,0 +1,1 @@
+"""The first page: whether money is safe, at a glance."""

@@ -1,0 +1,121 @@
+"""Whether every part answers, what waits for a person, and whether chain, venue and book agree."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Count, Q
+from django.urls import reverse
+
+from execution_app.book import quotes
+from execution_app.engine.waiting import database_now
+from execution_app.models import Chain, Position, Price, TxIntent, TxSend, Wallet
+from execution_app.states import IntentState, Mode, PositionState, SendOutcome
+from ops.panel import words
+from ops.panel.home.box import BAD, GOOD, WARN, Line
+from ops.watch import health, holds
+
+SYMBOLS_SHOWN = 12
+# Nobody knows whether these bytes have arrived; the machine offers them again by itself.
+UNKNOWN = (SendOutcome.UNKNOWN, SendOutcome.RPC_FAULT)
+_UNDECIDED = """
+SELECT count(*), extract(epoch FROM clock_timestamp() - min(received_at))::float8
+FROM (SELECT received_at FROM signals WHERE decided_at IS NULL ORDER BY id LIMIT 10000) AS waiting
+"""
+
+
+def listed(model: str, query: str = "") -> str:
+    """The address of a list, as app_model, narrowed by a query."""
+    return reverse(f"admin:{model}_changelist") + (f"?{query}" if query else "")
+
+
+def parts() -> Sequence[Line]:
+    """What /health knows: one line for all that is well, one for each part that is not."""
+    checks = health.examine()
+    failed = {name: check for name, check in checks.items() if not check.ok}
+    well = len(checks) - len(failed)
+    lines = [Line(name, "fails", check.detail, BAD) for name, check in failed.items()]
+    names = ", ".join(name for name in checks if name not in failed)
+    return [*lines, Line("working", f"{well} of {len(checks)}", names, GOOD if not failed else "")]
+
+
+def attention() -> Sequence[Line]:
+    """What does not go on by itself, or of which nobody knows yet how it ended; no lines when there is none."""
+    lines = []
+    for hold in holds.read():
+        href = listed("execution_app_txintent", f"state__exact=held&reason__exact={hold.reason}")
+        note = f"the oldest for {words.age(hold.oldest_s)}; it goes on by itself or by manage.py held"
+        lines.append(Line(f"held: {hold.reason}", f"{hold.count:,}", note, WARN, href=href))
+    unknown = TxSend.objects.filter(outcome__in=UNKNOWN, intent__settled_at=None)
+    counts = unknown.order_by().values_list("outcome").annotate(Count("id"))
+    for outcome, count in counts:
+        href = listed("execution_app_txsend", f"outcome__exact={outcome}&intent__settled_at__isempty=1")
+        note = "the same bytes are offered again until a block says how it ended"
+        lines.append(Line(f"sent, answer {outcome}", f"{count:,}", note, WARN, href=href))
+    lost = TxIntent.objects.filter(state=IntentState.LOST_NONCE).count()
+    if lost:
+        href = listed("execution_app_txintent", "state__exact=lost_nonce")
+        note = "the key was used elsewhere, or the database is an old copy"
+        lines.append(Line("nonces lost", f"{lost:,}", note, BAD, href=href))
+    with connection.cursor() as cursor:
+        cursor.execute(_UNDECIDED)
+        undecided, oldest_s = cursor.fetchone()
+    if undecided:
+        href = listed("signals_app_signal", "decision__exact=")
+        note = f"the oldest for {words.age(oldest_s)}"
+        lines.append(Line("signals undecided", f"{undecided:,}", note, WARN, href=href))
+    return lines
+
+
+def agreement() -> Sequence[Line]:
+    """When chain and database last agreed, how far the final block is behind, and where venue and book differ."""
+    now, lines = database_now(), []
+    chain_id: int = settings.ENVIRONMENT.chain_id
+    chain = Chain.objects.filter(pk=chain_id).first()
+    if chain is not None:
+        lines += _chain_lines(chain, now)
+    held = Q(mode=Mode.LIVE, state=PositionState.OPEN)
+    differ = Position.objects.filter(held).exclude(drift="").count()
+    href = listed("execution_app_position", "state__exact=open&mode__exact=LIVE&drift__gt=")
+    note = "open LIVE positions that the venue's storage has otherwise"
+    lines.append(Line("drift", f"{differ:,}", note, BAD if differ else GOOD, href=href if differ else ""))
+    halted = Wallet.objects.filter(chain_id=chain_id).exclude(halted_reason="").count()
+    if halted:
+        href = listed("execution_app_wallet", "halted_reason__gt=")
+        note = "they sign nothing until manage.py wallet adopt"
+        lines.append(Line("wallets halted", f"{halted:,}", note, BAD, href=href))
+    return lines
+
+
+def _chain_lines(chain: Chain, now: datetime) -> list[Line]:
+    lines = []
+    if chain.reconciled_at is None:
+        lines.append(Line("reconciled", "never", "the gate stays closed until chain and rows agree", BAD))
+    else:
+        fresh = (now - chain.reconciled_at).total_seconds() <= health.RECONCILED_WITHIN_S
+        value, note = words.ago(chain.reconciled_at, now), words.utc(chain.reconciled_at)
+        lines.append(Line("reconciled", value, note, GOOD if fresh else BAD))
+    if chain.halted_reason:
+        lines.append(Line("chain halted", "yes", chain.halted_reason, BAD))
+    behind = chain.head_number - chain.finalized_number
+    note = f"final up to {chain.finalized_number:,}, {behind:,} behind"
+    lines.append(Line("head", f"block {chain.head_number:,}", note))
+    return lines
+
+
+def prices() -> Sequence[Line]:
+    """The newest price of each allowed symbol, and how old it is by the clock that published it."""
+    ages_s = quotes.ages_s()
+    rows = Price.objects.in_bulk(list(ages_s)[:SYMBOLS_SHOWN])
+    lines = []
+    # The oldest first, since that is the one that holds trades up.
+    for symbol, age_s in sorted(ages_s.items(), key=lambda pair: -pair[1])[:SYMBOLS_SHOWN]:
+        row, stale = rows.get(symbol), age_s > quotes.STALE_AFTER_S
+        value = "no price yet" if row is None else f"{words.grouped(row.price)} USD"
+        note = "never seen" if row is None else f"{words.age(int(age_s))} old"
+        lines.append(Line(symbol, value, note, BAD if stale else GOOD))
+    if len(ages_s) > SYMBOLS_SHOWN:
+        more = f"{len(ages_s) - SYMBOLS_SHOWN:,}"
+        lines.append(Line("further symbols", more, "younger than these", href=listed("execution_app_price")))
+    return lines

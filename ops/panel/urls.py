@@ -1,0 +1,36 @@
+"""Pages of the panel that belong to no table; they stand before those of the admin site, whose last one takes all."""
+
+from collections.abc import Callable
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import path
+
+from ops.panel import charts, traces
+from ops.panel.home import page
+from ops.panel.switch import within_deadline
+
+app_name = "panel"
+
+View = Callable[..., HttpResponseBase]
+
+
+def guarded(view: View) -> View:
+    """For staff who are logged in, and answered in time whatever the database does."""
+
+    def inside(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
+        answer: HttpResponseBase = admin.site.admin_view(view)(request, *args, **kwargs)
+        return answer
+
+    return within_deadline(inside)
+
+
+urlpatterns = [
+    path("", guarded(admin.site.index), name="index"),
+    path("live/home/", guarded(page.live_home), name="home"),
+    path("live/banner/", guarded(page.live_banner), name="banner"),
+    path("find/", guarded(traces.find), name="find"),
+    path("trace/<path:key>/", guarded(traces.trace), name="trace"),
+    path("charts/", guarded(charts.charts), name="charts"),
+]

@@ -1,0 +1,171 @@
+"""The panel in a real browser: read home, stop, resume with a second factor, follow a trace; on a desktop and a phone.
+
+The tests are one visit, in their order; pictures go to var/screens when PANEL_SCREENS is set.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+from django.core.wsgi import get_wsgi_application
+from django.db import connections
+from django_otp.oath import totp
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from execution_app.gate import control
+from execution_app.models import TxIntent
+from tests.browser import DESKTOP, PHONE, Browser, browser
+from tests.conftest import empty_database
+from tests.ops.panel.rows import one_of_each
+from tests.real_parts import ROOT
+
+PASSWORD = "correct-horse-battery-staple"
+KEY = "sig:drill:page-001"
+SIZES = {"desktop": DESKTOP, "phone": PHONE}
+STOP, RESUME = "a[href$='/control/stop/']", "a[href$='/control/resume/']"
+PAGES = {
+    "home": "/admin/",
+    "trace": f"/admin/trace/{KEY}/",
+    "find": "/admin/find/?q=123",
+    "charts": "/admin/charts/",
+    "stop": "/admin/execution_app/control/stop/",
+    "intents": "/admin/execution_app/txintent/",
+}
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Pytest's output is for what fails."""
+
+
+@pytest.fixture(scope="module")
+def device(django_db_setup: None, django_db_blocker: object) -> Iterator[TOTPDevice]:
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        empty_database()
+        one_of_each()
+        root = User.objects.create_superuser("root", password=PASSWORD)
+        yield TOTPDevice.objects.create(user=root, name="app", confirmed=True)
+        connections.close_all()
+
+
+@pytest.fixture(scope="module")
+def visit(device: TOTPDevice) -> Iterator[Browser]:
+    """The whole application behind a port of its own, static files too, and one window that looks at it."""
+    server = ThreadedWSGIServer(("127.0.0.1", 0), Quiet)
+    server.set_app(get_wsgi_application())
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with browser(f"http://127.0.0.1:{server.server_port}") as window:
+            yield window
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(20)
+
+
+def shoot(visit: Browser, name: str) -> None:
+    if os.environ.get("PANEL_SCREENS"):
+        visit.shoot(ROOT / "var" / "screens" / f"{name}.png")
+
+
+@pytest.mark.timeout(120)
+def test_log_in_and_home_tells_whether_money_is_safe(visit: Browser) -> None:
+    visit.size(DESKTOP)
+    visit.open("/admin/")
+    assert visit.judge() == []
+    shoot(visit, "login-desktop")
+    visit.find("#id_username").send_keys("root")
+    visit.find("#id_password").send_keys(PASSWORD)
+    visit.click("#login-form [type=submit]")
+    assert visit.text(".vanta-word") == "DRY"
+    assert "1.5 ETH" in visit.text("#box-wallets")
+    assert "drift" in visit.text("#box-agreement")
+    assert visit.find(STOP).is_displayed()
+    assert visit.complaints() == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.timeout(120)
+def test_pages_are_readable_at_every_width_in_both_themes(visit: Browser, size: str, theme: str) -> None:
+    visit.size(SIZES[size])
+    visit.theme(theme)
+    wrong = {}
+    for name, path in PAGES.items():
+        visit.open(path)
+        visit.wait_for_text(".vanta-word", "DRY")
+        findings = visit.judge()
+        if name != "intents":  # a table of many columns scrolls inside its frame
+            findings += [f"{visit.overflow_px()} px too wide"] if visit.overflow_px() > 0 else []
+        findings += visit.complaints()
+        if findings:
+            wrong[name] = findings
+        shoot(visit, f"{name}-{size}-{theme}")
+    assert wrong == {}
+
+
+def test_home_lives_without_a_reload(visit: Browser) -> None:
+    visit.size(DESKTOP)
+    visit.open("/admin/")
+    visit.driver.execute_script("window.stillHere = true")
+    TxIntent.objects.filter(action="close").update(state="held", reason="mode_degraded")
+    visit.wait_for_text("#box-attention", "held: mode_degraded")
+    assert visit.driver.execute_script("return window.stillHere") is True
+    assert not visit.find("[data-stale]").is_displayed()
+
+
+def test_who_is_logged_out_elsewhere_is_told_that_nothing_is_refreshed(visit: Browser) -> None:
+    visit.open("/admin/")
+    cookie = visit.driver.get_cookie("sessionid")
+    assert cookie is not None
+    visit.driver.delete_cookie("sessionid")
+    visit.wait_for_text("[data-stale]", "you are logged out; reload the page")
+    visit.driver.add_cookie({name: cookie[name] for name in ("name", "value", "path")})
+    visit.wait(lambda _: not visit.find("[data-stale]").is_displayed())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_stop_is_one_click_and_one_confirmation_and_resume_takes_the_code(
+    visit: Browser, device: TOTPDevice, size: str
+) -> None:
+    visit.size(SIZES[size])
+    visit.open(f"/admin/execution_app/txintent/{TxIntent.objects.get(nonce=0).pk}/change/")
+    visit.click(STOP)
+    visit.click("form .vanta-button-stop")
+    visit.wait_for_text(".vanta-word", "EMERGENCY STOP")
+    assert [row.origin for row in control.active()] == ["admin"]
+    assert "set by root" in visit.text(".vanta-banner")
+    assert visit.judge() == []
+    shoot(visit, f"stopped-{size}")
+    visit.click(RESUME)
+    assert visit.judge() == []
+    shoot(visit, f"resume-{size}")
+    visit.find("#id_reason").send_keys("checked by two")
+    visit.find("#id_code").send_keys("000000")
+    visit.click("form .vanta-button-resume")
+    visit.wait_for_text(".vanta-error", "the code is wrong")
+    assert len(control.active()) == 1
+    # A code is good for one use, and a wrong one makes the next wait.
+    TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None, last_t=-1)
+    visit.find("#id_code").clear()
+    visit.find("#id_code").send_keys(f"{totp(device.bin_key):06d}")
+    visit.click("form .vanta-button-resume")
+    visit.wait_for_text("body", "Resumed.")
+    visit.wait_for_text(".vanta-word", "DRY")
+    assert control.active() == []
+
+
+def test_a_trace_is_found_from_home_by_keyboard_alone(visit: Browser) -> None:
+    visit.size(DESKTOP)
+    visit.open("/admin/")
+    box = visit.find("#vanta-find")
+    box.send_keys("page-001\n")
+    visit.wait(lambda driver: KEY in driver.current_url)
+    text = visit.text("#content")
+    for step in ("Body received and stored", "Mined in block 7", "LIVE open filled", "Position opened"):
+        assert step in text
+    assert visit.complaints() == []
