@@ -157,6 +157,7 @@ class Origin(StrEnum):
     HTTP = "http"
     ADMIN = "admin"
     COMMAND = "command"
+    TELEGRAM = "telegram"
     AUTOMATIC = "automatic"
 
 
@@ -244,6 +245,8 @@ class AuditAction(StrEnum):
     LOGOUT = "logout"
     ROLES_APPLIED = "roles_applied"
     PROTECTION_SET = "protection_set"
+    TELEGRAM_ALLOWED = "telegram_allowed"
+    TELEGRAM_REVOKED = "telegram_revoked"
 
 
 class Reason(StrEnum):

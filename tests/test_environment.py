@@ -53,13 +53,14 @@ PROMISED = {
         "DEPLOY_ENV",
         "DEPLOY_VERSION",
         "TELEGRAM_BOT_TOKEN",
+        "TELEGRAM_API_BASE",
         "WEBHOOK_HMAC_SECRET",
         "ADMIN_TOKEN",
         "SECRET_KEY",
     ),
     *("ALLOWED_HOSTS", "TRUSTED_PROXIES", "SIGNER_BACKEND", "VENUE", "LOG_LEVEL", "LOG_FORMAT"),
 }
-LATER = {"TELEGRAM_API_BASE"}  # and VERANTA_*_URL: the bot and the live venue's gateway come with their parts
+LATER: set[str] = set()  # VERANTA_*_URL come with the live venue's gateway
 
 
 def refusal(environ: dict[str, str]) -> str:
@@ -197,6 +198,9 @@ WRONG: list[tuple[str, str, str]] = [
     ("WEB3SIGNER_URL", "https://signer.invalid/?key=1", "end with its path"),
     ("SIGNER_TIMEOUT_S", "4", "less than or equal to 3"),
     ("SIGNER_JOURNAL_DIR", "var/signer-journal", "absolute"),
+    ("TELEGRAM_API_BASE", "api.telegram.org", "http"),
+    ("TELEGRAM_API_BASE", "http://bots.invalid", "https, or on loopback"),
+    ("TELEGRAM_MAY_RESUME", "perhaps", "boolean"),
     ("VENUE", "paper", "onchain"),
     ("LOG_LEVEL", "LOUD", "INFO"),
     ("LOG_FORMAT", "xml", "json"),

@@ -79,6 +79,8 @@ class Environment(BaseModel):
     admin_token: SecretStr = Field(min_length=16)
     secret_key: SecretStr = Field(min_length=32)
     telegram_bot_token: SecretStr = SecretStr("")
+    telegram_api_base: Annotated[str, _as_written(formats.http_url)] = "https://api.telegram.org"
+    telegram_may_resume: bool = False
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile", "keystore", "kms", "web3signer"] = "keyfile"

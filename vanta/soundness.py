@@ -124,6 +124,11 @@ def _production(values: Mapping[str, str]) -> list[str]:
     hosts = {host.strip() for host in values.get("ALLOWED_HOSTS", "").split(",")}
     if "*" in hosts:
         found.append("ALLOWED_HOSTS: * answers to any name; production names its hosts")
+    telegram = urlsplit(values.get("TELEGRAM_API_BASE", ""))
+    if telegram.scheme == "http" and telegram.hostname not in LOOPBACK:
+        found.append(
+            "TELEGRAM_API_BASE: the token is part of every request; production asks by https, or on loopback"
+        )
     return found + _signer(values)
 
 

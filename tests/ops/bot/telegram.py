@@ -102,8 +102,6 @@ class Telegram:
     def base(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    # What people do
-
     def writes(self, user_id: int, text: str, *, group: int | None = None, age_s: int = 0) -> int:
         """Somebody writes to the bot, or in a group that it is in; returns the update's number."""
         with self._changed:
@@ -160,6 +158,11 @@ class Telegram:
             }
             return self._hand_out({"edited_message": body})
 
+    def hands_out(self, update: Json) -> int:
+        """An update as it stands, of whatever shape."""
+        with self._changed:
+            return self._hand_out(update)
+
     def hands_out_again(self, update: Json) -> None:
         """The same update under the same number, as happens where a confirmation was lost."""
         with self._changed:
@@ -183,8 +186,6 @@ class Telegram:
         with self._changed:
             self._away_code = 0
 
-    # What a test asks
-
     def last_update(self) -> Json:
         """The newest update, whether it was confirmed or not."""
         return self._last
@@ -194,6 +195,10 @@ class Telegram:
         with self._changed:
             found = [one for one in self.messages.values() if one.chat_id == chat_id and one.from_bot]
         return sorted(found, key=lambda one: one.message_id)
+
+    def all_sent(self) -> list[Message]:
+        with self._changed:
+            return [one for one in self.messages.values() if one.from_bot]
 
     def called(self, method: str) -> list[Call]:
         with self._changed:
