@@ -168,6 +168,7 @@ class Origin(StrEnum):
     HTTP = "http"
     ADMIN = "admin"
     COMMAND = "command"
+    TELEGRAM = "telegram"
     AUTOMATIC = "automatic"
 
 
@@ -259,6 +260,8 @@ class AuditAction(StrEnum):
     DATABASE_BACKED_UP = "database_backed_up"
     DATABASE_RESTORED = "database_restored"
     UNTIMED_ACCEPTED = "untimed_accepted"
+    TELEGRAM_ALLOWED = "telegram_allowed"
+    TELEGRAM_REVOKED = "telegram_revoked"
 
 
 class Reason(StrEnum):

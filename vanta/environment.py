@@ -88,6 +88,7 @@ class Environment(BaseModel):
         SecretStr, _as_written(lambda text: formats.http_url(text) if text else "")
     ] = SecretStr("")
     alertmanager_url: Annotated[str, _as_written(lambda text: formats.http_url(text) if text else "")] = ""
+    telegram_may_resume: bool = False
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile", "keystore", "kms", "web3signer"] = "keyfile"

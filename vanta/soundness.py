@@ -149,6 +149,11 @@ def _production(values: Mapping[str, str]) -> list[str]:
     gateway = urlsplit(values.get("VERANTA_BATCHED_MARKET_URL", ""))
     if gateway.scheme == "http" and gateway.hostname not in LOOPBACK:
         found.append("VERANTA_BATCHED_MARKET_URL: production speaks to the gateway by https")
+    telegram = urlsplit(values.get("TELEGRAM_API_BASE", ""))
+    if telegram.scheme == "http" and telegram.hostname not in LOOPBACK:
+        found.append(
+            "TELEGRAM_API_BASE: the token is part of every request; production asks by https, or on loopback"
+        )
     return found + _signer(values)
 
 

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 FOR_THE_MODE = (Reason.MODE_DEGRADED, Reason.LIVE_POSITION_IN_DRY)
 
 
-def reject(key: str, *, by: str, reason: str) -> TxIntent:
+def reject(key: str, *, by: str, reason: str, origin: AuditOrigin = AuditOrigin.COMMAND) -> TxIntent:
     """End a held intent. Raises TxIntent.DoesNotExist where none of that key is held, Stale where it moved on."""
     with transaction.atomic(durable=True):
         intent = TxIntent.objects.get(intent_key=key, state=IntentState.HELD)
@@ -31,7 +31,7 @@ def reject(key: str, *, by: str, reason: str) -> TxIntent:
         before = {"state": intent.state, "reason": intent.reason}
         move(intent, IntentState.REJECTED, why=reason, by=by, **why)
         after = {"state": intent.state, "reason": intent.reason}
-        who = audit.by(by, AuditOrigin.COMMAND)
+        who = audit.by(by, origin)
         audit.record(AuditAction.INTENT_DECIDED, key, reason=reason, before=before, after=after, who=who)
     return intent
 

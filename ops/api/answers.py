@@ -122,7 +122,8 @@ def _of_health() -> Json:
             {
                 "status": word("ok", "fail"),
                 "detail": described(
-                    TEXT, "Why not. Blank when it is ok; `held` tells how many intents wait, and why."
+                    TEXT,
+                    "Why not. When it is ok, `held` tells how many intents wait, and why; `bot` what it does; others are blank.",
                 ),
             },
         ),

@@ -1,1 +1,1 @@
-"""The Telegram bot's process: so far it waits, and says why."""
+"""The Telegram bot: a process that polls, who may talk to it, and what it does and says (docs/telegram.md)."""

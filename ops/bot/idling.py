@@ -4,7 +4,6 @@ import os
 import threading
 
 import structlog
-from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.models.functions import Now
@@ -15,24 +14,18 @@ log = structlog.get_logger(__name__)
 
 COMPONENT = "bot"
 BEAT_EVERY_S = 2.0
+BLANK = "waiting: TELEGRAM_BOT_TOKEN is blank"
+MALFORMED = "waiting: TELEGRAM_BOT_TOKEN is no token of a bot"
 
 
-def reason() -> str:
-    """Why there is no bot here, in words for logs and for the heartbeat."""
-    if not settings.ENVIRONMENT.telegram_bot_token.get_secret_value():
-        return "waiting: TELEGRAM_BOT_TOKEN is blank"
-    return f"waiting: version {settings.VERSION} has no Telegram bot yet, so the token is not used"
-
-
-def idle(ended: threading.Event) -> None:
+def idle(ended: threading.Event, note: str) -> None:
     """Until `ended`: a process that gave up would be restarted for ever. A database that is away is waited for."""
-    note = reason()
     log.warning(note, component=COMPONENT)
     started = away = False
     while not ended.is_set():
         try:
             connection.close_if_unusable_or_obsolete()
-            _beat(note, begins=not started)
+            beat(note, begins=not started)
         except DatabaseError as error:
             connection.close()
             if not away:
@@ -47,8 +40,10 @@ def idle(ended: threading.Event) -> None:
     log.info("ended", component=COMPONENT)
 
 
-def _beat(note: str, *, begins: bool) -> None:
+def beat(note: str, *, begins: bool) -> None:
+    """Say that this process lives, and in `note` what it does. Raises django.db.Error."""
     row = {"pid": os.getpid(), "at": Now(), "note": note}
-    if begins:
-        row["started_at"] = Now()
-    Heartbeat.objects.update_or_create(component=COMPONENT, defaults=row)
+    new = {**row, "started_at": Now()}
+    Heartbeat.objects.update_or_create(
+        component=COMPONENT, defaults=new if begins else row, create_defaults=new
+    )

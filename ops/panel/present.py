@@ -19,6 +19,7 @@ LIFTED_BY = {
     Origin.HTTP: "DELETE /admin/emergency-stop",
     Origin.ADMIN: "Resume on this site",
     Origin.COMMAND: "manage.py resume, mode LIVE or reduce-only off",
+    Origin.TELEGRAM: "manage.py telegram lift, or /resume where TELEGRAM_MAY_RESUME is set",
     Origin.AUTOMATIC: "nothing yet: nothing sets it",
 }
 

@@ -173,6 +173,9 @@ TABLES: dict[str, Line] = {
     "heartbeats": Line(web=_BEATS, worker=_BEATS),
     "pool_beats": Line(worker=OWN),
     "audit_log": Line(web=_AUDITS, worker=_AUDITS),
+    # The bot, which logs in as the owner: it approves what is held, as operators' commands do
+    "telegram_users": Line(worker=NOTHING),
+    "telegram_updates": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
     # Django's own
     "auth_user": Line(web=OWN, worker=NOTHING, readonly=Rights(select=_USER_SHOWN)),
     "auth_group": LOGINS,

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from execution_app.book import quotes
 from execution_app.gate import watch
-from execution_app.models import Chain, Wallet
+from execution_app.models import Chain, Heartbeat, Wallet
 from ops.watch import holds, liveness, node
 from ops.watch.probe import Probe
 
@@ -34,7 +34,8 @@ FRESH_S = 0.8
 HEARTBEAT_WITHIN_S = 10
 RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
 HEARTBEATS = ("worker", "tpsl", "beat")
-ROW_CHECKS = ("chain", "prices", *HEARTBEATS, "wallets", "held")
+BOT = "bot"
+ROW_CHECKS = ("chain", "prices", *HEARTBEATS, BOT, "wallets", "held")
 ENDPOINT_LIMIT = 8  # endpoints looked at
 NAMED_LIMIT = 5  # symbols named in one detail
 CHECKS = ("database", "redis", "node", *ROW_CHECKS)
@@ -155,7 +156,18 @@ def _heartbeats() -> Checks:
         cursor.execute(liveness.QUESTION, liveness.PARAMETERS)
         beats = {row[0]: liveness.Beat(*row) for row in cursor.fetchall()}
     problems = {name: liveness.problem(beats.get(name), HEARTBEAT_WITHIN_S) for name in HEARTBEATS}
-    return {name: Check(ok=False, detail=why) if why else OK for name, why in problems.items()}
+    found = {name: Check(ok=False, detail=why) if why else OK for name, why in problems.items()}
+    return {**found, BOT: _bot(liveness.problem(beats.get(BOT), HEARTBEAT_WITHIN_S))}
+
+
+def _bot(problem: str) -> Check:
+    """Where there is a token people rely on `/stop`, so a bot that hears nobody has failed; its note says why."""
+    if not settings.ENVIRONMENT.telegram_bot_token.get_secret_value():
+        return Check(ok=True, detail="TELEGRAM_BOT_TOKEN is blank")
+    if problem:
+        return Check(ok=False, detail=problem)
+    note = Heartbeat.objects.values_list("note", flat=True).get(component=BOT)
+    return Check(ok=not note.startswith("waiting"), detail=note)
 
 
 def _wallets() -> Check:

@@ -15,6 +15,7 @@ from tests.execution import (
     test_sign_requests,
 )
 from tests.execution.test_constraints import undone
+from tests.ops.bot import test_bot_rows
 
 __all__ = ["undone"]  # the fixture: one transaction that is rolled back
 
@@ -23,7 +24,7 @@ def test_every_named_constraint_is_attacked() -> None:
     """A new constraint comes with its attack."""
     named = {
         constraint.name
-        for app in ("execution_app", "signals_app")
+        for app in ("execution_app", "signals_app", "bot")
         for model in apps.get_app_config(app).get_models()
         for constraint in model._meta.constraints
         if isinstance(constraint, django_models.CheckConstraint | django_models.UniqueConstraint)
@@ -38,6 +39,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_correction_guards.ATTACKS,
         *test_restore_points.ATTACKS,
         *test_message_guards.ATTACKS,
+        *test_bot_rows.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
     assert named - attacked - elsewhere == set()

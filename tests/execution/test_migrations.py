@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
 
-APPS = ("execution_app", "signals_app")
+APPS = ("execution_app", "signals_app", "bot")
 ALIAS = "migrations"
 NAME = "vanta_migrations"
 
@@ -65,7 +65,9 @@ def test_forwards_from_empty_backwards_to_empty_and_forwards_again(empty_databas
     for app in APPS:
         migrate(app)
     full = everything(empty_database)
-    assert {("relation", name) for name in ("tx_intents", "tx_sends", "signals", "control")} <= full
+    assert {
+        ("relation", name) for name in ("tx_intents", "tx_sends", "signals", "control", "telegram_users")
+    } <= full
     for app in reversed(APPS):
         migrate(app, "zero")
     assert everything(empty_database) == bare

@@ -1,0 +1,115 @@
+"""Looks at the stack: mode, health, version, caps, markets. Nothing here changes anything."""
+
+from datetime import datetime
+
+from django.conf import settings
+
+from execution_app.book import quotes
+from execution_app.engine.waiting import database_now
+from execution_app.gate import limits, usage
+from execution_app.gate.caps import ENVIRONMENT, SUMMED, UNITS, VARIABLES, Limit, plain
+from execution_app.models import Cap, Position, TxIntent
+from execution_app.states import IntentState, Mode, PositionState
+from ops.bot import words
+from ops.bot.models import TelegramUser
+from ops.bot.restrictions import holding, mode_line
+from ops.watch import health
+
+
+def status(_person: TelegramUser, _arguments: list[str]) -> str:
+    """The whole in a few lines."""
+    open_now = Position.objects.filter(state=PositionState.OPEN)
+    counts = {mode: open_now.filter(mode=mode).count() for mode in Mode}
+    unsettled = TxIntent.objects.filter(settled_at=None)
+    held = unsettled.filter(state=IntentState.HELD).count()
+    checks = _checks()
+    ill = [f"{name}: {words.safe(check.detail)}" for name, check in checks.items() if not check.ok]
+    return words.bullet_list(
+        "Status",
+        [
+            mode_line(),
+            f"Open positions: {counts[Mode.LIVE]} LIVE, {counts[Mode.DRY]} DRY",
+            f"Orders under way: {unsettled.count() - held}, held: {held}",
+            "All parts are well." if not ill else "Not well:",
+            *(f"\N{BULLET} {line}" for line in ill),
+        ],
+    )
+
+
+def mode(_person: TelegramUser, _arguments: list[str]) -> str:
+    return f"{mode_line()}\n{holding()}"
+
+
+def show_health(_person: TelegramUser, _arguments: list[str]) -> str:
+    lines = [
+        f"{words.WELL if check.ok else words.ILL} {name}"
+        + (f": {words.safe(check.detail)}" if check.detail else "")
+        for name, check in _checks().items()
+    ]
+    return words.bullet_list("Health", lines)
+
+
+def _checks() -> dict[str, health.Check]:
+    """As /health looks, without its cache and its process's own mode. Each look has its own limit."""
+    found = dict(health.look_at_database())
+    found |= {"redis": health.look_at_redis(), "node": health.look_at_node()}
+    return {name: found[name] for name in health.CHECKS}
+
+
+def version(_person: TelegramUser, _arguments: list[str]) -> str:
+    environment = settings.ENVIRONMENT
+    label = f", {words.safe(environment.deploy_version)}" if environment.deploy_version else ""
+    return f"Vanta {settings.VERSION} on {words.safe(environment.deploy_env)}{label}, chain {environment.chain_id}"
+
+
+def caps(_person: TelegramUser, _arguments: list[str]) -> str:
+    """Every cap with how much of it is used, DRY and LIVE apart."""
+    now = database_now()
+    found = [Limit(name, value) for name, value in limits.ceilings().items()]
+    found += [limits.of_row(row) for row in Cap.objects.filter(lifted_at=None).order_by("name", "id")]
+    lines = [_cap(limit, now) for limit in found]
+    lines.append(f"Symbols: {', '.join(sorted(settings.ENVIRONMENT.symbols)) or 'none'}")
+    return words.bullet_list("Caps", lines) if found else words.NO_CAPS
+
+
+def _cap(limit: Limit, now: datetime) -> str:
+    title = VARIABLES[limit.name] if limit.origin == ENVIRONMENT else limit.name.value
+    scope = f" for {limit.scope.value} {words.safe(limit.scope_value)}" if limit.scope_value else ""
+    unit = UNITS.get(limit.name, "")
+    used = ""
+    if limit.name in SUMMED:
+        parts = [f"{plain(usage.used(limit, each, now))}{unit} {each.value}" for each in Mode]
+        used = f", used {' and '.join(parts)}"
+    return f"\N{BULLET} {title}{scope}: {plain(limit.value)}{unit}{used}"
+
+
+def markets(_person: TelegramUser, _arguments: list[str]) -> str:
+    """Every symbol that may be traded, and its price with the price's age."""
+    symbols = sorted(settings.ENVIRONMENT.symbols)
+    newest = quotes.newest(symbols)
+    return words.bullet_list("Markets", [_market(symbol, newest) for symbol in symbols])
+
+
+def price(_person: TelegramUser, arguments: list[str]) -> str:
+    if len(arguments) != 1:
+        return words.USAGE.format(usage="/price BTC-USD")
+    symbol = as_symbol(arguments[0])
+    if symbol not in settings.ENVIRONMENT.symbols:
+        return words.NO_PRICE.format(symbol=words.safe(symbol))
+    return _market(symbol, quotes.newest([symbol]))
+
+
+def as_symbol(word: str) -> str:
+    """`btc` as people type it is BTC-USD."""
+    upper = word.upper()
+    return upper if "-" in upper else f"{upper}-USD"
+
+
+def _market(symbol: str, newest: quotes.Newest) -> str:
+    found = newest.fresh.get(symbol)
+    if found is not None:
+        return f"{symbol}: {words.usd(found)}"
+    age_s = newest.ages_s.get(symbol, quotes.NEVER_SEEN_S)
+    if age_s == quotes.NEVER_SEEN_S:
+        return f"{symbol}: no price was seen yet"
+    return f"{symbol}: no fresh price; the newest is {words.lasting(age_s)} old"

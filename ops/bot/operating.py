@@ -1,0 +1,120 @@
+"""What operators do: the same verbs as everywhere else, with Telegram as the place where it was said."""
+
+from contextlib import AbstractContextManager
+
+from django.conf import settings
+
+from execution_app import audit
+from execution_app.engine import held
+from execution_app.errors import Refused, Retryable, Stale
+from execution_app.gate import control, loosening
+from execution_app.gate.approval import UNUSED_S
+from execution_app.models import TxIntent
+from execution_app.states import AuditOrigin, IntentState, Origin, RestrictionKind
+from ops.bot import words
+from ops.bot.models import TelegramUser
+from ops.bot.restrictions import holding
+from signals_app.deadline import database_deadline
+
+MOST_HELD = 10
+STOP_DEADLINE_S = 10.0  # then it is tried again
+NO_REASON = "said in Telegram"
+
+
+def stop(person: TelegramUser, arguments: list[str]) -> str:
+    """Set the stop. Once this has returned nothing new leaves. Raises django.db.Error where that is not certain."""
+    with database_deadline(STOP_DEADLINE_S), _acting(person):
+        imposed = control.impose(
+            RestrictionKind.STOP,
+            Origin.TELEGRAM,
+            by=person.name,
+            reason=" ".join(arguments) or NO_REASON,
+        )
+    rest = ""
+    if imposed.in_flight:
+        rest += words.STOP_LEFT.format(hashes=", ".join(map(words.code, imposed.in_flight[:MOST_HELD])))
+    if imposed.at_signer:
+        rest += words.STOP_SIGNER.format(slots=words.safe(", ".join(imposed.at_signer[:MOST_HELD])))
+    return (words.STOPPED if imposed.changed else words.WAS_STOPPED).format(rest=rest)
+
+
+def reduce_only(person: TelegramUser, arguments: list[str]) -> str:
+    """On with any word but `off CODE REASON`, which loosens."""
+    if arguments and arguments[0].lower() == "off":
+        return _lift(RestrictionKind.REDUCE_ONLY, person, arguments[1:], "/reduceonly off CODE REASON")
+    with _acting(person):
+        imposed = control.impose(
+            RestrictionKind.REDUCE_ONLY,
+            Origin.TELEGRAM,
+            by=person.name,
+            reason=" ".join(arguments) or NO_REASON,
+        )
+    return words.REDUCE_ONLY if imposed.changed else words.REDUCE_ONLY_WAS
+
+
+def resume(person: TelegramUser, arguments: list[str]) -> str:
+    return _lift(RestrictionKind.STOP, person, arguments, "/resume CODE REASON")
+
+
+def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usage: str) -> str:
+    if not settings.ENVIRONMENT.telegram_may_resume:
+        return words.NO_RESUME.format(holding=holding())
+    code, *why = arguments or [""]
+    if not why:
+        return words.USAGE.format(usage=usage)
+    if not person.account:
+        return words.NO_ACCOUNT.format(user_id=person.tg_user_id)
+    reason = " ".join(why)
+    with _acting(person):
+        try:
+            loosening.permit(by=person.account, reason=reason, code=code)
+        except Refused as refusal:
+            return words.REFUSED.format(why=words.safe(refusal))
+        lifted = control.lift(kind, Origin.TELEGRAM, by=person.account, reason=reason[:400])
+    return (words.RESUMED if lifted else words.NOT_RESUMED).format(holding=holding())
+
+
+def list_held(_person: TelegramUser, _arguments: list[str]) -> str:
+    rows = TxIntent.objects.filter(state=IntentState.HELD).order_by("id")[:MOST_HELD]
+    lines = [
+        f"{words.code(one.intent_key)} {one.action} {words.safe(one.symbol)}: {words.safe(one.reason)}"
+        f" since {words.moment(one.accepted_at)}"
+        for one in rows
+    ]
+    if not lines:
+        return words.NOTHING_HELD
+    return words.bullet_list("Held", [*lines, "/approve KEY CODE REASON or /reject KEY REASON"])
+
+
+def approve(person: TelegramUser, arguments: list[str]) -> str:
+    """As `manage.py held approve`: a reason, and a one-time code of the account that the person is tied to."""
+    key, code, *why = [*arguments, "", ""]
+    reason = " ".join(why).strip()
+    if not reason:
+        return words.USAGE.format(usage="/approve KEY CODE REASON")
+    if not person.account:
+        return words.NO_ACCOUNT.format(user_id=person.tg_user_id)
+    try:
+        with _acting(person):
+            held.approve(key, by=person.account, reason=reason, code=code, origin=AuditOrigin.TELEGRAM)
+    except (Refused, Retryable) as problem:
+        return words.REFUSED.format(why=words.safe(problem))
+    return words.APPROVED.format(key=words.code(key), seconds=UNUSED_S)
+
+
+def reject(person: TelegramUser, arguments: list[str]) -> str:
+    """As `manage.py held reject`."""
+    key, *why = arguments or [""]
+    if not why:
+        return words.USAGE.format(usage="/reject KEY REASON")
+    try:
+        with _acting(person):
+            held.reject(key, by=person.name, reason=" ".join(why), origin=AuditOrigin.TELEGRAM)
+    except (TxIntent.DoesNotExist, Stale):
+        return words.NOT_HELD.format(key=words.code(key))
+    return words.REJECTED.format(key=words.code(key))
+
+
+def _acting(person: TelegramUser) -> AbstractContextManager[None]:
+    """Entries of the audit log are this person's, and say by which id they came."""
+    return audit.acting(audit.Who(person.name, AuditOrigin.TELEGRAM, f"telegram {person.tg_user_id}"))

@@ -1,0 +1,76 @@
+"""Who may talk to the bot: told by commands, kept in the audit log, asked at every update."""
+
+from collections.abc import Iterable
+
+import structlog
+from django.db import transaction
+from django.db.models.functions import Now
+
+from execution_app import audit
+from execution_app.errors import Refused
+from execution_app.states import AuditAction
+from ops.bot.models import Role, TelegramUser
+
+log = structlog.get_logger(__name__)
+
+MOST_ID = 2**63 - 1
+_RANKS = {role: rank for rank, role in enumerate(Role)}
+
+
+def at_least(person: TelegramUser, role: Role) -> bool:
+    """Whether they may do what this role may."""
+    return _RANKS[Role(person.role)] >= _RANKS[role]
+
+
+def find(tg_user_id: int) -> TelegramUser | None:
+    """Asked anew each time, so that a word taken back counts at once. Raises django.db.Error."""
+    return TelegramUser.objects.filter(tg_user_id=tg_user_id).first()
+
+
+def known(ids: Iterable[int]) -> set[int]:
+    return set(TelegramUser.objects.filter(tg_user_id__in=set(ids)).values_list("tg_user_id", flat=True))
+
+
+def allow(tg_user_id: int, role: Role, *, account: str = "", label: str = "", by: str) -> bool:
+    """Let somebody in, or give them another role; False where nothing changes. Raises Refused."""
+    if not 0 < tg_user_id <= MOST_ID:
+        raise Refused("a person's Telegram id is a number above zero; groups have other ones")
+    if account and not _may_log_in(account):
+        raise Refused(f"nobody who may log in is called {account}: manage.py create_admin {account}")
+    fields = {"role": role.value, "account": account, "label": label[:64]}
+    with transaction.atomic():
+        row = TelegramUser.objects.select_for_update().filter(tg_user_id=tg_user_id).first()
+        before = _told(row)
+        if row is not None and all(getattr(row, name) == value for name, value in fields.items()):
+            return False
+        fields |= {"allowed_by": by[:150]}
+        row, _ = TelegramUser.objects.update_or_create(
+            tg_user_id=tg_user_id, defaults={**fields, "allowed_at": Now()}
+        )
+        row.refresh_from_db()
+        audit.record(AuditAction.TELEGRAM_ALLOWED, f"telegram {tg_user_id}", before=before, after=_told(row))
+    log.warning("telegram user allowed", tg_user_id=tg_user_id, role=role.value, by=by)
+    return True
+
+
+def revoke(tg_user_id: int, *, by: str) -> bool:
+    """Let somebody in no more, from their next update on; False where they were not."""
+    with transaction.atomic():
+        row = TelegramUser.objects.select_for_update().filter(tg_user_id=tg_user_id).first()
+        if row is None:
+            return False
+        before = _told(row)
+        row.delete()
+        audit.record(AuditAction.TELEGRAM_REVOKED, f"telegram {tg_user_id}", before=before)
+    log.warning("telegram user revoked", tg_user_id=tg_user_id, by=by)
+    return True
+
+
+def _told(row: TelegramUser | None) -> dict[str, str] | None:
+    return None if row is None else {"role": row.role, "account": row.account, "label": row.label}
+
+
+def _may_log_in(account: str) -> bool:
+    from django.contrib.auth.models import User
+
+    return User.objects.filter(username=account, is_active=True, is_staff=True).exists()

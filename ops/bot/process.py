@@ -1,0 +1,210 @@
+"""The bot's process: one loop polls, stops run ahead of everything, each person's other questions in their order.
+
+Whatever may block has a thread of its own kind: a stop never waits behind somebody's look, and an update is stored
+while looks go on.
+"""
+
+import asyncio
+import signal
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from ops.bot import counter, idling, inbox, words
+from ops.bot.inbox import Incoming
+from ops.bot.replies import Reply
+from ops.bot.window import Closed, Window
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+POLLING = "polling"
+STARTING = "waiting: the first answer of Telegram"
+DATABASE_AWAY = "waiting: the database is away"
+MOST_WAITING = 20  # updates of one person
+LOOKS_AT_ONCE = 4
+TRY_AGAIN_S = 1.0
+FORGET_EVERY_S = 86_400.0
+GRACE_S = 4.0  # for what is under way when the process is to end; containers give 10
+
+
+class Process:
+    """Everything one process of the bot knows."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._ended = asyncio.Event()
+        self._note = STARTING
+        self._waiting: dict[int, deque[Incoming]] = defaultdict(deque)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stops = ThreadPoolExecutor(2, "stop")
+        self._rows = ThreadPoolExecutor(1, "rows")
+        self._beats = ThreadPoolExecutor(1, "beat")
+        self._looks = ThreadPoolExecutor(LOOKS_AT_ONCE, "look")
+
+    async def run(self) -> None:
+        """Until SIGTERM or Ctrl-C; what is under way then gets a little time."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ended.set)
+        works = [asyncio.create_task(work()) for work in (self._beat, self._poll, self._forget)]
+        ended: asyncio.Task[Any] = asyncio.create_task(self._ended.wait())
+        done, _ = await asyncio.wait([*works, ended], return_when=asyncio.FIRST_COMPLETED)
+        for work in works:
+            if work not in done:
+                work.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE_S)
+        await self._window.close()
+        for pool in (self._stops, self._rows, self._beats, self._looks):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for work in done - {ended}:
+            work.result()  # a part that ended by itself has failed, and the process with it
+        log.info("ended", component=idling.COMPONENT)
+
+    async def _poll(self) -> None:
+        offset, introduced, recovered = 0, False, False
+        while True:
+            try:
+                if not recovered:
+                    self._begin(await self._in(self._rows, inbox.left))
+                    recovered = True
+                if not introduced:
+                    menu = [(name, command.about) for name, command in counter.COMMANDS.items()]
+                    await self._window.introduce(menu)
+                    introduced = True
+                found, following = await self._window.updates(offset)
+                # Committed before the next poll confirms them.
+                self._begin(await self._in(self._rows, partial(inbox.take, found)))
+            except Closed as closed:
+                self._say_state(str(closed))
+                await asyncio.sleep(closed.wait_s)
+            except DatabaseError as error:
+                self._say_state(DATABASE_AWAY, type(error).__name__)
+                await asyncio.sleep(TRY_AGAIN_S)
+            else:
+                offset = following
+                self._say_state(POLLING)
+
+    def _say_state(self, note: str, why: str = "") -> None:
+        """For the heartbeat; a change is logged once."""
+        if note != self._note:
+            log.warning(note, component=idling.COMPONENT, was=self._note, why=why)
+            self._note = note
+
+    def _begin(self, taken: list[Incoming]) -> None:
+        """Stops at once, each by itself; everything else behind what its person asked before."""
+        for one in taken:
+            if one.is_stop:
+                self._start(self._stop(one))
+                continue
+            lane = self._waiting[one.user_id]
+            if len(lane) > MOST_WAITING:
+                self._start(self._finish(one))
+                continue
+            lane.append(one)
+            if len(lane) == 1:
+                self._start(self._serve(one.user_id))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _stop(self, one: Incoming) -> None:
+        """Again and again until the database has confirmed it; only then is it acknowledged."""
+        said = False
+        while True:
+            try:
+                reply = await self._in(self._stops, partial(counter.answer, one))
+                break
+            except Exception as error:  # whatever it is, a stop is not given up
+                log.exception("a stop from Telegram is not set yet", why=type(error).__name__)
+                if not said:
+                    said = True
+                    # Beside the tries: a Telegram that is away, too, must not keep a stop waiting.
+                    self._start(self._window.say(one.chat_id, Reply(words.NOT_STOPPED_YET)))
+                await asyncio.sleep(TRY_AGAIN_S)
+        await self._finish(one)
+        await self._tell(one, reply)
+
+    async def _serve(self, user_id: int) -> None:
+        lane = self._waiting[user_id]
+        while lane:
+            one = lane[0]
+            full = len(lane) > MOST_WAITING
+            reply = await self._reply(one)
+            await self._finish(one)
+            await self._tell(one, reply)
+            if full:
+                await self._window.say(one.chat_id, Reply(words.TOO_MANY))
+            lane.popleft()
+        del self._waiting[user_id]
+
+    async def _reply(self, one: Incoming) -> Reply | None:
+        try:
+            return await self._in(self._looks, partial(counter.answer, one))
+        except DatabaseError as error:
+            log.warning("not answered", command=one.command, why=type(error).__name__)
+            return Reply(words.DATABASE_AWAY)
+        except Exception:  # a slip of ours in one answer must not end everybody's bot
+            log.exception("not answered", command=one.command)
+            return Reply(words.FAILED)
+
+    async def _finish(self, one: Incoming) -> None:
+        try:
+            await self._in(self._rows, partial(inbox.finish, one.update_id))
+        except DatabaseError as error:
+            # The next process looks at it again, and a stop that holds already changes nothing.
+            log.warning("an update is not marked", update_id=one.update_id, why=type(error).__name__)
+
+    async def _tell(self, one: Incoming, reply: Reply | None) -> None:
+        if one.query_id:
+            await self._window.answer(one.query_id)
+        if reply is not None:
+            await self._window.say(one.chat_id, reply, one.message_id)
+
+    async def _beat(self) -> None:
+        begins, away = True, False
+        while True:
+            try:
+                await self._in(self._beats, partial(idling.beat, self._note, begins=begins))
+            except DatabaseError as error:
+                if not away:
+                    log.warning("no heartbeat", component=idling.COMPONENT, why=type(error).__name__)
+                away = True
+            else:
+                begins = away = False
+            await asyncio.sleep(idling.BEAT_EVERY_S)
+
+    async def _forget(self) -> None:
+        while True:
+            try:
+                await self._in(self._rows, inbox.forget)
+            except DatabaseError as error:
+                log.warning("old updates are kept", why=type(error).__name__)
+            await asyncio.sleep(FORGET_EVERY_S)
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """Run what asks the database in a thread of this pool."""
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: _alone(work))
+
+
+def _alone(work: Callable[[], T]) -> T:
+    """With a connection that is usable, and none left behind that is not."""
+    connection.close_if_unusable_or_obsolete()
+    try:
+        return work()
+    except DatabaseError:
+        connection.close()
+        raise
+
+
+async def main(token: str, base: str) -> None:
+    await Process(Window(token, base)).run()

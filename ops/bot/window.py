@@ -1,0 +1,219 @@
+"""The window to Telegram: the one module that knows aiogram, and with it the Bot API's ways to say no."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import structlog
+from aiogram import Bot
+from aiogram.client.default import DefaultBotProperties
+from aiogram.client.session.aiohttp import AiohttpSession
+from aiogram.client.telegram import TelegramAPIServer
+from aiogram.exceptions import (
+    ClientDecodeError,
+    TelegramAPIError,
+    TelegramBadRequest,
+    TelegramConflictError,
+    TelegramNetworkError,
+    TelegramRetryAfter,
+    TelegramServerError,
+    TelegramUnauthorizedError,
+)
+from aiogram.types import (
+    BotCommand,
+    CallbackQuery,
+    InlineKeyboardButton,
+    InlineKeyboardMarkup,
+    LinkPreviewOptions,
+    Message,
+    Update,
+)
+from aiogram.utils.token import TokenValidationError, validate_token
+
+from ops.bot.inbox import Incoming
+from ops.bot.replies import Reply
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+POLL_S = 25  # how long Telegram holds a poll that has nothing to tell
+REQUEST_S = 10
+MOST_TEXT = 4_096
+MOST_UPDATES = 100
+KINDS = ["message", "callback_query"]
+TRIES = 8
+LONGEST_WAIT_S = 60.0  # of one `retry_after`, or between two tries
+
+
+class Closed(Exception):  # noqa: N818  (a state, as told to people)
+    """Telegram does not let this process poll, or does not answer; the words are for the heartbeat."""
+
+    def __init__(self, words: str, wait_s: float) -> None:
+        super().__init__(words)
+        self.wait_s = wait_s
+
+
+def is_token(token: str) -> bool:
+    try:
+        return bool(validate_token(token))
+    except TokenValidationError:
+        return False
+
+
+class Window:
+    """One bot at one Bot API."""
+
+    def __init__(self, token: str, base: str) -> None:
+        session = AiohttpSession(api=TelegramAPIServer.from_base(base), timeout=REQUEST_S)
+        looks = DefaultBotProperties(parse_mode="HTML", link_preview=LinkPreviewOptions(is_disabled=True))
+        self._bot = Bot(token, session=session, default=looks)
+        self._quiet_until_s = 0.0
+
+    async def close(self) -> None:
+        await self._bot.session.close()
+
+    async def introduce(self, commands: Sequence[tuple[str, str]]) -> None:
+        """Take the polls from whatever had them, and name the commands for Telegram's menu. Raises Closed."""
+        menu = [BotCommand(command=name, description=about) for name, about in commands]
+        try:
+            await self._bot.delete_webhook()
+            await self._bot.set_my_commands(menu)
+        except TelegramAPIError as error:
+            raise _closed(error) from error
+
+    async def updates(self, offset: int) -> tuple[list[Incoming], int]:
+        """What came, and the offset that confirms it all. Raises Closed."""
+        try:
+            try:
+                raw = await self._poll(offset, MOST_UPDATES)
+            except ClientDecodeError:
+                raw = await self._poll(
+                    offset, 1
+                )  # what is readable before the unreadable one is not lost with it
+        except ClientDecodeError as error:
+            return [], _behind_the_unreadable(error, offset)
+        except TelegramAPIError as error:
+            raise _closed(error) from error
+        found = [one for one in map(_incoming, raw) if one is not None]
+        return found, max((one.update_id + 1 for one in raw), default=offset)
+
+    async def _poll(self, offset: int, limit: int) -> list[Update]:
+        return await self._bot.get_updates(
+            offset=offset or None,
+            limit=limit,
+            timeout=POLL_S,
+            allowed_updates=KINDS,
+            request_timeout=POLL_S + REQUEST_S,
+        )
+
+    async def say(self, chat_id: int, reply: Reply, message_id: int = 0) -> None:
+        """Say it, however often Telegram has to be asked; what it refuses for good is logged and left."""
+        text, keyboard = _cut(reply.text), _keyboard(reply)
+
+        async def ask() -> object:
+            if reply.instead and message_id:
+                return await self._bot.edit_message_text(
+                    text, chat_id=chat_id, message_id=message_id, reply_markup=keyboard
+                )
+            return await self._bot.send_message(chat_id, text, reply_markup=keyboard)
+
+        await self._insist("say", ask)
+
+    async def answer(self, query_id: str) -> None:
+        """Let the pressed button rest; Telegram shows it as busy until then."""
+        await self._insist("answer", lambda: self._bot.answer_callback_query(query_id))
+
+    async def _insist(self, what: str, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Ask until it is done, for some minutes at most; `retry_after` is the whole bot's, so all of it waits."""
+        loop = asyncio.get_running_loop()
+        for tried in range(TRIES):
+            await asyncio.sleep(max(0.0, self._quiet_until_s - loop.time()))
+            try:
+                return await ask()
+            except TelegramRetryAfter as error:
+                wait_s = min(float(error.retry_after), LONGEST_WAIT_S)
+                self._quiet_until_s = max(self._quiet_until_s, loop.time() + wait_s)
+                problem = f"retry after {error.retry_after}"
+            except (TelegramNetworkError, TelegramServerError) as error:
+                problem = type(error).__name__
+                await asyncio.sleep(min(2.0**tried, LONGEST_WAIT_S))
+            except TelegramBadRequest as error:
+                if "message is not modified" not in error.message:
+                    log.warning("telegram refuses", what=what, problem=error.message)
+                return None
+            except (TelegramAPIError, ClientDecodeError) as error:
+                log.warning("telegram refuses", what=what, problem=type(error).__name__)
+                return None
+        log.error("not said: telegram never took it", what=what, tries=TRIES, problem=problem)
+        return None
+
+
+def _closed(error: TelegramAPIError) -> Closed:
+    """What a failed poll means, in words without the token, and when to try again."""
+    if isinstance(error, TelegramUnauthorizedError):
+        return Closed("waiting: Telegram does not know this TELEGRAM_BOT_TOKEN", 30)
+    if isinstance(error, TelegramConflictError):
+        return Closed("waiting: another process polls with this TELEGRAM_BOT_TOKEN", 5)
+    if isinstance(error, TelegramRetryAfter):
+        return Closed("waiting: Telegram wants fewer requests", min(float(error.retry_after), LONGEST_WAIT_S))
+    return Closed(f"waiting: Telegram does not answer ({type(error).__name__})", 1)
+
+
+def _behind_the_unreadable(error: ClientDecodeError, offset: int) -> int:
+    """The offset behind the one update of an answer that cannot be read, so that it does not come for ever.
+
+    Raises Closed where its number cannot be read either.
+    """
+    try:
+        first: Any = error.data["result"][0]["update_id"]
+    except (LookupError, TypeError):
+        raise Closed("waiting: what Telegram answers cannot be read", 5) from error
+    log.error("an update cannot be read and is left", update_id=first)
+    return max(offset, int(first) + 1)
+
+
+def _incoming(update: Update) -> Incoming | None:
+    """What a person said to us alone; None for groups, channels, other bots and everything else."""
+    said = update.message or update.callback_query
+    if isinstance(said, Message):
+        person, chat, text, query_id = said.from_user, said.chat, said.text or "", ""
+        message_id = said.message_id
+    elif isinstance(said, CallbackQuery) and said.message is not None:
+        person, chat, text, query_id = said.from_user, said.message.chat, said.data or "", said.id
+        message_id = said.message.message_id
+    else:
+        return None
+    if person is None or person.is_bot or chat.type != "private" or chat.id != person.id:
+        return None
+    return Incoming(update.update_id, person.id, message_id, _storable(text), query_id)
+
+
+def _storable(text: str) -> str:
+    """Without what PostgreSQL cannot store: an update that is never stored would be asked for again for ever."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _keyboard(reply: Reply) -> InlineKeyboardMarkup | None:
+    rows = [
+        [InlineKeyboardButton(text=button.text, callback_data=button.data) for button in row]
+        for row in reply.buttons
+    ]
+    return InlineKeyboardMarkup(inline_keyboard=rows) if rows else None
+
+
+def _cut(text: str) -> str:
+    """Whole lines, as many as Telegram takes; our markup never spans lines."""
+    if _units(text) <= MOST_TEXT:
+        return text
+    kept: list[str] = []
+    left = MOST_TEXT - 2
+    for line in text.split("\n"):
+        left -= _units(line) + 1
+        if left < 0:
+            break
+        kept.append(line)
+    return "\n".join([*kept, "…"])
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2

@@ -1,0 +1,138 @@
+"""Nobody who is not listed: strangers, groups, forged buttons, words taken back; and the command that lists people."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from execution_app.gate import control
+from execution_app.models import AuditEntry, Heartbeat
+from execution_app.states import Origin, RestrictionKind
+from ops.bot.models import TelegramUpdate, TelegramUser
+from ops.watch import health
+from tests.ops.bot.chat import Chat
+from tests.ops.bot.conftest import OPERATOR, STRANGER, TRADER, VIEWER
+
+
+def telegram_command(*words: str) -> Any:
+    out = io.StringIO()
+    call_command("telegram", *words, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def test_a_stranger_is_answered_once_and_leaves_one_row(chat: Chat) -> None:
+    first = chat.ask(STRANGER, "/stop")
+    assert str(STRANGER) in first.text
+    for text in ("/start", "/stop", "/approve sig:x:1 123456 because"):
+        chat.telegram.writes(STRANGER, text)
+    chat.press(OPERATOR, chat.ask(OPERATOR, "/help"), "help")
+    assert [one.text for one in chat.telegram.sent(STRANGER)] == [first.text]
+    assert TelegramUpdate.objects.filter(tg_user_id=STRANGER).count() == 1
+    assert control.active() == []
+
+
+def test_a_group_is_not_heard_whoever_writes_there(chat: Chat) -> None:
+    chat.telegram.writes(OPERATOR, "/stop", group=-100_777)
+    chat.settle(OPERATOR)
+    assert chat.telegram.sent(-100_777) == []
+    assert control.active() == []
+    assert not TelegramUpdate.objects.filter(body__text="/stop").exists()
+
+
+def test_an_edited_message_is_not_heard(chat: Chat) -> None:
+    chat.settle(OPERATOR)
+    chat.telegram.edits(OPERATOR, "/stop")
+    chat.settle(OPERATOR)
+    assert control.active() == []
+
+
+@pytest.mark.parametrize("user", [VIEWER, TRADER])
+@pytest.mark.parametrize("text", ["/stop", "/reduceonly", "/resume", "/held", "/approve", "/reject"])
+def test_what_is_an_operators_is_refused_to_others(chat: Chat, user: int, text: str) -> None:
+    assert "operator" in chat.ask(user, text).text
+    assert control.active() == []
+
+
+def test_a_forged_button_does_what_its_sender_may_and_no_more(chat: Chat) -> None:
+    menu = chat.ask(VIEWER, "/start")
+    assert "stop" not in menu.buttons.values()
+    chat.press(VIEWER, menu, "stop")
+    chat.press(VIEWER, menu, "approve:sig:x:1")
+    chat.press(VIEWER, menu, "\0" * 64)
+    said = [one.text for one in chat.settle(VIEWER)]
+    assert sum("needs the role operator" in text for text in said) == 1
+    assert control.active() == []
+    # Of an operator, too, a button asks for nothing that no button has.
+    shown = chat.ask(OPERATOR, "/start")
+    chat.press(OPERATOR, shown, "reduceonly")
+    chat.settle(OPERATOR)
+    assert control.active() == []
+
+
+def test_a_word_taken_back_counts_at_the_next_update(chat: Chat) -> None:
+    chat.settle(OPERATOR)
+    assert telegram_command("revoke", str(OPERATOR))["changed"]
+    before = len(chat.telegram.sent(OPERATOR))
+    chat.telegram.writes(OPERATOR, "/stop")
+    chat.settle(VIEWER)
+    assert control.active() == []
+    assert len(chat.telegram.sent(OPERATOR)) == before, "they are known well enough"
+    assert not telegram_command("revoke", str(OPERATOR))["changed"]
+
+
+def test_the_command_lists_whom_it_let_in_and_the_audit_log_knows(database: None) -> None:
+    User.objects.create_superuser("ann", password="long-enough-for-a-test")
+    assert telegram_command("list") == []
+    assert telegram_command("allow", "7", "viewer", "--label", "Bob")["changed"]
+    assert not telegram_command("allow", "7", "viewer", "--label", "Bob")["changed"]
+    assert telegram_command("allow", "7", "operator", "--account", "ann")["changed"]
+    assert telegram_command("list") == [{"tg_user_id": 7, "role": "operator", "account": "ann", "label": ""}]
+    assert telegram_command("revoke", "7")["changed"]
+    told = AuditEntry.objects.filter(subject="telegram 7").order_by("seq")
+    assert [one.action for one in told] == ["telegram_allowed", "telegram_allowed", "telegram_revoked"]
+    assert told[1].before == {"role": "viewer", "account": "", "label": "Bob"}
+    assert {one.origin for one in told} == {"command"}
+
+
+REFUSED = [
+    (("allow", "--", "-100777", "viewer"), "above zero"),
+    (("allow", str(2**63), "viewer"), "above zero"),
+    (("allow", "7", "operator", "--account", "nobody"), "nobody who may log in"),
+    (("lift", "emergency_stop", "--by", "ann", "--reason", "short"), "at least 8 characters"),
+]
+
+
+@pytest.mark.parametrize(("words", "why"), REFUSED)
+def test_what_the_command_refuses(database: None, words: tuple[str, ...], why: str) -> None:
+    with pytest.raises(CommandError, match=why):
+        call_command("telegram", *words)
+    assert not TelegramUser.objects.exists()
+
+
+def test_a_stop_of_telegram_is_lifted_in_a_shell(database: None) -> None:
+    control.impose(RestrictionKind.STOP, Origin.TELEGRAM, by="telegram 7", reason="x")
+    control.impose(RestrictionKind.STOP, Origin.HTTP, by="x", reason="x")
+    words = ("lift", "emergency_stop", "--by", "ann", "--reason", "looked into it")
+    assert telegram_command(*words) == {"changed": True}
+    assert telegram_command(*words) == {"changed": False}
+    assert [row.origin for row in control.active()] == ["http"]
+
+
+def test_health_says_whether_the_bot_hears(chat: Chat, settings: Any) -> None:
+    chat.settle(OPERATOR)
+    chat.bot.wait_for(lambda: Heartbeat.objects.filter(component="bot", note="polling").exists())
+    assert health.look_at_database()["bot"].detail == "TELEGRAM_BOT_TOKEN is blank"
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(
+        update={"telegram_bot_token": type(settings.ENVIRONMENT.secret_key)("7:x")}
+    )
+    found = health.look_at_database()["bot"]
+    assert (found.ok, found.detail) == (True, "polling")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM heartbeats")
+    Heartbeat.objects.create(component="bot", pid=1, started_at="2026-01-01T00:00:00Z", note="waiting: x")
+    seen = health.look_at_database()["bot"]
+    assert (seen.ok, seen.detail) in {(False, "waiting: x"), (True, "polling")}
