@@ -146,15 +146,21 @@ def _production(values: Mapping[str, str]) -> list[str]:
     hosts = {host.strip() for host in values.get("ALLOWED_HOSTS", "").split(",")}
     if "*" in hosts:
         found.append("ALLOWED_HOSTS: * answers to any name; production names its hosts")
-    gateway = urlsplit(values.get("VERANTA_BATCHED_MARKET_URL", ""))
-    if gateway.scheme == "http" and gateway.hostname not in LOOPBACK:
-        found.append("VERANTA_BATCHED_MARKET_URL: production speaks to the gateway by https")
-    telegram = urlsplit(values.get("TELEGRAM_API_BASE", ""))
-    if telegram.scheme == "http" and telegram.hostname not in LOOPBACK:
-        found.append(
-            "TELEGRAM_API_BASE: the token is part of every request; production asks by https, or on loopback"
-        )
-    return found + _signer(values)
+    return found + _in_private(values) + _signer(values)
+
+
+def _in_private(values: Mapping[str, str]) -> list[str]:
+    """What carries secrets or orders goes by https, or stays on the machine."""
+    why = {
+        "VERANTA_BATCHED_MARKET_URL": "production speaks to the gateway by https",
+        "TELEGRAM_API_BASE": "the token is part of every request; production asks by https, or on loopback",
+    }
+    urls = {name: urlsplit(values.get(name, "")) for name in why}
+    return [
+        f"{name}: {why[name]}"
+        for name, url in urls.items()
+        if url.scheme == "http" and url.hostname not in LOOPBACK
+    ]
 
 
 def _signer(values: Mapping[str, str]) -> list[str]:
