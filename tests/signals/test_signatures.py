@@ -59,6 +59,13 @@ def test_secrets_that_would_weaken_the_door_are_a_mistake_of_ours(secrets: list[
         verify(BODY, signed(BODY, ""), secrets)
 
 
+def test_sixty_five_secrets_are_few_enough() -> None:
+    """The environment's and all that sources may have active; each more is a cost of every forged request."""
+    assert verify(BODY, signed(BODY, "last"), ["a"] * 64 + ["last"]) == 64
+    with pytest.raises(ValueError, match="65 secrets"):
+        verify(BODY, signed(BODY, "a"), ["a"] * 66)
+
+
 @given(st.binary(max_size=200), st.text(max_size=80))
 def test_no_header_raises_and_none_fits_by_chance(body: bytes, header: str) -> None:
     assert verify(body, header, ["a-secret", "another"]) is None

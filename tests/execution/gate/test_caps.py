@@ -16,6 +16,7 @@ from execution_app.gate.caps import (
     breach,
     effective,
     order_breaches,
+    plain,
 )
 from execution_app.states import CapName, CapScope, Reason
 
@@ -180,3 +181,81 @@ def test_a_summed_refusal_names_the_sum_and_what_was_asked() -> None:
     )
     assert breach(exposure, Decimal(115), Decimal(10), counted=True) is None
     assert breach(exposure, Decimal("115.000001"), Decimal(10), counted=True)
+
+
+NAMED = [
+    (CapName.NOTIONAL, Reason.NOTIONAL_ABOVE_CAP, "MAX_NOTIONAL_USDC", " USDC"),
+    (CapName.COLLATERAL, Reason.COLLATERAL_ABOVE_CAP, "MAX_COLLATERAL_USDC", " USDC"),
+    (CapName.LEVERAGE, Reason.LEVERAGE_ABOVE_CAP, "MAX_LEVERAGE", ""),
+    (CapName.OPEN_POSITIONS, Reason.OPEN_POSITIONS_AT_CAP, "MAX_OPEN_POSITIONS", ""),
+    (CapName.EXPOSURE, Reason.EXPOSURE_ABOVE_CAP, "MAX_EXPOSURE_USDC", " USDC"),
+    (CapName.ORDERS_PER_MINUTE, Reason.ORDERS_PER_MINUTE_AT_CAP, "MAX_ORDERS_PER_MINUTE", ""),
+    (CapName.DAILY_LOSS, Reason.DAILY_LOSS_AT_CAP, "MAX_DAILY_LOSS_USDC", " USDC"),
+    (CapName.GAS_PER_DAY, Reason.GAS_PER_DAY_ABOVE_CAP, "MAX_GAS_PER_DAY_WEI", " wei"),
+]
+
+
+@pytest.mark.parametrize(("name", "reason", "variable", "unit"), NAMED)
+def test_every_cap_has_a_reason_a_variable_and_a_unit(
+    name: CapName, reason: Reason, variable: str, unit: str
+) -> None:
+    limit = Limit(name, Decimal("3.50"))
+    assert str(limit) == f"{variable} (3.5{unit}; global, environment)"
+    assert str(Limit(name, Decimal(3), CapScope.SOURCE, "a", "cap 1")) == f"{name} (3{unit}; source a, cap 1)"
+    if name in SUMMED:
+        found = breach(limit, Decimal(3), Decimal(1))
+    else:
+        (found,) = [
+            item
+            for item in order_breaches(order(collateral="4", leverage="4"), [limit], SYMBOLS)
+            if "unset" not in item.detail
+        ]
+    assert found is not None
+    assert found.reason is reason
+    assert f"4{unit}" in found.detail or f"16{unit}" in found.detail
+    assert {name for name, *_ in NAMED} == {*PER_ORDER, *SUMMED} == {*CapName} - {CapName.BANNED}
+
+
+def test_all_symbols_that_are_allowed_are_listed() -> None:
+    symbol, *_ = order_breaches(order("SOL-USD"), [], frozenset({"ETH-USD", "BTC-USD"}))
+    assert symbol.detail == "symbol SOL-USD is not in ALLOWED_SYMBOLS (BTC-USD, ETH-USD)"
+
+
+@pytest.mark.parametrize(
+    ("scope", "value", "named"), [(CapScope.GLOBAL, "", "global"), (CapScope.TRADER, "123", "trader 123")]
+)
+def test_a_ban_says_whom_it_holds_for(scope: CapScope, value: str, named: str) -> None:
+    (item,) = broken(order(), Limit(CapName.BANNED, Decimal(0), scope, value, "cap 3"))
+    assert item.detail == f"an open on BTC-USD was asked; {named} is banned (banned, cap 3)"
+
+
+def test_every_cap_has_a_reason_of_its_own() -> None:
+    assert set(REASONS) == set(CapName)
+    assert REASONS[CapName.BANNED] is Reason.BANNED
+    assert len(set(REASONS.values())) == len(CapName)
+
+
+def test_whole_numbers_keep_their_zeros() -> None:
+    assert [plain(Decimal(text)) for text in ("100", "1E+2", "1.50", "2.00", "0.000001", "0")] == [
+        "100",
+        "100",
+        "1.5",
+        "2",
+        "0.000001",
+        "0",
+    ]
+
+
+def test_what_nobody_set_is_named_so_and_only_where_it_is_needed() -> None:
+    symbol, notional, leverage = order_breaches(order(collateral="0.5", leverage="3"), [], frozenset())
+    assert symbol.detail == "symbol BTC-USD is not in ALLOWED_SYMBOLS (none)"
+    assert notional.detail == "notional 1.5 USDC is above MAX_NOTIONAL_USDC (unset)"
+    assert leverage.detail == "leverage 3 is above MAX_LEVERAGE (unset)"
+
+
+def test_a_row_as_high_as_its_ceiling_says_nothing() -> None:
+    row = Limit(CapName.NOTIONAL, Decimal(100), origin="cap 1")
+    assert effective([row], CEILINGS) == [Limit(name, value) for name, value in CEILINGS.items()]
+    lower = Limit(CapName.NOTIONAL, Decimal("99.999999"), origin="cap 2")
+    other = Limit(CapName.EXPOSURE, Decimal(10**9), origin="cap 3")
+    assert effective([lower, other], CEILINGS)[-2:] == [lower, other]

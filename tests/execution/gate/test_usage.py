@@ -46,6 +46,8 @@ def test_a_loss_is_of_the_utc_day_on_which_it_was_realised(database: None) -> No
     assert used(CapName.DAILY_LOSS, now=MIDNIGHT + timedelta(days=1)) == 0
     elsewhere = datetime(2026, 3, 2, 1, tzinfo=timezone(timedelta(hours=2)))
     assert used(CapName.DAILY_LOSS, now=elsewhere) == 4, "whatever the zone of the clock"
+    late = MIDNIGHT + timedelta(hours=12, minutes=34, seconds=56, microseconds=789)
+    assert used(CapName.DAILY_LOSS, now=late) == 4, "from the first microsecond of the day"
 
 
 def test_profits_and_losses_of_a_day_are_one_sum_and_never_below_zero(database: None) -> None:
@@ -96,14 +98,31 @@ def test_gas_is_what_mined_transactions_of_the_day_cost_and_those_under_way_may(
     assert used(CapName.GAS_PER_DAY, trader_of(pending)) == 21_000 * 20
 
 
+def worth(intent: int, value_wei: int) -> None:
+    """An execution fee, which a slot is given when it is reserved and keeps."""
+    rows.execute("ALTER TABLE tx_intents DISABLE TRIGGER guard_intent")
+    rows.execute("UPDATE tx_intents SET value_wei = %s WHERE id = %s", value_wei, intent)
+    rows.execute("ALTER TABLE tx_intents ENABLE TRIGGER guard_intent")
+
+
 def test_execution_fees_are_spent_where_the_order_was_mined(database: None) -> None:
-    for status, kind in ((1, "exec"), (0, "exec"), (1, "cancel")):
-        intent = rows.intent_in(IntentState.PENDING_INCLUSION)
-        rows.execute("ALTER TABLE tx_intents DISABLE TRIGGER guard_intent")
-        rows.execute("UPDATE tx_intents SET value_wei = 500, state = 'mined' WHERE id = %s", intent)
-        rows.execute("ALTER TABLE tx_intents ENABLE TRIGGER guard_intent")
+    for status, kind, value_wei in (
+        (1, "exec", 500),
+        (1, "bump", 70),
+        (0, "exec", 9_000),
+        (1, "cancel", 80_000),
+    ):
+        intent = rows.intent_in(IntentState.MINED)
+        worth(intent, value_wei)
         rows.receipt(send_id=rows.send(intent_id=intent, kind=kind), status=status, seen_at=NOON)
-    assert used(CapName.GAS_PER_DAY) == 500 + 3
+    assert used(CapName.GAS_PER_DAY) == 570 + 4
+
+
+def test_an_execution_fee_under_way_may_be_spent(database: None) -> None:
+    intent = rows.intent_in(IntentState.SIGNED)
+    worth(intent, 500)
+    rows.send(intent_id=intent, max_fee_wei=10)
+    assert used(CapName.GAS_PER_DAY) == 21_000 * 10 + 500
 
 
 @pytest.mark.parametrize("name", [CapName.OPEN_POSITIONS, CapName.EXPOSURE, CapName.ORDERS_PER_MINUTE])
@@ -129,3 +148,88 @@ def test_a_minute_ends_after_60_seconds_and_counts_what_has_ended(database: None
     )
     assert used(CapName.ORDERS_PER_MINUTE) == 1
     assert used(CapName.ORDERS_PER_MINUTE, now=NOON + SECOND) == 0
+
+
+def ended_elsewhere(at: datetime, collateral: int, mode: str = "LIVE", **opener: object) -> None:
+    """A position of which nobody knows what it paid, its reservation released at that moment."""
+    position = rows.position(
+        state="closed", ended_by="closed_elsewhere", mode=mode, opened_at=at, collateral_usdc=collateral
+    )
+    intent = rows.intent(**opener)
+    rows.fill(intent_id=intent, position_id=position, mode=mode, collateral_usdc=collateral)
+    rows.reservation(intent_id=intent, mode=mode, state="released", notional_usdc=0, released_at=at)
+
+
+def test_what_ended_elsewhere_is_of_its_day_its_mode_and_its_openers_scope(database: None) -> None:
+    ended_elsewhere(MIDNIGHT, 3, source="drill", tg_user_id=7)
+    ended_elsewhere(MIDNIGHT - SECOND, 100, source="drill", tg_user_id=7)
+    ended_elsewhere(NOON, 20, mode="DRY", source="drill", tg_user_id=7)
+    ended_elsewhere(NOON + SECOND, 5, source="other", tg_user_id=8, symbol="ETH-USD")
+    still_open = rows.intent(source="drill", tg_user_id=7)
+    rows.fill(intent_id=still_open, position_id=rows.position(opened_at=NOON))
+    rows.reservation(intent_id=still_open, state="exposed")
+    assert used(CapName.DAILY_LOSS) == 8
+    assert used(CapName.DAILY_LOSS, mode=Mode.DRY) == 20
+    assert used(CapName.DAILY_LOSS, (CapScope.SOURCE, "drill")) == 3
+    assert used(CapName.DAILY_LOSS, (CapScope.TRADER, "8")) == 5
+    assert used(CapName.DAILY_LOSS, (CapScope.SYMBOL, "BTC-USD")) == 3
+
+
+def test_what_ended_by_a_close_lost_what_its_closes_lost(database: None) -> None:
+    """However much of it they say they took out."""
+    position = rows.position(state="closed", ended_by="close", opened_at=NOON)
+    intent = rows.intent()
+    rows.fill(intent_id=intent, position_id=position)
+    rows.fill(position_id=position, action="close", collateral_usdc=4, sent_to_trader_usdc=3, filled_at=NOON)
+    rows.reservation(intent_id=intent, state="released", notional_usdc=0, released_at=NOON)
+    assert used(CapName.DAILY_LOSS) == 1
+
+
+def test_a_close_that_paid_nothing_known_took_out_all_of_it(database: None) -> None:
+    closed(NOON, 5, None)
+    assert used(CapName.DAILY_LOSS) == 5
+
+
+def test_data_fees_are_spent_with_the_gas_and_asked_for_with_the_rest(database: None) -> None:
+    mined = rows.send(intent_id=rows.intent_in(IntentState.MINED, l1_fee_wei=900))
+    rows.receipt(send_id=mined, gas_used=10, effective_gas_price_wei=3, l1_fee_wei=40, seen_at=NOON)
+    assert used(CapName.GAS_PER_DAY) == 10 * 3 + 40
+    pending = rows.intent_in(IntentState.PENDING_INCLUSION, l1_fee_wei=600)
+    rows.send(intent_id=pending, max_fee_wei=10)
+    assert used(CapName.GAS_PER_DAY) == 70 + 21_000 * 10 + 600
+
+
+def test_gas_is_of_the_scope_of_its_intent_and_counts_what_a_younger_one_does_not(database: None) -> None:
+    for source, user, price in (("drill", 7, 3), ("other", 8, 5)):
+        intent = rows.intent_in(IntentState.MINED, source=source, tg_user_id=user)
+        rows.receipt(send_id=rows.send(intent_id=intent), effective_gas_price_wei=price, seen_at=NOON)
+    assert used(CapName.GAS_PER_DAY, (CapScope.SOURCE, "drill")) == 3
+    assert used(CapName.GAS_PER_DAY, (CapScope.TRADER, "8")) == 5
+    held = []
+    for fee in (10, 100):
+        intent = rows.intent_in(IntentState.PENDING_INCLUSION, source="third")
+        rows.send(intent_id=intent, max_fee_wei=fee)
+        held.append(rows.reservation(intent_id=intent, source="third", notional_usdc=fee))
+    others = rows.intent_in(IntentState.PENDING_INCLUSION, source="fourth", tg_user_id=9)
+    rows.send(intent_id=others, max_fee_wei=7)
+    assert used(CapName.GAS_PER_DAY, (CapScope.TRADER, "9")) == 21_000 * 7
+    closing = rows.intent_in(IntentState.PENDING_INCLUSION, action="close", is_long=None, source="third")
+    rows.send(intent_id=closing, max_fee_wei=1_000)
+    scope = (CapScope.SOURCE, "third")
+    assert used(CapName.GAS_PER_DAY, scope) == 21_000 * 1_110
+    assert used_upto(CapName.GAS_PER_DAY, held[0]) == 21_000 * 1_010, (
+        "a close has no reservation, and is paid"
+    )
+    assert used_upto(CapName.GAS_PER_DAY, held[1]) == 21_000 * 1_110
+    assert [used_upto(CapName.EXPOSURE, one) for one in held] == [10, 110]
+    assert [used_upto(CapName.OPEN_POSITIONS, one) for one in held] == [1, 2]
+
+
+def used_upto(name: CapName, upto: int) -> Decimal:
+    return usage.used(Limit(name, Decimal(1), CapScope.SOURCE, "third"), Mode.LIVE, NOON, upto)
+
+
+@pytest.mark.parametrize("name", [CapName.NOTIONAL, CapName.COLLATERAL, CapName.LEVERAGE, CapName.BANNED])
+def test_a_cap_of_one_order_sums_nothing(name: CapName) -> None:
+    with pytest.raises(ValueError, match="cap of one order"):
+        used(name)

@@ -183,3 +183,24 @@ def test_a_violation_is_logged_counted_and_signs_nothing(caplog: pytest.LogCaptu
     assert meters.SIGNATURES_REFUSED.labels("to")._value.get() == before + 1
     assert "signature refused by policy" in caplog.text
     assert {path: path.read_bytes() for path in environment.signer_journal_dir.glob("*")} == journals
+
+
+def test_what_every_deployment_signs_at_most() -> None:
+    """Whatever a node or the venue asks for: 0.05 ETH beside the gas, 5 million gas, MAX_FEE_PER_GAS_GWEI."""
+    environment = django_settings.ENVIRONMENT
+    highest_wei = int(environment.max_fee_per_gas_gwei * 10**9)
+    most = order(to=environment.venue_trading_address, value_wei=5 * 10**16, gas_limit=5_000_000)
+    signers.permit(most, Fee(highest_wei, highest_wei))
+    for field, slot, fee in (
+        ("value_wei", replace(most, value_wei=5 * 10**16 + 1), FEE),
+        ("gas_limit", replace(most, gas_limit=5_000_001), FEE),
+        ("max_fee_wei", most, Fee(highest_wei + 1, 1)),
+        ("chain_id", replace(most, chain_id=environment.chain_id + 1), FEE),
+    ):
+        with pytest.raises(Violation) as caught:
+            signers.permit(slot, fee)
+        assert caught.value.field == field
+
+
+def test_the_highest_nonce_that_an_account_may_have_is_signed() -> None:
+    check(order(nonce=2**64 - 2), FEE, LIMITS)
