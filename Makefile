@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test crashtest drills soak faults model check fmt lock clean
+.PHONY: help run chain test crashtest drills soak faults model mutation check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -55,6 +55,10 @@ faults: ## each process cut off from each of its servers in each way, as a table
 model: ## random orders of moves against a small model; EXAMPLES=200
 	@$(BOOTSTRAP) dev
 	@MODEL_EXAMPLES=$(or $(EXAMPLES),200) $(PYTHON) -m pytest tests/model/test_model.py -q --show-capture=no $(ARGS)
+
+mutation: ## small changes of the code that guards money, each of which a test has to notice (ARGS="--only gate --sample 50")
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.mutation $(ARGS)
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

@@ -1,0 +1,111 @@
+"""Which tests a mutant is shown to, in which order: those that found its neighbours, then the cheapest of each file."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from tests.mutation.mutants import ROOT, Mutant, Source
+from tests.mutation.passes import Lines, Passed, Passes
+
+WORD = re.compile(r"\w+")
+NEIGHBOURS = 4  # tests that found the last mutants of the same function go first
+
+
+class Choice:
+    """Tests by what they pass. `budget_s` bounds the measured seconds that one mutant is shown."""
+
+    def __init__(
+        self, passes: Passes, collected: Iterable[str], sources: Iterable[Source], budget_s: float
+    ) -> None:
+        self._passes = passes
+        self._sources = {source.module: source for source in sources}
+        self._budget_s = budget_s
+        self._tests = {name: passes.tests[name] for name in collected if name in passes.tests}
+        self._tests = {name: one for name, one in self._tests.items() if one.ok}
+        self._finders: dict[str, list[str]] = defaultdict(list)
+        self._words = {
+            file: frozenset(WORD.findall((ROOT / file).read_text()))
+            for file in {name.split("::")[0] for name in self._tests}
+        }
+
+    def seconds(self, tests: Iterable[str]) -> float:
+        return sum(self._tests[name].seconds for name in tests)
+
+    def is_imported(self, mutant: Mutant) -> bool:
+        """Whether only a new import shows it: it is outside of functions, or importing runs its function."""
+        return not mutant.function or mutant.function in self._passes.at_import.get(mutant.module, ())
+
+    def note(self, mutant: Mutant, finder: str) -> None:
+        finders = self._finders[f"{mutant.module}:{mutant.function}"]
+        if finder in finders:
+            finders.remove(finder)
+        finders.insert(0, finder)
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """In the order of showing; empty where no test passes it."""
+        home = self._home(mutant.module)
+        found = self._passing(mutant) if mutant.function else self._using(mutant)
+        known = [name for name in self._finders[f"{mutant.module}:{mutant.function}"] if name in found]
+        ordered = known[:NEIGHBOURS]
+        ordered += [name for name in _by_turns(found, self._tests, home) if name not in ordered]
+        chosen: list[str] = []
+        spent_s = 0.0
+        for name in ordered:
+            spent_s += self._tests[name].seconds
+            if chosen and spent_s > self._budget_s:
+                break
+            chosen.append(name)
+        return chosen
+
+    def _passing(self, mutant: Mutant) -> set[str]:
+        moved = self._passes.digests.get(f"{mutant.module}:{mutant.function}") != mutant.digest
+        source = self._sources[mutant.module]
+        first = next(node.lineno for name, node in source.functions if name == mutant.function)
+        wanted = set(range(mutant.lines[0] - first, mutant.lines[1] - first + 1))
+        return {
+            name
+            for name, one in self._tests.items()
+            if (offsets := one.lines.get(mutant.module, {}).get(mutant.function)) is not None
+            and (moved or wanted & set(offsets))
+        }
+
+    def _using(self, mutant: Mutant) -> set[str]:
+        """For what stands outside of functions: tests that name it, or pass a function that does."""
+        line = self._sources[mutant.module].text.splitlines()[mutant.lines[0] - 1]
+        names = set(WORD.findall(line.split("#")[0].split("=")[0].split(":")[0]))
+        if not names:
+            names = set(WORD.findall(mutant.old))
+        users = {
+            (source.module, name)
+            for source in self._sources.values()
+            for name, node in source.functions
+            if names
+            & set(WORD.findall("\n".join(source.text.splitlines()[node.lineno - 1 : node.end_lineno])))
+        }
+        return {
+            name
+            for name, one in self._tests.items()
+            if names & self._words[name.split("::")[0]] or _passes_any(one.lines, users)
+        } or {name for name, one in self._tests.items() if mutant.module in one.lines}
+
+    def _home(self, module: str) -> set[str]:
+        """Files of tests that name the module."""
+        stem = module.rsplit(".", 1)[1]
+        return {file for file, words in self._words.items() if stem in words}
+
+
+def _passes_any(lines: Lines, users: set[tuple[str, str]]) -> bool:
+    return any((module, function) in users for module, functions in lines.items() for function in functions)
+
+
+def _by_turns(found: set[str], tests: dict[str, Passed], home: set[str]) -> list[str]:
+    """The cheapest test of each file, then the second of each; files at home in the module go first."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(found, key=lambda name: (tests[name].seconds, name)):
+        files[name.split("::")[0]].append(name)
+    turns = [
+        (turn, file not in home, tests[name].seconds, name)
+        for file, names in files.items()
+        for turn, name in enumerate(names)
+    ]
+    return [name for *_, name in sorted(turns)]

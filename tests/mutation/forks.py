@@ -1,0 +1,93 @@
+"""A forked process that does one piece of work under a deadline that it pushes forward itself, test by test."""
+
+import json
+import mmap
+import os
+import select
+import signal
+import struct
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BEGIN_WITHIN_S = 120.0
+DEADLINE = struct.Struct("d")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the process said, its seconds of CPU, and whether it was ended because its deadline had passed."""
+
+    said: Any
+    cpu_s: float
+    timed_out: bool
+
+
+class Clock:
+    """The deadline, in memory that parent and child share; time.monotonic() is the machine's."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, DEADLINE.size)
+        self.give(BEGIN_WITHIN_S)
+
+    def give(self, seconds: float) -> None:
+        self._memory[:] = DEADLINE.pack(time.monotonic() + seconds)
+
+    def left_s(self) -> float:
+        return float(DEADLINE.unpack(self._memory[:])[0]) - time.monotonic()
+
+
+def fork(work: Callable[[Clock], Any]) -> Ended:
+    """Do the work in a process and a session of its own, with all that it starts, and wait for its answer.
+
+    The answer is None where the process died or was too late.
+    """
+    clock = Clock()
+    with tempfile.TemporaryDirectory(prefix="vanta-mutant-") as folder:
+        answer = Path(folder) / "answer.json"
+        pid = os.fork()
+        if pid == 0:
+            _live(work, clock, answer)
+        timed_out = _await(pid, clock)
+        _, _, used = os.wait4(pid, 0)
+        said = json.loads(answer.read_text()) if answer.exists() and not timed_out else None
+    return Ended(said, used.ru_utime + used.ru_stime, timed_out)
+
+
+def _live(work: Callable[[Clock], Any], clock: Clock, answer: Path) -> None:
+    try:
+        os.setsid()
+        text = json.dumps(work(clock))
+        partial = answer.with_suffix(".partial")
+        partial.write_text(text)
+        partial.rename(answer)
+    except BaseException:  # noqa: BLE001  (whatever it is, this process must not go on as its parent)
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _await(pid: int, clock: Clock) -> bool:
+    """Until it has ended, or its deadline has passed; what it started ends with it."""
+    watched = os.pidfd_open(pid)
+    try:
+        while not select.select([watched], [], [], max(0.0, min(clock.left_s(), 1.0)))[0]:
+            if clock.left_s() <= 0:
+                _end_group(pid)
+                select.select([watched], [], [])
+                return True
+        _end_group(pid)
+        return False
+    finally:
+        os.close(watched)
+
+
+def _end_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # nobody was left

@@ -1,0 +1,135 @@
+"""The runner finds what tests hold and says what they do not; its changes are real, and each is told apart."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.mutation import __main__, report, scope
+from tests.mutation.mutants import ROOT, Source
+from tests.mutation.run import Found, Run, Worker
+
+FEES = "execution_app/node/fees.py"
+SAMPLE = """
+import enum
+LIMIT = 10
+
+def allowed(wei: int, *, floor: int = 3) -> bool:
+    "Words that nobody holds."
+    log.info("a line of the log", wei=wei)
+    if wei > LIMIT and not floor:
+        raise ValueError(f"too many {wei}")
+    with lock:
+        rows.filter(state="open", wei=-wei).order_by("id").save()
+    return any(one < 5 for one in range(wei) if one)
+"""
+
+
+def changes_of(text: str, folder: Path) -> list[tuple[str, str]]:
+    path = folder / "sample.py"
+    path.write_text(text)
+    return [(mutant.old, mutant.new) for mutant in Source("sample.py", root=folder).mutants]
+
+
+def test_each_kind_of_change_is_made(tmp_path: Path) -> None:
+    made = changes_of(SAMPLE, tmp_path)
+    for change in (
+        ("10", "11"),
+        ("3", "4"),
+        ("wei > LIMIT", "wei >= LIMIT"),
+        ("wei > LIMIT", "wei <= LIMIT"),
+        ("wei > LIMIT and (not floor)", "wei > LIMIT or not floor"),
+        ("wei > LIMIT and (not floor)", "not floor"),
+        ("not floor", "floor"),
+        ("raise ValueError(f'too many {wei}')", "pass"),
+        ("'open'", "'open~'"),
+        ("-wei", "wei"),
+        ("rows.filter(state='open', wei=-wei)", "rows.exclude(state='open', wei=-wei)"),
+        ("rows.filter(state='open', wei=-wei)", "rows.filter(wei=-wei)"),
+        ("rows.filter(state='open', wei=-wei).order_by('id').save()", "pass"),
+        ("any((one < 5 for one in range(wei) if one))", "all((one < 5 for one in range(wei) if one))"),
+        ("if one", "(no if)"),
+        ("one < 5", "one <= 5"),
+        ("return any((one < 5 for one in range(wei) if one))", "return None"),
+    ):
+        assert change in made
+    assert len(made) == len(set(made))
+
+
+def test_words_for_people_types_and_locks_are_left_alone(tmp_path: Path) -> None:
+    for old, new in changes_of(SAMPLE, tmp_path):
+        assert "line of the log~" not in new
+        assert "nobody holds~" not in new
+        assert "too many" not in new
+        assert "lock" not in old
+
+
+def test_no_change_is_one_of_the_text_alone(tmp_path: Path) -> None:
+    assert changes_of('def one() -> "int":\n    """Two."""\n    assert True, "three"\n', tmp_path) == []
+
+
+def test_every_mutant_of_a_real_module_compiles_and_has_a_name_of_its_own() -> None:
+    source = Source(FEES)
+    mutants = source.mutants
+    assert len(mutants) > 50
+    assert len({mutant.name for mutant in mutants}) == len({mutant.key for mutant in mutants}) == len(mutants)
+    for mutant in mutants:
+        assert source.mutated(mutant).co_code is not None
+        assert ast.unparse(source.tree) == ast.unparse(ast.parse(source.text)), "the tree itself is unchanged"
+
+
+def test_every_module_belongs_to_one_group() -> None:
+    files = scope.files()
+    assert len(files) == len(set(files)) > 40
+    assert {scope.group_of(file) for file in files} == set(scope.GROUPS) == set(scope.TESTS)
+    assert scope.files(["execution_app.node.fees"]) == [FEES]
+    with pytest.raises(LookupError):
+        scope.files(["no_such_module"])
+    for tests in scope.TESTS.values():
+        assert all((ROOT / one).exists() for one in tests)
+
+
+def found(verdict: str, name: str = "a") -> Found:
+    return Found(name, name, "execution_app.node.fees", 1, "compare", verdict)
+
+
+def test_a_report_counts_timeouts_as_not_killed_and_equivalents_apart() -> None:
+    many = [found("killed")] * 8 + [found("timeout"), found("survived"), found("uncovered", "same")]
+    told = report.summary(many, {"same": ("equivalent", "why")})
+    row = told["modules"]["execution_app.node.fees"]
+    assert (row.mutants, row.killed, row.timeouts, row.survived, row.equivalent) == (11, 8, 1, 1, 1)
+    assert row.percent == 80
+    assert report.has_failed(told)
+    assert len(told["survivors"]) == 2
+    assert json.loads(report.as_json(told))["passed"] is False
+    assert not report.has_failed(report.summary([found("killed")], {}))
+    refuted = report.summary([found("killed")], {"a": ("accepted", "why")})
+    assert report.has_failed(refuted), "a judgement that a test refutes"
+
+
+def test_what_was_judged_is_read() -> None:
+    assert all(kind in ("equivalent", "accepted") and why for kind, why in report.judged().values())
+
+
+def test_what_is_not_there_is_said() -> None:
+    assert __main__.main(["--only", "no_such_module"]) == 2
+
+
+@pytest.mark.timeout(300)
+def test_mutants_are_found_by_a_test_and_survive_without_one(tmp_path: Path) -> None:
+    """Within a function by a swap, outside of functions by a new import; and no test of signatures finds a fee."""
+    signatures, fees = Source("signals_app/signatures.py").mutants, Source(FEES).mutants
+    chosen = [
+        next(one for one in signatures if not one.function and one.old == "65"),
+        *[one for one in signatures if one.function == "verify" and one.kind == "unary"],
+        next(one for one in fees if one.function == "tip"),
+    ]
+    tests = "tests/signals/test_signatures.py"
+    with Worker(scope.files(), (tests,), tmp_path / "worker.log") as worker:
+        run = Run(worker, tmp_path / "passes.json", budget_s=45)
+        assert list(run.measure()) == [tests]
+        assert run.failing() == []
+        assert list(run.measure()) == [], "what was measured is kept"
+        verdicts = [one.verdict for one in run.show(chosen)]
+    assert verdicts == ["killed"] * (len(chosen) - 1) + ["uncovered"], (tmp_path / "worker.log").read_text()
