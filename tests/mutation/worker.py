@@ -14,6 +14,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import signal
 import sys
 import zoneinfo
 from collections.abc import Sequence
@@ -118,6 +119,7 @@ def main() -> int:
     os.dup2(2, 1)  # what tests print is not ours to say
     setup = json.loads(sys.stdin.readline())
     _load_others()
+    setup["pids"] = [part.pid for part in _parts()]
     warm = Warm(setup)
     _say(said, warm.ask())
     from tests.mutation.chain import Kept
@@ -125,7 +127,9 @@ def main() -> int:
     kept = Kept()
     for line in sys.stdin:
         job = json.loads(line)
+        job["pids"] = [part.pid for part in _parts()]
         answer = _show_import(job) if job["mode"] == "import" else warm.ask(job)
+        _mend_parts()
         if job["mode"] == "watch" or answer["verdict"] != "passed":
             kept.restore()
         _say(said, answer)
@@ -161,23 +165,36 @@ def _load_others() -> None:
     gc.freeze()
 
 
+def _parts() -> tuple[Any, ...]:
+    from tests import real_parts
+
+    return real_parts.postgres, real_parts.valkey, real_parts.anvil
+
+
+def _mend_parts() -> None:
+    """A test may kill or freeze a part, and what it starts in its place ends with its process."""
+    for part in _parts():
+        if part.pid is None:
+            part.start()
+        else:
+            os.kill(part.pid, signal.SIGCONT)
+
+
+def _adopt_parts(pids: Sequence[int]) -> None:
+    """A fork is not the parent of the parts, and Popen takes a child that it cannot wait for as ended."""
+    for part, pid in zip(_parts(), pids, strict=True):
+        process = part._child._process
+        process.pid = pid
+        process.poll = partial(_poll, pid)
+
+
 def _poll(pid: int) -> int | None:
     return None if psutil.pid_exists(pid) else 1
 
 
-def _adopt_parts() -> None:
-    """A fork is not the parent of the parts, and Popen takes a child that it cannot wait for as ended."""
-    from tests import real_parts
-
-    for part in (real_parts.postgres, real_parts.valkey, real_parts.anvil):
-        assert part._child is not None
-        process = part._child._process
-        process.poll = partial(_poll, process.pid)  # type: ignore[method-assign]
-
-
 def _warm(setup: dict[str, Any], jobs: int, answers: int) -> None:
     """Collect, open what all tests share, and do jobs in processes forked from here."""
-    _adopt_parts()
+    _adopt_parts(setup["pids"])
     sources = {source.module: source for source in map(Source, setup["files"])}
     importing, probes = Importing(sources.values()), Probes(sources.values())
 
@@ -220,6 +237,7 @@ def _watch(
     session: pytest.Session, job: dict[str, Any], probes: Probes, index: plugin.Index
 ) -> dict[str, Any]:
     def work(clock: Clock) -> Any:
+        _adopt_parts(job["pids"])
         watched = plugin.watch(session, job["tests"], probes, index, lambda _: clock.give(job["limit_s"]))
         return {name: asdict(one) for name, one in watched.items()}
 
@@ -239,6 +257,7 @@ def _show_swapped(
             return {"verdict": "unfit"}
 
     def work(clock: Clock) -> Any:
+        _adopt_parts(job["pids"])
         if swap is not None:
             swap()
         return plugin.run(session, job["tests"], _clocked(job, clock))
@@ -259,7 +278,7 @@ def _show_import(job: dict[str, Any]) -> dict[str, Any]:
 
     def work(clock: Clock) -> Any:
         gc.disable()  # until all is imported
-        _adopt_parts()
+        _adopt_parts(job["pids"])
         if finder is not None:
             assert finder.module not in sys.modules
             sys.meta_path.insert(0, finder)

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 from django.db import connection
 from django.db.models import F
+from django.db.models.functions import Now
 
 from execution_app.gate import beats
 from execution_app.gate.beats import Pulse
@@ -121,6 +122,7 @@ def test_a_pool_child_has_a_row_of_its_own_and_says_since_when_it_is_busy(databa
     beat(child)
     row = PoolBeat.objects.get()
     assert (row.component, row.pid, row.busy_since) == ("worker", os.getpid(), None)
+    assert row.process == beats.identify(os.getpid())[0]
     beats.begin_work()
     try:
         beat(child)
@@ -145,3 +147,99 @@ def test_children_of_long_ago_are_forgotten(database: None) -> None:
         PoolBeat.objects.filter(pid=number).update(at=F("at") - age)
     beat(Pulse("tpsl", pool_child=True))
     assert set(PoolBeat.objects.values_list("pid", flat=True)) == {0, os.getpid()}
+
+
+def test_a_main_process_has_no_row_in_its_pool(database: None) -> None:
+    beat(Pulse("webhook"))
+    assert not PoolBeat.objects.exists()
+    row = Heartbeat.objects.get()
+    assert (row.component, row.pid, row.process) == ("webhook", os.getpid(), beats.identify(os.getpid())[0])
+
+
+def test_who_owns_the_row_says_again_and_again_that_it_lives(database: None) -> None:
+    one = pulse("a/1/1", age_s=100)
+    beat(one)
+    Heartbeat.objects.update(
+        at=F("at") - timedelta(minutes=1), started_at=F("started_at") - timedelta(minutes=1)
+    )
+    before = started()
+    beat(one)
+    row = Heartbeat.objects.get()
+    assert row.started_at == before
+    assert row.at - before > timedelta(seconds=150)
+
+
+def test_a_child_that_is_busy_since_before_its_first_beat_says_so(database: None) -> None:
+    beats.begin_work()
+    try:
+        assert beats._working_since_s is not None
+        beats._working_since_s -= 30
+        beat(Pulse("worker", pool_child=True))
+    finally:
+        beats.end_work()
+    row = PoolBeat.objects.get()
+    assert row.busy_since is not None
+    assert timedelta(seconds=29) < row.at - row.busy_since < timedelta(seconds=90)
+
+
+def test_each_component_has_a_row_of_its_own(database: None) -> None:
+    long_ago = Now() - timedelta(hours=1)
+    Heartbeat.objects.create(component="beat", process="b/1/1", pid=1, started_at=long_ago, at=long_ago)
+    for _ in range(2):
+        beat(Pulse("webhook"))
+    other = Heartbeat.objects.get(component="beat")
+    assert (other.process, other.pid, other.at) == ("b/1/1", 1, other.started_at)
+    assert Heartbeat.objects.get(component="webhook").pid == os.getpid()
+
+
+def test_an_orphan_of_a_pool_speaks_for_itself_alone(database: None) -> None:
+    orphan = Pulse("worker", pool_child=True)
+    orphan._pid += 1
+    beat(orphan)
+    assert PoolBeat.objects.count() == 1
+    assert not Heartbeat.objects.exists()
+
+
+def test_a_heart_beats_every_two_seconds_and_not_at_each_look(database: None) -> None:
+    one = Pulse("webhook")
+    one.beat()
+    Heartbeat.objects.all().delete()
+    one.beat()
+    one._beat_at_s -= 1
+    one.beat()
+    assert not Heartbeat.objects.exists()
+    one._beat_at_s -= 1.5
+    one.beat()
+    assert Heartbeat.objects.exists()
+
+
+def silent_for(seconds: float) -> None:
+    beats._HEARD.pack_into(beats._heard, 0, time.monotonic() - seconds)
+
+
+def test_what_any_child_of_a_pool_begins_or_ends_is_heard_by_all() -> None:
+    silent_for(100)
+    assert 100 <= beats.idle_s() < 160
+
+    def begin_elsewhere() -> None:
+        beats.begin_work()
+
+    def end_elsewhere() -> None:
+        beats.end_work()
+
+    for work in (begin_elsewhere, end_elsewhere):
+        silent_for(100)
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join(60)
+        assert beats.idle_s() < 60
+
+
+def test_who_is_at_a_task_is_not_idle_however_long_it_takes() -> None:
+    beats.begin_work()
+    try:
+        silent_for(100)
+        assert beats.idle_s() == 0
+    finally:
+        beats.end_work()
+    assert beats.idle_s() < 60
