@@ -21,8 +21,8 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from pydantic import SecretStr
 
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.models import AuditEntry
-from execution_app.states import AuditAction, AuditOrigin
 
 log = structlog.get_logger(__name__)
 

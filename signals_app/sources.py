@@ -13,9 +13,9 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
 from execution_app.models import Trader
-from execution_app.states import AuditAction
 from signals_app import seals
 from signals_app.keyring import MAX_ACTIVE
 from signals_app.models import Signal, Source, SourceGrant, SourceSecret

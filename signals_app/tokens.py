@@ -13,8 +13,8 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
-from execution_app.states import AuditAction
 from signals_app import signatures
 from signals_app.models import ApiToken, TokenScope
 from signals_app.payloads import SOURCE

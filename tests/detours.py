@@ -44,7 +44,9 @@ class DetouredStack(RunningStack):
         (self.folder / "detours.json").write_text(json.dumps(detours))
         took_s = super().start()
         kept = json.loads((self.folder / "ports.json").read_text())
-        assert kept == self._ports, "a port was taken meanwhile, so the detours lead nowhere"
+        assert {name: kept[name] for name in self._ports} == self._ports, (
+            "a port was taken meanwhile, so the detours lead nowhere"
+        )
         return took_s
 
     def stop(self) -> None:

@@ -112,11 +112,8 @@ def test_live_refuses_to_start_without_fast_signatures(mode: str, code: int) -> 
         [sys.executable, "-c", WITHOUT_COINCURVE, "check"],
         cwd=ROOT,
         env={"PATH": os.defpath, **LIVE, "EXEC_MODE": mode},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert ("EXEC_MODE=LIVE needs the Python package coincurve" in done.stderr) is (mode == "LIVE")
 
@@ -392,10 +389,7 @@ def test_kms_needs_its_package_and_nothing_else_does(backend: str, code: int) ->
         [sys.executable, "-c", WITHOUT_BOTO3],
         cwd=ROOT,
         env={"PATH": os.defpath, **LIVE, "SIGNER_BACKEND": backend, "SIGNER_KMS_KEYS": "alias/delegate"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert ("SIGNER_BACKEND=kms needs the Python package boto3" in done.stderr) is (backend == "kms")

@@ -16,12 +16,13 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app import audit, meters
+from execution_app.audit_words import AuditAction
 from execution_app.book import absence
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold
 from execution_app.models import Correction, Position, TxIntent
 from execution_app.node import quorum
-from execution_app.states import OWNING_NONCE, AuditAction, Mode, PositionEnd, PositionState
+from execution_app.states import OWNING_NONCE, Mode, PositionEnd, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 

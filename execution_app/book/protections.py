@@ -12,12 +12,13 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.book import levels, quotes
 from execution_app.book.levels import Levels
 from execution_app.errors import Refused
 from execution_app.gate import loosening
 from execution_app.models import Position, Protection, TxIntent
-from execution_app.states import AuditAction, AuditOrigin, PositionState
+from execution_app.states import PositionState
 
 log = structlog.get_logger(__name__)
 

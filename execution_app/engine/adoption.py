@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app import audit, meters, reservations
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.book import positions
 from execution_app.engine import consumed
 from execution_app.engine.consumed import Use, Uses, What
@@ -21,16 +22,7 @@ from execution_app.errors import Refused, Stale
 from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.moves import move, open_intent
 from execution_app.node import signers
-from execution_app.states import (
-    WAITING,
-    Action,
-    AuditAction,
-    AuditOrigin,
-    IntentState,
-    Mode,
-    Reason,
-    SendOutcome,
-)
+from execution_app.states import WAITING, Action, IntentState, Mode, Reason, SendOutcome
 from execution_app.venues import onchain
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 

@@ -5,11 +5,12 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.engine.replace import cancel_in_slot, may_be_cancelled
 from execution_app.errors import Refused
 from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.node import fees
-from execution_app.states import UNMINED, Action, AuditAction, AuditOrigin, IntentState, SendKind
+from execution_app.states import UNMINED, Action, IntentState, SendKind
 
 log = structlog.get_logger(__name__)
 BATCH = 50

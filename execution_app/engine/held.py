@@ -8,13 +8,14 @@ from django.db.models.functions import Now
 from psycopg.errors import LockNotAvailable
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.book import positions
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import approval, control, loosening
 from execution_app.models import TxIntent, Wallet
 from execution_app.moves import move
-from execution_app.states import Action, AuditAction, AuditOrigin, IntentState, Mode, PositionState, Reason
+from execution_app.states import Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
 FOR_THE_MODE = (Reason.MODE_DEGRADED, Reason.LIVE_POSITION_IN_DRY)

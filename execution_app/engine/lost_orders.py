@@ -13,21 +13,13 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from execution_app import audit, reservations
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.engine import exits
 from execution_app.errors import Refused, Stale
 from execution_app.models import Position, TxIntent, VenueOrder, Wallet
 from execution_app.moves import move
 from execution_app.node import rpc
-from execution_app.states import (
-    Action,
-    AuditAction,
-    AuditOrigin,
-    IntentState,
-    Mode,
-    OrderState,
-    PositionState,
-    Reason,
-)
+from execution_app.states import Action, IntentState, Mode, OrderState, PositionState, Reason
 from execution_app.venues import events, onchain
 
 log = structlog.get_logger(__name__)

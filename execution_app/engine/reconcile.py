@@ -10,10 +10,10 @@ from django.db.models import Max
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Disagreement
 from execution_app.models import Chain, TxIntent, Wallet
 from execution_app.node import identity, rpc
-from execution_app.states import AuditAction
 from execution_app.venues import onchain
 
 log = structlog.get_logger(__name__)

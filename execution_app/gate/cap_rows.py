@@ -12,11 +12,12 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from execution_app import audit, reservations
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.errors import Refused
 from execution_app.gate import loosening
 from execution_app.models import Cap
 from execution_app.models.risk import HIGHEST_CAP
-from execution_app.states import AuditAction, AuditOrigin, CapName, CapScope
+from execution_app.states import CapName, CapScope
 
 log = structlog.get_logger(__name__)
 

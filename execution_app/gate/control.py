@@ -20,9 +20,10 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.gate.modes import Kinds
 from execution_app.models import Control, Restriction, SignRequest, TxSend, VenueMessage
-from execution_app.states import UNMINED, AuditAction, AuditOrigin, Origin, RestrictionKind, SendOutcome
+from execution_app.states import UNMINED, Origin, RestrictionKind, SendOutcome
 
 log = structlog.get_logger(__name__)
 

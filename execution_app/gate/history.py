@@ -7,8 +7,8 @@ The table `mode_history` has one line for each change of the stack (gate/changes
 from dataclasses import dataclass
 from datetime import datetime
 
+from execution_app.audit_words import AuditAction
 from execution_app.models import AuditEntry, ModeChange, Restriction
-from execution_app.states import AuditAction
 
 MOST = 1_000
 

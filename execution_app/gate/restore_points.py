@@ -14,9 +14,10 @@ from django.db import transaction
 from django.db.models.functions import Greatest, Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.errors import Refused
 from execution_app.models import Chain, Control, RestorePoint, Restriction, TxIntent, Wallet
-from execution_app.states import AuditAction, AuditOrigin, IntentState, Origin, RestrictionKind
+from execution_app.states import IntentState, Origin, RestrictionKind
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,8 @@ from django.db import models, transaction
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
-from execution_app.states import AuditAction
 
 NAME = "authenticator"
 

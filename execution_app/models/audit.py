@@ -2,8 +2,8 @@
 
 from django.db import models
 
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.models.columns import listed, one_of
-from execution_app.states import AuditAction, AuditOrigin
 
 
 class AuditEntry(models.Model):

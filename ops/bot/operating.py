@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager
 from django.conf import settings
 
 from execution_app import audit
+from execution_app.audit_words import AuditOrigin
 from execution_app.engine import held
 from execution_app.errors import Refused, Retryable, Stale
 from execution_app.gate import control, loosening
 from execution_app.gate.approval import UNUSED_S
 from execution_app.models import TxIntent
-from execution_app.states import AuditOrigin, IntentState, Origin, RestrictionKind
+from execution_app.states import IntentState, Origin, RestrictionKind
 from ops.bot import words
 from ops.bot.models import TelegramUser
 from ops.bot.restrictions import holding

@@ -7,8 +7,8 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
-from execution_app.states import AuditAction
 from ops.bot.models import Role, TelegramUser
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from execution_app import audit
-from execution_app.states import AuditAction, AuditOrigin
+from execution_app.audit_words import AuditAction, AuditOrigin
 from ops.panel.pages import Page
 
 for _model in (User, Group, ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):

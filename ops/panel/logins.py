@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.models import AuditEntry
-from execution_app.states import AuditAction, AuditOrigin
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
 from execution_app import audit
-from execution_app.states import AuditOrigin
+from execution_app.audit_words import AuditOrigin
 
 UNKNOWN = "unknown"
 MAX_HOPS = 64

@@ -23,9 +23,9 @@ from django.db import transaction
 from psycopg import sql
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
 from execution_app.models import Heartbeat
-from execution_app.states import AuditAction
 from ops.rollout import postgres_tools
 from ops.rollout.postgres_tools import Connection, Place
 from ops.watch.liveness import BACKUP

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from django.db import transaction
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.bells import ring
 from execution_app.engine import exits
 from execution_app.models import Position
-from execution_app.states import AuditAction, AuditOrigin, Mode, PositionState
+from execution_app.states import Mode, PositionState
 from execution_app.tasks import submit
 
 POLL_S = 0.5

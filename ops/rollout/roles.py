@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from psycopg import sql
 
 from execution_app import audit
-from execution_app.states import AuditAction
+from execution_app.audit_words import AuditAction
 from ops.rollout.grants import ROLES, TABLES
 
 PUBLIC = "PUBLIC"

@@ -59,6 +59,7 @@ def begin_at_zero() -> None:
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
         (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),
+        (meters.POSITIONS_CORRECTED, product(symbols)),
         (meters.RPC_BREAKER, product(positions, (*BreakerState, OUT))),
         (meters.RPC_UNRECOGNISED, [(position,) for position in positions]),
         (SIGNALS_RECEIVED, [(OTHER_SOURCE,)]),

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
+from execution_app.audit_words import AuditAction
 from execution_app.book import protections
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
 from execution_app.models import AuditEntry, Position, Price, Protection, Trader, TxIntent
-from execution_app.states import AuditAction
 from tests.execution import rows
 
 REASON = "the market turns"

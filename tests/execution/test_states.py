@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from execution_app import states
+from execution_app import audit_words, states
 from execution_app.states import MOVES, OWNING_NONCE, TERMINAL, UNDECIDED, UNMINED, WAITING, IntentState
 from tests.execution import rows
 from tests.guards import without_guards
@@ -39,8 +39,8 @@ LISTED: list[tuple[str, str, type[StrEnum]]] = [
     ("risk_reservations", "mode", states.Mode),
     ("risk_reservations", "state", states.ReservationState),
     ("protection_triggers", "kind", states.TriggerKind),
-    ("audit_log", "origin", states.AuditOrigin),
-    ("audit_log", "action", states.AuditAction),
+    ("audit_log", "origin", audit_words.AuditOrigin),
+    ("audit_log", "action", audit_words.AuditAction),
 ]
 
 

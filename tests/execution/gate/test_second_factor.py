@@ -11,10 +11,10 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from pytest_django.fixtures import Settings
 
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
 from execution_app.gate import second_factor
 from execution_app.models import AuditEntry
-from execution_app.states import AuditAction
 
 
 def code(device: TOTPDevice, steps: int = 0) -> str:

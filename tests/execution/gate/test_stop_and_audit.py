@@ -9,10 +9,11 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.engine import held
 from execution_app.gate import cap_rows, control
 from execution_app.models import AuditEntry, TxIntent
-from execution_app.states import AuditAction, CapName, CapScope, IntentState, Origin, RestrictionKind
+from execution_app.states import CapName, CapScope, IntentState, Origin, RestrictionKind
 from signals_app import tokens
 from tests.execution import rows
 

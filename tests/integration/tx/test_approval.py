@@ -12,11 +12,12 @@ from django.db.models import F
 from django.db.models.functions import Now
 from pytest_django.fixtures import Settings
 
+from execution_app.audit_words import AuditAction
 from execution_app.engine import broadcast, held, reserve
 from execution_app.errors import Refused
 from execution_app.gate import approval, control, watch
 from execution_app.models import AuditEntry, Chain, TxIntent, Wallet
-from execution_app.states import Action, AuditAction, Origin, RestrictionKind
+from execution_app.states import Action, Origin, RestrictionKind
 from tests import invariants
 from tests.guards import without_guards
 from tests.integration.tx.test_stop import await_requests, impose_stop, in_thread, lift_stop

@@ -1,5 +1,6 @@
 """What the venue holds otherwise than the book: each divergence is told, and repaired by writing down what is there."""
 
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -34,7 +35,10 @@ def send(sender: str, to: str, data: str, wei: int = 0) -> None:
     rpc_call("anvil_setBalance", sender, hex(10 * ETH))
     rpc_call("evm_setAutomine", True)
     request = {"from": sender, "to": to, "data": data, "value": hex(wei), "gas": hex(2_000_000)}
-    receipt = rpc_call("eth_getTransactionReceipt", rpc_call("eth_sendTransaction", request))
+    sent, deadline_s = rpc_call("eth_sendTransaction", request), time.monotonic() + 10
+    while (receipt := rpc_call("eth_getTransactionReceipt", sent)) is None:
+        assert time.monotonic() < deadline_s, "the node mines no block"
+        time.sleep(0.01)
     assert receipt["status"] == "0x1"
     rpc_call("evm_setAutomine", False)
 

@@ -9,10 +9,11 @@ from django.db import connection, transaction
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app import reservations
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
 from execution_app.gate import cap_rows
 from execution_app.models import AuditEntry
-from execution_app.states import Action, AuditAction, CapName, CapScope
+from execution_app.states import Action, CapName, CapScope
 from tests import invariants
 from tests.execution.test_exits import opened
 from tests.proxy import Proxy

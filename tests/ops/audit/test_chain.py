@@ -9,8 +9,8 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.models import AuditEntry
-from execution_app.states import AuditAction, AuditOrigin
 from ops.audit import reader, verifier
 from ops.audit.management.commands.audit import verify
 from tests.execution import rows

@@ -14,8 +14,8 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.models import AuditEntry
-from execution_app.states import AuditAction
 from ops.audit import verifier
 from tests.execution import rows
 from tests.guards import without_guards

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from execution_app import audit, reservations
+from execution_app.audit_words import AuditAction
 from execution_app.models import (
     AuditEntry,
     Cap,
@@ -37,7 +38,7 @@ from execution_app.models import (
     VenueOrder,
     Wallet,
 )
-from execution_app.states import AuditAction, Mode, Origin, RestrictionKind
+from execution_app.states import Mode, Origin, RestrictionKind
 from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGrant, SourceSecret
 
 TABLES = (

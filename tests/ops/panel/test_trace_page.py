@@ -10,8 +10,8 @@ from django.test import Client
 from django.urls import reverse
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.models import Trader, TxIntent
-from execution_app.states import AuditAction
 from ops.panel import story
 from signals_app.models import Signal
 from tests.ops.panel.rows import one_of_each

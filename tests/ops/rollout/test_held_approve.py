@@ -9,10 +9,11 @@ from django.db.models.functions import Now
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from pytest_django.fixtures import Settings
 
+from execution_app.audit_words import AuditAction
 from execution_app.gate import approval, control
 from execution_app.models import AuditEntry, Chain, TxIntent, Wallet
 from execution_app.moves import move
-from execution_app.states import Action, AuditAction, IntentState, Origin, Reason, RestrictionKind
+from execution_app.states import Action, IntentState, Origin, Reason, RestrictionKind
 from tests.ops.rollout.test_switches import REASON, ann, code, run
 from tests.redis_outages import await_mode, dead_redis
 from tests.rig import Rig

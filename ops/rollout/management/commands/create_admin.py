@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
 from execution_app import audit
-from execution_app.states import AuditAction
+from execution_app.audit_words import AuditAction
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from django.db import IntegrityError, transaction
 from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.models import Trader
-from execution_app.states import AuditAction
 
 log = structlog.get_logger(__name__)
 

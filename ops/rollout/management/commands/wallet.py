@@ -14,11 +14,11 @@ from django.db import IntegrityError, transaction
 from eth_utils.address import is_address, to_checksum_address
 
 from execution_app import audit
+from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Trader, Wallet
 from execution_app.node import signers
 from execution_app.node.rpc import NodeError, RpcFault
-from execution_app.states import AuditAction
 from execution_app.venues.scales import USDC_DIGITS, to_units
 from ops.rehearsal.rpc import NodeRefusedError, NodeUnreachableError, TransactionFailedError
 from ops.rollout import funding, wallet_check, wallet_verbs
