@@ -43,7 +43,9 @@ def test_every_schema_is_a_schema_and_is_used() -> None:
 def test_every_route_but_the_sites_pages_is_in_the_document_and_the_other_way_round() -> None:
     patterns = get_resolver("vanta.urls").url_patterns
     pages = [pattern for pattern in patterns if not isinstance(pattern, URLPattern)]
-    assert [str(pattern.pattern) for pattern in pages] == ["admin/"]
+    assert [str(pattern.pattern) for pattern in pages] == ["admin/", "admin/"], (
+        "the panel's own, then the site's"
+    )
     routes = {
         "/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(pattern.pattern))
         for pattern in patterns
