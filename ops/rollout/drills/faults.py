@@ -1,5 +1,6 @@
 """What may happen to Redis: it hangs, it is gone, it forgets everything, it comes back as it was before."""
 
+import itertools
 import json
 import secrets
 import tempfile
@@ -13,6 +14,7 @@ from ops.rollout.drills.report import Failed, NotInjected
 KEY = "exec_mode"
 CANARY = "drill:canary"
 ANSWERS_WITHIN_S = 20.0
+WRITTEN_WITHIN_S = 20.0
 TRIES = 3
 
 
@@ -102,6 +104,7 @@ class OldDump:
         self._parts = parts
         self._kept = tempfile.TemporaryDirectory(prefix="vanta-drill-")
         self._canary = secrets.token_hex(8)
+        self._copy = Path(self._kept.name)
         self.carried = ""
 
     def prepare(self) -> None:
@@ -110,12 +113,24 @@ class OldDump:
         if value.get("mode") != "LIVE" or value.get("emergency_stop"):
             raise NotInjected(f"there is no old LIVE to bring back: {KEY} carries {self.carried}")
         self._parts.redis("SET", CANARY, self._canary)
-        self._parts.save_redis(Path(self._kept.name))
+        self._save()
         self._parts.redis("DEL", CANARY)
+
+    def _save(self) -> None:
+        """Copy until the copy has the canary: a server whose disk is busy writes its log up to 2 s late."""
+        deadline_s = time.monotonic() + WRITTEN_WITHIN_S
+        for number in itertools.count():
+            self._copy = Path(self._kept.name) / str(number)
+            self._parts.save_redis(self._copy)
+            if any(self._canary.encode() in log.read_bytes() for log in self._copy.rglob("*.aof")):
+                return
+            if time.monotonic() > deadline_s:
+                raise NotInjected("Redis does not write its log, so there is no old copy to come back with")
+            time.sleep(0.2)
 
     def begin(self) -> None:
         self._parts.take_down(REDIS)
-        self._parts.put_back_redis(Path(self._kept.name))
+        self._parts.put_back_redis(self._copy)
         self._parts.bring_back(REDIS)
         await_answers(self._parts)
         if self._parts.redis("GET", CANARY) != self._canary:

@@ -54,11 +54,12 @@ def in_flight() -> dict[str, int]:
 def moment() -> Moment:
     at = now()
     recent = TxSend.objects.filter(signed_at__gt=at - RECENT)
-    rows = list(recent.values_list("pk", "offered_at"))
+    rows = list(recent.values_list("pk", "offered_at", "held_at"))
     return Moment(
         at,
-        frozenset(pk for pk, _ in rows),
-        frozenset(pk for pk, offered_at in rows if offered_at is None),
+        frozenset(pk for pk, *_ in rows),
+        # Whose offer was never written down, since its process was killed, and that a node holds, has left as well.
+        frozenset(pk for pk, *left_at in rows if left_at == [None, None]),
         next_nonces(),
         counts("pending"),
         in_flight(),
