@@ -31,7 +31,7 @@ chain: ## the rehearsal chain alone: node on 127.0.0.1:8545, contracts, keeper, 
 
 test: ## the whole test suite on real parts (ARGS="-k nonce -x" goes to pytest)
 	@$(BOOTSTRAP) dev
-	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 drills: ## faults on purpose against the stack that `make run` started (DRILLS="crash" ARGS="--seconds 10")
 	@$(BOOTSTRAP) run

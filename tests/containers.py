@@ -20,7 +20,7 @@ COMPOSE = ROOT / "docker-compose.yml"
 WITH_ENV = ROOT / "config" / "with-env"
 TEMPLATE = ROOT / "config" / "env.prod.canary.template"
 PROCESSES = ("webhook", "worker", "tpsl", "beat", "bot")
-START_WITHIN_S = 60
+START_WITHIN_S = 150
 
 
 def declared() -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from ops.rehearsal.parts.process import Child
 from tests import real_parts
 from vanta.celery import BEAT_ENDS_WITHIN_S
 
-RINGS_WITHIN_S = 60
+RINGS_WITHIN_S = 150
 WAITS = (
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE wait_event_type = 'Lock' AND query ILIKE '%django_celery_beat_periodictasks%'"

@@ -26,7 +26,7 @@ from tests.proxy import Proxy, proxied
 from tests.rig import rpc_call
 
 BLOCK_TIME_S = 1
-LIVE_WITHIN_S = 60
+LIVE_WITHIN_S = 150
 MAX_TRADES = "2000"  # as tests/real_parts.py deploys the venue, so that the stack changes nothing there
 
 
@@ -145,9 +145,10 @@ def on_stage(folder: Path) -> Iterator[Stage]:
             REHEARSAL_MAX_TRADES_PER_PAIR=MAX_TRADES,
         )
         try:
-            running.start()
+            # From the start: a stack whose chain stands still for a minute is not well.
             rpc_call("evm_setAutomine", False)
             rpc_call("evm_setIntervalMining", BLOCK_TIME_S)
+            running.start()
             outages.await_mode(running, "LIVE", LIVE_WITHIN_S)
             wallet = Wallet.objects.get()
             assert int(rpc_call("eth_getTransactionCount", wallet.address, "pending"), 16) == 0

@@ -25,7 +25,7 @@ from ops.rehearsal.parts import port
 from ops.rehearsal.rpc import Node
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 120
+START_S = 240
 LOG_LINES = 60
 UNSETTLED = """SELECT id, state, nonce, reason, reason_detail, next_try_at, updated_at FROM tx_intents
 WHERE settled_at IS NULL ORDER BY id LIMIT 20"""

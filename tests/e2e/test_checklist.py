@@ -120,7 +120,7 @@ def operator(
     return Operator(tmp_path, env_file, port.next_free(18190))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_phases_0_1_and_3(operator: Operator, chain: tuple[Anvil, Deployment]) -> None:
     web_port = int(operator.webhook.rpartition(":")[2])
     services = declared()
@@ -220,7 +220,7 @@ def canary(operator: Operator, node: Node, deployment: Deployment) -> None:
     no_errors(operator)
 
 
-def wait_for(what: Callable[[], bool], why: str, limit_s: float = 60) -> None:
+def wait_for(what: Callable[[], bool], why: str, limit_s: float = 150) -> None:
     deadline_s = time.monotonic() + limit_s
     while not what():
         assert time.monotonic() < deadline_s, f"not within {limit_s} s: {why}"

@@ -183,4 +183,15 @@ SAID: list[tuple[str, str, Out]] = [
     ("proxy", "request timeout", Out.RPC_FAULT),
     ("proxy", "upstream request timed out", Out.RPC_FAULT),
     ("proxy", "503 Service Unavailable", Out.RPC_FAULT),
+    ("provider", "Unknown block", Out.RPC_FAULT),
+    ("provider", "header for hash not found", Out.RPC_FAULT),
+    ("proxy", "502 Bad Gateway", Out.RPC_FAULT),
+    ("proxy", "backend is currently not healthy to serve traffic", Out.RPC_FAULT),
+    # Clients, older: whose words these are was not noted
+    ("client", "already in the pool", Out.ALREADY_KNOWN),
+    ("client", "transaction pool is full", Out.POOL_FULL),
+    ("client", "pool overflow", Out.POOL_FULL),
+    ("client", "tip above fee cap", Out.INVALID_PERMANENT),
+    ("client", "tip higher than fee cap", Out.INVALID_PERMANENT),
+    ("client", "node is syncing", Out.RPC_FAULT),
 ]
