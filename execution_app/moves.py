@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
 from execution_app.errors import IllegalMove, Stale
-from execution_app.models import IntentTransition, TxIntent
+from execution_app.models import IntentTransition, TxIntent, arrays
 from execution_app.states import HOLDING, MOVES, OTHER_REASON, RELEASING, TERMINAL, Action, IntentState
 
 log = structlog.get_logger(__name__)
@@ -95,14 +95,7 @@ def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
         from_states[IntentState(step.intent.state)].append(step)
     with transaction.atomic():
         for old, group in from_states.items():
-            _move_group(old, group, to)
-        IntentTransition.objects.bulk_create(
-            IntentTransition(
-                intent_id=step.intent.pk, from_state=old, to_state=to, why=step.why[:400], by=by[:64]
-            )
-            for old, group in from_states.items()
-            for step in group
-        )
+            _move_group(old, group, to, by)
         if to in reservations.SHAPING:
             reservations.reopen([step.intent for step in steps if step.intent.action == Action.OPEN])
     for old, group in from_states.items():
@@ -117,7 +110,7 @@ def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
             )
 
 
-def _move_group(old: IntentState, group: Sequence[Step], to: IntentState) -> None:
+def _move_group(old: IntentState, group: Sequence[Step], to: IntentState, by: str) -> None:
     if to not in MOVES[old]:
         meters.ILLEGAL_TRANSITION.inc()
         raise IllegalMove(f"{len(group)} intents cannot move from {old} to {to}")
@@ -127,44 +120,34 @@ def _move_group(old: IntentState, group: Sequence[Step], to: IntentState) -> Non
         step.intent.state = to
         for name, value in step.fields.items():
             setattr(step.intent, name, value)
-    rows, names = [step.intent for step in group], [*group[0].fields]
-    if names:
-        changed = _write(rows, names, old, to)
-    else:
-        standing = TxIntent.objects.filter(pk__in=[row.pk for row in rows], state=old, settled_at=None)
-        changed = standing.update(state=to, updated_at=Now())
-    if changed != len(rows):
-        raise Stale(f"{len(rows) - changed} of {len(rows)} intents are no longer {old}")
+    changed = _write(group, old, to, by)
+    if changed != len(group):
+        raise Stale(f"{len(group) - changed} of {len(group)} intents are no longer {old}")
 
 
-def _write(rows: Sequence[TxIntent], names: Sequence[str], old: IntentState, to: IntentState) -> int:
-    """The state and these fields of rows that still are in the old one, in one statement; returns how many were.
-
-    Each field is an array beside the ids. Django's own way, a CASE for each field and row, took more time than
-    all signatures of a batch.
-    """
-    fields: list[Any] = [TxIntent._meta.get_field(name) for name in names]  # noqa: SLF001  (public, by its documentation)
-    # Without a length: to cast to one would cut off what the column then refuses.
-    kinds = [str(field.db_type(connection)).partition("(")[0] for field in fields]
-    pairs = ", ".join(f"{field.column} = new.{field.column}" for field in fields)
-    columns = ", ".join(["id", *(field.column for field in fields)])
-    arrays = ", ".join(f"%s::{kind}[]" for kind in ["bigint", *kinds])
-    values = [[_plain(field, getattr(row, field.attname)) for row in rows] for field in fields]
+def _write(group: Sequence[Step], old: IntentState, to: IntentState, by: str) -> int:
+    """State, fields and history of rows that still are in the old state, in one statement; returns how many were."""
+    rows = [step.intent for step in group]
+    fields: list[Any] = [TxIntent._meta.get_field(name) for name in group[0].fields]  # noqa: SLF001  (public, by its documentation)
+    pairs = "".join(f", {field.column} = new.{field.column}" for field in fields)
+    columns = ", ".join(["id", "why", *(field.column for field in fields)])
+    kinds = ", ".join(["%s::bigint[]", "%s::varchar[]", *map(arrays.kind_of, fields)])
+    values = [arrays.stored(field, [getattr(row, field.attname) for row in rows]) for field in fields]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE tx_intents SET state = %s, updated_at = statement_timestamp(), {pairs}"  # noqa: S608
-            f" FROM unnest({arrays}) AS new ({columns})"
-            " WHERE tx_intents.id = new.id AND tx_intents.state = %s AND tx_intents.settled_at IS NULL",
-            [to.value, [row.pk for row in rows], *values, old.value],
+            "WITH moved AS (UPDATE tx_intents"  # noqa: S608
+            f" SET state = %s, updated_at = statement_timestamp(){pairs}"
+            f" FROM unnest({kinds}) AS new ({columns})"
+            " WHERE tx_intents.id = new.id AND tx_intents.state = %s AND tx_intents.settled_at IS NULL"
+            " RETURNING tx_intents.id, new.why)"
+            " INSERT INTO intent_transitions (intent_id, from_state, to_state, why, by)"
+            " SELECT id, %s, %s, why, %s FROM moved ORDER BY id",
+            [
+                *(to.value, [row.pk for row in rows], [step.why[:400] for step in group], *values),
+                *(old.value, old.value, to.value, by[:64]),
+            ],
         )
         return int(cursor.rowcount)
-
-
-def _plain(field: Any, value: Any) -> Any:
-    """As the field is stored; all of one kind, since an array takes no other."""
-    if value is None or isinstance(field, models.BinaryField):
-        return value
-    return field.get_db_prep_save(value, connection)
 
 
 def open_intent(

@@ -26,7 +26,7 @@ from execution_app.node import fees, rpc
 from execution_app.states import Action, IntentState, Mode, SendKind
 
 log = structlog.get_logger(__name__)
-BATCH = 50
+BATCH = 100
 BEFORE_ALL = -1  # nonces begin at 0
 SIMULATED_S = 5  # for as long a simulation's word is good
 
@@ -159,7 +159,7 @@ def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxSend]:
             wallet_id=wallet_id,
             nonce__gt=after,
         )
-        .select_related("wallet", "trader")
+        .prefetch_related("wallet", "trader")
         .order_by("nonce")[: 2 * BATCH]
     )
     due = [s for s in newest(intents) if s.intent.state == IntentState.SIGNED or _is_due(s, now)]
@@ -233,7 +233,7 @@ def _left(wallet_id: int) -> list[TxIntent]:
             wallet_id=wallet_id,
             state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION],
         )
-        .select_related("wallet", "trader")
+        .prefetch_related("wallet", "trader")
         .order_by("nonce")[:BATCH]
     )
 

@@ -8,10 +8,11 @@ is guarded by the state it starts from.
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -26,9 +27,14 @@ from execution_app.moves import move
 from execution_app.node import quorum, rpc
 from execution_app.states import UNMINED, IntentState
 
+Block = tuple[int, str]  # number and hash
+
 log = structlog.get_logger(__name__)
 BY = "heads"
 BATCH = 2_000
+# Of a row, its intent and the block that it stands in.
+AT = ("intent_id", "block_number", "block_hash")
+DONE_AT = ("intent_id", "done_block_number", "done_block_hash")
 MINED_STATES = (IntentState.MINED, IntentState.ORDERED, IntentState.FILLED, IntentState.VENUE_CANCELLED)
 
 
@@ -67,8 +73,7 @@ def _pass(head: Head) -> None:
     reconcile.check_wallets(counts)
     # First of all: an order id of a block that left may belong to another order by now.
     _, gone = _forget_reorganised()
-    unmined = _unsettled(sorted(UNMINED))
-    apply_receipts([intent for intent in unmined if _is_consumed(intent, counts)], head.finalized)
+    apply_receipts(_consumed(counts), head.finalized)
     read_orders_again()
     following.follow(head)
     venue_events.collect(head.number)
@@ -90,8 +95,16 @@ def _note(head: Head, mark: Mark) -> None:
     chain.update(head_number=head.number, head_hash=head.block_hash, reconciled_at=Now())
 
 
-def _unsettled(states: Iterable[str]) -> list[TxIntent]:
-    return list(TxIntent.objects.filter(settled_at=None, state__in=states).order_by("id")[:BATCH])
+def _unsettled(states: Iterable[str]) -> QuerySet[TxIntent]:
+    return TxIntent.objects.filter(settled_at=None, state__in=states).order_by("id")
+
+
+def _consumed(counts: dict[int, int]) -> list[TxIntent]:
+    """Unmined intents whose nonce the chain has taken; what is pending is not read, however much it is."""
+    slots = _unsettled(sorted(UNMINED)).values_list("pk", "wallet_id", "nonce")[:BATCH]
+    # A message has no nonce and needs none.
+    keys = [pk for pk, wallet, nonce in slots if nonce is not None and nonce < counts.get(wallet or 0, 0)]
+    return list(TxIntent.objects.filter(pk__in=keys).order_by("id")) if keys else []
 
 
 def _counts(head: Head) -> dict[int, int]:
@@ -135,30 +148,34 @@ def _unless_too_low(wallet: Wallet, count: int, tag: str) -> int:
     return highest
 
 
-def _is_consumed(intent: TxIntent, counts: dict[int, int]) -> bool:
-    if intent.nonce is None:
-        return False  # a message, which needs none
-    assert intent.wallet_id is not None
-    return intent.nonce < counts.get(intent.wallet_id, 0)
-
-
 def _forget_reorganised() -> tuple[list[int], list[int]]:
     """Take back what stood in blocks that a majority of endpoints has no longer on the chain.
 
     Returns the intents whose blocks all stand by such a majority, and those that
     were taken back. Only the former may become final in this pass.
     """
-    mined = _unsettled(MINED_STATES)
-    receipts: dict[int, TxReceipt | VenueOrder] = {
-        r.intent_id: r for r in TxReceipt.objects.filter(intent__in=mined, canonical=True)
+    mined = list(_unsettled(MINED_STATES).values_list("pk", "nonce")[:BATCH])
+    keys = [pk for pk, _ in mined]
+    orders_of = VenueOrder.objects.filter(intent__in=keys)
+    stands = {
+        pk: (number, block_hash)
+        for pk, number, block_hash in TxReceipt.objects.filter(intent__in=keys, canonical=True).values_list(
+            *AT
+        )
     }
-    found = list(VenueOrder.objects.filter(intent__in=mined).select_related("intent"))
     # A message has no receipt of ours; its order stands in the block that registered it.
-    receipts |= {o.intent_id: o for o in found if o.intent.nonce is None}
-    done = {o.intent_id: o for o in found if o.done_block_number is not None}
-    numbers = {receipt.block_number for receipt in receipts.values()}
-    numbers |= {int(order.done_block_number or 0) for order in done.values()}
-    votes, needed = _votes(sorted(numbers)), quorum.needed()
+    stands |= {
+        pk: (number, block_hash)
+        for pk, number, block_hash in orders_of.filter(intent__nonce=None).values_list(*AT)
+    }
+    done = {
+        pk: (number, block_hash)
+        for pk, number, block_hash in orders_of.exclude(done_block_number=None).values_list(*DONE_AT)
+    }
+    votes, needed = (
+        _votes(sorted({number for number, _ in (*stands.values(), *done.values())})),
+        quorum.needed(),
+    )
 
     def is_in(number: int, block_hash: str) -> bool:
         return votes[number][block_hash] >= needed
@@ -167,38 +184,38 @@ def _forget_reorganised() -> tuple[list[int], list[int]]:
         return votes[number].total() - votes[number][block_hash] >= needed
 
     standing, taken_back = [], []
-    for intent in mined:
-        mined_in, ended_in = receipts.get(intent.pk), done.get(intent.pk)
+    for pk in keys:
+        mined_in, ended_in = stands.get(pk), done.get(pk)
         try:
-            if mined_in is not None and has_left(*_mined_at(mined_in)):
-                _unmine(intent, mined_in)
-                taken_back.append(intent.pk)
-            elif ended_in is not None and has_left(*_done_at(ended_in)):
-                _unfill(intent, ended_in)
-                taken_back.append(intent.pk)
-            elif (mined_in is None or is_in(*_mined_at(mined_in))) and (
-                ended_in is None or is_in(*_done_at(ended_in))
-            ):
-                standing.append(intent.pk)
+            if mined_in is not None and has_left(*mined_in):
+                _unmine(pk, mined_in)
+                taken_back.append(pk)
+            elif ended_in is not None and has_left(*ended_in):
+                _unfill(pk, ended_in)
+                taken_back.append(pk)
+            elif (mined_in is None or is_in(*mined_in)) and (ended_in is None or is_in(*ended_in)):
+                standing.append(pk)
         except Stale:
             continue
     return standing, taken_back
 
 
-def _mined_at(receipt: TxReceipt | VenueOrder) -> tuple[int, str]:
-    return receipt.block_number, receipt.block_hash
-
-
-def _done_at(order: VenueOrder) -> tuple[int, str]:
-    return int(order.done_block_number or 0), order.done_block_hash
-
-
-def _unfill(intent: TxIntent, order: VenueOrder) -> None:
+def _unfill(key: int, ended_in: Block) -> None:
     """The keeper's block left the chain; the order itself still stands."""
-    meters.REORGS.inc()
+    number, block_hash = ended_in
     with transaction.atomic():
-        move(intent, IntentState.ORDERED, why=f"block {order.done_block_number} left the chain", by=BY)
+        intent = TxIntent.objects.get(pk=key)
+        move(intent, IntentState.ORDERED, why=f"block {number} left the chain", by=BY)
+        # Another pass may have found where it ended since.
+        _still(VenueOrder.objects.filter(intent=intent, done_block_number=number, done_block_hash=block_hash))
         orders.take_back(intent)
+    meters.REORGS.inc()
+
+
+def _still(rows: QuerySet[Any]) -> None:
+    """Raise Stale where what was judged is no longer there; the intent's row is ours, so it does not change any more."""
+    if not rows.exists():
+        raise Stale("it stands in another block by now")
 
 
 def _votes(numbers: list[int]) -> dict[int, Counter[str]]:
@@ -211,13 +228,19 @@ def _votes(numbers: list[int]) -> dict[int, Counter[str]]:
     return votes
 
 
-def _unmine(intent: TxIntent, receipt: TxReceipt | VenueOrder) -> None:
+def _unmine(key: int, mined_in: Block) -> None:
+    number, block_hash = mined_in
+    intent = TxIntent.objects.get(pk=key)
+    if intent.nonce is None:
+        following.take_back(intent, number, block_hash)
+    else:
+        with transaction.atomic():
+            move(intent, IntentState.PENDING_INCLUSION, why=f"block {number} left the chain", by=BY)
+            receipt = TxReceipt.objects.filter(
+                intent=intent, canonical=True, block_number=number, block_hash=block_hash
+            )
+            # Another pass may have found it in another block since.
+            _still(receipt)
+            receipt.update(canonical=False)
+            orders.unregister(intent)
     meters.REORGS.inc()
-    if isinstance(receipt, VenueOrder):
-        following.take_back(receipt)
-        return
-    why = f"block {receipt.block_number} left the chain"
-    with transaction.atomic():
-        move(intent, IntentState.PENDING_INCLUSION, why=why, by=BY)
-        TxReceipt.objects.filter(pk=receipt.pk).update(canonical=False)
-        orders.unregister(intent)

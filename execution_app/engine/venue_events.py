@@ -32,12 +32,19 @@ NONSENSE = (DataError, LookupError, ValueError, ArithmeticError)
 
 def collect(head: int) -> None:
     """Apply what happened to outstanding orders up to this head."""
-    outstanding = list(
-        VenueOrder.objects.filter(state=OrderState.REGISTERED, intent__state=IntentState.ORDERED)
-        .select_related("intent__trader", "intent__position")
-        .order_by("order_id")[:BATCH]
+    outstanding = VenueOrder.objects.filter(state=OrderState.REGISTERED, intent__state=IntentState.ORDERED)
+    keys = list(outstanding.order_by("order_id").values_list("pk", "order_id")[:BATCH])
+    gone = _no_longer_pending(keys, head)
+    if not gone:
+        return
+    ended = list(
+        outstanding.filter(pk__in=gone)
+        .select_related("intent__position")
+        .prefetch_related("intent__trader")
+        .order_by("order_id")
     )
-    ended = _no_longer_pending(outstanding, head)
+    # Another pass may have been faster, and what stood in the row is not what was asked about.
+    ended = [order for order in ended if order.order_id == gone[order.pk]]
     if not ended:
         return
     start = min(_start(order) for order in ended)
@@ -99,28 +106,24 @@ def _decoded(entry: dict[str, Any]) -> events.OrderEvent | None:
         return None
 
 
-def _no_longer_pending(outstanding: Sequence[VenueOrder], head: int) -> list[VenueOrder]:
+def _no_longer_pending(outstanding: Sequence[tuple[int, int]], head: int) -> dict[int, int]:
+    """Of keys and order ids, those whose order the venue does not list any more."""
     storage = settings.ENVIRONMENT.venue_storage_address
     calls: list[rpc.Call] = [
-        (
-            "eth_call",
-            ({"to": storage, "data": "0x" + onchain.call_is_pending(order.order_id).hex()}, hex(head)),
-        )
-        for order in outstanding
+        ("eth_call", ({"to": storage, "data": "0x" + onchain.call_is_pending(order_id).hex()}, hex(head)))
+        for _, order_id in outstanding
     ]
-    ended = []
-    for order, answer in zip(outstanding, rpc.read_batch(calls), strict=True):
+    ended = {}
+    for (key, order_id), answer in zip(outstanding, rpc.read_batch(calls), strict=True):
         try:
             if isinstance(answer, rpc.NodeError):
                 raise answer
             pending = onchain.read_is_pending(bytes.fromhex(str(answer)[2:]))
         except (rpc.NodeError, ValueError) as problem:
-            log.warning(
-                "the venue does not say whether an order waits", order=order.order_id, problem=str(problem)
-            )
+            log.warning("the venue does not say whether an order waits", order=order_id, problem=str(problem))
             continue
         if not pending:
-            ended.append(order)
+            ended[key] = order_id
     return ended
 
 

@@ -20,7 +20,7 @@ from execution_app.states import UNDECIDED, Action, IntentState, Mode, PositionS
 
 log = structlog.get_logger(__name__)
 BY = "engine"
-BATCH = 32
+BATCH = 64
 RETRY_S = 0.5
 
 
@@ -29,7 +29,8 @@ def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
     return (
         TxIntent.objects.filter(wallet=wallet, state__in=[IntentState.PENDING, IntentState.HELD])
         .filter(Q(next_try_at=None) | Q(next_try_at__lte=Now()))
-        .select_related("trader", "position")
+        .select_related("position")
+        .prefetch_related("trader")  # one object for all, where a join would make one for each
         .order_by("action", "id")  # "close" sorts before "open"
     )
 

@@ -20,7 +20,7 @@ from execution_app.engine.mined import NONSENSE
 from execution_app.engine.waiting import database_now
 from execution_app.engine.watermark import Head
 from execution_app.errors import Stale
-from execution_app.models import VenueMessage, VenueOrder
+from execution_app.models import TxIntent, VenueMessage, VenueOrder
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
 from execution_app.states import UNMINED, Action, IntentState, Reason, Road
@@ -226,11 +226,15 @@ def _lapse(message: VenueMessage, block_number: int) -> None:
     log.warning("a message lapsed", intent=intent.pk, digest=message.digest, said=message.said)
 
 
-def take_back(order: VenueOrder) -> None:
-    """The block that registered a message's order left the chain: unmined again, and posted again with the gate's leave."""
-    intent = order.intent
+def take_back(intent: TxIntent, number: int, block_hash: str) -> None:
+    """The block that registered a message's order left the chain: unmined again, and posted again with the gate's leave.
+
+    Raises Stale where the order stands in another block by now.
+    """
     with transaction.atomic():
-        why = f"block {order.block_number} left the chain"
-        move(intent, IntentState.PENDING_INCLUSION, why=why, by=BY)
+        move(intent, IntentState.PENDING_INCLUSION, why=f"block {number} left the chain", by=BY)
+        standing = VenueOrder.objects.filter(intent=intent, block_number=number, block_hash=block_hash)
+        if not standing.exists():
+            raise Stale(f"the order of intent {intent.pk} stands in another block by now")
         orders.unregister(intent)
         VenueMessage.objects.filter(intent=intent).update(tracking_id="", last_seq=-1)

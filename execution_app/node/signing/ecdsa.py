@@ -1,9 +1,9 @@
 """Arithmetic of secp256k1 signatures as remote signers give them. Pure; every function raises ValueError."""
 
+import coincurve
 from eth_keys import keys  # type: ignore[attr-defined]
-from eth_keys.exceptions import BadSignature
 from eth_utils.address import to_canonical_address
-from eth_utils.exceptions import ValidationError
+from eth_utils.crypto import keccak
 
 from execution_app.node.signing.transactions import Signature
 
@@ -66,11 +66,14 @@ def recovered(digest: bytes, r: int, s: int, address: str) -> Signature:
         raise ValueError("a number of the signature is out of range")
     low_s = min(s, ORDER - s)
     wanted = to_canonical_address(address)
+    numbers = r.to_bytes(32, "big") + low_s.to_bytes(32, "big")
     for y_parity in (0, 1):
         try:
-            key = keys.Signature(vrs=(y_parity, r, low_s)).recover_public_key_from_msg_hash(digest)
-        except (BadSignature, ValidationError):
+            key = coincurve.PublicKey.from_signature_and_message(
+                numbers + bytes([y_parity]), digest, hasher=None
+            )
+        except ValueError:
             continue
-        if key.to_canonical_address() == wanted:
+        if keccak(key.format(compressed=False)[1:])[-20:] == wanted:
             return Signature(r, low_s, y_parity)
     raise ValueError(f"the signature is not of {address}'s key")

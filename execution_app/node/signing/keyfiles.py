@@ -13,10 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import coincurve
 from django.conf import settings
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_typing import Hash32
 from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -64,8 +64,8 @@ class KeyStores:
 
 
 def _signed(key: LocalAccount, payload: bytes) -> tuple[int, int]:
-    signature = key.unsafe_sign_hash(Hash32(keccak(payload)))
-    return int(signature.r), int(signature.s)
+    made = coincurve.PrivateKey(bytes(key.key)).sign_recoverable(keccak(payload), hasher=None)
+    return int.from_bytes(made[:32], "big"), int.from_bytes(made[32:64], "big")
 
 
 def key_path(address: str) -> Path:
