@@ -1,5 +1,8 @@
 """Blocks leave the chain: what was provisional is taken back and made again, what is final stays."""
 
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 
 from execution_app.engine import heads
@@ -50,6 +53,73 @@ def test_an_order_whose_block_left_is_mined_again(rig: Rig, node: Proxy) -> None
     assert path(intent)[4:] == ["pending_inclusion", "mined", "ordered"] * 2 + ["filled"]
     assert TxReceipt.objects.get(canonical=True).block_hash != first_block
     assert len(invariants.executions(rig.wallet)) == 1
+    invariants.check(node)
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, others: Callable[[], None]) -> None:
+    """Let others work once, after a pass has read the book and before it hears which blocks stand."""
+    votes, done = heads._votes, list[bool]()
+
+    def late(numbers: list[int]) -> dict[int, Counter[str]]:
+        if not done:
+            done.append(True)
+            others()
+        return votes(numbers)
+
+    monkeypatch.setattr(heads, "_votes", late)
+
+
+def test_what_another_pass_has_found_in_another_block_is_not_taken_back(
+    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intent = rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    left = TxReceipt.objects.get().block_hash
+
+    def others() -> None:
+        reorganise(1)
+        node.reset_pool()
+        rig.track()
+        pass_a_minute()
+        rig.track()
+        rig.mine()
+        rig.track()
+
+    meanwhile(monkeypatch, others)
+    rig.track()
+    intent.refresh_from_db()
+    assert intent.state == "ordered"
+    assert TxReceipt.objects.get(canonical=True).block_hash != left
+    finish(rig)
+    invariants.check(node)
+
+
+def test_a_fill_that_another_pass_has_found_in_another_block_stays(
+    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intent = rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    rig.keep()
+    rig.track()
+    left = Fill.objects.get().block_hash
+
+    def others() -> None:
+        reorganise(1)
+        rig.track()
+        rig.keep()
+        rig.track()
+
+    meanwhile(monkeypatch, others)
+    rig.track()
+    intent.refresh_from_db()
+    assert intent.state == "filled"
+    assert Fill.objects.get().block_hash != left
+    rig.mine(4)
+    rig.track()
     invariants.check(node)
 
 
