@@ -91,6 +91,7 @@ def test_what_another_pass_has_found_in_another_block_is_not_taken_back(
     rig.track()
     intent.refresh_from_db()
     assert intent.state == "ordered"
+    assert path(intent).count("pending_inclusion") == 2  # the first, and the one reorg's
     assert TxReceipt.objects.get(canonical=True).block_hash != left
     finish(rig)
     invariants.check(node)
