@@ -65,6 +65,11 @@ GATEWAY_REQUESTS = Counter(
     "Requests to the venue's gateway, by route and how they ended; unclear ones prove nothing.",
     ["route", "outcome"],
 )
+GATEWAY_BREAKER = Counter(
+    "vanta_gateway_breaker_changes_total",
+    "Changes of a process's breaker for the venue's gateway, by the state that began.",
+    ["state"],
+)
 MESSAGES_LAPSED = Counter(
     "vanta_messages_lapsed_total", "Signed messages whose deadline passed unused, and finally."
 )
