@@ -19,6 +19,7 @@ from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
 from tests import invariants, real_parts
 from tests.execution import rows
+from tests.guarded import closes, look
 from tests.guards import without_guards
 from tests.rig import ETH, Rig, rpc_call
 
@@ -174,6 +175,24 @@ def test_a_liquidated_trade(rig: Rig) -> None:
     opened(rig)
     reduce(rig, 5)
     assert compared().ended_by == "closed_elsewhere"
+
+
+def test_a_level_that_the_venue_has_no_more_is_watched_by_us_alone(rig: Rig) -> None:
+    """The venue is left no time for a level that it does not know."""
+    opened(rig)
+    venue_does(
+        "setLevels(address,uint256,uint256,uint256,uint256)",
+        to_canonical_address(rig.trader.address),
+        BTC,
+        0,
+        0,
+        0,
+    )
+    position = compared()
+    assert (position.take_profit, position.stop_loss) == (None, None)
+    assert look(80_001).fired == 0
+    assert look(80_000).fired == 1
+    assert [close.intent_key for close in closes()] == [f"tpsl:{position.pk}:1:stop_loss"]
 
 
 def test_a_trade_by_its_owners_own_hand_is_shown_and_left_alone(rig: Rig) -> None:
