@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test crashtest drills soak faults model bench mutation check fmt lock clean
+.PHONY: help run chain test crashtest drills soak faults model replay bench mutation check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -54,6 +54,10 @@ soak: ## the whole stack under traffic and faults; MINUTES=15, ARGS="--seed 7 --
 faults: ## each process cut off from each of its servers in each way, as a table; ARGS="--only beat postgres"
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m tests.faults $(ARGS)
+
+replay: ## a day of prices through the watch over levels, at 100 times the market's pace (ARGS="--speed 0 --seed 7")
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.replay $(ARGS)
 
 bench: ## intents/s of the engine alone, signals/s of the whole road, and what limits each (ARGS="--only engine --json")
 	@$(BOOTSTRAP) dev

@@ -65,6 +65,11 @@ GATEWAY_REQUESTS = Counter(
     "Requests to the venue's gateway, by route and how they ended; unclear ones prove nothing.",
     ["route", "outcome"],
 )
+GATEWAY_BREAKER = Counter(
+    "vanta_gateway_breaker_changes_total",
+    "Changes of a process's breaker for the venue's gateway, by the state that began.",
+    ["state"],
+)
 MESSAGES_LAPSED = Counter(
     "vanta_messages_lapsed_total", "Signed messages whose deadline passed unused, and finally."
 )
@@ -103,5 +108,20 @@ SIGNAL_TO_BROADCAST = Histogram(
 SIGNAL_TO_MINED = Histogram(
     "vanta_signal_to_mined_seconds",
     "From the stored intent to its first receipt.",
+    buckets=(0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300),
+)
+SHADOW_PRICE_GAP = Histogram(
+    "vanta_shadow_price_gap_pct",
+    "What a LIVE fill's price was worse by than a simulation's, in percent; below zero it was better.",
+    buckets=(-1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+SHADOW_FEE_GAP = Histogram(
+    "vanta_shadow_fee_gap_usdc",
+    "What a LIVE fill's fee was more than a simulation's, in USDC.",
+    buckets=(-1, -0.1, -0.01, 0, 0.01, 0.1, 1, 10, 100),
+)
+SHADOW_DELAY = Histogram(
+    "vanta_shadow_delay_seconds",
+    "From the moment at which a simulation fills to the one at which the LIVE fill was read.",
     buckets=(0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300),
 )

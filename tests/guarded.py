@@ -15,7 +15,7 @@ from tests.rig import Rig, rpc_call
 OPENED_AT = Decimal(100_000)
 
 
-def move_price(price: int | str, symbol: str = "BTC-USD") -> None:
+def move_price(price: int | str | Decimal, symbol: str = "BTC-USD") -> None:
     rpc_call("evm_setAutomine", True)
     venue.set_price(real_parts.anvil.url, real_parts.deployment, symbol, Decimal(price))
     rpc_call("evm_setAutomine", False)

@@ -14,7 +14,7 @@ from execution_app.engine import heads, reconcile, rounds
 from execution_app.gate import watch
 from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
-from execution_app.node import gas, rpc, signers
+from execution_app.node import gas, gateway, rpc, signers
 from execution_app.states import Action
 from ops.rehearsal import venue
 from ops.rehearsal.keeper import Keeper
@@ -40,6 +40,7 @@ class Rig:
 
     def build(self) -> None:
         rpc.endpoints.cache_clear()
+        gateway.breaker.cache_clear()
         reconcile._check_venue.cache_clear()
         gas.has_oracle.cache_clear()
         rpc_call("evm_setAutomine", True)

@@ -19,7 +19,7 @@ from execution_app import audit, meters
 from execution_app.audit_words import AuditAction
 from execution_app.book import absence
 from execution_app.book.absence import Sighting
-from execution_app.book.positions import fold
+from execution_app.book.positions import fold, is_replaced
 from execution_app.models import Correction, Position, TxIntent
 from execution_app.node import quorum
 from execution_app.states import OWNING_NONCE, Mode, PositionEnd, PositionState
@@ -50,16 +50,24 @@ def consider(position: Position, sighting: Sighting, drift: str) -> bool:
 
 
 def reconsider(position: Position, sighting: Sighting) -> bool:
-    """Open a position again that was taken for ended elsewhere, once the venue has its trade at a final block."""
+    """Open a position again that was taken for ended elsewhere, once the venue has its trade at a final block.
+
+    Not where the book has a later trade of this slot: the venue counts seconds, so within one a slot may be opened,
+    ended and opened again at the same price, and what is there is that trade.
+    """
     trade = sighting.trades[position.pk]
-    stands = trade is not None and absence.is_there(position, trade)
+    stands = trade is not None and absence.is_there(position, trade) and not is_replaced(position)
     known = position.venue_timestamp
     same = stands and known is not None and trade is not None and trade.opened_at == int(known.timestamp())
     if not _is_final(position, sighting, THERE if same else ""):
         return False
     with transaction.atomic():
         locked = Position.objects.select_for_update().get(pk=position.pk)
-        if locked.state != PositionState.CLOSED or locked.ended_by == PositionEnd.CLOSE:
+        if (
+            locked.state != PositionState.CLOSED
+            or locked.ended_by == PositionEnd.CLOSE
+            or is_replaced(locked)
+        ):
             return False
         Position.objects.filter(pk=locked.pk).update(
             absent_at_block=None, missed_at_block=None, missed_at_hash="", **_NOTHING_NOTED

@@ -4,8 +4,8 @@ import structlog
 from django.db.models.functions import Now
 
 from execution_app.book import absence, corrections
-from execution_app.models import Position
-from execution_app.states import Mode, PositionState
+from execution_app.models import Position, TxIntent
+from execution_app.states import IN_FLIGHT, Mode, PositionState
 from execution_app.venues.onchain import OpenTrade
 
 log = structlog.get_logger(__name__)
@@ -18,6 +18,7 @@ def compare() -> int:
     What drifts is shown, and repaired by writing down what the venue has, never by
     a trade. A trade that the venue had no more at a final block, and that no close
     of ours ended, was closed elsewhere; one that it has otherwise is corrected.
+    While a close of ours is under way a position is not judged anew.
     """
     held = list(
         Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN)
@@ -34,8 +35,13 @@ def compare() -> int:
         block_number = absence.remember(position, sighting)
         if block_number is not None:
             absence.end(position, block_number)
+    closing = _being_closed(held)
     drifting = 0
     for position in held:
+        if position.pk in closing:
+            # The venue may have executed it, and the book is about to say the same; what was shown before stays.
+            drifting += bool(position.drift)
+            continue
         drift = _difference(position, sighting.trades[position.pk])
         if corrections.consider(position, sighting, drift):
             continue
@@ -48,6 +54,12 @@ def compare() -> int:
                 "position drift", position=position.pk, symbol=position.symbol, drift=drift or "none any more"
             )
     return drifting
+
+
+def _being_closed(held: list[Position]) -> set[int]:
+    """Positions with a close of ours that may still change them at the venue."""
+    under_way = TxIntent.objects.filter(position__in=held, state__in=sorted(IN_FLIGHT))
+    return {pk for pk in under_way.values_list("position_id", flat=True) if pk is not None}
 
 
 def _difference(position: Position, trade: OpenTrade | None) -> str:

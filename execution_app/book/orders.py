@@ -8,7 +8,7 @@ import structlog
 from django.db import transaction
 
 from execution_app import meters
-from execution_app.book import positions, protections
+from execution_app.book import positions, protections, shadow
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
 from execution_app.moves import Step, move, move_all
@@ -74,7 +74,7 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
         position = _opened(intent, event) if event.is_open else _closed(intent, event)
         if position is None:
             raise ValueError(f"order {order.order_id} closed a trade that nobody knows")
-        Fill.objects.create(
+        fill = Fill.objects.create(
             intent=intent,
             position=position,
             action=Action.OPEN if event.is_open else Action.CLOSE,
@@ -89,6 +89,7 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
             block_hash=event.block_hash,
             venue_timestamp=venue_timestamp,
         )
+        shadow.compare(fill)
         if event.is_open:
             protections.begin(position, intent)
             positions.end_replaced(position)
@@ -110,6 +111,7 @@ def take_back(intent: TxIntent) -> None:
         fill = Fill.objects.filter(intent=intent).select_related("position").first()
         if fill is not None:
             fill.delete()
+            shadow.take_back(intent)
             positions.fold(fill.position)
         VenueOrder.objects.filter(intent=intent).update(
             state=OrderState.REGISTERED, done_block_number=None, done_block_hash="", scanned_to_block=None

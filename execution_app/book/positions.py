@@ -187,6 +187,12 @@ def release_replaced(position: Position) -> None:
         reservations.follow(intent_id)
 
 
+def is_replaced(position: Position) -> bool:
+    """Whether another position of the book has the slot now, or had it later: the venue keeps one trade a slot."""
+    others = Position.objects.filter(**_slot(position), state=PositionState.OPEN).exclude(pk=position.pk)
+    return others.exists() or _replacements(position).exists()
+
+
 def _replacements(position: Position) -> QuerySet[Fill]:
     """Openings of later trades in the same slot of the venue; the simulation never reuses a taken one."""
     return Fill.objects.filter(

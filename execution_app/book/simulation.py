@@ -3,6 +3,7 @@
 Its levels are watched as those of a LIVE one are; it is not liquidated before it is closed.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -20,15 +21,28 @@ from execution_app.venues import costs, onchain
 NO_COSTS = costs.Costs(0, 0, 0)
 
 
-def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str:
-    """Fill the intent and end it as `simulated`; one transaction, the caller's.
+@dataclass(frozen=True)
+class Estimate:
+    """What an order would come to here and now: prices in USD, `paid_usdc` of a close, `refusal` blank where it fills."""
 
-    The caller has asked for `market.problem`. Returns why the venue would refund
-    the order instead, and then changes nothing; blank when it is done.
+    oracle_price: Decimal
+    price: Decimal
+    fee_usdc: Decimal
+    close_usdc: Decimal | None = None
+    paid_usdc: Decimal | None = None
+    refusal: str = ""
+
+
+def estimate(intent: TxIntent, market: Market, close_usdc: Decimal | None = None) -> Estimate:
+    """The one estimator of simulated fills and of LIVE ones' shadows; changes nothing.
+
+    The caller has asked for `market.problem`. A close takes `close_usdc`, or what its intent says.
     """
     oracle = market.prices[intent.symbol]
     known = market.costs or NO_COSTS
     if intent.action == Action.OPEN:
+        assert intent.collateral_usdc is not None
+        assert intent.leverage_x is not None
         price = costs.fill_price(oracle, known, buys=bool(intent.is_long))
         refusal = costs.would_cancel(
             price,
@@ -38,17 +52,36 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
             intent.stop_loss,
             is_long=bool(intent.is_long),
         )
-        if refusal:
-            return refusal
-        position, fill = _open(intent, price, known, now)
+        fee_usdc = costs.open_fee_usdc(intent.collateral_usdc, intent.leverage_x, known)
+        return Estimate(oracle, price, fee_usdc, refusal=refusal)
+    position = intent.position
+    assert position is not None
+    price = costs.fill_price(oracle, known, buys=not position.is_long)
+    taken_usdc = close_usdc or min(intent.close_usdc or position.collateral_usdc, position.collateral_usdc)
+    paid = costs.proceeds(
+        taken_usdc, position.leverage_x, position.open_price, price, known, is_long=position.is_long
+    )
+    return Estimate(oracle, price, paid.fee_usdc, taken_usdc, paid.paid_usdc)
+
+
+def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str:
+    """Fill the intent and end it as `simulated`; one transaction, the caller's.
+
+    The caller has asked for `market.problem`. Returns why the venue would refund
+    the order instead, and then changes nothing; blank when it is done.
+    """
+    found = estimate(intent, market)
+    if found.refusal:
+        return found.refusal
+    if intent.action == Action.OPEN:
+        position, fill = _open(intent, found, now)
         protections.begin(position, intent)
     else:
         assert intent.position is not None
         position = intent.position
-        price = costs.fill_price(oracle, known, buys=not position.is_long)
-        fill = _close(intent, position, price, known)
+        fill = _close(intent, position, found)
     unsure = "" if market.costs else "; the venue publishes no costs, none are counted"
-    why = f"filled at {price:f}, oracle {oracle:f}{unsure}"
+    why = f"filled at {found.price:f}, oracle {found.oracle_price:f}{unsure}"
     move(intent, IntentState.SIMULATED, why=why, by=by, mode=Mode.DRY.value, reason="", reason_detail="")
     fill.settled_at = now
     fill.save()
@@ -58,20 +91,15 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
     return ""
 
 
-def _close(intent: TxIntent, position: Position, price: Decimal, known: costs.Costs) -> Fill:
-    wanted_usdc = intent.close_usdc or position.collateral_usdc
-    close_usdc = min(wanted_usdc, position.collateral_usdc)
-    paid = costs.proceeds(
-        close_usdc, position.leverage_x, position.open_price, price, known, is_long=position.is_long
-    )
-    TxIntent.objects.filter(pk=intent.pk, state=intent.state).update(close_usdc=close_usdc)
+def _close(intent: TxIntent, position: Position, found: Estimate) -> Fill:
+    TxIntent.objects.filter(pk=intent.pk, state=intent.state).update(close_usdc=found.close_usdc)
     return Fill(
-        **_event(intent, price),
+        **_event(intent, found.price),
         position=position,
-        collateral_usdc=close_usdc,
+        collateral_usdc=found.close_usdc,
         leverage_x=position.leverage_x,
-        fee_usdc=paid.fee_usdc,
-        sent_to_trader_usdc=paid.paid_usdc,
+        fee_usdc=found.fee_usdc,
+        sent_to_trader_usdc=found.paid_usdc,
     )
 
 
@@ -86,11 +114,10 @@ def _event(intent: TxIntent, price: Decimal) -> dict[str, object]:
     }
 
 
-def _open(intent: TxIntent, price: Decimal, known: costs.Costs, now: datetime) -> tuple[Position, Fill]:
+def _open(intent: TxIntent, found: Estimate, now: datetime) -> tuple[Position, Fill]:
     assert intent.trader is not None
     assert intent.collateral_usdc is not None
     assert intent.leverage_x is not None
-    fee_usdc = costs.open_fee_usdc(intent.collateral_usdc, intent.leverage_x, known)
     pair_index = onchain.PAIRS[intent.symbol]
     position = Position.objects.create(
         trader=intent.trader,
@@ -101,18 +128,18 @@ def _open(intent: TxIntent, price: Decimal, known: costs.Costs, now: datetime) -
         opened_at=now,
         mode=Mode.DRY,
         is_long=bool(intent.is_long),
-        collateral_usdc=intent.collateral_usdc - fee_usdc,
+        collateral_usdc=intent.collateral_usdc - found.fee_usdc,
         leverage_x=intent.leverage_x,
-        open_price=price,
+        open_price=found.price,
         take_profit=intent.take_profit,
         stop_loss=intent.stop_loss,
     )
     fill = Fill(
-        **_event(intent, price),
+        **_event(intent, found.price),
         position=position,
         collateral_usdc=position.collateral_usdc,
         leverage_x=position.leverage_x,
-        fee_usdc=fee_usdc,
+        fee_usdc=found.fee_usdc,
     )
     return position, fill
 

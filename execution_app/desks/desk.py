@@ -6,13 +6,15 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from execution_app.book import full_cost
+from execution_app.book.full_cost import Quote
 from execution_app.desks import views
 from execution_app.desks.reports import report
 from execution_app.engine.waiting import database_now
-from execution_app.errors import Refused
+from execution_app.errors import Refused, Retryable
 from execution_app.models import Position, Trader, TxIntent
 from execution_app.states import Action as IntentAction
-from execution_app.states import Mode
+from execution_app.states import Mode, Road
 from execution_app.venues.interface import (
     CAPABILITIES,
     Action,
@@ -43,10 +45,14 @@ BY = "desk"
 
 
 class Desk(ABC):
-    """One trader's. `name` is the adapter's in the table of capabilities; `mode` that of positions it deals with."""
+    """One trader's. `name` is the adapter's in the table of capabilities; `mode` that of positions it deals with.
+
+    `road` is None where nothing leaves our own book.
+    """
 
     name: str
     mode: Mode
+    road: Road | None = None
 
     def __init__(self, trader: Trader) -> None:
         self.trader = trader
@@ -65,24 +71,39 @@ class Desk(ABC):
         return views.holdings(self.trader)
 
     def open(self, request: OpenRequest) -> Submission:
-        require(self.name, request.action)
+        asked = self._asked(request)
+        expires_at = database_now() + timedelta(seconds=request.max_lag_s)
+        return self._take_down(request.key, **asked, expires_at=expires_at)
+
+    def quote(self, request: OpenRequest) -> Quote:
+        """All that this open costs, and closing it again, as things are now; writes nothing down.
+
+        Raises Refused as `open` does, and Retryable where there is no price fresh enough.
+        """
+        asked = self._asked(request)
+        found = views.look(request.symbol, self.trader)
+        if stale := found.problem(request.symbol, IntentAction.OPEN):
+            raise Retryable(stale)
+        return full_cost.quote(TxIntent(trader=self.trader, **asked), found, self.road)
+
+    def _asked(self, request: OpenRequest) -> dict[str, Any]:
+        require(self.name, request.action, "action")
         views.market(request.symbol)
         _require_exact(request)
-        return self._take_down(
-            request.key,
-            action=IntentAction.OPEN.value,
-            symbol=request.symbol,
-            is_long=request.is_long,
-            collateral_usdc=request.collateral_usdc,
-            leverage_x=request.leverage_x,
-            slippage_pct=request.slippage_pct,
-            take_profit=request.take_profit,
-            stop_loss=request.stop_loss,
-            expires_at=database_now() + timedelta(seconds=request.max_lag_s),
-        )
+        return {
+            "action": IntentAction.OPEN.value,
+            "symbol": request.symbol,
+            "is_long": request.is_long,
+            "collateral_usdc": request.collateral_usdc,
+            "leverage_x": request.leverage_x,
+            "slippage_pct": request.slippage_pct,
+            "take_profit": request.take_profit,
+            "stop_loss": request.stop_loss,
+        }
 
     def close(self, request: CloseRequest) -> Submission:
-        require(self.name, Action.CLOSE if request.reduce_usdc is None else Action.CLOSE_PART)
+        whole = request.reduce_usdc is None
+        require(self.name, Action.CLOSE if whole else Action.CLOSE_PART, "" if whole else "reduce_usdc")
         if request.reduce_usdc is not None:
             _require_units(request.reduce_usdc, USDC_DIGITS, "reduce_usdc")
         position = self._position(request.position)
@@ -124,6 +145,9 @@ class Desk(ABC):
 
 
 def _require_exact(request: OpenRequest) -> None:
+    if request.limit_price is not None and request.action is Action.OPEN_MARKET:
+        # Else somebody who named a price is filled at whatever it is.
+        raise Refused("limit_price is for limit and stop-limit orders, an open_market has none")
     _require_units(request.collateral_usdc, USDC_DIGITS, "collateral_usdc")
     if request.max_lag_s < 1:
         raise Refused(f"max_lag_s must be at least 1, it is {request.max_lag_s}")

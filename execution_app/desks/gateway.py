@@ -11,6 +11,7 @@ class GatewayDesk(OnChainDesk):
     """The same orders, holdings and book as on-chain: only the way to the venue is another."""
 
     name = "gateway"
+    road = Road.GATEWAY
 
     def _take_down(self, key: str, **asked: Any) -> Submission:
         return super()._take_down(key, road=Road.GATEWAY.value, **asked)

@@ -9,7 +9,7 @@ from execution_app.desks.desk import BY, Desk
 from execution_app.errors import Refused
 from execution_app.models import Trader, Wallet
 from execution_app.moves import open_intent
-from execution_app.states import Mode
+from execution_app.states import Mode, Road
 from execution_app.tasks import submit
 from execution_app.venues.interface import Submission
 
@@ -17,6 +17,7 @@ from execution_app.venues.interface import Submission
 class OnChainDesk(Desk):
     name = "onchain"
     mode = Mode.LIVE
+    road: Road | None = Road.ONCHAIN
 
     def __init__(self, trader: Trader) -> None:
         """Raises Refused for a trader without a delegate wallet."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from execution_app import reservations
-from execution_app.book import prices
+from execution_app.book import prices, shadow
 from execution_app.engine import replace, signatures
 from execution_app.engine.gateway import making
 from execution_app.engine.plans import Plan
@@ -15,7 +15,7 @@ from execution_app.engine.waiting import BY, database_now, hold, refuse
 from execution_app.errors import Refused, Stale
 from execution_app.gate.admission import counts_rows, room
 from execution_app.gate.modes import Ruling
-from execution_app.models import TxIntent, Wallet
+from execution_app.models import Shadow, TxIntent, Wallet
 from execution_app.moves import Step, move_all
 from execution_app.node import fees, signers
 from execution_app.states import Action, IntentState, Mode, Reason, SendKind
@@ -49,6 +49,7 @@ class Round:
     now: datetime  # the database's clock, read under the wallet's lock
     placed: list["Placement"] = field(default_factory=list)  # signed, and not stored yet
     made: list[making.Made] = field(default_factory=list)  # messages, likewise
+    shadows: list[Shadow] = field(default_factory=list)  # estimates of all of them
 
     @property
     def market(self) -> prices.Market:
@@ -104,6 +105,7 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         return False
     wallet.next_nonce = slot.nonce + 1
     round_.placed.append(Placement(intent, slot, plan, fee, signed))
+    _cast_shadow(round_, intent, plan)
     round_.in_flight += 1
     round_.spendable_wei -= cost_wei
     return True
@@ -123,8 +125,15 @@ def _place_message(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         hold(intent, Reason.SIGNER_REFUSED, str(error))
         return False
     round_.made.append(made)
+    _cast_shadow(round_, intent, plan)
     round_.in_flight += 1
     return True
+
+
+def _cast_shadow(round_: Round, intent: TxIntent, plan: Plan) -> None:
+    row = shadow.cast(intent, round_.market, plan.close_usdc)
+    if row is not None:
+        round_.shadows.append(row)
 
 
 def _has_room(round_: Round, intent: TxIntent, cost_wei: int) -> bool:
@@ -168,6 +177,8 @@ def store(round_: Round) -> None:
     """Every intent placed so far takes its slot, for life, with its signature, in the round's transaction."""
     made, round_.made = round_.made, []
     making.store(made)
+    shadows, round_.shadows = round_.shadows, []
+    Shadow.objects.bulk_create(shadows)
     reservations.take_all([one.intent for one in made if one.intent.action == Action.OPEN], Mode.LIVE)
     placed, round_.placed = round_.placed, []
     if not placed:

@@ -11,6 +11,7 @@ from execution_app.models.protection import Protection, ProtectionTrigger
 from execution_app.models.restores import RestorePoint
 from execution_app.models.risk import Cap, Reservation, RiskLog
 from execution_app.models.sends import SignRequest, TxReceipt, TxSend
+from execution_app.models.shadow import Shadow
 from execution_app.models.traders import Trader, Wallet
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "RestorePoint",
     "Restriction",
     "RiskLog",
+    "Shadow",
     "SignRequest",
     "StackMode",
     "Trader",

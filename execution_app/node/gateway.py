@@ -2,6 +2,8 @@
 
 How a post ends is one of the outcomes of a broadcast. Accepted means that the
 gateway named it; anything but that leaves open whether it has the bytes.
+One that hangs, or fails several times in a row, rests (breaker.py): what goes
+on-chain for the same wallet must not wait for it again and again.
 """
 
 import time
@@ -16,6 +18,7 @@ from django.conf import settings
 
 from execution_app import meters
 from execution_app.errors import Retryable
+from execution_app.node.breaker import Breaker, BreakerState, Rules
 from execution_app.states import SendOutcome
 from execution_app.venues import gateway as words
 from execution_app.venues.gateway import Event
@@ -26,6 +29,9 @@ ACCEPT_S = 3.0  # how long a post listens for its acceptance; what follows is re
 STATUS_S = 3.0
 BODY_LIMIT = 1024 * 1024
 AT_ONCE = 8
+# An acceptance or a status that takes longer is a hang: one is enough.
+RULES = Rules(faults=3, slow_s=2.5, rest_s=10.0, rest_limit_s=60.0)
+RESTING = 2  # its breaker's rank
 OK, NOT_FOUND, TOO_MANY, SERVER_ERROR = 200, 404, 429, 500
 _CHUNK = 4096
 
@@ -41,6 +47,7 @@ class Posted:
     outcome: SendOutcome
     events: list[Event] = field(default_factory=list)
     detail: str = ""
+    is_fault: bool = False  # the gateway's own, or nothing of it was reached
 
     @property
     def tracking_id(self) -> str:
@@ -48,16 +55,44 @@ class Posted:
 
 
 def post_all(bodies: Sequence[bytes], may_leave: Callable[[], bool]) -> list[Posted | None]:
-    """Post several at once; None where `may_leave` said no just before."""
+    """Post several at once; None where `may_leave` said no just before, or the gateway rests by then."""
     if not bodies:
         return []
+
+    def offer(body: bytes) -> Posted | None:
+        return post(body) if may_leave() and breaker().admits(time.monotonic()) else None
+
     with ThreadPoolExecutor(min(AT_ONCE, len(bodies)), thread_name_prefix="gateway") as pool:
-        return list(pool.map(lambda body: post(body) if may_leave() else None, bodies))
+        return list(pool.map(offer, bodies))
+
+
+def rests() -> bool:
+    """Whether nothing is asked of it just now. Says nothing of what comes after."""
+    return breaker().rank(time.monotonic()) == RESTING
+
+
+@lru_cache(maxsize=1)
+def breaker() -> Breaker:
+    """Of this process alone: one that cannot reach the gateway says nothing of the others."""
+    return Breaker(RULES, _changed)
+
+
+def _changed(state: BreakerState) -> None:
+    meters.GATEWAY_BREAKER.labels(state.value).inc()
+    log.warning("the gateway's breaker", state=state.value)
+
+
+def _note(begun_s: float, *, answered: bool) -> None:
+    now_s = time.monotonic()
+    (breaker().succeed if answered else breaker().fail)(now_s, now_s - begun_s)
 
 
 def post(body: bytes) -> Posted:
     """Offer one signed message. Raises nothing: what is not an acceptance is unclear or a refusal."""
-    found = _post(body)
+    begun_s = time.monotonic()
+    found = _post(body, begun_s)
+    # A stream that breaks off early is an answer: it was there. Silence until time is over is none.
+    _note(begun_s, answered=not found.is_fault)
     kind = {SendOutcome.ACCEPTED: "ok", SendOutcome.INVALID_PERMANENT: "refused"}.get(
         found.outcome, "unclear"
     )
@@ -67,9 +102,8 @@ def post(body: bytes) -> Posted:
     return found
 
 
-def _post(body: bytes) -> Posted:
+def _post(body: bytes, begun_s: float) -> Posted:
     events: list[Event] = []
-    begun_s = time.monotonic()
     try:
         answer = _pool().request(
             "POST",
@@ -81,10 +115,10 @@ def _post(body: bytes) -> Posted:
             redirect=False,
         )
     except (urllib3.exceptions.HTTPError, OSError) as fault:
-        return Posted(SendOutcome.UNKNOWN, events, type(fault).__name__)
+        return Posted(SendOutcome.UNKNOWN, events, type(fault).__name__, is_fault=True)
     try:
         if answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
-            return Posted(SendOutcome.RPC_FAULT, events, f"HTTP {answer.status}")
+            return Posted(SendOutcome.RPC_FAULT, events, f"HTTP {answer.status}", is_fault=True)
         if answer.status != OK:
             said = answer.read(_CHUNK).decode("utf-8", errors="replace")
             return Posted(
@@ -99,18 +133,25 @@ def _post(body: bytes) -> Posted:
     finally:
         answer.close()
     accepted = any(event.tracking_id for event in events)
-    return Posted(SendOutcome.ACCEPTED if accepted else SendOutcome.UNKNOWN, events, "the stream ended early")
+    outcome = SendOutcome.ACCEPTED if accepted else SendOutcome.UNKNOWN
+    hung = not events and time.monotonic() - begun_s > RULES.slow_s
+    return Posted(outcome, events, "the stream ended early", is_fault=hung)
 
 
 def status(tracking_id: str, after_seq: int) -> list[Event]:
-    """Every event above that number. Raises UnknownOrderError, and Retryable where the gateway is away."""
+    """Every event above that number. Raises UnknownOrderError, and Retryable where the gateway is away or rests."""
     after = f"?afterSeq={after_seq}" if after_seq >= 0 else ""
+    begun_s = time.monotonic()
+    if not breaker().admits(begun_s):
+        raise Retryable("the gateway rests: it hung, or failed several times in a row")
     try:
         code, raw = _get(f"/tracking-id/{tracking_id}/status{after}")
         events = words.read_status(raw) if code == OK else []
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as fault:
         meters.GATEWAY_REQUESTS.labels("status", "unclear").inc()
+        _note(begun_s, answered=False)
         raise Retryable(f"the gateway tells no status: {type(fault).__name__}") from fault
+    _note(begun_s, answered=code != TOO_MANY and code < SERVER_ERROR)
     kind = {OK: "ok", NOT_FOUND: "refused"}.get(code, "unclear")
     meters.GATEWAY_REQUESTS.labels("status", kind).inc()
     if code == NOT_FOUND:

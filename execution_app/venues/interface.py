@@ -42,10 +42,13 @@ class Outcome(StrEnum):
 class UnsupportedError(Refused):
     """The adapter cannot do that; nothing was written down or sent."""
 
-    def __init__(self, adapter: str, action: Action) -> None:
-        super().__init__(f"{adapter} does not support {action.value}")
+    def __init__(self, adapter: str, action: Action, field: str = "") -> None:
+        """`field` is the one of the request that asks for it, blank where the verb does."""
+        asked = f" (field {field})" if field else ""
+        super().__init__(f"{adapter} does not support {action.value}{asked}")
         self.adapter = adapter
         self.action = action
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ CAPABILITIES: Mapping[str, frozenset[Action]] = {
 }
 
 
-def require(adapter: str, action: Action) -> None:
-    """Raises UnsupportedError unless the table has it."""
+def require(adapter: str, action: Action, field: str = "") -> None:
+    """Raises UnsupportedError, with the field that asks for it, unless the table has it."""
     if action not in CAPABILITIES[adapter]:
-        raise UnsupportedError(adapter, action)
+        raise UnsupportedError(adapter, action, field)

@@ -155,6 +155,7 @@ TABLES: dict[str, Line] = {
     "position_corrections": Line(worker=APPEND),
     "external_trades": Line(worker=_CHANGES),
     "fills": Line(worker=OWN),
+    "shadow_fills": Line(worker=Rights(insert=ALL, update=("price_gap_pct", "fee_gap_usdc", "delay_ms"))),
     "protections": Line(worker=Rights(insert=ALL, update=("ended_at", "watermark", "native_crossed_at"))),
     "protection_triggers": Line(worker=APPEND),
     "prices": Line(worker=_CHANGES),

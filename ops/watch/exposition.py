@@ -56,6 +56,7 @@ def begin_at_zero() -> None:
         (meters.SIGNATURES_REFUSED, [(field,) for field in (*meters.POLICY_FIELDS, *meters.LETTER_FIELDS)]),
         (meters.SIGNER_REQUESTS, list(product(meters.SIGNERS, meters.SIGNER_OUTCOMES))),
         (meters.GATEWAY_REQUESTS, list(product(meters.GATEWAY_ROUTES, meters.GATEWAY_OUTCOMES))),
+        (meters.GATEWAY_BREAKER, [(state.value,) for state in BreakerState]),
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
         (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),

@@ -21,7 +21,7 @@ from execution_app import tasks
 from execution_app.engine import rounds
 from execution_app.gate import control, modes, watch
 from execution_app.models import Chain, TxIntent
-from execution_app.node import rpc, signers
+from execution_app.node import gateway, rpc, signers
 from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal import venue
 from ops.rehearsal.gateway.server import Gateway
@@ -118,6 +118,7 @@ class Bench:
     def boot(self) -> None:
         """Its watch of the mode looks when `look` is called, not by a thread: a slow machine changes no road."""
         rpc.endpoints.cache_clear()
+        gateway.breaker.cache_clear()
         self.rig.keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
         watch._watch, watch._owner_pid = watch.ModeWatch("worker"), os.getpid()
 

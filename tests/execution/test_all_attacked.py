@@ -12,6 +12,7 @@ from tests.execution import (
     test_protection_guards,
     test_restore_points,
     test_risk_constraints,
+    test_shadow_guards,
     test_sign_requests,
 )
 from tests.execution.test_constraints import undone
@@ -37,6 +38,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_sign_requests.ATTACKS,
         *test_protection_guards.ATTACKS,
         *test_correction_guards.ATTACKS,
+        *test_shadow_guards.ATTACKS,
         *test_restore_points.ATTACKS,
         *test_message_guards.ATTACKS,
         *test_bot_rows.ATTACKS,
@@ -78,5 +80,7 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("restore_points", "keep_row"),
         ("tx_intents", "guard_only_position"),
         ("position_corrections", "guard_correction"),
+        ("shadow_fills", "guard_shadow"),
+        ("shadow_fills", "keep_row"),
         ("position_corrections", "keep_row"),
     }

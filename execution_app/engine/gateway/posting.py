@@ -44,7 +44,7 @@ def post(wallet_id: int) -> int:
     posted = 0
     for message, answer in zip(leased, answers, strict=True):
         if answer is None:
-            log.warning("lease ran out before the gateway was asked", digest=message.digest)
+            log.warning("not posted: the lease ran out, or the gateway rests", digest=message.digest)
             continue
         _record(message, answer)
         posted += 1
@@ -61,7 +61,7 @@ def _lease(wallet_id: int) -> list[VenueMessage]:
     unknown = VenueMessage.objects.filter(
         intent__wallet_id=wallet_id, intent__state__in=LEAVING, intent__settled_at=None, tracking_id=""
     )
-    if not unknown.exists():
+    if gateway.rests() or not unknown.exists():
         return []
     leaving: list[VenueMessage] = []
     with transaction.atomic(durable=True):

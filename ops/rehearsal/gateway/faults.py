@@ -16,6 +16,7 @@ class Faults:
     swallow_next: int = 0  # accept, and answer 502 all the same
     drop_next: int = 0  # break the stream off behind the event `drop_after`; blank: before the first one
     drop_after: str = ACCEPTED
+    hang_s: float = 0.0  # take a post or a question, and say nothing for so long
     never: bool = False  # accept, and carry nothing out
     delay_s: float = 0.0  # from accepting to carrying out
     double: bool = False  # tell each event twice

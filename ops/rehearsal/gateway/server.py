@@ -114,6 +114,7 @@ class Gateway:
         raise LookupError(f"no such route: {path}")
 
     def status(self, tracking_id: str, after_seq: int) -> dict[str, Any]:
+        time.sleep(self.faults.hang_s)
         request = self.ledger.get(tracking_id)
         if request is None:
             raise LookupError(f"no such trackingId: {tracking_id}")
@@ -221,6 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _execute(self, body: Mapping[str, Any]) -> None:
         faults = self.gateway.faults
+        time.sleep(faults.hang_s)
         if faults.spend("refuse_next"):
             self._say(faults.refuse_status, {"message": "rehearsed refusal"})
             return

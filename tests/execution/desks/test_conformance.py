@@ -3,10 +3,13 @@
 import itertools
 from dataclasses import replace
 from decimal import Decimal
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 from django.db.models.functions import Now
 
+from execution_app.book import full_cost
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.reports import OUTCOMES
 from execution_app.errors import Refused
@@ -174,8 +177,11 @@ def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(wor
     lacking = asked.keys() - world.venue.capabilities
     assert lacking
     for action in lacking:
-        with pytest.raises(UnsupportedError, match=f"{world.venue.name} does not support {action}"):
+        with pytest.raises(
+            UnsupportedError, match=f"{world.venue.name} does not support {action}"
+        ) as refused:
             asked[action]()
+        assert refused.value.field == ("" if action is Action.CHANGE_LEVELS else "action")
     assert (rows(), world.sent()) == (before, sent)
 
 
@@ -188,6 +194,7 @@ def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(wor
         ({"leverage_x": Decimal(-2)}, "negative"),
         ({"slippage_pct": Decimal("NaN")}, "finite"),
         ({"take_profit": Decimal("1E-11")}, "more than 10 decimals"),
+        ({"limit_price": Decimal(99_000)}, "limit_price is for limit"),
     ],
 )
 def test_what_can_never_be_an_order_is_refused(world, change, words):
@@ -249,3 +256,33 @@ def test_a_price_that_moves_is_the_price_it_is_filled_at(world):
 def test_every_state_has_an_outcome():
     assert set(OUTCOMES) == set(IntentState)
     assert OUTCOMES[IntentState.SENDING] is OUTCOMES[IntentState.LOST_NONCE] is Outcome.UNKNOWN
+
+
+def test_what_a_quote_says_before_is_what_the_book_says_after(world):
+    """The oracle's price stands still, so all that is lost is cost."""
+    before, sent = rows(), world.sent()
+    quote = world.desk.quote(replace(ASK, key="test:quote"))
+    assert (rows(), world.sent()) == (before, sent), "nothing is written down or sent"
+    assert quote.lost_usdc == quote.open_fee_usdc + quote.close_fee_usdc + quote.spread_usdc > 0
+    assert (quote.costs_known, quote.refusal) == (True, "")
+    position = opened(world)
+    assert Position.objects.get().open_price == quote.price
+    world.venue.close(CloseRequest("test:close", position))
+    world.go_on()
+    days = full_cost.by_day(Position.objects.all())
+    assert sum(day.net_usdc for day in days) == -quote.lost_usdc
+    assert sum(day.kept_usdc for day in days) == quote.open_fee_usdc + quote.close_fee_usdc
+    assert sum(day.execution_fee_wei for day in days) == quote.execution_fee_wei
+    onchain = world.venue.name == "onchain"
+    assert (sum(day.gas_wei for day in days) > 0) == onchain
+    assert quote.gas_wei == (None if onchain else 0)
+    again = world.desk.quote(replace(ASK, key="test:quote"))
+    assert (again.gas_wei > 0) == onchain
+    out = StringIO()
+    call_command("pnl", position=position, stdout=out)
+    assert f"net {-quote.lost_usdc:+f} USDC" in out.getvalue() or len(days) > 1
+
+
+def test_a_quote_is_refused_as_its_order_would_be(world):
+    with pytest.raises(Refused, match="no pair"):
+        world.desk.quote(replace(ASK, symbol="NO-USD"))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
 from tests import invariants, real_parts
 from tests.execution import rows
+from tests.guarded import closes, look
 from tests.guards import without_guards
 from tests.rig import ETH, Rig, rpc_call
 
@@ -175,6 +177,24 @@ def test_a_liquidated_trade(rig: Rig) -> None:
     assert compared().ended_by == "closed_elsewhere"
 
 
+def test_a_level_that_the_venue_has_no_more_is_watched_by_us_alone(rig: Rig) -> None:
+    """The venue is left no time for a level that it does not know."""
+    opened(rig)
+    venue_does(
+        "setLevels(address,uint256,uint256,uint256,uint256)",
+        to_canonical_address(rig.trader.address),
+        BTC,
+        0,
+        0,
+        0,
+    )
+    position = compared()
+    assert (position.take_profit, position.stop_loss) == (None, None)
+    assert look(80_001).fired == 0
+    assert look(80_000).fired == 1
+    assert [close.intent_key for close in closes()] == [f"tpsl:{position.pk}:1:stop_loss"]
+
+
 def test_a_trade_by_its_owners_own_hand_is_shown_and_left_alone(rig: Rig) -> None:
     opened(rig)
     order = onchain.OpenOrder(
@@ -213,14 +233,41 @@ def test_nothing_is_corrected_while_a_close_of_ours_is_under_way(rig: Rig) -> No
     rig.submit()
     rig.mine()
     rig.keep()  # the venue has executed it, and the book has not heard
+    assert rounds.compare_positions() == 0, "what is under way is no drift"
     position = compared()
-    assert (position.collateral_usdc, position.corrections.count()) == (5, 0)
+    assert (position.collateral_usdc, position.corrections.count(), position.drift) == (5, 0, "")
     rig.track()
     rig.mine(4)
     rig.track()
     position = compared()
     assert (position.collateral_usdc, position.corrections.count(), position.drift) == (3, 0, "")
     invariants.check()
+
+
+def test_a_drift_from_before_a_close_is_shown_until_the_close_is_through(rig: Rig) -> None:
+    opened(rig)
+    owner_closes(rig, 1)
+    assert rounds.compare_positions() == 1
+    rig.intent(Action.CLOSE)
+    rig.submit()
+    assert rounds.compare_positions() == 1
+    assert Position.objects.get().drift
+
+
+def test_the_same_trade_twice_within_a_second_is_one_of_them_and_audited_never(rig: Rig) -> None:
+    """The venue knows no later time than the second: the one that ended and the one that stands look alike."""
+    standing = opened(rig)
+    damage(opened_at=standing.opened_at + timedelta(microseconds=1))
+    ended = Position.objects.get()
+    ended.pk, ended.opened_at = None, standing.opened_at
+    ended.state, ended.ended_by, ended.absent_at_block = "closed", "closed_elsewhere", 1
+    ended.save(force_insert=True)
+    for _ in range(3):
+        rounds.compare_positions()
+        rpc_call("anvil_mine", hex(5))
+    assert not AuditEntry.objects.filter(action="position_corrected").exists()
+    states = Position.objects.order_by("opened_at").values_list("state", "differs_as")
+    assert list(states) == [("closed", ""), ("open", "")]
 
 
 def test_what_left_the_chain_is_not_taken_over(rig: Rig) -> None:

@@ -14,7 +14,9 @@ from execution_app.engine import plans, reserve
 from execution_app.engine.gateway import making
 from execution_app.gate import control
 from execution_app.models import Position, Reservation, TxIntent, VenueMessage, VenueOrder
+from execution_app.node import gateway as window
 from execution_app.node import rpc, signers
+from execution_app.node.breaker import Rules
 from execution_app.states import Action, Origin, Reason, RestrictionKind
 from execution_app.venues import messages
 from execution_app.venues.messages import OpenMessage
@@ -312,6 +314,35 @@ def test_nothing_is_posted_under_a_stop_and_what_left_is_followed(scene: Scene) 
         scene.later()
         run(scene.rig, scene.gateway)
     assert (state_of(unposted), len(scene.gateway.posts)) == ("filled", 1)
+    scene.check()
+
+
+def test_a_gateway_that_hangs_is_left_alone_and_holds_up_nothing_else(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, limit_s in (("ACCEPT_S", 0.3), ("STATUS_S", 0.3), ("RULES", Rules(slow_s=0.2, rest_s=3600.0))):
+        monkeypatch.setattr(window, name, limit_s)
+    scene.gateway.faults.hang_s = 0.6
+    intent = scene.ask()
+    scene.rig.submit()
+    assert (state_of(intent), outcome(intent)) == ("sending", "unknown")
+    assert window.rests()
+    other = scene.rig.intent(symbol="ETH-USD", road="onchain")
+    for _ in range(2):
+        scene.later()
+        scene.rig.run()
+    assert state_of(other) == "filled"
+    message = VenueMessage.objects.get()
+    assert (len(scene.gateway.posts), message.posts) == (1, 1)
+    assert control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="test").in_flight == [
+        message.digest
+    ]
+    control.lift(RestrictionKind.STOP, Origin.COMMAND, by="test")
+    scene.gateway.faults.hang_s = 0.0
+    window.breaker.cache_clear()  # nobody waits for the end of a rest
+    scene.later()
+    run(scene.rig, scene.gateway)
+    assert (state_of(intent), scene.trades()) == ("filled", 2)
     scene.check()
 
 

@@ -1,0 +1,49 @@
+"""`manage.py shadow`: the gate before a rollout goes further, LIVE fills against what a simulation made of them."""
+
+from dataclasses import fields
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ops.rollout import shadow_check
+from ops.rollout.findings import report
+from ops.rollout.shadow_check import Limits
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare the LIVE fills of the last days with the estimates that were made of them before they left, by the "
+        "estimator of DRY. Changes nothing. Exit code 0: within the limits; 1: not, or too few fills to say."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        usual = Limits()
+        for one in fields(Limits):
+            value = getattr(usual, one.name)
+            parser.add_argument(
+                f"--{one.name.replace('_', '-')}",
+                type=int if isinstance(value, int) else _exact,
+                default=value,
+                help=f"the limit ({value})",
+            )
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        limits = Limits(**{one.name: options[one.name] for one in fields(Limits)})
+        if limits.days < 1 or limits.fills < 1:
+            raise CommandError("--days and --fills have to be 1 or more", returncode=2)
+        report(
+            self.stdout, shadow_check.examine(limits), as_json=options["json"], facts={"days": limits.days}
+        )
+
+
+def _exact(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise CommandError(f"{text} is no number", returncode=2) from error
+    if not value.is_finite() or value < 0:
+        raise CommandError(f"{text} has to be 0 or more", returncode=2)
+    return value
