@@ -11,7 +11,7 @@ BOOTSTRAP = $(if $(SYSTEM_PYTHON),$(SYSTEM_PYTHON),$(error Vanta needs Python 3.
 PYTHON := .venv/bin/python
 # Minutes are made half seconds there, so nothing else runs beside it.
 ALONE := tests/ops/alerts/test_delivery.py
-DRILLS ?= redis-outage emergency-stop duplicate-signal crash restore
+DRILLS ?= redis-outage rpc-trouble duplicate-signal emergency-stop crash reorg database restore
 
 # What settings want before any server is there; nothing in `check` connects anywhere.
 CHECK_ENV = DATABASE_URL=postgresql://vanta@127.0.0.1:9/vanta REDIS_URL=redis://127.0.0.1:9/0 \

@@ -32,6 +32,7 @@ def stack() -> Iterator[RunningStack]:
         EXEC_MODE="LIVE",
         REHEARSAL_MAX_TRADES_PER_PAIR="900",
         REHEARSAL_BLOCK_TIME_S="0.5",
+        BUMP_AFTER_S="3",
     )
     running.start()
     try:
@@ -120,6 +121,27 @@ def test_a_duplicate_and_a_crash(well: RunningStack) -> None:
     for words in (("duplicate-signal",), ("crash", "--seconds", "1", *KEEP)):
         code, report = drill(well, *words)
         assert code == 0, failures(report)
+
+
+def test_trouble_with_the_node(well: RunningStack) -> None:
+    code, report = drill(well, "rpc-trouble", "--seconds", "2", *KEEP)
+    assert code == 0, failures(report)
+    assert "a broadcast without an answer is counted as unknown, not as failed" in checked(report)
+    assert "a stuck slot was signed again with a higher fee" in checked(report)
+    assert not (well.folder / "drill-chain").exists()
+
+
+def test_blocks_that_leave(well: RunningStack) -> None:
+    code, report = drill(well, "reorg", *KEEP)
+    assert code == 0, failures(report)
+    assert "each was mined again, under its own hash or a raised fee's" in checked(report)
+
+
+def test_a_database_that_is_restarted_killed_and_away(well: RunningStack) -> None:
+    code, report = drill(well, "database", "--seconds", "4", *KEEP)
+    assert code == 0, failures(report)
+    assert checked(report).count("every signal was executed") == 3
+    assert checked(report).count("nothing was sent while it was away") == 1
 
 
 def test_a_restore_while_the_chain_moved_on(well: RunningStack) -> None:

@@ -52,6 +52,9 @@ class ComposeParts:
         self._compose("kill", name)
         self._compose("start", name)
 
+    def restart(self, name: str) -> None:
+        self._compose("restart", name)
+
     def take_down(self, name: str) -> None:
         self._compose("stop", name)
 

@@ -15,10 +15,13 @@ import psutil  # type: ignore[import-untyped]
 import redis
 
 from ops.rehearsal.stack_lock import TAG, tag
-from ops.rollout.drills.parts import REDIS, WATCHERS, Mark
+from ops.rollout.drills.parts import DATABASE, NODE, REDIS, WATCHERS, Mark
 from ops.rollout.drills.report import CannotRun, Failed, NotInjected
 
-NAMES = {REDIS: "valkey"}
+NAMES = {REDIS: "valkey", DATABASE: "postgres", NODE: "anvil"}
+# What they are asked by to end: the node writes its state down then, and PostgreSQL ends its sessions.
+ORDERLY = {NODE: signal.SIGTERM, DATABASE: signal.SIGINT}
+ENDS_WITHIN_S = 30.0
 AOF = "appendonlydir"
 SIGNALLED_WITHIN_S = 3.0
 POLL_S = 0.01
@@ -51,15 +54,29 @@ class EmbeddedParts:
         with contextlib.suppress(NotInjected):  # it has ended meanwhile, which is no pause either
             self._signal(name, signal.SIGCONT)
 
+    def names(self) -> set[str]:
+        """Which parts are processes of this stack, by the names that drills use."""
+        own = set(self._pids())
+        return {name for name, here in NAMES.items() if here in own} | own - set(NAMES.values())
+
     def kill(self, name: str) -> None:
+        self._end(name, signal.SIGKILL, SIGNALLED_WITHIN_S)
+
+    def restart(self, name: str) -> None:
+        self._end(name, ORDERLY.get(name, signal.SIGTERM), ENDS_WITHIN_S)
+
+    def _end(self, name: str, number: signal.Signals, within_s: float) -> None:
         process = self._process(name)
-        self._signal(name, signal.SIGKILL)
-        if not _comes(lambda: not _lives(process), SIGNALLED_WITHIN_S):
-            raise NotInjected(f"{name} (pid {process.pid}) survived SIGKILL")
+        self._signal(name, number)
+        if not _comes(lambda: not _lives(process), within_s):
+            raise NotInjected(f"{name} (pid {process.pid}) survived {number.name}")
 
     def take_down(self, name: str) -> None:
         """The supervisor starts it again and again, so it is killed again and again until `bring_back`."""
-        self.kill(name)
+        if name in ORDERLY:
+            self.restart(name)
+        else:
+            self.kill(name)
         self._holding[name] = _Holding(lambda: self._kill_quietly(name))
 
     def bring_back(self, name: str) -> None:

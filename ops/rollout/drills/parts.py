@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 REDIS = "redis"
+DATABASE = "db"
+NODE = "node"
 # Each of them watches the mode for itself and says so in its log.
 WATCHERS = ("webhook", "worker", "tpsl", "beat")
 
@@ -31,8 +33,11 @@ class Parts(Protocol):
     def kill(self, name: str) -> None:
         """SIGKILL; whoever looks after the stack starts it again."""
 
+    def restart(self, name: str) -> None:
+        """End it as its operator would, and have it started again."""
+
     def take_down(self, name: str) -> None:
-        """Kill it and keep it from coming back."""
+        """End it and keep it from coming back; what holds data is asked to end, all else is killed."""
 
     def bring_back(self, name: str) -> None:
         """Let it come back; safe to repeat, and where it was never taken down."""

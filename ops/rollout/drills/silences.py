@@ -36,6 +36,22 @@ EXPECTED: Mapping[str, Mapping[str, int]] = {
     "duplicate-signal": {},
     "crash": {**_MODE, **_SILENT},
     "restore": {**_MODE, **_SILENT},
+    "rpc-trouble": {
+        **_MODE,
+        "VantaNodeFailing": 300,
+        "VantaRbfExcess": 15 * 60,
+        "VantaIntentStuck": 0,
+        "VantaPriceStale": 0,
+        "VantaTpslFailing": 300,
+    },
+    "reorg": {},
+    "database": {
+        **_MODE,
+        **_SILENT,
+        "VantaDatabaseAway": 0,
+        "VantaMetricsIncomplete": 0,
+        "VantaHttpErrors": 300,
+    },
 }
 
 

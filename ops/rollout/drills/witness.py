@@ -95,7 +95,11 @@ def next_nonces() -> dict[str, int]:
 
 def counts(block: str) -> dict[str, int]:
     """`eth_getTransactionCount` of every wallet. Raises Failed."""
-    addresses = sorted(next_nonces())
+    return counts_of(sorted(next_nonces()), block)
+
+
+def counts_of(addresses: Sequence[str], block: str) -> dict[str, int]:
+    """The same of these wallets, without asking the database. Raises Failed."""
     answers = _ask([("eth_getTransactionCount", (address, block)) for address in addresses])
     return {address: int(answer, 16) for address, answer in zip(addresses, answers, strict=True)}
 

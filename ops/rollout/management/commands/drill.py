@@ -17,7 +17,16 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 
 from ops.rehearsal.stack_lock import RunningError, StackLock
-from ops.rollout.drills import crash, duplicate_signal, emergency_stop, redis_outage, restore
+from ops.rollout.drills import (
+    crash,
+    database,
+    duplicate_signal,
+    emergency_stop,
+    redis_outage,
+    reorg,
+    restore,
+    rpc_trouble,
+)
 from ops.rollout.drills.compose import ComposeParts
 from ops.rollout.drills.embedded import EmbeddedParts
 from ops.rollout.drills.faults import FAULTS
@@ -70,8 +79,17 @@ class Command(BaseCommand):
             default=[emergency_stop.NO_FAULT],
             help=f"what happens to Redis under the stop: {', '.join(under)}; all; each: another under each surface",
         )
+        drills.add_parser("rpc-trouble", help="the node is slow, refuses, loses answers, and mines nothing")
         drills.add_parser("duplicate-signal", help="the same signal twice, and 50 times at once")
         drills.add_parser("crash", help="SIGKILL of worker, webhook and beat under load")
+        drills.add_parser("reorg", help="blocks with our transactions leave the chain")
+        ended = drills.add_parser("database", help="PostgreSQL is restarted, killed, and away for a while")
+        ended.add_argument(
+            "--fault",
+            type=some_of(database.FAULTS),
+            default=list(database.FAULTS),
+            help=f"{', '.join(database.FAULTS)}; all, which is the default",
+        )
         drills.add_parser("restore", help="a backup is restored while the chain has moved on")
         for drill in drills.choices.values():
             self._add_shared(drill)
@@ -141,6 +159,12 @@ class Command(BaseCommand):
                 redis_outage.run(stage, options["fault"])
             case "emergency-stop":
                 emergency_stop.run(stage, options["through"], options["redis"])
+            case "rpc-trouble":
+                rpc_trouble.run(stage, folder)
+            case "reorg":
+                reorg.run(stage)
+            case "database":
+                database.run(stage, options["fault"])
             case "duplicate-signal":
                 duplicate_signal.run(stage)
             case "restore":
