@@ -17,19 +17,21 @@ BATCH = 50
 TOLD = 20  # keys named in the audit log
 
 
-def request(*, by: str) -> list[str]:
-    """Ask for the cancel of every open that owns a slot and is not mined; returns their keys.
+def request(*, by: str, key: str | None = None, origin: AuditOrigin = AuditOrigin.COMMAND) -> list[str]:
+    """Ask for the cancel of every open that owns a slot and is not mined, or of the one of this key; returns their keys.
 
     The engine signs and sends the cancels; whichever of order and cancel is mined
     decides. Exits are left as they are.
     """
     pending = TxIntent.objects.filter(action=Action.OPEN, state__in=sorted(UNMINED), settled_at=None)
+    if key is not None:
+        pending = pending.filter(intent_key=key, cancel_asked_at=None)
     with transaction.atomic(durable=True):
         keys = list(pending.order_by("id").values_list("intent_key", flat=True))
         TxIntent.objects.filter(intent_key__in=keys, cancel_asked_at=None).update(cancel_asked_at=Now())
         if keys:
             told = {"count": len(keys), "first": keys[:TOLD]}
-            who = audit.by(by, AuditOrigin.COMMAND)
+            who = audit.by(by, origin)
             audit.record(AuditAction.PENDING_CANCELLED, "unmined opens", after=told, who=who)
     if keys:
         log.warning("cancels asked for", by=by, count=len(keys))

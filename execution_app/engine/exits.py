@@ -42,14 +42,19 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
     return again
 
 
-def ask(position: Position, *, key: str, by: str) -> int | None:
+def ask(position: Position, *, key: str, by: str, reduce_pct: Decimal | None = None) -> int | None:
     """As `ask_intent`; returns the close's wallet."""
-    close = ask_intent(position, key=key, by=by)
+    close = ask_intent(position, key=key, by=by, reduce_pct=reduce_pct)
     return None if close is None else close.wallet_id
 
 
-def ask_intent(position: Position, *, key: str, by: str) -> TxIntent | None:
-    """The one intent of this key that closes all of a position, and never another in its place; None without a wallet."""
+def ask_intent(
+    position: Position, *, key: str, by: str, reduce_pct: Decimal | None = None
+) -> TxIntent | None:
+    """The one intent of this key that closes a position, or a part of it, and never another in its place.
+
+    None without a wallet.
+    """
     wallet = Wallet.objects.filter(trader=position.trader).first()
     if wallet is None:
         return None
@@ -64,6 +69,7 @@ def ask_intent(position: Position, *, key: str, by: str) -> TxIntent | None:
         slippage_pct=SLIPPAGE_PCT,
         position=position,
         only_position=True,
+        reduce_pct=reduce_pct,
     )
     return close
 

@@ -35,7 +35,15 @@ class Change:
 
 
 def set_cap(
-    name: CapName, scope: CapScope, scope_value: str, value: Decimal, *, by: str, reason: str, code: str = ""
+    name: CapName,
+    scope: CapScope,
+    scope_value: str,
+    value: Decimal,
+    *,
+    by: str,
+    reason: str,
+    code: str = "",
+    origin: AuditOrigin = AuditOrigin.COMMAND,
 ) -> Change:
     """Set a cap in the unit of its name, closing the row that it replaces; the same value changes nothing.
 
@@ -66,13 +74,20 @@ def set_cap(
                 )
         except IntegrityError:
             raise Refused(f"no {scope.value} can be named {scope_value!r}") from None
-        _tell(now, by, reason, before=None if before is None else before.value, after=value)
+        _tell(now, audit.by(by, origin), reason, before=None if before is None else before.value, after=value)
     log.warning("cap set", cap=str(now), value=value, before=before and before.value, by=by, reason=reason)
     return Change(True, before, now)
 
 
 def lift_cap(
-    name: CapName, scope: CapScope, scope_value: str, *, by: str, reason: str, code: str = ""
+    name: CapName,
+    scope: CapScope,
+    scope_value: str,
+    *,
+    by: str,
+    reason: str,
+    code: str = "",
+    origin: AuditOrigin = AuditOrigin.COMMAND,
 ) -> Change:
     """Lift a cap, which is always looser; none there changes nothing. Raises Refused as `set_cap` does."""
     seen = _active(name, scope, scope_value)
@@ -84,16 +99,15 @@ def lift_cap(
         before = _unchanged(seen, name, scope, scope_value)
         assert before is not None
         _close(before, by, reason)
-        _tell(before, by, reason, before=before.value, after=None)
+        _tell(before, audit.by(by, origin), reason, before=before.value, after=None)
     log.warning("cap lifted", cap=str(before), before=before.value, by=by, reason=reason)
     return Change(True, before, None)
 
 
-def _tell(cap: Cap, by: str, reason: str, *, before: Decimal | None, after: Decimal | None) -> None:
+def _tell(cap: Cap, who: audit.Who, reason: str, *, before: Decimal | None, after: Decimal | None) -> None:
     action = AuditAction.CAP_REMOVED if after is None else AuditAction.CAP_SET
     values = {"before": before, "after": after}
     told = {key: None if value is None else {"value": f"{value:f}"} for key, value in values.items()}
-    who = audit.by(by, AuditOrigin.COMMAND)
     audit.record(action, f"cap {cap}", reason=reason, before=told["before"], after=told["after"], who=who)
 
 

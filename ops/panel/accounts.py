@@ -17,6 +17,8 @@ from django_celery_beat.models import (
     PeriodicTask,
     SolarSchedule,
 )
+from django_otp.plugins.otp_totp import admin as totp_admin  # noqa: F401  (likewise)
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -24,7 +26,18 @@ from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
 from ops.panel.pages import Page
 
-for _model in (User, Group, ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
+# The last one's pages show the secrets of others; `manage.py second_factor` manages them.
+_TAKEN = (
+    User,
+    Group,
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    SolarSchedule,
+    TOTPDevice,
+)
+for _model in _TAKEN:
     admin.site.unregister(_model)
 
 State = dict[str, Any]
@@ -113,6 +126,16 @@ class UserPage(Audited, UserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Nobody makes themselves, or anybody, more than the roles are."""
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever could change a superuser's password would be one."""
+        above = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return bool(super().has_change_permission(request, obj)) and not above
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():

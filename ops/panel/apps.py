@@ -10,3 +10,4 @@ class PanelConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("ops.panel.logins").listen()
+        import_module("ops.panel.sessions").listen()

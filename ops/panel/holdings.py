@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from django.contrib import admin
+from django.contrib.admin import EmptyFieldListFilter
 
 from execution_app.models import (
     Correction,
@@ -16,7 +17,8 @@ from execution_app.models import (
     Wallet,
 )
 from execution_app.states import PositionState
-from ops.panel.pages import Lines, Page, amount, direction, mode, plain, short, shown
+from ops.panel.lists import symbols, when, words
+from ops.panel.pages import Lines, LongPage, Page, amount, direction, mode, plain, short, shown
 
 _POSITION_COLOURS = {
     PositionState.OPEN.value: "success",
@@ -63,7 +65,8 @@ class ProtectionLines(Lines):
 
 
 @admin.register(Position)
-class PositionPage(Page):
+class PositionPage(LongPage):
+    of_trader = "trader__tg_user_id"
     list_display = (
         "__str__",
         mode,
@@ -79,9 +82,9 @@ class PositionPage(Page):
         "opened_at",
         "drift",
     )
-    list_filter = ("mode", "state", "symbol")
-    search_fields = ("symbol", "trader__label", "trader__tg_user_id", "trader__address")
-    date_hierarchy = "opened_at"
+    list_filter = ("mode", "state", words("symbol", symbols), ("drift", EmptyFieldListFilter))
+    found_by = ("trader__label", "trader__tg_user_id", "trader__address")
+    search_help_text = "whole label, Telegram id or address of the trader"
     list_select_related = ("trader",)
     ordering = ("-id",)
     inlines = (ProtectionLines, FillLines)
@@ -93,6 +96,7 @@ class PositionPage(Page):
 
 @admin.register(Correction)
 class CorrectionPage(Page):
+    of_trader = "position__trader__tg_user_id"
     list_display = (
         "position",
         "at",
@@ -101,13 +105,14 @@ class CorrectionPage(Page):
         amount("collateral_usdc", "Collateral", "USDC"),
     )
     search_fields = ("differed", "position__symbol")
-    date_hierarchy = "at"
+    list_filter = (when("at"),)
     list_select_related = ("position",)
     ordering = ("-id",)
 
 
 @admin.register(ExternalTrade)
 class ExternalTradePage(Page):
+    of_trader = "trader__tg_user_id"
     list_display = (
         "__str__",
         direction,
@@ -117,34 +122,35 @@ class ExternalTradePage(Page):
         "seen_at",
         "gone_at",
     )
-    list_filter = ("symbol",)
+    list_filter = (when("seen_at"), words("symbol", symbols))
     search_fields = ("symbol", "trader__label", "trader__tg_user_id", "trader__address")
-    date_hierarchy = "seen_at"
     list_select_related = ("trader",)
     ordering = ("-id",)
 
 
 @admin.register(Fill)
-class FillPage(Page):
+class FillPage(LongPage):
+    of_trader = "position__trader__tg_user_id"
     list_display = ("intent", "position", *_FILL_FIELDS)
-    list_filter = ("mode", "action")
-    search_fields = ("tx_hash", "intent__intent_key")
-    date_hierarchy = "filled_at"
+    list_filter = (when("filled_at"), "mode", "action")
+    found_by = ("tx_hash", "intent__intent_key")
+    search_help_text = "whole hash, or key of the intent"
     list_select_related = ("intent", "position")
     ordering = ("-id",)
 
 
 @admin.register(Protection)
-class ProtectionPage(Page):
+class ProtectionPage(LongPage):
+    of_trader = "position__trader__tg_user_id"
     list_display = ("__str__", "position", *_LEVELS)
-    search_fields = ("set_by", "reason", "position__symbol")
-    date_hierarchy = "set_at"
+    list_filter = (when("set_at", by_id=True), ("ended_at", EmptyFieldListFilter))
     list_select_related = ("position",)
     ordering = ("-id",)
 
 
 @admin.register(ProtectionTrigger)
-class ProtectionTriggerPage(Page):
+class ProtectionTriggerPage(LongPage):
+    of_trader = "protection__position__trader__tg_user_id"
     list_display = (
         "at",
         "kind",
@@ -154,9 +160,9 @@ class ProtectionTriggerPage(Page):
         "intent",
         "detail",
     )
-    list_filter = ("kind",)
-    search_fields = ("intent__intent_key",)
-    date_hierarchy = "at"
+    list_filter = (when("at", by_id=True), "kind")
+    found_by = ("intent__intent_key",)
+    search_help_text = "whole key of the close"
     list_select_related = ("protection", "intent")
     ordering = ("-id",)
 
@@ -176,6 +182,7 @@ class PricePage(Page):
 
 @admin.register(Trader)
 class TraderPage(Page):
+    of_trader = "tg_user_id"
     list_display = ("__str__", "tg_user_id", short("address", "Address"), "enabled", "created_at")
     list_filter = ("enabled",)
     search_fields = ("label", "tg_user_id", "address")
@@ -184,6 +191,7 @@ class TraderPage(Page):
 
 @admin.register(Wallet)
 class WalletPage(Page):
+    of_trader = "trader__tg_user_id"
     list_display = (
         short("address", "Address"),
         "trader",

@@ -3,15 +3,20 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model
+from django.contrib.admin import EmptyFieldListFilter
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from execution_app.models import TxIntent
-from ops.panel.pages import Page, amount, shown
+from ops.panel import search
+from ops.panel.lists import when, words
+from ops.panel.pages import LongPage, Page, amount, shown
 from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGrant, SourceSecret
+
+SIDES = ("LONG", "SHORT", "CLOSE")
 
 
 @shown("Intent")
@@ -25,7 +30,8 @@ def intent_link(signal: Signal) -> SafeString | None:
 
 
 @admin.register(Signal)
-class SignalPage(Page):
+class SignalPage(LongPage):
+    of_trader = "tg_user_id"
     list_display = (
         "signal_id",
         "source",
@@ -38,11 +44,28 @@ class SignalPage(Page):
         "reasons",
         "received_at",
     )
-    list_filter = ("decision", "side")
-    search_fields = ("signal_id", "source", "symbol", "tg_user_id")
-    date_hierarchy = "received_at"
+    list_filter = (
+        when("received_at", by_id=True),
+        words("decision", ("accepted", "rejected")),
+        ("decided_at", EmptyFieldListFilter),
+        words("side", SIDES),
+    )
+    found_by = ("signal_id",)
+    search_help_text = "whole signal id or key; Find knows traders, hashes and addresses"
     ordering = ("-id",)
     extra_fields = (intent_link,)
+
+    def get_search_results(
+        self,
+        request: HttpRequest,  # noqa: ARG002
+        queryset: "QuerySet[Any]",
+        search_term: str,
+    ) -> tuple["QuerySet[Any]", bool]:
+        """By the unique index of source and id, from source to source."""
+        signals = Q(pk__in=[])
+        for source, signal_id in search.signals_called(search_term.strip()):
+            signals |= Q(source=source, signal_id=signal_id)
+        return (queryset.filter(signals) if search_term.strip() else queryset), False
 
     @shown(
         "Decision",

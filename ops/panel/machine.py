@@ -1,6 +1,7 @@
 """Pages of the machine itself: restrictions, the control row with Stop and Resume, mode, heartbeats, the chain."""
 
 from django.contrib import admin
+from django.contrib.admin import EmptyFieldListFilter
 from django.urls import URLPattern, path
 
 from execution_app.models import (
@@ -15,7 +16,8 @@ from execution_app.models import (
     StackMode,
 )
 from ops.panel import switch
-from ops.panel.pages import Page, mode, short, shown
+from ops.panel.lists import when
+from ops.panel.pages import LongPage, Page, mode, short, shown
 
 
 @admin.register(Control)
@@ -34,9 +36,8 @@ class ControlPage(Page):
 @admin.register(Restriction)
 class RestrictionPage(Page):
     list_display = ("kind", "origin", "holds", "reason", "set_by", "set_at", "lifted_by", "lifted_at")
-    list_filter = ("kind", "origin")
+    list_filter = ("kind", "origin", ("lifted_at", EmptyFieldListFilter), when("set_at"))
     search_fields = ("reason", "set_by", "lifted_by")
-    date_hierarchy = "set_at"
     ordering = ("-id",)
 
     @shown("Now", colours={"ACTIVE": "danger", "lifted": "success"})
@@ -59,11 +60,10 @@ class RestorePointPage(Page):
 
 
 @admin.register(AuditEntry)
-class AuditPage(Page):
+class AuditPage(LongPage):
     list_display = ("seq", "at", "action", "subject", "actor", "origin", "address", "reason")
-    list_filter = ("action", "origin")
+    list_filter = (when("at", by_id=True), "action", "origin")
     search_fields = ("subject", "actor", "reason")
-    date_hierarchy = "at"
     ordering = ("-seq",)
 
 
@@ -76,7 +76,6 @@ class HeartbeatPage(Page):
 @admin.register(PoolBeat)
 class PoolBeatPage(Page):
     list_display = ("component", "pid", "busy_since", "at")
-    list_filter = ("component",)
     ordering = ("component", "-at")
 
 
@@ -86,11 +85,10 @@ class StackModePage(Page):
 
 
 @admin.register(ModeChange)
-class ModeChangePage(Page):
+class ModeChangePage(LongPage):
     list_display = ("at", "kind", mode, "reason", "streak", "epoch", "said_by")
-    list_filter = ("kind", "mode")
+    list_filter = (when("at", by_id=True), "kind", "mode")
     search_fields = ("reason", "said_by")
-    date_hierarchy = "at"
     ordering = ("-id",)
 
 

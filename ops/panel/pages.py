@@ -6,13 +6,14 @@ from functools import cache
 from typing import Any, TypeVar
 
 from django.contrib import admin
-from django.db.models import BinaryField, DecimalField, Field, Model
+from django.db.models import BinaryField, DecimalField, Field, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
 from execution_app.states import IntentState, Mode
+from ops.panel import lists, roles
 
 Column = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,14 +50,53 @@ class ShownOnly:
 
 
 class Page(ShownOnly, ModelAdmin):  # type: ignore[misc]
-    """A read-only page of one table."""
+    """A read-only page of one table.
 
-    actions = None
+    `found_by` are lookups of whole words that an index answers, in place of
+    `search_fields`, which look into every row. `of_trader` leads to the Telegram id
+    of whose a row is: who may not see the table sees these where they are their own.
+    """
+
+    actions: Any = None
     list_per_page = 50
     show_full_result_count = False  # a count of a long history would be paid on every view
+    found_by: tuple[str, ...] = ()
+    of_trader = ""
     show_facets = "NEVER"
     list_fullwidth = True
+    change_form_before_template = "panel/row_offers.html"
+    list_before_template = "panel/list_offers.html"
     extra_fields: tuple[str | Column, ...] = ()
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        if super().has_view_permission(request, obj):
+            return True
+        if not self.of_trader or not roles.sees_own(request.user):
+            return False
+        return obj is None or self.get_queryset(request).filter(pk=obj.pk).exists()
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return super().has_module_permission(request) or self.has_view_permission(request)
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        rows: QuerySet[Any] = super().get_queryset(request)
+        if super().has_view_permission(request):
+            return rows
+        return roles.own_rows(request.user, rows, self.of_trader) if self.of_trader else rows.none()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[lists.Narrow]:  # noqa: ARG002
+        return lists.Narrow
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        return self.found_by or super().get_search_fields(request)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
+    ) -> tuple["QuerySet[Any]", bool]:
+        if not self.found_by or not search_term.strip():
+            found: tuple[QuerySet[Any], bool] = super().get_search_results(request, queryset, search_term)
+            return found
+        return lists.found(queryset, self.found_by, search_term.strip()), False
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:  # noqa: ARG002
         fields = [field for field in self.opts.concrete_fields if not isinstance(field, BinaryField)]
@@ -64,6 +104,12 @@ class Page(ShownOnly, ModelAdmin):  # type: ignore[misc]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
         return self.get_fields(request, obj)
+
+
+class LongPage(Page):
+    """Of a table that grows with every order: sorted by its ids alone, since by anything else all of it would be read."""
+
+    sortable_by = ()
 
 
 class Lines(ShownOnly, TabularInline):  # type: ignore[misc]
@@ -75,6 +121,10 @@ class Lines(ShownOnly, TabularInline):  # type: ignore[misc]
     show_change_link = True
     hide_title = True
     ordering = ("id",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Whose the row above them is was asked by its own page."""
+        return super().has_view_permission(request, obj) or roles.sees_own(request.user)
 
 
 def shown(

@@ -1,10 +1,12 @@
 """Pages of what may be at stake and what is: caps, reservations, and the log of every change."""
 
 from django.contrib import admin
+from django.contrib.admin import EmptyFieldListFilter
 
 from execution_app.models import Cap, Reservation, RiskLog
 from execution_app.states import ReservationState
-from ops.panel.pages import Lines, Page, amount, mode, shown
+from ops.panel.lists import symbols, when, words
+from ops.panel.pages import Lines, LongPage, Page, amount, mode, shown
 
 _STATE_COLOURS = {
     ReservationState.OPEN.value: "warning",
@@ -34,9 +36,8 @@ class CapPage(Page):
         "lifted_by",
         "lifted_at",
     )
-    list_filter = ("name", "scope")
+    list_filter = ("name", "scope", ("lifted_at", EmptyFieldListFilter), when("set_at"))
     search_fields = ("scope_value", "reason", "set_by", "lifted_by")
-    date_hierarchy = "set_at"
     ordering = ("-id",)
 
     @shown("Now", colours={"ACTIVE": "success", "lifted": "info"})
@@ -51,7 +52,8 @@ class RiskLines(Lines):
 
 
 @admin.register(Reservation)
-class ReservationPage(Page):
+class ReservationPage(LongPage):
+    of_trader = "trader__tg_user_id"
     list_display = (
         "intent",
         mode,
@@ -64,9 +66,9 @@ class ReservationPage(Page):
         "reserved_at",
         "released_at",
     )
-    list_filter = ("mode", "state", "symbol")
-    search_fields = ("intent__intent_key", "source", "symbol", "trader__label", "trader__tg_user_id")
-    date_hierarchy = "reserved_at"
+    list_filter = ("mode", "state", words("symbol", symbols), when("reserved_at"))
+    found_by = ("intent__intent_key", "trader__tg_user_id")
+    search_help_text = "whole key of the intent, or Telegram id"
     list_select_related = ("intent", "trader")
     ordering = ("-id",)
     inlines = (RiskLines,)
@@ -77,10 +79,10 @@ class ReservationPage(Page):
 
 
 @admin.register(RiskLog)
-class RiskLogPage(Page):
+class RiskLogPage(LongPage):
     list_display = ("reservation", mode, *_LOG_FIELDS)
-    list_filter = ("mode", "state")
-    search_fields = ("reservation__intent__intent_key",)
-    date_hierarchy = "at"
+    list_filter = ("mode", "state", when("at", by_id=True))
+    found_by = ("reservation__intent__intent_key",)
+    search_help_text = "whole key of the intent"
     list_select_related = ("reservation",)
     ordering = ("-id",)

@@ -2,6 +2,9 @@
 
 from django.contrib import admin
 from django.contrib.admin import EmptyFieldListFilter
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from execution_app.models import (
     IntentMove,
@@ -12,7 +15,21 @@ from execution_app.models import (
     VenueMessage,
     VenueOrder,
 )
-from ops.panel.pages import Lines, Page, amount, direction, gwei, intent_state, mode, raw_hex, short, shown
+from execution_app.states import IntentState, Reason
+from ops.panel.lists import symbols, when, words
+from ops.panel.pages import (
+    Lines,
+    LongPage,
+    Page,
+    amount,
+    direction,
+    gwei,
+    intent_state,
+    mode,
+    raw_hex,
+    short,
+    shown,
+)
 
 
 class TransitionLines(Lines):
@@ -52,7 +69,8 @@ class ReceiptLines(Lines):
 
 
 @admin.register(TxIntent)
-class TxIntentPage(Page):
+class TxIntentPage(LongPage):
+    of_trader = "trader__tg_user_id"
     list_display = (
         "intent_key",
         mode,
@@ -67,21 +85,43 @@ class TxIntentPage(Page):
         "reason",
         "accepted_at",
     )
-    list_filter = ("state", ("settled_at", EmptyFieldListFilter), "mode", "road", "action", "reason")
-    search_fields = ("intent_key", "symbol", "sends__tx_hash", "tg_user_id")
-    search_help_text = "key, symbol, transaction hash or Telegram id"
-    date_hierarchy = "accepted_at"
+    list_filter = (
+        "state",
+        when("accepted_at", by_id=True),
+        ("settled_at", EmptyFieldListFilter),
+        "mode",
+        "road",
+        "action",
+        words("reason", Reason),
+        words("symbol", symbols),
+    )
+    found_by = ("intent_key", "sends__tx_hash", "trader__tg_user_id")
+    search_help_text = "whole key, transaction hash or Telegram id"
     list_select_related = ("wallet",)
     ordering = ("-id",)
     inlines = (TransitionLines, SendLines, ReceiptLines)
+    actions = ("reject_several",)
+    list_disable_select_all = True
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("execution_app.change_txintent")
+
+    @admin.action(description="Reject what is held…", permissions=["decide"])
+    def reject_several(self, request: HttpRequest, queryset: "QuerySet[TxIntent]") -> HttpResponse:  # noqa: ARG002
+        """Leads to the page that tells how many, and asks."""
+        keys = queryset.order_by("pk").values_list("pk", flat=True)[: self.list_per_page]
+        return HttpResponseRedirect(reverse("panel:deed", args=["reject-several", "-".join(map(str, keys))]))
+
     extra_fields = (raw_hex("calldata", "Calldata"),)
 
 
 @admin.register(IntentTransition)
-class IntentTransitionPage(Page):
+class IntentTransitionPage(LongPage):
+    of_trader = "intent__trader__tg_user_id"
     list_display = ("at", "intent", "from_state", "to_state", "why", "by")
-    list_filter = ("to_state", "by")
-    search_fields = ("intent__intent_key", "why")
+    list_filter = (when("at", by_id=True), words("to_state", IntentState))
+    found_by = ("intent__intent_key",)
+    search_help_text = "whole key of the intent"
     list_select_related = ("intent",)
     ordering = ("-id",)
 
@@ -89,12 +129,13 @@ class IntentTransitionPage(Page):
 @admin.register(IntentMove)
 class IntentMovePage(Page):
     list_display = ("from_state", "to_state")
-    list_filter = ("from_state", "to_state")
+    list_filter = (words("from_state", IntentState), words("to_state", IntentState))
     ordering = ("id",)
 
 
 @admin.register(TxSend)
-class TxSendPage(Page):
+class TxSendPage(LongPage):
+    of_trader = "intent__trader__tg_user_id"
     list_display = (
         short("tx_hash", "Hash"),
         "intent",
@@ -107,16 +148,22 @@ class TxSendPage(Page):
         "signed_at",
         "last_offered_at",
     )
-    list_filter = ("kind", "outcome", ("intent__settled_at", EmptyFieldListFilter))
-    search_fields = ("tx_hash", "intent__intent_key")
-    date_hierarchy = "signed_at"
+    list_filter = (
+        when("signed_at", by_id=True),
+        "kind",
+        "outcome",
+        ("intent__settled_at", EmptyFieldListFilter),
+    )
+    found_by = ("tx_hash", "intent__intent_key")
+    search_help_text = "whole hash, or key of the intent"
     list_select_related = ("intent",)
     ordering = ("-id",)
     extra_fields = (raw_hex("raw", "Signed bytes"),)
 
 
 @admin.register(VenueMessage)
-class VenueMessagePage(Page):
+class VenueMessagePage(LongPage):
+    of_trader = "intent__trader__tg_user_id"
     list_display = (
         short("digest", "Digest"),
         "intent",
@@ -127,16 +174,17 @@ class VenueMessagePage(Page):
         "made_at",
         "last_posted_at",
     )
-    list_filter = ("outcome",)
-    search_fields = ("digest", "tracking_id", "intent__intent_key")
-    date_hierarchy = "made_at"
+    list_filter = (when("made_at", by_id=True), "outcome")
+    found_by = ("digest", "tracking_id", "intent__intent_key")
+    search_help_text = "whole digest, tracking id, or key of the intent"
     list_select_related = ("intent",)
     ordering = ("-id",)
     extra_fields = (raw_hex("content", "Message"), raw_hex("signature", "Signature"))
 
 
 @admin.register(TxReceipt)
-class TxReceiptPage(Page):
+class TxReceiptPage(LongPage):
+    of_trader = "intent__trader__tg_user_id"
     list_display = (
         "intent",
         "transaction",
@@ -147,9 +195,9 @@ class TxReceiptPage(Page):
         gwei("effective_gas_price_wei", "Gas price"),
         "seen_at",
     )
-    list_filter = ("status", "canonical")
-    search_fields = ("send__tx_hash", "intent__intent_key", "block_hash")
-    date_hierarchy = "seen_at"
+    list_filter = (when("seen_at"), "canonical")
+    found_by = ("send__tx_hash", "intent__intent_key")
+    search_help_text = "whole hash, or key of the intent"
     list_select_related = ("intent", "send")
     ordering = ("-id",)
 
@@ -163,9 +211,11 @@ class TxReceiptPage(Page):
 
 
 @admin.register(VenueOrder)
-class VenueOrderPage(Page):
+class VenueOrderPage(LongPage):
+    of_trader = "intent__trader__tg_user_id"
     list_display = ("order_id", "intent", "state", short("venue", "Venue"), "block_number", "created_at")
     list_filter = ("state",)
-    search_fields = ("order_id", "intent__intent_key")
+    found_by = ("intent__intent_key",)
+    search_help_text = "whole key of the intent"
     list_select_related = ("intent",)
     ordering = ("-id",)

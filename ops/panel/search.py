@@ -69,13 +69,24 @@ def _of_signal_key(text: str) -> Sequence[Hit]:
     return [hit for hit in _by_signal_id(signal_id) if hit.key == text]
 
 
-def _by_signal_id(text: str) -> Sequence[Hit]:
-    if not payloads.SIGNAL_ID.fullmatch(text):
+def signals_called(text: str) -> Sequence[tuple[str, str]]:
+    """Source and id of the signals of this id or this key, the newest first."""
+    kind, _, rest = text.partition(":")
+    source, _, signal_id = rest.partition(":")
+    of_key = [pair for pair in _called(signal_id) if pair[0] == source] if kind == "sig" else []
+    return [*of_key, *_called(text)]
+
+
+def _called(signal_id: str) -> Sequence[tuple[str, str]]:
+    if not payloads.SIGNAL_ID.fullmatch(signal_id):
         return []
     with connection.cursor() as cursor:
-        cursor.execute(_BY_SIGNAL_ID, {"signal_id": text, "sources": SOURCES, "shown": SHOWN})
-        rows = cursor.fetchall()
-    return [Hit(f"sig:{source}:{signal_id}", "signal id") for source, signal_id in rows]
+        cursor.execute(_BY_SIGNAL_ID, {"signal_id": signal_id, "sources": SOURCES, "shown": SHOWN})
+        return [(source, found) for source, found in cursor.fetchall()]
+
+
+def _by_signal_id(text: str) -> Sequence[Hit]:
+    return [Hit(f"sig:{source}:{signal_id}", "signal id") for source, signal_id in _called(text)]
 
 
 def _by_hash(text: str) -> Sequence[Hit]:

@@ -76,7 +76,7 @@ class Found:
 
 def find(key: str) -> Found | None:
     """By an intent's key, which a signal has from the beginning. None where there is neither."""
-    signal = _signal(key)
+    signal = signal_of(key)
     if signal is not None:
         found = trace.build(signal.source, signal.signal_id)
         if found is not None:
@@ -91,7 +91,8 @@ def find(key: str) -> Found | None:
     return Found(key, None, None, (_story(key, road),), road["intent"]["mode"] or "")
 
 
-def _signal(key: str) -> Signal | None:
+def signal_of(key: str) -> Signal | None:
+    """The signal of an intent's key, whether or not there is such an intent."""
     kind, _, rest = key.partition(":")
     source, _, signal_id = rest.partition(":")
     # The further closes of one signal are told beside its first.

@@ -7,7 +7,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from execution_app.engine.waiting import database_now
-from ops.panel import story
+from execution_app.models import TxIntent
+from ops.panel import roles, story
 from ops.panel.home.box import bounded
 from ops.panel.search import SHOWN, search
 
@@ -17,17 +18,38 @@ NEEDED = ("signals_app.view_signal", "execution_app.view_txintent")
 AUDIT = "execution_app.view_auditentry"
 
 
-def _permit(request: HttpRequest) -> None:
-    if not request.user.has_perms(NEEDED):
+def _permit(request: HttpRequest) -> bool:
+    """Whether they see all, or else what is theirs."""
+    if request.user.has_perms(NEEDED):
+        return True
+    if not roles.sees_own(request.user):
         raise PermissionDenied
+    return False
+
+
+def _own(keys: list[str], own_ids: list[int]) -> set[str]:
+    """Of these keys those that are of one of these Telegram ids, whether or not an intent came of it."""
+    found = set(
+        TxIntent.objects.filter(intent_key__in=keys, tg_user_id__in=own_ids).values_list(
+            "intent_key", flat=True
+        )
+    )
+    for key in set(keys) - found:
+        signal = story.signal_of(key)
+        if signal is not None and signal.tg_user_id in own_ids:
+            found.add(key)
+    return found
 
 
 def find(request: HttpRequest) -> HttpResponse:
     """`?q=`: a signal id, an intent's key, a hash, an address or a Telegram id; one hit leads to its trace."""
-    _permit(request)
+    sees_all = _permit(request)
     asked = request.GET.get("q", "").strip()[:ASKED_LIMIT]
     with bounded(WITHIN_MS):
         hits = search(asked) if asked else []
+        if not sees_all:
+            own = _own([hit.key for hit in hits], roles.own_ids(request.user))
+            hits = [hit for hit in hits if hit.key in own]
     if len(hits) == 1:
         return HttpResponseRedirect(reverse("panel:trace", args=[hits[0].key]))
     context = {
@@ -42,12 +64,12 @@ def find(request: HttpRequest) -> HttpResponse:
 
 def trace(request: HttpRequest, key: str) -> HttpResponse:
     """From the body received to the position, and what the audit log has of that time for whoever may read it."""
-    _permit(request)
+    sees_all = _permit(request)
     # PostgreSQL cannot even be asked for some of what a path may hold.
     if not key.isprintable() or len(key) > ASKED_LIMIT:
         raise Http404
     with bounded(WITHIN_MS):
-        found = story.find(key)
+        found = story.find(key) if sees_all or _own([key], roles.own_ids(request.user)) else None
         if found is None:
             raise Http404
         may_audit = request.user.has_perm(AUDIT)

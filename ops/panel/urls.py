@@ -8,6 +8,8 @@ from django.http.response import HttpResponseBase
 from django.urls import path
 
 from ops.panel import charts, traces
+from ops.panel.deeds import page as deeds
+from ops.panel.exports import page as exports
 from ops.panel.home import page
 from ops.panel.switch import within_deadline
 
@@ -32,5 +34,9 @@ urlpatterns = [
     path("live/banner/", guarded(page.live_banner), name="banner"),
     path("find/", guarded(traces.find), name="find"),
     path("trace/<path:key>/", guarded(traces.trace), name="trace"),
+    path("do/", guarded(deeds.deeds), name="deeds"),
+    path("do/<slug:name>/", guarded(deeds.deed), name="deed"),
+    path("do/<slug:name>/<path:target>/", guarded(deeds.deed), name="deed"),
+    path("export/", guarded(exports.export), name="export"),
     path("charts/", guarded(charts.charts), name="charts"),
 ]

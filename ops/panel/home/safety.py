@@ -62,7 +62,7 @@ def attention() -> Sequence[Line]:
         cursor.execute(_UNDECIDED)
         undecided, oldest_s = cursor.fetchone()
     if undecided:
-        href = listed("signals_app_signal", "decision__exact=")
+        href = listed("signals_app_signal", "decided_at__isempty=1")
         note = f"the oldest for {words.age(oldest_s)}"
         lines.append(Line("signals undecided", f"{undecided:,}", note, WARN, href=href))
     return lines
@@ -77,7 +77,7 @@ def agreement() -> Sequence[Line]:
         lines += _chain_lines(chain, now)
     held = Q(mode=Mode.LIVE, state=PositionState.OPEN)
     differ = Position.objects.filter(held).exclude(drift="").count()
-    href = listed("execution_app_position", "state__exact=open&mode__exact=LIVE&drift__gt=")
+    href = listed("execution_app_position", "state__exact=open&mode__exact=LIVE&drift__isempty=0")
     note = "open LIVE positions that the venue's storage has otherwise"
     lines.append(Line("drift", f"{differ:,}", note, BAD if differ else GOOD, href=href if differ else ""))
     halted = Wallet.objects.filter(chain_id=chain_id).exclude(halted_reason="").count()

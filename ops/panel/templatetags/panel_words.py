@@ -4,9 +4,14 @@ from datetime import datetime
 
 from django import template
 
-from ops.panel import words
+from ops.panel import explorers, words
 
 register = template.Library()
+
+
+@register.filter
+def explorer(tx_hash: str) -> str:
+    return explorers.of_transaction(tx_hash)
 
 
 @register.filter

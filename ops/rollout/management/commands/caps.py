@@ -109,7 +109,7 @@ def _lift(options: Answer) -> Answer:
     return {"changed": change.changed, "before": _spell(change.before)}
 
 
-def _who(options: Answer) -> dict[str, str]:
+def _who(options: Answer) -> dict[str, Any]:
     return {name: options[name] for name in ("by", "reason", "code")}
 
 

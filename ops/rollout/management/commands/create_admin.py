@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction
+from ops.panel.roles import SiteRole, group
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +23,7 @@ GENERATED_BYTES = 24
 
 class Command(BaseCommand):
     help = (
-        "Create a superuser of the admin site. Without --password-stdin a password is made and shown once. "
+        "Create somebody who may log in to the admin site: with --role one of its roles, a superuser without. Without --password-stdin a password is made and shown once. "
         "Exit code 1 where the name exists already or the password is too weak."
     )
 
@@ -31,11 +32,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--password-stdin", action="store_true", help="read the password from standard input, one line"
         )
+        parser.add_argument("--role", choices=[role.value for role in SiteRole], help="what they may do")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
         parser.add_argument("--reason", default="", help="why, for the audit log")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        user = User(username=options["name"], is_staff=True, is_superuser=True)
+        user = User(username=options["name"], is_staff=True, is_superuser=options["role"] is None)
         given = options["password_stdin"]
         password = sys.stdin.readline().rstrip("\r\n") if given else secrets.token_urlsafe(GENERATED_BYTES)
         try:
@@ -44,10 +46,13 @@ class Command(BaseCommand):
             user.full_clean()
             with transaction.atomic():
                 user.save(force_insert=True)
+                if options["role"]:
+                    user.groups.add(group(SiteRole(options["role"])))
                 rights = {
                     "is_active": user.is_active,
                     "is_staff": user.is_staff,
                     "is_superuser": user.is_superuser,
+                    "role": options["role"],
                 }
                 who = audit.operator(options["reason"])
                 audit.record(AuditAction.ADMIN_CREATED, f"user {user.username}", after=rights, who=who)

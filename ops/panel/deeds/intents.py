@@ -1,0 +1,152 @@
+"""Deeds about one intent: let a held close go, end what is held, cancel an open in its slot."""
+
+from collections import Counter
+from typing import Any
+
+from django.http import Http404
+from django.urls import reverse
+
+from execution_app.audit_words import AuditOrigin
+from execution_app.engine import cancels, held
+from execution_app.errors import Refused, Stale
+from execution_app.gate.approval import UNUSED_S
+from execution_app.models import TxIntent
+from execution_app.states import UNMINED, Action, IntentState
+from ops.panel.deeds.deed import Deed, Person, Subject, whole_number
+
+MOST, SHOWN = 200, 20  # chosen at once, and named on the page
+CHANGES_INTENTS = "execution_app.change_txintent"
+
+
+def _find(target: str) -> TxIntent:
+    if not target.isprintable():
+        raise Http404
+    intent = TxIntent.objects.select_related("trader").filter(intent_key=target).first()
+    if intent is None:
+        raise Http404
+    return intent
+
+
+def _subject(intent: TxIntent, obstacle: str, note: str = "") -> Subject:
+    state = f"{intent.state}: {intent.reason}" if intent.reason else str(intent.state)
+    facts = (
+        ("intent", intent.intent_key),
+        ("trader", str(intent.trader or intent.tg_user_id)),
+        ("order", f"{intent.action} {intent.symbol}"),
+        ("mode", str(intent.mode or "not decided yet")),
+        ("state", state),
+    )
+    back = reverse("panel:trace", args=[intent.intent_key])
+    return Subject(intent.intent_key, intent.symbol, facts, note, obstacle, back, intent)
+
+
+def _unless_held(intent: TxIntent) -> str:
+    return "" if intent.state == IntentState.HELD else f"it is not held: it is {intent.state}"
+
+
+class Approve(Deed):
+    """As `manage.py held approve`."""
+
+    name, title, button = "approve", "Approve a held close", "Approve"
+    permission = CHANGES_INTENTS
+    loosens = True
+
+    def look(self, target: str) -> Subject:
+        intent = _find(target)
+        problem = _unless_held(intent)
+        if intent.action == Action.OPEN:
+            problem = "an open is never approved: it waits for the mode until its max lag"
+        note = (
+            f"It may go LIVE while only Redis' health forbids it; unused, this runs out after {UNUSED_S} s."
+        )
+        return _subject(intent, problem, note)
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
+        who = {"by": person.name, "reason": person.reason, "code": person.code}
+        held.approve(subject.row.intent_key, **who, origin=AuditOrigin.ADMIN)
+        return f"Approved; unused, it runs out after {UNUSED_S} s."
+
+
+class Reject(Deed):
+    """As `manage.py held reject`."""
+
+    name, title, button = "reject", "Reject what is held", "Reject"
+    permission = CHANGES_INTENTS
+
+    def look(self, target: str) -> Subject:
+        intent = _find(target)
+        return _subject(intent, _unless_held(intent), "It ends here and is never executed.")
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
+        try:
+            held.reject(
+                subject.row.intent_key, by=person.name, reason=person.reason, origin=AuditOrigin.ADMIN
+            )
+        except TxIntent.DoesNotExist:
+            raise Refused("it is no longer held") from None
+        return "Rejected."
+
+
+class RejectSeveral(Deed):
+    """As `manage.py held reject`, for each of those that were chosen in the list and are held."""
+
+    name, title, button = "reject-several", "Reject what is held, several at once", "Reject them"
+    permission = CHANGES_INTENTS
+
+    def look(self, target: str) -> Subject:
+        keys = [whole_number(key) for key in target.split("-")[: MOST + 1]]
+        chosen = TxIntent.objects.filter(pk__in=keys[:MOST]).order_by("pk")
+        counts = Counter(str(intent.state) for intent in chosen)
+        held_keys = [intent.intent_key for intent in chosen if intent.state == IntentState.HELD]
+        facts = (
+            ("chosen", f"{len(chosen):,}"),
+            *((state, f"{count:,}") for state, count in sorted(counts.items())),
+            *(("is rejected", key) for key in held_keys[:SHOWN]),
+        )
+        problem = "" if held_keys else "none of them is held"
+        if len(keys) > MOST:
+            problem = f"more than {MOST} were chosen"
+        note = "Those that are held end here and are never executed; the others stay as they are."
+        back = reverse("admin:execution_app_txintent_changelist")
+        return Subject(
+            "Several intents", f"REJECT {len(held_keys)}", facts, note, problem, back, tuple(held_keys)
+        )
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
+        done = 0
+        for key in subject.row:
+            try:
+                held.reject(key, by=person.name, reason=person.reason, origin=AuditOrigin.ADMIN)
+            except (TxIntent.DoesNotExist, Stale):
+                continue  # it went on meanwhile, which the count below tells
+            done += 1
+        return f"Rejected {done} of {len(subject.row)}; the others are no longer held."
+
+
+class Cancel(Deed):
+    """As `manage.py stop --cancel-pending`, for one open."""
+
+    name, title, button = "cancel", "Cancel an open in its slot", "Ask for the cancel"
+    permission = CHANGES_INTENTS
+
+    def look(self, target: str) -> Subject:
+        intent = _find(target)
+        problem = ""
+        if intent.action != Action.OPEN:
+            problem = "exits are not cancelled"
+        elif intent.state not in UNMINED or intent.settled_at is not None:
+            problem = f"only what is signed and not mined can be cancelled: it is {intent.state}"
+        elif intent.cancel_asked_at is not None:
+            problem = "its cancel was asked for already"
+        note = "A transaction to the wallet itself takes its nonce. Whichever of the two is mined decides."
+        return _subject(intent, problem, note)
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
+        asked = cancels.request(by=person.name, key=subject.row.intent_key, origin=AuditOrigin.ADMIN)
+        if not asked:
+            raise Refused("it can no longer be cancelled")
+        return "The cancel is asked for; the trace shows which of the two is mined."
+
+
+DEEDS: tuple[Deed, ...] = (Approve(), Reject(), Cancel())
+SEVERAL: tuple[Deed, ...] = (RejectSeveral(),)
