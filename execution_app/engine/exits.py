@@ -48,8 +48,13 @@ def ask(position: Position, *, key: str, by: str) -> int | None:
     return None if close is None else close.wallet_id
 
 
-def ask_intent(position: Position, *, key: str, by: str) -> TxIntent | None:
-    """The one intent of this key that closes all of a position, and never another in its place; None without a wallet."""
+def ask_intent(
+    position: Position, *, key: str, by: str, reduce_usdc: Decimal | None = None
+) -> TxIntent | None:
+    """The one intent of this key that closes a position, and never another in its place; None without a wallet.
+
+    All of it, or so much of its collateral.
+    """
     wallet = Wallet.objects.filter(trader=position.trader).first()
     if wallet is None:
         return None
@@ -64,6 +69,7 @@ def ask_intent(position: Position, *, key: str, by: str) -> TxIntent | None:
         slippage_pct=SLIPPAGE_PCT,
         position=position,
         only_position=True,
+        reduce_usdc=reduce_usdc,
     )
     return close
 

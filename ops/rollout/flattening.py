@@ -17,21 +17,27 @@ from execution_app.tasks import submit
 POLL_S = 0.5
 
 
-def flatten(*, by: str, within_s: int, say: Callable[[str], object] | None) -> int:
+def flatten(
+    *,
+    by: str,
+    within_s: int,
+    say: Callable[[str], object] | None,
+    origin: AuditOrigin = AuditOrigin.COMMAND,
+) -> int:
     """Close every LIVE position, those of opens that fill meanwhile too; returns how many are left.
 
     The caller has set reduce-only. Ends early when all are closed.
     """
     run = uuid.uuid4().hex[:12]
-    _tell(AuditAction.FLATTEN_BEGUN, run, by)
+    _tell(AuditAction.FLATTEN_BEGUN, run, audit.by(by, origin))
     left = _close_all(run, by, within_s, say)
-    _tell(AuditAction.FLATTEN_ENDED, run, by, left=left)
+    _tell(AuditAction.FLATTEN_ENDED, run, audit.by(by, origin), left=left)
     return left
 
 
-def _tell(action: AuditAction, run: str, by: str, **facts: int) -> None:
+def _tell(action: AuditAction, run: str, who: audit.Who, **facts: int) -> None:
     with transaction.atomic():
-        audit.record(action, f"flatten {run}", after=facts, who=audit.by(by, AuditOrigin.COMMAND))
+        audit.record(action, f"flatten {run}", after=facts, who=who)
 
 
 def _close_all(run: str, by: str, within_s: int, say: Callable[[str], object] | None) -> int:
