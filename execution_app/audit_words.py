@@ -62,3 +62,5 @@ class AuditAction(StrEnum):
     UNTIMED_ACCEPTED = "untimed_accepted"
     TELEGRAM_ALLOWED = "telegram_allowed"
     TELEGRAM_REVOKED = "telegram_revoked"
+    TELEGRAM_BOUND = "telegram_bound"
+    TELEGRAM_UNBOUND = "telegram_unbound"

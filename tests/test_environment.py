@@ -199,6 +199,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("TELEGRAM_API_BASE", "api.telegram.org", "http"),
     ("TELEGRAM_API_BASE", "http://bots.invalid", "https, or on loopback"),
     ("TELEGRAM_MAY_RESUME", "perhaps", "boolean"),
+    ("TELEGRAM_CODE_ABOVE_USDC", "0", "above zero"),
     ("VENUE", "paper", "onchain"),
     ("ALERT_CHAT_ID", "@vanta_alerts", "number of a chat"),
     ("ALERT_CHAT_ID", "0", "number of a chat"),

@@ -89,6 +89,8 @@ class Environment(BaseModel):
     ] = SecretStr("")
     alertmanager_url: Annotated[str, _as_written(lambda text: formats.http_url(text) if text else "")] = ""
     telegram_may_resume: bool = False
+    # Notional of a trader, all in all, above which an open in Telegram wants a one-time code.
+    telegram_code_above_usdc: Annotated[Decimal, _decimals(6)] = Decimal(100)
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile", "keystore", "kms", "web3signer"] = "keyfile"

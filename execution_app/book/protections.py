@@ -1,6 +1,6 @@
 """What guards a position, as rows: begun with its fill, advanced by prices, changed by people, ended by a newer version."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -154,8 +154,13 @@ def change(
     by: str,
     reason: str,
     code: str = "",
+    origin: AuditOrigin = AuditOrigin.COMMAND,
+    also: Callable[[], object] | None = None,
 ) -> Change:
     """Set the named levels of an open position and keep the others; None takes one away.
+
+    `also` is done in the transaction of the change, before it, and what it raises undoes both; where nothing
+    changes it is not done.
 
     Looser for a loss needs what `loosening.permit` asks. What would fire at once, by
     a price that is fresh, is refused: a CLOSE says that plainly. The venue's own
@@ -175,13 +180,15 @@ def change(
     if levels.loosens(old, new):
         loosening.permit(by=by, reason=reason, code=code)
     with transaction.atomic(durable=True):
+        if also is not None:
+            also()
         Position.objects.select_for_update(no_key=True).get(pk=position_id)
         position, before = _look(position_id)
         if (before and before.pk) != (seen and seen.pk):
             raise Refused(f"somebody has just changed position {position_id}; look again")
         now = _replace(before, named, position_id, set_by=by, reason=reason)
         told = None if before is None else spell(before)
-        who = audit.by(by, AuditOrigin.COMMAND)
+        who = audit.by(by, origin)
         subject = f"position {position_id}"
         audit.record(
             AuditAction.PROTECTION_SET, subject, reason=reason, before=told, after=spell(now), who=who

@@ -49,11 +49,16 @@ def ask(position: Position, *, key: str, by: str, reduce_pct: Decimal | None = N
 
 
 def ask_intent(
-    position: Position, *, key: str, by: str, reduce_pct: Decimal | None = None
+    position: Position,
+    *,
+    key: str,
+    by: str,
+    reduce_usdc: Decimal | None = None,
+    reduce_pct: Decimal | None = None,
 ) -> TxIntent | None:
     """The one intent of this key that closes a position, or a part of it, and never another in its place.
 
-    None without a wallet.
+    All of it, or so much of its collateral, or that share of it. None without a wallet.
     """
     wallet = Wallet.objects.filter(trader=position.trader).first()
     if wallet is None:
@@ -69,6 +74,7 @@ def ask_intent(
         slippage_pct=SLIPPAGE_PCT,
         position=position,
         only_position=True,
+        reduce_usdc=reduce_usdc,
         reduce_pct=reduce_pct,
     )
     return close

@@ -80,6 +80,18 @@ def proceeds(
     return Proceeds(from_units(gross - fee, USDC_DIGITS), from_units(fee, USDC_DIGITS))
 
 
+def liquidation_price(open_price: Decimal, leverage_x: Decimal, *, is_long: bool) -> Decimal | None:
+    """The first price, seen from the opening one, at which a close pays nothing; None where no price above zero does.
+
+    By price alone: what the venue takes for lending brings it nearer with time.
+    """
+    opened = to_units(open_price, VENUE_DIGITS, "open_price")
+    leverage = to_units(leverage_x, VENUE_DIGITS, "leverage_x")
+    moved = -(LIQUIDATION_P * opened // (100 * leverage))  # rounded away from the opening price
+    price = opened - moved if is_long else opened + moved
+    return from_units(price, VENUE_DIGITS) if price > 0 else None
+
+
 def would_cancel(
     price: Decimal,
     wanted_price: Decimal,

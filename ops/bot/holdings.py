@@ -19,23 +19,23 @@ MOST_POSITIONS = 20
 NOTHING = Decimal(0)
 
 
-def _of(person: TelegramUser, field: str = "tg_user_id") -> dict[str, Any]:
+def own(person: TelegramUser, field: str = "tg_user_id") -> dict[str, Any]:
     return {field: person.tg_user_id} if person.role == Role.TRADER else {}
 
 
 def positions(person: TelegramUser, _arguments: list[str]) -> str:
     """Open positions and what they would be worth at the newest price, without fees."""
-    held = Position.objects.filter(state=PositionState.OPEN, **_of(person, "trader__tg_user_id"))
+    held = Position.objects.filter(state=PositionState.OPEN, **own(person, "trader__tg_user_id"))
     rows = list(held.select_related("trader").order_by("-id")[:MOST_POSITIONS])
     if not rows:
         return words.NO_POSITIONS
     newest = quotes.newest(sorted({row.symbol for row in rows}))
-    lines = [_position(row, newest.fresh.get(row.symbol), whose=not _of(person)) for row in rows]
+    lines = [position_line(row, newest.fresh.get(row.symbol), whose=not own(person)) for row in rows]
     more = held.count() - len(rows)
     return words.bullet_list("Open positions", [*lines, *([f"and {more} more"] if more else [])])
 
 
-def _position(row: Position, price: Decimal | None, *, whose: bool) -> str:
+def position_line(row: Position, price: Decimal | None, *, whose: bool) -> str:
     size = (
         f"{words.usdc(row.collateral_usdc)} at {words.times(row.leverage_x)} from {words.usd(row.open_price)}"
     )
@@ -51,13 +51,13 @@ def _position(row: Position, price: Decimal | None, *, whose: bool) -> str:
 
 def orders(person: TelegramUser, _arguments: list[str]) -> str:
     """What has not ended: waiting, held, or under way."""
-    rows = TxIntent.objects.filter(settled_at=None, **_of(person)).order_by("-id")[:MOST]
+    rows = TxIntent.objects.filter(settled_at=None, **own(person)).order_by("-id")[:MOST]
     return words.bullet_list("Under way", [_order(row) for row in rows]) if rows else words.NO_ORDERS
 
 
 def history(person: TelegramUser, _arguments: list[str]) -> str:
     """What has ended, the newest first."""
-    rows = TxIntent.objects.filter(settled_at__isnull=False, **_of(person)).order_by("-settled_at")[:MOST]
+    rows = TxIntent.objects.filter(settled_at__isnull=False, **own(person)).order_by("-settled_at")[:MOST]
     return words.bullet_list("Ended", [_order(row) for row in rows]) if rows else words.NO_HISTORY
 
 
@@ -71,7 +71,7 @@ def _order(row: TxIntent) -> str:
 
 
 def signals(person: TelegramUser, _arguments: list[str]) -> str:
-    rows = Signal.objects.filter(**_of(person)).order_by("-id")[:MOST]
+    rows = Signal.objects.filter(**own(person)).order_by("-id")[:MOST]
     lines = [
         f"\N{BULLET} {words.moment(row.received_at)} {words.safe(row.symbol)} {row.side}: "
         f"<b>{row.decision or 'received'}</b> {words.safe(', '.join(row.reasons))}\n   {words.code(row.intent_key)}"
@@ -87,9 +87,9 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
     name = arguments[0]
     # A signal's id stands for itself at one source only; the newest is meant.
     keys = [
-        row.intent_key for row in Signal.objects.filter(signal_id=name, **_of(person)).order_by("-id")[:1]
+        row.intent_key for row in Signal.objects.filter(signal_id=name, **own(person)).order_by("-id")[:1]
     ]
-    found = TxIntent.objects.filter(intent_key__in=[name, *keys], **_of(person))
+    found = TxIntent.objects.filter(intent_key__in=[name, *keys], **own(person))
     row = found.select_related("fill").first()
     if row is None:
         return words.NOT_FOUND.format(what="order", name=words.code(name))
@@ -116,7 +116,7 @@ def pnl(person: TelegramUser, _arguments: list[str]) -> str:
 
 def _day(person: TelegramUser, mode: Mode, day: datetime) -> str:
     closes = Fill.objects.filter(
-        action=Action.CLOSE, mode=mode, filled_at__gte=day, **_of(person, "position__trader__tg_user_id")
+        action=Action.CLOSE, mode=mode, filled_at__gte=day, **own(person, "position__trader__tg_user_id")
     )
     told = closes.aggregate(
         count=Count("id"),

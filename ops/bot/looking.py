@@ -11,6 +11,7 @@ from execution_app.gate.caps import ENVIRONMENT, SUMMED, UNITS, VARIABLES, Limit
 from execution_app.models import Cap, Position, TxIntent
 from execution_app.states import IntentState, Mode, PositionState
 from ops.bot import words
+from ops.bot.amounts import as_symbol
 from ops.bot.models import TelegramUser
 from ops.bot.restrictions import holding, mode_line
 from ops.watch import health
@@ -97,12 +98,6 @@ def price(_person: TelegramUser, arguments: list[str]) -> str:
     if symbol not in settings.ENVIRONMENT.symbols:
         return words.NO_PRICE.format(symbol=words.safe(symbol))
     return _market(symbol, quotes.newest([symbol]))
-
-
-def as_symbol(word: str) -> str:
-    """`btc` as people type it is BTC-USD."""
-    upper = word.upper()
-    return upper if "-" in upper else f"{upper}-USD"
 
 
 def _market(symbol: str, newest: quotes.Newest) -> str:

@@ -17,6 +17,19 @@ class Role(StrEnum):
     OPERATOR = "operator"  # look at everything, stop it, decide what is held
 
 
+class Step(StrEnum):
+    """What a conversation asks for next; all but the last are answers that make an opening order."""
+
+    SYMBOL = "symbol"
+    SIDE = "side"
+    COLLATERAL = "collateral"
+    LEVERAGE = "leverage"
+    SLIPPAGE = "slippage"
+    TAKE_PROFIT = "take_profit"
+    STOP_LOSS = "stop_loss"
+    CODE = "code"  # a one-time code for the quote that was just shown
+
+
 class TelegramUser(models.Model):
     """Somebody who may talk to the bot; everybody else may not. Roles that were are in the audit log."""
 
@@ -70,3 +83,100 @@ class TelegramUpdate(models.Model):
 
     def __str__(self) -> str:
         return f"update {self.update_id}"
+
+
+class TelegramConfirmation(models.Model):
+    """An order that was quoted and waits for one tap; its token becomes the order's key.
+
+    Good once, for one person, under one message, for a minute. `message_id` is blank until the quote was shown.
+    """
+
+    token = models.CharField(max_length=32, primary_key=True)
+    tg_user_id = models.BigIntegerField()
+    message_id = models.BigIntegerField(null=True, blank=True)
+    asked = models.JSONField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "telegram_confirmations"
+        constraints = [
+            # Eight random bytes at least, in the alphabet of a key.
+            models.CheckConstraint(
+                condition=Q(token__regex=r"^[A-Za-z0-9_-]{16,32}$"),  # noqa: S106  (a pattern, not a token)
+                name="ck_telegram_confirmations_token",
+            ),
+            models.CheckConstraint(
+                condition=Q(expires_at__gt=models.F("created_at")), name="ck_telegram_confirmations_expiry"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"confirmation of {self.tg_user_id}"
+
+
+class TelegramFlow(models.Model):
+    """Where a person's one conversation stands; the next answer is for `step`, a button's only under `message_id`.
+
+    It carries no order: what it ends in is a quote, whose token is a TelegramConfirmation.
+    """
+
+    tg_user_id = models.BigIntegerField(primary_key=True)
+    step = one_of(Step)
+    answers = models.JSONField(default=dict)
+    message_id = models.BigIntegerField(null=True, blank=True)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "telegram_flows"
+        constraints = [listed("telegram_flows", "step", Step)]
+
+    def __str__(self) -> str:
+        return f"conversation with {self.tg_user_id}"
+
+
+class TelegramBinding(models.Model):
+    """That somebody holds an address: a challenge, its proof by a signature, and its end.
+
+    The text that was signed is made of these fields alone. Good once: what is proved is not proved again.
+    """
+
+    tg_user_id = models.BigIntegerField()
+    address = models.CharField(max_length=42)
+    nonce = models.CharField(max_length=32, unique=True)
+    domain = models.CharField(max_length=255)
+    chain_id = models.BigIntegerField()
+    expires_at = models.DateTimeField()
+    issued_at = models.DateTimeField(db_default=Now(), editable=False)
+    proved_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "telegram_bindings"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(address__regex=r"^0x[0-9a-fA-F]{40}$"), name="ck_telegram_bindings_address"
+            ),
+            models.CheckConstraint(
+                condition=Q(nonce__regex=r"^[0-9a-f]{32}$"), name="ck_telegram_bindings_nonce"
+            ),
+            models.CheckConstraint(
+                condition=Q(proved_at__isnull=True) | Q(proved_at__lte=models.F("expires_at")),
+                name="ck_telegram_bindings_in_time",
+            ),
+            # One address a person, one person an address.
+            models.UniqueConstraint(
+                fields=["tg_user_id"],
+                condition=Q(proved_at__isnull=False, ended_at__isnull=True),
+                name="uq_telegram_bindings_person",
+            ),
+            models.UniqueConstraint(
+                fields=["address"],
+                condition=Q(proved_at__isnull=False, ended_at__isnull=True),
+                name="uq_telegram_bindings_holder",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} of {self.tg_user_id}"

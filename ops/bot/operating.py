@@ -8,17 +8,19 @@ from execution_app import audit
 from execution_app.audit_words import AuditOrigin
 from execution_app.engine import held
 from execution_app.errors import Refused, Retryable, Stale
-from execution_app.gate import control, loosening
+from execution_app.gate import control, loosening, second_factor
 from execution_app.gate.approval import UNUSED_S
-from execution_app.models import TxIntent
-from execution_app.states import IntentState, Origin, RestrictionKind
+from execution_app.models import Position, TxIntent
+from execution_app.states import IntentState, Mode, Origin, PositionState, RestrictionKind
 from ops.bot import words
 from ops.bot.models import TelegramUser
 from ops.bot.restrictions import holding
+from ops.rollout import flattening, reconciling
 from signals_app.deadline import database_deadline
 
 MOST_HELD = 10
 STOP_DEADLINE_S = 10.0  # then it is tried again
+FLATTEN_WITHIN_S = 60
 NO_REASON = "said in Telegram"
 
 
@@ -114,6 +116,46 @@ def reject(person: TelegramUser, arguments: list[str]) -> str:
     except (TxIntent.DoesNotExist, Stale):
         return words.NOT_HELD.format(key=words.code(key))
     return words.REJECTED.format(key=words.code(key))
+
+
+def reconcile(_person: TelegramUser, _arguments: list[str]) -> str:
+    """Live positions and the venue's trades compared; changes nothing."""
+    try:
+        missing, unknown = reconciling.differences()
+    except Refused as problem:
+        return words.REFUSED.format(why=words.safe(problem))
+    lines = [words.MISSING_LINE.format(what=words.safe(one)) for one in missing]
+    lines += [words.UNKNOWN_LINE.format(what=words.safe(one)) for one in unknown]
+    return words.bullet_list(words.DIFFERENCES, lines[:MOST_HELD]) if lines else words.RECONCILED
+
+
+def flatten(person: TelegramUser, arguments: list[str]) -> str:
+    """As `manage.py stop --flatten`, without its stop at the end; confirmed by a word, and by a code where there is one.
+
+    Safe to repeat: what is closed already ends as nothing to do.
+    """
+    wants_code = second_factor.is_needed(person.account)
+    said, *rest = [*arguments, ""]
+    code, reason = (rest[0], " ".join(rest[1:])) if wants_code and rest else ("", " ".join(rest))
+    if said.lower() != "yes" or not reason.strip():
+        live = Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).count()
+        return words.FLATTEN.format(count=live, code=" CODE" if wants_code else "")
+    if RestrictionKind.STOP in control.active_kinds():
+        return words.FLATTEN_STOPPED
+    if wants_code and not person.account:
+        return words.NO_ACCOUNT.format(user_id=person.tg_user_id)
+    with _acting(person):
+        try:
+            second_factor.verify(person.account, code)
+        except Refused as refusal:
+            return words.REFUSED.format(why=words.safe(refusal))
+        control.impose(
+            RestrictionKind.REDUCE_ONLY, Origin.TELEGRAM, by=person.name, reason=reason.strip()[:400]
+        )
+        left = flattening.flatten(
+            by=person.name, within_s=FLATTEN_WITHIN_S, say=None, origin=AuditOrigin.TELEGRAM
+        )
+    return words.NOT_FLATTENED.format(count=left, seconds=FLATTEN_WITHIN_S) if left else words.FLATTENED
 
 
 def _acting(person: TelegramUser) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from ops.bot import counter, idling, inbox, words
+from ops.bot import confirmations, counter, idling, inbox, words
 from ops.bot.inbox import Incoming
 from ops.bot.replies import Reply
 from ops.bot.window import Closed, Window
@@ -42,7 +42,7 @@ class Process:
         self._ended = asyncio.Event()
         self._note = STARTING
         self._waiting: dict[int, deque[Incoming]] = defaultdict(deque)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._stops = ThreadPoolExecutor(2, "stop")
         self._rows = ThreadPoolExecutor(1, "rows")
         self._beats = ThreadPoolExecutor(1, "beat")
@@ -112,7 +112,7 @@ class Process:
             if len(lane) == 1:
                 self._start(self._serve(one.user_id))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -152,7 +152,8 @@ class Process:
             return await self._in(self._looks, partial(counter.answer, one))
         except DatabaseError as error:
             log.warning("not answered", command=one.command, why=type(error).__name__)
-            return Reply(words.DATABASE_AWAY)
+            # A commit whose answer is lost may hold: nobody is told that nothing was done who may have traded.
+            return Reply(words.NOT_CERTAIN if counter.decides(one) else words.DATABASE_AWAY)
         except Exception:  # a slip of ours in one answer must not end everybody's bot
             log.exception("not answered", command=one.command)
             return Reply(words.FAILED)
@@ -168,7 +169,17 @@ class Process:
         if one.query_id:
             await self._window.answer(one.query_id)
         if reply is not None:
-            await self._window.say(one.chat_id, reply, one.message_id)
+            said_id = await self._window.say(one.chat_id, reply, one.message_id)
+            if said_id and (reply.binds or reply.asks):
+                # Before the next update of this person is handled, so no tap is ever too early.
+                await self._note_shown(one, reply, said_id)
+
+    async def _note_shown(self, one: Incoming, reply: Reply, message_id: int) -> None:
+        try:
+            await self._in(self._rows, lambda: counter.note_shown(one.user_id, reply, message_id))
+        except DatabaseError as error:
+            # Its buttons then say that there is no such quote or question.
+            log.warning("a quote is not bound", why=type(error).__name__)
 
     async def _beat(self) -> None:
         begins, away = True, False
@@ -187,6 +198,7 @@ class Process:
         while True:
             try:
                 await self._in(self._rows, inbox.forget)
+                await self._in(self._rows, confirmations.forget)
             except DatabaseError as error:
                 log.warning("old updates are kept", why=type(error).__name__)
             await asyncio.sleep(FORGET_EVERY_S)

@@ -21,6 +21,7 @@ from aiogram.exceptions import (
 )
 from aiogram.types import (
     BotCommand,
+    BufferedInputFile,
     CallbackQuery,
     InlineKeyboardButton,
     InlineKeyboardMarkup,
@@ -106,18 +107,34 @@ class Window:
             request_timeout=POLL_S + REQUEST_S,
         )
 
-    async def say(self, chat_id: int, reply: Reply, message_id: int = 0) -> None:
-        """Say it, however often Telegram has to be asked; what it refuses for good is logged and left."""
+    async def say(self, chat_id: int, reply: Reply, message_id: int = 0) -> int:
+        """Say it, however often Telegram has to be asked, and return the message's number.
+
+        What it refuses for good is logged and left; the number is 0 then.
+        """
         text, keyboard = _cut(reply.text), _keyboard(reply)
 
-        async def ask() -> object:
+        async def ask() -> int:
             if reply.instead and message_id:
-                return await self._bot.edit_message_text(
-                    text, chat_id=chat_id, message_id=message_id, reply_markup=keyboard
-                )
-            return await self._bot.send_message(chat_id, text, reply_markup=keyboard)
+                try:
+                    await self._bot.edit_message_text(
+                        text, chat_id=chat_id, message_id=message_id, reply_markup=keyboard
+                    )
+                except TelegramBadRequest as error:
+                    if "message is not modified" in error.message:
+                        return message_id  # it shows that already
+                    # Deleted meanwhile, or too old to be edited: what came of a tap is said all the same.
+                    log.info("said anew, since it cannot be edited", problem=error.message)
+                else:
+                    return message_id
+            if reply.document is not None:
+                file = BufferedInputFile(reply.document.content, reply.document.name)
+                said = await self._bot.send_document(chat_id, file, caption=text)
+            else:
+                said = await self._bot.send_message(chat_id, text, reply_markup=keyboard)
+            return said.message_id
 
-        await self._insist("say", ask)
+        return await self._insist("say", ask) or 0
 
     async def answer(self, query_id: str) -> None:
         """Let the pressed button rest; Telegram shows it as busy until then."""
@@ -138,8 +155,7 @@ class Window:
                 problem = type(error).__name__
                 await asyncio.sleep(min(2.0**tried, LONGEST_WAIT_S))
             except TelegramBadRequest as error:
-                if "message is not modified" not in error.message:
-                    log.warning("telegram refuses", what=what, problem=error.message)
+                log.warning("telegram refuses", what=what, problem=error.message)
                 return None
             except (TelegramAPIError, ClientDecodeError) as error:
                 log.warning("telegram refuses", what=what, problem=type(error).__name__)

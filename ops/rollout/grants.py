@@ -177,6 +177,9 @@ TABLES: dict[str, Line] = {
     # The bot, which logs in as the owner: it approves what is held, as operators' commands do
     "telegram_users": Line(worker=NOTHING),
     "telegram_updates": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
+    "telegram_confirmations": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
+    "telegram_bindings": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
+    "telegram_flows": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
     # Django's own
     "auth_user": Line(web=OWN, worker=NOTHING, readonly=Rights(select=_USER_SHOWN)),
     "auth_group": LOGINS,

@@ -52,6 +52,18 @@ def examine(trader: Trader, wallet: Wallet) -> list[Finding]:
     ]
 
 
+def examine_from_outside(trader: Trader, wallet: Wallet) -> tuple[OnChain, list[Finding]]:
+    """What can be told without the folder of keys, and what the chain said. Raises as `examine`."""
+    chain = ask(trader, wallet)
+    checks = (
+        _gas(wallet, chain),
+        _usdc(trader, chain),
+        _allowance(trader, chain),
+        _delegation(wallet, chain),
+    )
+    return chain, [_trader(trader), _halt(wallet), *checks]
+
+
 def ask(trader: Trader, wallet: Wallet) -> OnChain:
     environment = settings.ENVIRONMENT
     market = gas.look()

@@ -1,6 +1,7 @@
 """All scenarios, by name."""
 
 from tests.crash import (
+    roads_bot,
     roads_chain,
     roads_close,
     roads_desks,
@@ -21,5 +22,6 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_gate.ROADS,
         *roads_levels.ROADS,
         *roads_desks.ROADS,
+        *roads_bot.ROADS,
     )
 }

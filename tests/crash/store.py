@@ -16,7 +16,7 @@ from tests.rig import rpc_call
 
 KEYS = ("exec_mode", "exec_mode_epoch", restored.REDIS_KEY)
 SHADOW = "crash_shadow"
-APPS = ("execution_app", "signals_app")
+APPS = ("execution_app", "signals_app", "bot")
 VACUUM_EVERY = 150  # deleted rows pile up, and every trial would look through them
 
 

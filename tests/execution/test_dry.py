@@ -7,7 +7,7 @@ import pytest
 from execution_app.gate import control
 from execution_app.models import Fill, Position, TxIntent, TxSend
 from execution_app.states import Action, Origin, Reason, RestrictionKind
-from execution_app.venues.costs import Costs, fill_price, proceeds, would_cancel
+from execution_app.venues.costs import Costs, fill_price, liquidation_price, proceeds, would_cancel
 from ops.rehearsal import venue
 from ops.rehearsal.rpc import Node
 from tests import real_parts
@@ -162,6 +162,31 @@ def test_spread_is_against_whoever_trades() -> None:
 def test_what_a_close_pays(price: str, is_long: bool, paid: str, fee: str) -> None:
     got = proceeds(Decimal(5), Decimal(2), Decimal(100), Decimal(price), SPREAD, is_long=is_long)
     assert (got.paid_usdc, got.fee_usdc) == (Decimal(paid), Decimal(fee))
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+@pytest.mark.parametrize("leverage", ["0.9", "1", "2", "3", "7.7777", "75"])
+@pytest.mark.parametrize("opened", ["100", "0.0000123456", "98765.4321098765"])
+def test_the_liquidation_price_is_the_first_at_which_nothing_is_paid(
+    opened: str, leverage: str, is_long: bool
+) -> None:
+    free = Costs(0, 0, 0)
+
+    def paid(price: Decimal) -> Decimal:
+        return proceeds(
+            Decimal(5), Decimal(leverage), Decimal(opened), price, free, is_long=is_long
+        ).paid_usdc
+
+    ends_at = liquidation_price(Decimal(opened), Decimal(leverage), is_long=is_long)
+    assert ends_at is not None
+    least = Decimal("0.0000000001") * (1 if is_long else -1)
+    assert paid(ends_at) == 0
+    assert paid(ends_at + least) > 0
+
+
+def test_a_long_of_little_leverage_is_never_liquidated() -> None:
+    assert liquidation_price(Decimal(100), Decimal("0.85"), is_long=True) is None
+    assert liquidation_price(Decimal(100), Decimal("0.5"), is_long=False) == 270
 
 
 def test_a_level_that_is_crossed_already() -> None:

@@ -11,11 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from email.parser import BytesParser
-from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import parse_qs
 
 from tests.ops.bot.telegram_rules import (
     MAX_ANSWER,
@@ -24,6 +21,8 @@ from tests.ops.bot.telegram_rules import (
     check_caption,
     check_markup,
     check_text,
+    read_body,
+    read_fields,
     units,
 )
 
@@ -44,6 +43,7 @@ class Message:
     markup: Json | None
     from_bot: bool
     kind: str = "text"
+    content: bytes = b""
     edits: int = 0
     at_s: float = field(default_factory=time.monotonic)
 
@@ -275,6 +275,16 @@ class Telegram:
         caption = check_caption(fields.get("caption", ""), fields.get("parse_mode"))
         return self._shown(self._store(chat_id, caption, _markup(fields), from_bot=True, kind="photo"))
 
+    def _do_senddocument(self, fields: Json) -> Json:
+        chat_id = self._chat(fields)
+        if not fields.get("document"):
+            raise bad("there is no document in the request")
+        files = {name: value for name, value in fields.items() if isinstance(value, bytes)}
+        caption = check_caption(fields.get("caption", ""), fields.get("parse_mode"))
+        message = self._store(chat_id, caption, _markup(fields), from_bot=True, kind="document")
+        message.content = next(iter(files.values()), b"")
+        return self._shown(message)
+
     def _do_editmessagetext(self, fields: Json) -> Json:
         chat_id = self._chat(fields)
         message = self.messages.get((chat_id, int(fields.get("message_id", 0))))
@@ -341,9 +351,9 @@ class Telegram:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = read_body(self.headers, self.rfile)
                 _, bot, method = self.path.split("/", 2)
-                fields = _fields(body, self.headers.get("Content-Type", ""))
+                fields = read_fields(body, self.headers.get("Content-Type", ""))
                 code, answer = 200, {}
                 try:
                     answer = {"ok": True, "result": api.handle(bot.removeprefix("bot"), method, fields)}
@@ -377,21 +387,3 @@ def _person(user_id: int) -> Json:
 def _markup(fields: Mapping[str, Any]) -> Json | None:
     raw = fields.get("reply_markup")
     return json.loads(raw) if isinstance(raw, str) and raw else raw or None
-
-
-def _fields(body: bytes, kind: str) -> Json:
-    """The parameters of a request, in any of the three spellings that Telegram takes."""
-    if kind.startswith("application/json"):
-        return dict(json.loads(body))
-    if kind.startswith("application/x-www-form-urlencoded"):
-        return {name: values[-1] for name, values in parse_qs(body.decode()).items()}
-    if kind.startswith("multipart/form-data"):
-        form = BytesParser(policy=HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
-        found: Json = {}
-        for part in form.iter_parts():
-            name, content = part.get_param("name", header="content-disposition"), part.get_content()
-            if isinstance(content, bytes) and not part.get_filename():
-                content = content.decode()
-            found[str(name)] = content
-        return found
-    return {}

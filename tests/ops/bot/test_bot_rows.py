@@ -1,5 +1,6 @@
 """Rows of the bot, attacked by plain SQL."""
 
+import secrets
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +21,36 @@ def update(**fields: object) -> int:
     return rows.insert("telegram_updates", {"update_id": 7, "tg_user_id": 7, "body": "{}"} | fields)
 
 
-def twice(make: Callable[[], int]) -> None:
+def confirmation(**fields: object) -> None:
+    row: rows.Row = {
+        "token": "A" * 22,
+        "tg_user_id": 7,
+        "asked": "{}",
+        "expires_at": "2999-01-01T00:00:00Z",
+    } | fields
+    columns = ", ".join(f'"{name}"' for name in row)
+    marks = ", ".join(["%s"] * len(row))
+    rows.execute(f"INSERT INTO telegram_confirmations ({columns}) VALUES ({marks})", *row.values())
+
+
+def binding(**fields: object) -> int:
+    row: rows.Row = {
+        "tg_user_id": 7,
+        "address": "0x" + "ab" * 20,
+        "nonce": secrets.token_hex(16),
+        "domain": "vanta.invalid",
+        "chain_id": 31337,
+        "expires_at": "2999-01-01T00:00:00Z",
+    } | fields
+    return rows.insert("telegram_bindings", row)
+
+
+def both(*makes: Callable[[], object]) -> None:
+    for make in makes:
+        make()
+
+
+def twice(make: Callable[[], object]) -> None:
     make()
     make()
 
@@ -32,6 +62,40 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("another role", "ck_telegram_users_role", lambda: user(role="owner")),
     ("one person twice", "telegram_users_tg_user_id", lambda: twice(user)),
     ("one update twice", "telegram_updates_pkey", lambda: twice(update)),
+    ("a short token", "ck_telegram_confirmations_token", lambda: confirmation(token="A" * 15)),
+    (
+        "a token of other letters",
+        "ck_telegram_confirmations_token",
+        lambda: confirmation(token="A" * 21 + ":"),
+    ),
+    ("over before it begins", "ck_telegram_confirmations_expiry", lambda: confirmation(expires_at=NOW)),
+    (
+        "a question that nobody asks",
+        "ck_telegram_flows_step",
+        lambda: rows.execute(
+            "INSERT INTO telegram_flows (tg_user_id, step, answers) VALUES (7, 'withdraw', '{}')"
+        ),
+    ),
+    ("no address", "ck_telegram_bindings_address", lambda: binding(address="0x12")),
+    ("another nonce", "ck_telegram_bindings_nonce", lambda: binding(nonce="g" * 32)),
+    (
+        "proved too late",
+        "ck_telegram_bindings_in_time",
+        lambda: binding(expires_at=NOW, proved_at="2999-01-01T00:00:00Z"),
+    ),
+    (
+        "one person with two",
+        "uq_telegram_bindings_person",
+        lambda: both(
+            lambda: binding(proved_at=NOW), lambda: binding(proved_at=NOW, address="0x" + "cd" * 20)
+        ),
+    ),
+    (
+        "one address of two",
+        "uq_telegram_bindings_holder",
+        lambda: both(lambda: binding(proved_at=NOW), lambda: binding(proved_at=NOW, tg_user_id=8)),
+    ),
+    ("one token twice", "telegram_confirmations_pkey", lambda: twice(confirmation)),
     (
         "handled and not forgotten",
         "ck_telegram_updates_forgotten",

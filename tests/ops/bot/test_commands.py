@@ -1,18 +1,24 @@
 """Every command as people type it, against the real process: what it answers, and what it says to wrong input."""
 
+import csv
+import io
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
-from execution_app.models import AuditEntry, Cap, Price, TxIntent
-from execution_app.states import Action, Reason
+from execution_app.gate import control
+from execution_app.models import AuditEntry, Cap, Position, Price, TxIntent
+from execution_app.states import Action, Origin, Reason, RestrictionKind
 from ops.bot.counter import COMMANDS
+from ops.bot.models import TelegramUser
 from signals_app.models import Signal
 from tests.ops.bot.chat import Chat
 from tests.ops.bot.conftest import OPERATOR, TRADER, VIEWER
+from tests.ops.bot.enrolled import Enrolled
 from tests.rig import Rig
 
+OTHER = 777
 VIEWERS = [name for name, command in COMMANDS.items() if command.role == "viewer"]
 
 
@@ -51,6 +57,15 @@ def test_every_look_is_answered_with_nothing_there(chat: Chat, name: str) -> Non
         ("/history", "Nothing has ended yet."),
         ("/signals", "No signals yet."),
         ("/pnl", "LIVE: 0.00 USDC in 0 close(s)"),
+        ("/daily", "Nothing was realised."),
+        ("/weekly", "Nothing was realised."),
+        ("/monthly", "Nothing was realised."),
+        ("/performance", "LIVE: no close yet"),
+        ("/risk", "LIVE: 0 open, at stake 0.00 USDC notional"),
+        ("/logs", "Nothing was written down yet."),
+        ("/export", "There is no fill yet."),
+        ("/wallet", "needs the role trader"),
+        ("/flatten yes please do", "needs the role operator"),
     ],
 )
 def test_what_is_said(chat: Chat, text: str, words: str) -> None:
@@ -133,3 +148,75 @@ def test_what_comes_from_outside_is_escaped_and_long_answers_are_cut(chat: Chat)
     told = chat.ask(VIEWER, "/signals").text
     assert "<i>&amp CLOSE" in told
     assert len(told) <= 4_096
+
+
+def test_results_are_told_by_day_week_and_month_and_given_as_a_file(chat: Chat, rig: Rig) -> None:
+    opened = rig.intent(Action.OPEN)
+    rig.run()
+    risk = chat.ask(TRADER, "/risk").text
+    assert "LIVE: 1 open, at stake 10.00 USDC notional" in risk
+    assert "LIVE BTC-USD: " in risk
+    rig.intent(Action.CLOSE)
+    rig.run()
+    now = datetime.now(UTC)
+    for text, spelled in (("/daily", "%Y-%m-%d"), ("/weekly", "%G-W%V"), ("/monthly", "%Y-%m")):
+        told = chat.ask(TRADER, text).text
+        assert f"{now:{spelled}} LIVE: " in told
+        assert "in 1 close(s), 0 won" in told
+    assert "in 1 close(s), 0 won (0 %)" in chat.ask(TRADER, "/performance").text
+    assert "LIVE: no close yet" not in chat.ask(VIEWER, "/performance").text
+    logs = chat.ask(TRADER, "/logs").text
+    assert "BTC-USD filled" in logs
+    said = chat.ask(TRADER, "/export")
+    assert (said.kind, said.text) == ("document", "2 fill(s), the newest 10000 at most.")
+    rows = list(csv.DictReader(io.StringIO(said.content.decode())))
+    assert [(row["action"], row["symbol"], row["mode"]) for row in rows] == [
+        ("close", "BTC-USD", "LIVE"),
+        ("open", "BTC-USD", "LIVE"),
+    ]
+    assert rows[1]["intent_key"] == opened.intent_key
+    assert Decimal(rows[1]["leverage_x"]) == 2
+    TelegramUser.objects.create(tg_user_id=OTHER, role="trader", allowed_by="test")
+    assert "no fill yet" in chat.ask(OTHER, "/export").text
+    assert "no close yet" in chat.ask(OTHER, "/performance").text
+
+
+def test_operators_see_people_the_audit_log_and_what_differs(chat: Chat, rig: Rig) -> None:
+    told = chat.ask(OPERATOR, "/users").text
+    assert f"{VIEWER} viewer" in told
+    chat.ask(OPERATOR, "/reduceonly too much at once")
+    logs = chat.ask(OPERATOR, "/logs").text
+    assert "restriction_imposed" in logs
+    assert "too much at once" in logs
+    assert "Nothing was written" in chat.ask(TRADER, "/logs").text
+    control.lift(RestrictionKind.REDUCE_ONLY, Origin.TELEGRAM, by="test", reason="test")
+    assert "Book and venue agree" in chat.ask(OPERATOR, "/reconcile").text
+    rig.intent(Action.OPEN)
+    rig.run()
+    Position.objects.update(leverage_x=3)
+    assert "is not what the venue holds" in chat.ask(OPERATOR, "/reconcile").text
+
+
+def test_flatten_is_asked_twice_and_sets_reduce_only_first(chat: Chat, rig: Rig) -> None:
+    rig.intent(Action.OPEN)
+    rig.run()
+    assert "(1 now)" in chat.ask(OPERATOR, "/flatten").text
+    for text in ("/flatten yes", "/flatten yes  ", "/flatten please do"):
+        assert "To do it write" in chat.ask(OPERATOR, text).text
+    assert control.active() == []
+    ann = Enrolled(OPERATOR)
+    assert "yes CODE REASON" in chat.ask(OPERATOR, "/flatten").text
+    assert "the code is wrong" in chat.ask(OPERATOR, "/flatten yes 000000 the market burns").text
+    assert control.active() == []
+    ann.device.refresh_from_db()
+    ann.device.throttle_reset()
+    chat.telegram.writes(OPERATOR, f"/flatten yes {ann.code()} the market burns")
+    chat.bot.wait_for(lambda: TxIntent.objects.filter(action="close").exists())
+    assert [(row.kind, row.origin) for row in control.active()] == [("reduce_only", "telegram")]
+    rig.run()
+    chat.bot.wait_for(lambda: any("All live positions are closed" in one.text for one in chat.said(OPERATOR)))
+    assert TxIntent.objects.filter(action="close").count() == 1
+    begun = AuditEntry.objects.get(action="flatten_begun")
+    assert (begun.actor, begun.origin) == ("ann", "telegram")
+    control.impose(RestrictionKind.STOP, Origin.HTTP, by="test", reason="test")
+    assert "A stop holds" in chat.ask(OPERATOR, f"/flatten yes {ann.code()} once more").text

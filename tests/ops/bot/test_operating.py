@@ -1,21 +1,18 @@
 """What operators do from Telegram: restrictions of its own origin, what is held, and loosening with a second factor."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.contrib.auth.models import User
-from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app.gate import control
 from execution_app.models import AuditEntry, TxIntent
 from execution_app.moves import move
 from execution_app.states import Action, IntentState, Origin, Reason, RestrictionKind
-from ops.bot.models import TelegramUser
 from tests.ops.bot.chat import Bot, Chat
 from tests.ops.bot.conftest import OPERATOR
+from tests.ops.bot.enrolled import Enrolled
 from tests.ops.bot.telegram import Telegram
 from tests.rig import Rig
 
@@ -36,26 +33,9 @@ def bot(telegram: Telegram, django_db_setup: None, tmp_path_factory: pytest.Temp
         yield running
 
 
-class Enrolled:
-    """The operator's account of the admin site, with an authenticator that never says a code twice."""
-
-    def __init__(self) -> None:
-        user = User.objects.create_superuser("ann", password="long-enough-for-a-test")
-        self.device = TOTPDevice.objects.create(user=user, name="phone", confirmed=True)
-        TelegramUser.objects.filter(tg_user_id=OPERATOR).update(account="ann")
-
-    def code(self) -> str:
-        self.device.refresh_from_db()
-        totp = TOTP(
-            self.device.bin_key, self.device.step, self.device.t0, self.device.digits, self.device.drift
-        )
-        totp.time = time.time()
-        return f"{totp.token():06d}"
-
-
 @pytest.fixture
 def enrolled(chat: Chat) -> Enrolled:
-    return Enrolled()
+    return Enrolled(OPERATOR)
 
 
 def held(rig: Rig, action: Action = Action.CLOSE) -> TxIntent:
@@ -84,7 +64,7 @@ def test_resuming_needs_account_code_and_reason_and_lifts_what_telegram_set(chat
     control.impose(STOP, Origin.HTTP, by="x", reason="x")
     control.impose(STOP, Origin.TELEGRAM, by="x", reason="x")
     assert "tied to no account" in chat.ask(OPERATOR, "/resume 123456 looked into it").text
-    ann = Enrolled()
+    ann = Enrolled(OPERATOR)
     assert "Usage" in chat.ask(OPERATOR, "/resume").text
     assert "at least 8 characters" in chat.ask(OPERATOR, f"/resume {ann.code()} short").text
     assert "the code is wrong" in chat.ask(OPERATOR, "/resume 000000 looked into it").text

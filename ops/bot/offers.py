@@ -1,0 +1,192 @@
+"""What an open would be now: price, size, fee, liquidation and room within the caps. Looks only; the gate decides at the tap."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from execution_app.book.prices import Market
+from execution_app.desks import views
+from execution_app.engine import permissions
+from execution_app.engine.waiting import database_now
+from execution_app.errors import Refused, Retryable
+from execution_app.gate import admission, control, limits, usage
+from execution_app.gate.caps import PER_ORDER, SUMMED, UNITS, Limit, plain
+from execution_app.models import StackMode, Trader, TxIntent, Wallet
+from execution_app.node import rpc
+from execution_app.states import Action, CapName, Mode, RestrictionKind
+from execution_app.venues.costs import fill_price, liquidation_price, open_fee_usdc, would_cancel
+from execution_app.venues.interface import OpenRequest
+from ops.bot import words
+
+HUNDRED = Decimal(100)
+Asked = dict[str, Any]
+SHOWN = (*PER_ORDER, CapName.EXPOSURE, CapName.OPEN_POSITIONS)
+
+
+class Moved(Refused):
+    """The price of the quote is not the price of now."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """`price` in USD is the venue's at the look, for which the person decides."""
+
+    text: str
+    price: Decimal
+    notional_usdc: Decimal
+
+
+def make(asked: Asked, trader: Trader) -> Offer:
+    """Raises Refused for what would be refused now, Retryable where price or node are away."""
+    request = as_request(asked, "quote")
+    draft = _draft(request, trader)
+    mode = _mode(opens=True)
+    if broken := admission.order_breaches(admission.order_of(draft)):
+        raise Refused("; ".join(breach.detail for breach in broken))
+    if full := admission.room(draft, mode, database_now()):
+        raise Refused(full.detail)
+    market = _look(request.symbol, trader)
+    _refuse_unpermitted(trader, mode, request.collateral_usdc)
+    price = market.prices[request.symbol]
+    lines = [words.OFFER_SIZE.format(
+        symbol=words.safe(request.symbol),
+        side=words.side(is_long=request.is_long),
+        usdc=words.usdc(request.collateral_usdc),
+        times=words.times(request.leverage_x),
+        mode=mode.value,
+    )]  # fmt: skip
+    notional_usdc = request.collateral_usdc * request.leverage_x
+    lines.append(words.OFFER_NOTIONAL.format(usdc=words.usdc(notional_usdc)))
+    lines.append(words.OFFER_PRICE.format(price=words.usd(price), slippage=plain(request.slippage_pct)))
+    lines += _costs(request, market, price)
+    lines += _levels(request)
+    lines += _room(draft, mode)
+    return Offer("\n".join(lines), price, notional_usdc)
+
+
+def require_still(asked: Asked, trader: Trader) -> None:
+    """The price has not gone further against the person since the quote than the slippage that they allow.
+
+    The order's own slippage counts from the price at which it is placed, so nothing else would hold the two
+    together. Raises Moved, and Retryable where there is no price now.
+    """
+    request = as_request(asked, "quote")
+    quoted = Decimal(asked["price"])
+    now = _look(request.symbol, trader).prices[request.symbol]
+    worse = now - quoted if request.is_long else quoted - now
+    if worse * HUNDRED > quoted * request.slippage_pct:
+        raise Moved(words.PRICE_MOVED.format(was=words.usd(quoted), now=words.usd(now)))
+
+
+def as_request(asked: Asked, key: str) -> OpenRequest:
+    def level(name: str) -> Decimal | None:
+        return Decimal(asked[name]) if asked.get(name) else None
+
+    return OpenRequest(
+        key=key,
+        symbol=asked["symbol"],
+        is_long=asked["is_long"],
+        collateral_usdc=Decimal(asked["collateral_usdc"]),
+        leverage_x=Decimal(asked["leverage_x"]),
+        slippage_pct=Decimal(asked["slippage_pct"]),
+        take_profit=level("take_profit"),
+        stop_loss=level("stop_loss"),
+    )
+
+
+def _draft(request: OpenRequest, trader: Trader) -> TxIntent:
+    """Never stored: what the caps ask about."""
+    return TxIntent(
+        tg_user_id=trader.tg_user_id,
+        trader=trader,
+        action=Action.OPEN.value,
+        symbol=request.symbol,
+        collateral_usdc=request.collateral_usdc,
+        leverage_x=request.leverage_x,
+    )
+
+
+def _mode(*, opens: bool) -> Mode:
+    """What the whole stack would do with it. Raises Refused under a stop, and for an open under reduce-only."""
+    kinds = control.active_kinds()
+    if RestrictionKind.STOP in kinds:
+        raise Refused(words.STOP_HOLDS)
+    if opens and RestrictionKind.REDUCE_ONLY in kinds:
+        raise Refused(words.REDUCE_ONLY_HOLDS)
+    return Mode(StackMode.objects.get(pk=1).mode)
+
+
+def _look(symbol: str, trader: Trader) -> Market:
+    market = views.look(symbol, trader)
+    if stale := market.problem(symbol, Action.OPEN):
+        raise Retryable(stale)
+    return market
+
+
+def _refuse_unpermitted(trader: Trader, mode: Mode, collateral_usdc: Decimal) -> None:
+    wallet = Wallet.objects.filter(trader=trader).select_related("trader").first()
+    if wallet is None:
+        raise Refused(words.NO_WALLET.format(user_id=trader.tg_user_id))
+    if mode is not Mode.LIVE:
+        return
+    try:
+        lacking = permissions.look(wallet).missing(collateral_usdc)
+    except (rpc.NodeError, rpc.RpcFault) as problem:
+        raise Retryable(words.NODE_AWAY) from problem
+    if lacking is not None:
+        raise Refused(f"{lacking[1]}. {words.SEE_WALLET}")
+
+
+def _costs(request: OpenRequest, market: Market, price: Decimal) -> list[str]:
+    fill, fee = price, None
+    if market.costs is not None:
+        fill = fill_price(price, market.costs, buys=request.is_long)
+        fee = open_fee_usdc(request.collateral_usdc, request.leverage_x, market.costs)
+    if problem := would_cancel(
+        fill, price, request.slippage_pct, request.take_profit, request.stop_loss, is_long=request.is_long
+    ):
+        raise Refused(problem)
+    ends_at = liquidation_price(fill, request.leverage_x, is_long=request.is_long)
+    lines = []
+    if fee is not None:
+        lines.append(words.OFFER_FILL.format(price=words.usd(fill), fee=words.usdc(fee)))
+    lines.append(
+        words.NO_LIQUIDATION
+        if ends_at is None
+        else words.OFFER_LIQUIDATION.format(price=words.usd(words.cents(ends_at)))
+    )
+    stop = request.stop_loss
+    if ends_at is not None and stop is not None and (stop <= ends_at if request.is_long else stop >= ends_at):
+        raise Refused(words.STOP_BEHIND_LIQUIDATION.format(price=words.usd(words.cents(ends_at))))
+    return lines
+
+
+def _levels(request: OpenRequest) -> list[str]:
+    named = ((words.TAKE_PROFIT, request.take_profit), (words.STOP_LOSS, request.stop_loss))
+    return [f"{name}: {words.usd(value)}" for name, value in named if value is not None]
+
+
+def _room(draft: TxIntent, mode: Mode) -> list[str]:
+    """Of each cap the tightest, with how much is left above this order."""
+    order, now = admission.order_of(draft), database_now()
+    asks = {
+        CapName.NOTIONAL: order.notional_usdc,
+        CapName.COLLATERAL: order.collateral_usdc,
+        CapName.LEVERAGE: order.leverage_x,
+        CapName.EXPOSURE: order.notional_usdc,
+        CapName.OPEN_POSITIONS: Decimal(1),
+    }
+    found: dict[CapName, tuple[Decimal, Limit]] = {}
+    for limit in limits.active(order):
+        if limit.name not in SHOWN:
+            continue
+        used = usage.used(limit, mode, now) if limit.name in SUMMED else Decimal(0)
+        left = limit.value - used - asks[limit.name]
+        if limit.name not in found or left < found[limit.name][0]:
+            found[limit.name] = (left, limit)
+    return [
+        words.OFFER_CAP.format(
+            name=words.cap(name.value), left=plain(left), of=plain(limit.value), unit=UNITS.get(name, "")
+        )
+        for name, (left, limit) in found.items()
+    ]
