@@ -30,7 +30,7 @@ DROP FUNCTION vanta_guard_shadow();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('execution_app', '0023_telegram'),
+        ('execution_app', '0024_telegram_bindings'),
     ]
 
     operations = [
