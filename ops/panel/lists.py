@@ -107,7 +107,8 @@ class Narrow(ChangeList):  # type: ignore[misc]
         self.result_count = pages.count
         self.result_list = pages.shown
         self.multi_page = pages.number > 1 or pages.has_next
-        self.show_full_result_count, self.full_result_count = False, None
+        # The theme tells how many there are in all where these two differ, and nobody has counted.
+        self.show_full_result_count, self.full_result_count = False, pages.count
         self.can_show_all, self.show_admin_actions = False, bool(pages.read)
 
 

@@ -5,9 +5,9 @@ A page that refreshes itself is not somebody who does something.
 
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from django.conf import settings
-from django.contrib.auth import logout
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.signals import user_logged_in
 from django.http import HttpRequest
@@ -20,29 +20,37 @@ LIVE = "/admin/live/"
 
 
 class ShortSession:
-    """Middleware behind the one that knows who somebody is."""
+    """Middleware behind the one that knows who somebody is.
+
+    It acts once the page is made, on what the page has asked by then: a page asks
+    the database within a limit (`ops.panel.switch.within_deadline`), and this must not wait outside it.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        # Routes without a session, such as /signals, must not ask the database for one.
-        if request.path_info.startswith("/admin/") and settings.SESSION_COOKIE_NAME in request.COOKIES:
-            _look(request, time.time())
-        return self._get_response(request)
+        answer = self._get_response(request)
+        user = getattr(request, "_cached_user", None)
+        failed = answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if (
+            user is not None
+            and user.is_authenticated
+            and not failed
+            and not request.path_info.startswith(LIVE)
+        ):
+            _note(request, time.time())
+        return answer
 
 
-def _look(request: HttpRequest, now_s: float) -> None:
-    if not request.user.is_authenticated:
+def _note(request: HttpRequest, now_s: float) -> None:
+    """Let the session live on from here, though never past its day."""
+    since_s = float(request.session.setdefault(SINCE, now_s))
+    if now_s - float(request.session.get(DID, 0)) <= NOTED_EVERY_S:
         return
-    since_s, did_s = (request.session.get(name) for name in (SINCE, DID))
-    if since_s is None or now_s - since_s > AT_MOST_S:
-        if since_s is not None:
-            logout(request)
-            return
-        request.session[SINCE] = now_s
-    if not request.path_info.startswith(LIVE) and (did_s is None or now_s - did_s > NOTED_EVERY_S):
-        request.session[DID] = now_s  # and so the cookie and the row live on from here
+    request.session[DID] = now_s
+    left_s = int(since_s + AT_MOST_S - now_s)
+    request.session.set_expiry(max(1, min(settings.SESSION_COOKIE_AGE, left_s)))
 
 
 def listen() -> None:

@@ -26,6 +26,9 @@ def main() -> int:
     parser.add_argument(
         "--slow", type=float, default=50.0, metavar="MS", help="tell questions slower than that (50)"
     )
+    parser.add_argument(
+        "--only", default="", metavar="WORD", help="pages with this word in their names, and home"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, progress to stderr")
     asked = parser.parse_args()
     if asked.positions < 1 or asked.times < 1 or asked.positions * 4 > asked.intents:
@@ -65,6 +68,8 @@ def run(asked: argparse.Namespace, said: TextIO) -> dict[str, dict[str, object]]
     client = measuring.somebody()
     found: dict[str, dict[str, object]] = {}
     for name, path in measuring.pages().items():
+        if asked.only not in name and name != "home":
+            continue
         cost = measuring.measure(client, path, asked.times)
         found[name] = asdict(cost)
         print(
@@ -72,8 +77,9 @@ def run(asked: argparse.Namespace, said: TextIO) -> dict[str, dict[str, object]]
             file=said,
             flush=True,
         )
-        if cost.slowest_ms > asked.slow:
-            print(f"    {cost.slowest[:600]}", file=said, flush=True)
+        for took_ms, question in cost.asked:
+            if took_ms > asked.slow:
+                print(f"    {took_ms:.0f} ms: {question[:500]}", file=said, flush=True)
     return found
 
 

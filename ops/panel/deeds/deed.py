@@ -79,6 +79,9 @@ class DeedForm(ReasonForm):
             del self.fields["code"]
         elif deed.code_note:
             self.fields["code"].label = f"One-time code ({deed.code_note})"
+        if deed.asks:
+            self.fields["reason"].widget.attrs.pop("autofocus", None)
+            self.fields[deed.asks[0]].widget.attrs["autofocus"] = True
         self.order_fields(["once", *deed.asks, "reason", "confirm", "code"])
 
     def clean_reason(self) -> str:

@@ -12,6 +12,7 @@ from execution_app.errors import Refused
 from execution_app.gate import cap_rows, caps, control, limits, loosening
 from execution_app.models import Cap
 from execution_app.states import CapName, CapScope, Origin, RestrictionKind
+from ops.panel import words
 from ops.panel.deeds.deed import Deed, DeedForm, Person, Subject, whole_number
 from ops.panel.present import presence
 
@@ -106,7 +107,7 @@ class CapForm(DeedForm):
 
     cap = forms.ChoiceField(
         label="Cap",
-        choices=[(name.value, name.value) for name in CapName],
+        choices=[(name.value, name.value) for name in (*list(CapName)[1:], CapName.BANNED)],
         widget=forms.Select(attrs={"class": "vanta-input"}),
     )
     scope = forms.ChoiceField(
@@ -152,7 +153,7 @@ class SetCap(Deed):
         if target:
             raise Http404
         ceilings = tuple(
-            (caps.VARIABLES[name], caps.plain(value)) for name, value in limits.ceilings().items()
+            (caps.VARIABLES[name], words.grouped(value)) for name, value in limits.ceilings().items()
         )
         note = (
             "A first or lower value is stricter and holds once this returns. The environment is the ceiling."

@@ -94,7 +94,9 @@ class Flatten(Deed):
         if RestrictionKind.STOP in control.active_kinds():
             problem = "a stop holds, and nothing leaves under it: set reduce-only, resume, then flatten"
         note = "Reduce-only is set first and stays until it is lifted here."
-        return Subject("everything", f"FLATTEN {held}", facts, note, problem, reverse("admin:index"), held)
+        return Subject(
+            "All LIVE positions", f"FLATTEN {held}", facts, note, problem, reverse("admin:index"), held
+        )
 
     def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
         control.impose(RestrictionKind.REDUCE_ONLY, Origin.ADMIN, by=person.name, reason=person.reason)

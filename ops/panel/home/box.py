@@ -3,6 +3,7 @@
 Boxes know nothing of one another, so a source that fails costs its own box only.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,25 +76,36 @@ class Shown:
 
 
 def show(boxes: Sequence[Box], user: AbstractUser | AnonymousUser) -> list[Shown]:
-    """Every box that this user may see, in order, each answered by itself."""
+    """Every box that this user may see, in order, each answered by itself.
+
+    They share a transaction until one fails, since beginning and ending one for each takes as long as their questions.
+    """
+    waiting = deque(box for box in boxes if user.has_perm(box.permission))
     shown: list[Shown] = []
-    lost = False
-    for box in boxes:
-        if not user.has_perm(box.permission):
-            continue
+    while waiting:
         try:
-            # Connecting anew to a server that is gone would take its time for every box.
-            if lost:
-                raise UnreadError("the database does not answer")  # noqa: TRY301
             with bounded():
-                shown.append(Shown(box, box.read()))
-        except UnreadError as problem:
-            shown.append(Shown(box, problem=str(problem)))
+                while waiting:
+                    shown.append(_read(waiting[0]))
+                    waiting.popleft()
         except DatabaseError as problem:
+            if not waiting:
+                break  # all were answered, and a look has nothing to commit
+            box, lost = waiting.popleft(), not connection.is_usable()
             log.warning("a box was not read", box=box.key, error=type(problem).__name__)
-            lost = not connection.is_usable()
             shown.append(Shown(box, problem=_words(lost=lost)))
+            if lost:
+                # Connecting anew to a server that is gone would take its time for every box.
+                shown += [Shown(one, problem=_words(lost=True)) for one in waiting]
+                break
     return shown
+
+
+def _read(box: Box) -> Shown:
+    try:
+        return Shown(box, box.read())
+    except UnreadError as problem:
+        return Shown(box, problem=str(problem))
 
 
 def _words(*, lost: bool) -> str:
