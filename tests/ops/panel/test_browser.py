@@ -6,25 +6,29 @@ The tests are one visit, in their order; pictures go to var/screens when PANEL_S
 import os
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
+from django.db.models.functions import Now
 from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app.gate import control
-from execution_app.models import TxIntent
+from execution_app.models import Cap, TxIntent
 from tests.browser import DESKTOP, PHONE, Browser, browser
 from tests.conftest import empty_database
+from tests.guards import without_guards
 from tests.ops.panel.rows import one_of_each
 from tests.real_parts import ROOT
 
 PASSWORD = "correct-horse-battery-staple"
 KEY = "sig:drill:page-001"
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
+DO_IT = ".vanta-deed form button"
 STOP, RESUME = "a[href$='/control/stop/']", "a[href$='/control/resume/']"
 PAGES = {
     "home": "/admin/",
@@ -33,7 +37,14 @@ PAGES = {
     "charts": "/admin/charts/",
     "stop": "/admin/execution_app/control/stop/",
     "intents": "/admin/execution_app/txintent/",
+    "positions": "/admin/execution_app/position/",
+    "actions": "/admin/do/",
+    "cap": "/admin/do/set-cap/",
+    "flatten": "/admin/do/flatten/",
+    "export": "/admin/export/",
 }
+# Tables of many columns scroll inside their frame.
+WIDE = ("intents", "positions")
 
 
 class Quiet(WSGIRequestHandler):
@@ -99,7 +110,7 @@ def test_pages_are_readable_at_every_width_in_both_themes(visit: Browser, size: 
         visit.open(path)
         visit.wait_for_text(".vanta-word", "DRY")
         findings = visit.judge()
-        if name != "intents":  # a table of many columns scrolls inside its frame
+        if name not in WIDE:
             findings += [f"{visit.overflow_px()} px too wide"] if visit.overflow_px() > 0 else []
         findings += visit.complaints()
         if findings:
@@ -149,18 +160,82 @@ def test_stop_is_one_click_and_one_confirmation_and_resume_takes_the_code(
     visit.click("form .vanta-button-resume")
     visit.wait_for_text(".vanta-error", "the code is wrong")
     assert len(control.active()) == 1
-    # A code is good for one use, and a wrong one makes the next wait.
-    TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None, last_t=-1)
     visit.find("#id_code").clear()
-    visit.find("#id_code").send_keys(f"{totp(device.bin_key):06d}")
+    visit.find("#id_code").send_keys(code_of(device))
     visit.click("form .vanta-button-resume")
     visit.wait_for_text("body", "Resumed.")
     visit.wait_for_text(".vanta-word", "DRY")
     assert control.active() == []
 
 
-def test_a_trace_is_found_from_home_by_keyboard_alone(visit: Browser) -> None:
-    visit.size(DESKTOP)
+def code_of(device: TOTPDevice) -> str:
+    """A code is good for one use, and a wrong one makes the next wait."""
+    TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None, last_t=-1)
+    return f"{totp(device.bin_key):06d}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_held_close_is_approved_from_its_trace(visit: Browser, device: TOTPDevice, size: str) -> None:
+    close = TxIntent.objects.get(action="close")
+    with without_guards():
+        waits = {"state": "held", "reason": "mode_degraded", "approved_at": None, "approved_by": ""}
+        TxIntent.objects.filter(pk=close.pk).update(**waits)
+    visit.size(SIZES[size])
+    visit.open(f"/admin/trace/{close.intent_key}/")
+    shoot(visit, f"trace-held-{size}")
+    visit.click("a[href*='/do/approve/']")
+    assert visit.judge() == []
+    assert visit.overflow_px() <= 0
+    shoot(visit, f"approve-{size}")
+    visit.find("#id_reason").send_keys("looked at the venue")
+    visit.find("#id_confirm").send_keys("ETH-USD")
+    visit.find("#id_code").send_keys("000000")
+    visit.click(DO_IT)
+    visit.wait_for_text(".vanta-error", "type exactly BTC-USD")
+    close.refresh_from_db()
+    assert close.approved_at is None
+    for name, word in (("confirm", "BTC-USD"), ("code", code_of(device))):
+        visit.find(f"#id_{name}").clear()
+        visit.find(f"#id_{name}").send_keys(word)
+    visit.click(DO_IT)
+    visit.wait_for_text("body", "Approved; unused, it runs out")
+    close.refresh_from_db()
+    assert close.approved_by == "root"
+    # The browser tells of the page that was refused.
+    assert [one for one in visit.complaints() if "status of 422" not in one] == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_cap_is_edited_with_the_code_where_it_is_looser(
+    visit: Browser, device: TOTPDevice, size: str
+) -> None:
+    visit.size(SIZES[size])
+    for value, code in (("100", ""), ("200", code_of(device))):
+        visit.open("/admin/execution_app/cap/")
+        visit.click("a[href$='/do/set-cap/']")
+        visit.find("#id_cap").send_keys("exposure_usdc")
+        visit.find("#id_scope").send_keys("symbol")
+        told = {
+            "scope_value": "ETH-USD",
+            "value": value,
+            "reason": "agreed on by two",
+            "confirm": "CAP",
+            "code": code,
+        }
+        for name, word in told.items():
+            visit.find(f"#id_{name}").send_keys(word)
+        visit.click(DO_IT)
+        visit.wait_for_text("body", f"{value} now.")
+    shoot(visit, f"caps-{size}")
+    (cap,) = Cap.objects.filter(lifted_at=None, name="exposure_usdc")
+    assert (cap.value, cap.set_by, cap.scope_value) == (Decimal(200), "root", "ETH-USD")
+    Cap.objects.filter(pk=cap.pk).update(lifted_at=Now(), lifted_by="test", lifted_reason="the next size")
+    assert visit.complaints() == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_trace_is_found_from_home_by_keyboard_alone(visit: Browser, size: str) -> None:
+    visit.size(SIZES[size])
     visit.open("/admin/")
     box = visit.find("#vanta-find")
     box.send_keys("page-001\n")
