@@ -95,7 +95,7 @@ def _row(variable: Variable, schema: dict[str, Any] | None) -> str:
     if schema is None:
         value, unset = "text, read by the compose file alone", ""
     else:
-        value, unset = _kind(schema), _unset(variable.name, schema)
+        value, unset = _kind(schema), _unset(variable.name)
     if variable.name in SECRETS:
         value = f"{value}; *secret*"
     cells = (
@@ -130,7 +130,7 @@ def _kind(schema: dict[str, Any]) -> str:
     return f"{told}, {' '.join(limits)}" if limits else told
 
 
-def _unset(name: str, schema: dict[str, Any]) -> str:
+def _unset(name: str) -> str:
     field = Environment.model_fields[name.lower()]
     if field.is_required():
         return "**does not start**"
