@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test crashtest drills soak faults model replay bench mutation check fmt lock clean
+.PHONY: help run chain test commands crashtest drills soak faults model replay bench mutation check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -70,6 +70,10 @@ model: ## random orders of moves against a small model; EXAMPLES=200
 mutation: ## small changes of the code that guards money, each of which a test has to notice (ARGS="--only gate --sample 50")
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m tests.mutation $(ARGS)
+
+commands: ## every command of the operators' documents: run, run against a stand-in or validated only (ARGS="--json")
+	@$(BOOTSTRAP) dev
+	@$(CHECK_ENV) DJANGO_SETTINGS_MODULE=vanta.settings $(PYTHON) -m tests.documents $(ARGS)
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

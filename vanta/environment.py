@@ -140,6 +140,13 @@ class Environment(BaseModel):
         return tuple(part.strip() for part in self.base_rpc_url.split(",") if part.strip())
 
     @property
+    def secrets(self) -> list[str]:
+        """Every secret that was told, and each node's URL, in which a key may stand."""
+        told = [getattr(self, name) for name in type(self).model_fields]
+        found = [value.get_secret_value() for value in told if isinstance(value, SecretStr)]
+        return [value for value in (*found, *self.rpc_urls) if value]
+
+    @property
     def hosts(self) -> list[str]:
         """ALLOWED_HOSTS, and loopback: health checks come from inside."""
         named = [host for host in self.allowed_hosts.split(",") if host]

@@ -2,13 +2,16 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 import structlog
 
+from execution_app.scrubbing import Scrubber
 
-def configure(level: str, form: str, stream: TextIO) -> None:
-    """Send structlog's and the standard library's records through one handler."""
+
+def configure(level: str, form: str, stream: TextIO, secrets: Iterable[str] = ()) -> None:
+    """Send structlog's and the standard library's records through one handler, without `secrets` in any form."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -34,7 +37,7 @@ def configure(level: str, form: str, stream: TextIO) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                renderer,
+                _scrubbed(renderer, Scrubber(secrets)),
             ],
         )
     )
@@ -50,6 +53,15 @@ def configure(level: str, form: str, stream: TextIO) -> None:
         "celery.app.trace",
     ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _scrubbed(renderer: Any, scrub: Callable[[str], str]) -> Callable[[Any, str, Any], str]:
+    """The whole line, since a secret may stand in a traceback or in another library's words."""
+
+    def render(logger: Any, method: str, event: Any) -> str:
+        return scrub(str(renderer(logger, method, event)))
+
+    return render
 
 
 def add_pid(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -172,4 +172,4 @@ UNFOLD = {
 }
 
 LOGGING_CONFIG = None
-logs.configure(ENVIRONMENT.log_level, ENVIRONMENT.log_format, sys.stderr)
+logs.configure(ENVIRONMENT.log_level, ENVIRONMENT.log_format, sys.stderr, ENVIRONMENT.secrets)

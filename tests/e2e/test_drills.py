@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,11 @@ def evidence(report: dict[str, Any], text: str) -> str:
     return next(str(e["evidence"]) for e in report["entries"] if e["text"] == text)
 
 
+def of(stack: RunningStack, name: str, words: str) -> list[str]:
+    """The lines of a process that have these words."""
+    return [line for line in stack.log(name).splitlines() if words in line]
+
+
 def checked(report: dict[str, Any]) -> list[str]:
     return [e["text"] for e in report["entries"] if e["kind"] == "check"]
 
@@ -115,6 +121,49 @@ def test_emergency_stop_through_every_surface_and_redis_fault(well: RunningStack
     assert well.sql("SELECT count(*) FROM mode_changes WHERE lifted_at IS NULL") == [(0,)]
     assert well.sql("SELECT username FROM auth_user") == [("admin",)], "the drill's operator is left"
     assert not (well.folder / "FORCE_DRY").exists()
+
+
+def test_one_key_runs_through_all_logs_and_an_incident_keeps_them(well: RunningStack) -> None:
+    key = "sig:drill:followed-1"
+    well.post(signal_id="followed-1", **outages.OPEN)
+    wait_until(
+        lambda: f"key={key} " in well.log("worker") and well.states().get("filled", 0) > 0, 60, "it is filled"
+    )
+    wait_until(lambda: ">filled" in "".join(of(well, "worker", key)), 60, "the log says so")
+    (asked,) = of(well, "webhook", f"intent_key={key}")
+    assert "request_id=" in asked
+    told = " ".join(of(well, "worker", f"key={key} "))
+    (sent,) = well.sql(
+        "SELECT tx_hash FROM tx_sends JOIN tx_intents i ON i.id = intent_id WHERE intent_key = %s", key
+    )
+    assert sent[0] in told
+    for step in ("new>", ">signed", ">sending", ">mined", ">filled"):
+        assert f"{step}" in told, step
+    words = [
+        sys.executable,
+        str(ROOT / "manage.py"),
+        "incident",
+        "capture",
+        "--var",
+        str(well.folder),
+        "--json",
+    ]
+    done = subprocess.run(
+        [*words, "--to", str(well.folder / "incidents")],
+        env=environment(well),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    with tarfile.open(json.loads(done.stdout)["file"]) as archive:
+        kept = {one.name.partition("/")[2]: archive.extractfile(one) for one in archive.getmembers()}
+        everything = "".join(file.read().decode() for file in kept.values() if file is not None)
+    assert key in everything
+    assert {"health.json", "metrics.txt", "chain.json", "redis.json", "logs/worker.log"} <= set(kept)
+    for name in ("WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "ADMIN_PASSWORD"):
+        assert well.env[name] not in everything, name
 
 
 def test_a_duplicate_and_a_crash(well: RunningStack) -> None:

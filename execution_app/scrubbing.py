@@ -1,0 +1,61 @@
+"""Takes secrets out of text before it is written down: those that are known, and what looks like one.
+
+Pure. What is known is replaced wherever it stands; beyond that a value after a telling name is replaced, and
+whoever logs in within a URL. A private key that nothing names looks like a transaction's hash and is not seen, so
+keys are never put into a message in the first place.
+"""
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, unquote, urlsplit
+
+GONE = "[scrubbed]"
+SHORTEST = 6  # what is shorter would tear words apart, and is no secret
+
+_NAMES = (
+    r"authorization|x-signature|webhook-signature|bearer|passw(?:or)?d|passphrase|secret(?:[_-]key)?|mnemonic|"
+    r"(?:admin|api|access|auth|bot|session|csrf)[_-]?token|api[_-]?key|private[_-]?key|sessionid"
+)
+# name=value, "name": "value", name: Bearer value
+_NAMED = re.compile(
+    rf"""(?ix)
+    ((?<![a-z])(?:[a-z0-9_]*_)?(?:{_NAMES}))
+    (\\?["']? \s*[:=]\s* \\?["']? (?:(?:bearer|basic)\s+)?)
+    ([^\s"'\\,;&)}}\]]{{{SHORTEST},}})
+    """
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+([A-Za-z0-9._~+/=-]{8,})")
+_LOGIN = re.compile(r"(?<=://)([^\s/@:]*):([^\s/@]+)@")
+_BOT = re.compile(r"(?<=/bot)\d{5,}:[A-Za-z0-9_-]{20,}")
+
+
+class Scrubber:
+    """Called with a text it answers the text without secrets; `known` are the secrets themselves."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        words = {form for secret in known for form in _forms(secret)}
+        longest_first = sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def __call__(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(GONE, text)
+        if "://" in text:
+            text = _LOGIN.sub(rf"\1:{GONE}@", text)
+        text = _BOT.sub(GONE, text)
+        text = _NAMED.sub(rf"\1\2{GONE}", text)
+        return _BEARER.sub(rf"\1 {GONE}", text)
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it may stand in a text. Of a URL only what is secret in it: login, path and query."""
+    url = urlsplit(secret) if "://" in secret else None
+    if url is None:
+        plain = {secret}
+    else:
+        tail = f"{url.path}?{url.query}" if url.query else url.path
+        # A database's name and number are none; a path with a key in it is long.
+        plain = {url.password or "", tail.lstrip("/") if len(tail) > 2 * SHORTEST else "", url.query}
+        plain |= {part for part in url.path.split("/") if len(part) > 2 * SHORTEST}
+    plain.discard("")
+    return plain | {quote(one, safe="") for one in plain} | {unquote(one) for one in plain}
