@@ -62,3 +62,4 @@ class AuditAction(StrEnum):
     UNTIMED_ACCEPTED = "untimed_accepted"
     TELEGRAM_ALLOWED = "telegram_allowed"
     TELEGRAM_REVOKED = "telegram_revoked"
+    TELEGRAM_CLOSED = "telegram_closed"

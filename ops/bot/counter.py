@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from ops.bot import holdings, looking, operating, people, words
+from ops.bot import choices, holdings, looking, operating, outbox, people, pictures, words
 from ops.bot.inbox import Incoming
 from ops.bot.models import Role, TelegramUser
 from ops.bot.replies import Button, Reply
 
 log = structlog.get_logger(__name__)
 
-Verb = Callable[[TelegramUser, list[str]], str]
+Verb = Callable[[TelegramUser, list[str]], str | Reply]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ COMMANDS: dict[str, Command] = {
     "why": Command(holdings.why, Role.VIEWER, "the road of one order", "ID"),
     "history": Command(holdings.history, Role.VIEWER, "what has ended"),
     "pnl": Command(holdings.pnl, Role.VIEWER, "what this UTC day realised"),
+    "chart": Command(
+        pictures.chart, Role.VIEWER, "PnL or exposure as a picture", "[pnl|exposure] [DAYS] [LIVE|DRY]"
+    ),
+    "card": Command(pictures.card, Role.VIEWER, "a position as a picture", "[POSITION]"),
+    "notify": Command(choices.notify, Role.VIEWER, "what I tell you unasked", "[EVENT on|silent|off]"),
+    "language": Command(choices.language, Role.VIEWER, "English or Deutsch", "[en|de|auto]"),
     "stop": Command(operating.stop, Role.OPERATOR, "emergency stop, at once", "[REASON]"),
     "reduceonly": Command(operating.reduce_only, Role.OPERATOR, "only exits pass", "[off CODE REASON]"),
     "resume": Command(operating.resume, Role.OPERATOR, "how to go on after a stop", "[CODE REASON]"),
@@ -62,8 +68,10 @@ COMMANDS: dict[str, Command] = {
     "reject": Command(operating.reject, Role.OPERATOR, "end what is held", "KEY REASON"),
 }
 # What a button may ask for. Anybody can send any data, so this list is all that pressing can do.
-PRESSED = frozenset({"status", "positions", "orders", "mode", "health", "help", "stop"})
-WITH_MENU = frozenset({"start", "help", *PRESSED}) - {"stop"}
+PRESSED = frozenset({"status", "positions", "orders", "mode", "health", "help", "stop", "notify", "language"})
+# Whose buttons say what is chosen: `notify:filled:off`.
+CHOSEN = frozenset({"notify", "language"})
+WITH_MENU = frozenset({"start", "help", *PRESSED}) - {"stop"} - CHOSEN
 
 
 def answer(one: Incoming) -> Reply | None:
@@ -72,6 +80,16 @@ def answer(one: Incoming) -> Reply | None:
     Raises django.db.Error where the database did not confirm; then it may be asked again.
     """
     person = people.find(one.user_id)
+    if person is None:
+        with words.speaking(one.language):
+            return _answer(one, None)
+    if not one.is_stop:
+        outbox.heard(one.user_id, one.language)
+    with words.speaking(outbox.language_of(one.user_id, one.language)):
+        return _answer(one, person)
+
+
+def _answer(one: Incoming, person: TelegramUser | None) -> Reply | None:
     if person is None:
         # The inbox lets a stranger through once.
         return None if one.query_id else Reply(words.STRANGER.format(user_id=one.user_id))
@@ -82,7 +100,13 @@ def answer(one: Incoming) -> Reply | None:
     if not people.at_least(person, command.role):
         log.warning("telegram command refused", command=name, tg_user_id=one.user_id, role=person.role)
         return Reply(words.NOT_YOURS.format(role=command.role.value, mine=person.role))
-    said = Reply(command.verb(person, [] if one.query_id else one.arguments))
+    arguments = one.arguments
+    if one.query_id:
+        arguments = one.text.split(":")[1:] if name in CHOSEN else []
+    said = command.verb(person, arguments)
+    if isinstance(said, Reply):
+        return replace(said, instead=bool(one.query_id))
+    said = Reply(said)
     if name not in WITH_MENU:
         return said
     return replace(said, buttons=_menu(person), instead=bool(one.query_id))

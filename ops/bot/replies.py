@@ -14,8 +14,12 @@ class Button:
 
 @dataclass(frozen=True)
 class Reply:
-    """HTML, with rows of buttons below it. `instead` puts it in place of the message whose button was pressed."""
+    """HTML, with rows of buttons below it. `instead` puts it in place of the message whose button was pressed.
+
+    `picture` is a PNG; the text is its caption then.
+    """
 
     text: str
     buttons: Sequence[Sequence[Button]] = ()
     instead: bool = False
+    picture: bytes | None = None

@@ -1,11 +1,76 @@
-"""Every text that the bot says, and how it spells values. HTML as Telegram takes it: what comes from elsewhere is escaped."""
+"""Words in the language of who reads them, and how values are spelt. HTML as Telegram takes it: what comes from elsewhere is escaped.
 
-from collections.abc import Iterable
+The texts themselves are in `ops.bot.texts`; `words.NAME` is the one of that name in the language that is spoken.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from html import escape
 
+from django.conf import settings
+
 from execution_app.gate.caps import plain
+from ops.bot.texts import ENGLISH, LANGUAGES
+
+EXPLORERS = {8453: "https://basescan.org/tx/", 84532: "https://sepolia.basescan.org/tx/"}
+SHOWN_HASH = 10  # characters; the whole is behind the link, and in the trace
+_HASH = re.compile(r"0x[0-9a-f]{64}", re.IGNORECASE)
+_spoken: ContextVar[str] = ContextVar("vanta_bot_language", default=ENGLISH)
+
+
+def __getattr__(name: str) -> str:
+    """The text of this name in the language that is spoken now."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return text(name)
+
+
+def text(name: str) -> str:
+    """As `words.NAME`, for names that are made up of others. Raises AttributeError where there is none."""
+    try:
+        return LANGUAGES[_spoken.get()][name]
+    except KeyError:
+        raise AttributeError(f"no text is called {name}") from None
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Speak this language meanwhile, in this thread or task; one that is not known is English. `de-AT` is `de`."""
+    token = _spoken.set(known_language(language))
+    try:
+        yield
+    finally:
+        _spoken.reset(token)
+
+
+def known_language(language: str) -> str:
+    short = language.lower().partition("-")[0]
+    return short if short in LANGUAGES else ENGLISH
+
+
+def language() -> str:
+    return _spoken.get()
+
+
+def reason(name: str) -> str:
+    """Why an order was refused or waits, for people."""
+    known = f"REASON_{name.upper()}"
+    return text(known) if known in LANGUAGES[ENGLISH] else safe(name)
+
+
+def transaction(tx_hash: str) -> str:
+    """A link to the chain's explorer where it has one; blank for no hash."""
+    if not tx_hash:
+        return ""
+    explorer = EXPLORERS.get(settings.ENVIRONMENT.chain_id)
+    if explorer is None or not _HASH.fullmatch(tx_hash):
+        return code(f"{tx_hash[:SHOWN_HASH]}\N{HORIZONTAL ELLIPSIS}")
+    return f'<a href="{explorer}{tx_hash}">{tx_hash[:SHOWN_HASH]}\N{HORIZONTAL ELLIPSIS}</a>'
+
 
 STRANGER = (
     "Hello. This is a private trading bot, and you are not on its list, so it does nothing for you. "

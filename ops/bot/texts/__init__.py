@@ -1,0 +1,18 @@
+"""Texts of the bot by language: the same names everywhere, with the same placeholders (a test compares)."""
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from ops.bot.texts import english_notices, german_notices
+
+ENGLISH = "en"
+
+
+def _texts(*modules: ModuleType) -> Mapping[str, str]:
+    return {name: text for module in modules for name, text in vars(module).items() if name.isupper()}
+
+
+LANGUAGES: Mapping[str, Mapping[str, str]] = {
+    ENGLISH: _texts(english_notices),
+    "de": _texts(german_notices),
+}
