@@ -17,11 +17,10 @@ Verb = Callable[[TelegramUser, list[str]], str | Reply]
 
 @dataclass(frozen=True)
 class Command:
-    """`about` is for Telegram's menu and /help, `arguments` for the latter."""
+    """What it is about, in Telegram's menu and in /help, is the text ABOUT_ and its name; `arguments` are for /help."""
 
     verb: Verb
     role: Role
-    about: str
     arguments: str = ""
 
 
@@ -31,41 +30,44 @@ def _greet(person: TelegramUser, _arguments: list[str]) -> str:
 
 def _help(person: TelegramUser, _arguments: list[str]) -> str:
     lines = [
-        f"/{name} {words.safe(command.arguments)}".rstrip() + f" \N{EN DASH} {command.about}"
+        words.HELP_LINE.format(name=f"{name} {words.safe(command.arguments)}".rstrip(), about=about(name))
         for name, command in COMMANDS.items()
         if people.at_least(person, command.role)
     ]
     return words.HELP.format(lines="\n".join(lines))
 
 
+def about(name: str) -> str:
+    """What a command is for, in the language that is spoken."""
+    return words.text(f"ABOUT_{name.upper()}")
+
+
 COMMANDS: dict[str, Command] = {
-    "start": Command(_greet, Role.VIEWER, "where to begin"),
-    "help": Command(_help, Role.VIEWER, "this list"),
-    "status": Command(looking.status, Role.VIEWER, "the whole in a few lines"),
-    "mode": Command(looking.mode, Role.VIEWER, "DRY or LIVE, and what restricts it"),
-    "health": Command(looking.show_health, Role.VIEWER, "every part, well or not"),
-    "version": Command(looking.version, Role.VIEWER, "what runs here"),
-    "positions": Command(holdings.positions, Role.VIEWER, "what is open, and its worth now"),
-    "caps": Command(looking.caps, Role.VIEWER, "limits, and how much of them is used"),
-    "markets": Command(looking.markets, Role.VIEWER, "what may be traded, with prices"),
-    "price": Command(looking.price, Role.VIEWER, "the newest price", "SYMBOL"),
-    "orders": Command(holdings.orders, Role.VIEWER, "what is under way"),
-    "signals": Command(holdings.signals, Role.VIEWER, "the newest signals and what was decided"),
-    "why": Command(holdings.why, Role.VIEWER, "the road of one order", "ID"),
-    "history": Command(holdings.history, Role.VIEWER, "what has ended"),
-    "pnl": Command(holdings.pnl, Role.VIEWER, "what this UTC day realised"),
-    "chart": Command(
-        pictures.chart, Role.VIEWER, "PnL or exposure as a picture", "[pnl|exposure] [DAYS] [LIVE|DRY]"
-    ),
-    "card": Command(pictures.card, Role.VIEWER, "a position as a picture", "[POSITION]"),
-    "notify": Command(choices.notify, Role.VIEWER, "what I tell you unasked", "[EVENT on|silent|off]"),
-    "language": Command(choices.language, Role.VIEWER, "English or Deutsch", "[en|de|auto]"),
-    "stop": Command(operating.stop, Role.OPERATOR, "emergency stop, at once", "[REASON]"),
-    "reduceonly": Command(operating.reduce_only, Role.OPERATOR, "only exits pass", "[off CODE REASON]"),
-    "resume": Command(operating.resume, Role.OPERATOR, "how to go on after a stop", "[CODE REASON]"),
-    "held": Command(operating.list_held, Role.OPERATOR, "what waits for a person"),
-    "approve": Command(operating.approve, Role.OPERATOR, "let one held close go", "KEY CODE REASON"),
-    "reject": Command(operating.reject, Role.OPERATOR, "end what is held", "KEY REASON"),
+    "start": Command(_greet, Role.VIEWER),
+    "help": Command(_help, Role.VIEWER),
+    "status": Command(looking.status, Role.VIEWER),
+    "mode": Command(looking.mode, Role.VIEWER),
+    "health": Command(looking.show_health, Role.VIEWER),
+    "version": Command(looking.version, Role.VIEWER),
+    "positions": Command(holdings.positions, Role.VIEWER),
+    "caps": Command(looking.caps, Role.VIEWER),
+    "markets": Command(looking.markets, Role.VIEWER),
+    "price": Command(looking.price, Role.VIEWER, "SYMBOL"),
+    "orders": Command(holdings.orders, Role.VIEWER),
+    "signals": Command(holdings.signals, Role.VIEWER),
+    "why": Command(holdings.why, Role.VIEWER, "ID"),
+    "history": Command(holdings.history, Role.VIEWER),
+    "pnl": Command(holdings.pnl, Role.VIEWER),
+    "chart": Command(pictures.chart, Role.VIEWER, "[pnl|exposure] [DAYS] [LIVE|DRY]"),
+    "card": Command(pictures.card, Role.VIEWER, "[POSITION]"),
+    "notify": Command(choices.notify, Role.VIEWER, "[EVENT on|silent|off]"),
+    "language": Command(choices.language, Role.VIEWER, "[en|de|auto]"),
+    "stop": Command(operating.stop, Role.OPERATOR, "[REASON]"),
+    "reduceonly": Command(operating.reduce_only, Role.OPERATOR, "[off CODE REASON]"),
+    "resume": Command(operating.resume, Role.OPERATOR, "[CODE REASON]"),
+    "held": Command(operating.list_held, Role.OPERATOR),
+    "approve": Command(operating.approve, Role.OPERATOR, "KEY CODE REASON"),
+    "reject": Command(operating.reject, Role.OPERATOR, "KEY REASON"),
 }
 # What a button may ask for. Anybody can send any data, so this list is all that pressing can do.
 PRESSED = frozenset({"status", "positions", "orders", "mode", "health", "help", "stop", "notify", "language"})
@@ -114,9 +116,17 @@ def _answer(one: Incoming, person: TelegramUser | None) -> Reply | None:
 
 def _menu(person: TelegramUser) -> list[list[Button]]:
     rows = [
-        [Button("Status", "status"), Button("Positions", "positions"), Button("Orders", "orders")],
-        [Button("Mode", "mode"), Button("Health", "health"), Button("Help", "help")],
+        [
+            Button(words.BUTTON_STATUS, "status"),
+            Button(words.BUTTON_POSITIONS, "positions"),
+            Button(words.BUTTON_ORDERS, "orders"),
+        ],
+        [
+            Button(words.BUTTON_MODE, "mode"),
+            Button(words.BUTTON_HEALTH, "health"),
+            Button(words.BUTTON_HELP, "help"),
+        ],
     ]
     if people.at_least(person, Role.OPERATOR):
-        rows.append([Button("\N{OCTAGONAL SIGN} STOP everything", "stop")])
+        rows.append([Button(words.BUTTON_STOP, "stop")])
     return rows

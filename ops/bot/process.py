@@ -20,6 +20,7 @@ from ops.bot import counter, idling, inbox, outbox, words
 from ops.bot.dispatch import Dispatcher
 from ops.bot.inbox import Incoming
 from ops.bot.replies import Reply
+from ops.bot.texts import ENGLISH, LANGUAGES
 from ops.bot.window import Closed, Window
 
 log = structlog.get_logger(__name__)
@@ -79,8 +80,10 @@ class Process:
                     self._begin(await self._in(self._rows, inbox.left))
                     recovered = True
                 if not introduced:
-                    menu = [(name, command.about) for name, command in counter.COMMANDS.items()]
-                    await self._window.introduce(menu)
+                    for language in LANGUAGES:
+                        with words.speaking(language):
+                            menu = [(name, counter.about(name)) for name in counter.COMMANDS]
+                        await self._window.introduce(menu, "" if language == ENGLISH else language)
                     introduced = True
                 found, following = await self._window.updates(offset)
                 # Committed before the next poll confirms them.

@@ -79,12 +79,15 @@ class Window:
     async def close(self) -> None:
         await self._bot.session.close()
 
-    async def introduce(self, commands: Sequence[tuple[str, str]]) -> None:
-        """Take the polls from whatever had them, and name the commands for Telegram's menu. Raises Closed."""
+    async def introduce(self, commands: Sequence[tuple[str, str]], language: str) -> None:
+        """Take the polls from whatever had them, and name the commands for Telegram's menu in a language.
+
+        Blank is for everybody whose Telegram is set to no language that has a menu of its own. Raises Closed.
+        """
         menu = [BotCommand(command=name, description=about) for name, about in commands]
         try:
             await self._bot.delete_webhook()
-            await self._bot.set_my_commands(menu)
+            await self._bot.set_my_commands(menu, language_code=language or None)
         except TelegramAPIError as error:
             raise _closed(error) from error
 

@@ -72,58 +72,6 @@ def transaction(tx_hash: str) -> str:
     return f'<a href="{explorer}{tx_hash}">{tx_hash[:SHOWN_HASH]}\N{HORIZONTAL ELLIPSIS}</a>'
 
 
-STRANGER = (
-    "Hello. This is a private trading bot, and you are not on its list, so it does nothing for you. "
-    "If you should be on it, give the operator your Telegram id: <code>{user_id}</code>"
-)
-GREETING = (
-    "<b>Vanta</b> turns trading signals into trades, within caps, behind a stop.\n"
-    "You are {role} here. Nothing is traded by /start. /help lists what you may ask."
-)
-HELP = "<b>What you may ask</b>\n{lines}"
-UNKNOWN = "I do not know that. /help lists what you may ask."
-NOT_YOURS = "That needs the role {role}; yours is {mine}. Nothing was done."
-USAGE = "Usage: <code>{usage}</code>"
-DATABASE_AWAY = "The database does not answer, so nothing was done. Try again in a minute."
-FAILED = "That went wrong on our side and was logged. Ask /status before you repeat it."
-TOO_MANY = "That was more at once than I take from one person: some of it was left undone. A /stop never is."
-NODE_AWAY = "No node says that now. Try again in a minute."
-
-STOPPED = "\N{OCTAGONAL SIGN} <b>Stopped.</b> Nothing new is signed or sent from now on.{rest}\n/resume tells how to go on."
-WAS_STOPPED = "\N{OCTAGONAL SIGN} <b>Stopped already</b> from Telegram, and still so. Nothing new is signed or sent.{rest}"
-STOP_LEFT = "\nMay still have left: {hashes}"
-STOP_SIGNER = "\nWas at the signer, whose answer is thrown away: {slots}"
-NOT_STOPPED_YET = (
-    "\N{WARNING SIGN} <b>Not stopped yet</b>: the database does not answer. I try again every second and tell you. "
-    "Without the database nothing can be signed; <code>touch switch/FORCE_DRY</code> on the host holds even so."
-)
-REDUCE_ONLY = "Reduce-only: only what lowers exposure passes now."
-REDUCE_ONLY_WAS = "Reduce-only was set from Telegram already."
-NO_RESUME = (
-    "A stop is not lifted from a phone here (TELEGRAM_MAY_RESUME is not set). On the machine:\n"
-    "<code>manage.py telegram lift emergency_stop --by NAME --reason WHY --code CODE</code>\n{holding}"
-)
-RESUMED = "Lifted what Telegram had set.\n{holding}"
-NOT_RESUMED = "Telegram had set nothing of the kind; nothing changed.\n{holding}"
-REFUSED = "Refused: {why}"
-NO_ACCOUNT = (
-    "Your Telegram id is tied to no account of the admin site, so no one-time code of yours is known. On the machine: "
-    "<code>manage.py telegram allow {user_id} operator --account NAME</code>"
-)
-APPROVED = "Approved: {key} may go LIVE for {seconds} s, if nothing but Redis' health keeps it."
-REJECTED = "Rejected: {key} ends, and is not executed."
-NOT_HELD = "{key} is not held."
-NOTHING_HELD = "Nothing is held."
-
-NOTHING_HOLDS = "No restriction holds."
-NO_POSITIONS = "No open positions."
-NO_ORDERS = "Nothing is under way."
-NO_SIGNALS = "No signals yet."
-NO_HISTORY = "Nothing has ended yet."
-NO_PRICE = "No price of {symbol} is known here. /markets lists what is traded."
-NO_CAPS = "No cap is set, so nothing may be opened."
-NOT_FOUND = "I find no {what} {name}."
-
 WELL, ILL = "\N{WHITE HEAVY CHECK MARK}", "\N{CROSS MARK}"
 MOST_WORD = 200
 
@@ -172,4 +120,4 @@ def lasting(age: timedelta | float) -> str:
 
 
 def side(*, is_long: bool | None) -> str:
-    return {True: "LONG", False: "SHORT", None: "CLOSE"}[is_long]
+    return text({True: "SIDE_LONG", False: "SIDE_SHORT", None: "SIDE_CLOSE"}[is_long])

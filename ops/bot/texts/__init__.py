@@ -1,9 +1,9 @@
-"""Texts of the bot by language: the same names everywhere, with the same placeholders (a test compares)."""
+"""Every text that the bot says, by language: the same names everywhere, with the same placeholders (a test compares)."""
 
 from collections.abc import Mapping
 from types import ModuleType
 
-from ops.bot.texts import english_notices, german_notices
+from ops.bot.texts import english, english_notices, german, german_notices
 
 ENGLISH = "en"
 
@@ -13,6 +13,6 @@ def _texts(*modules: ModuleType) -> Mapping[str, str]:
 
 
 LANGUAGES: Mapping[str, Mapping[str, str]] = {
-    ENGLISH: _texts(english_notices),
-    "de": _texts(german_notices),
+    ENGLISH: _texts(english, english_notices),
+    "de": _texts(german, german_notices),
 }
