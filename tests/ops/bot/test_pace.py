@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.bot.pace import ALL_PER_S, Pace
+from ops.bot.pace import ALL_PER_S, SPARE, Pace
 from tests.ops.bot.telegram_limits import Limits
 
 ANN, BOB, EVE = 1, 2, 3
@@ -13,11 +13,14 @@ def test_a_chat_has_one_a_second_and_an_alarm_waits_for_the_whole_alone() -> Non
     assert pace.ready_at_s(ANN) <= 10
     pace.left(ANN, 10.0)
     assert pace.ready_at_s(ANN) == 11.0
+    for _ in range(SPARE):
+        assert pace.ready_at_s(ANN, urgent=True) <= 10.0
+        pace.left(EVE, 10.0)
     assert pace.ready_at_s(BOB) == pace.ready_at_s(ANN, urgent=True) == pytest.approx(10 + 1 / ALL_PER_S)
 
 
 def test_many_chats_share_the_whole() -> None:
-    pace, now_s = Pace(), 0.0
+    pace, now_s = Pace(), 10.0
     left = []
     for chat in range(100):
         now_s = max(now_s, pace.ready_at_s(chat))
@@ -25,7 +28,7 @@ def test_many_chats_share_the_whole() -> None:
         left.append(now_s)
     limits = Limits()
     assert [limits.retry_after_s("sendMessage", chat, at_s) for chat, at_s in enumerate(left)] == [0] * 100
-    assert left[-1] == pytest.approx(99 / ALL_PER_S)
+    assert left[-1] == pytest.approx(10 + (99 - SPARE) / ALL_PER_S)
 
 
 def test_too_many_holds_the_chat_and_a_second_chat_holds_all() -> None:
