@@ -64,3 +64,4 @@ class AuditAction(StrEnum):
     TELEGRAM_REVOKED = "telegram_revoked"
     TELEGRAM_BOUND = "telegram_bound"
     TELEGRAM_UNBOUND = "telegram_unbound"
+    TELEGRAM_CLOSED = "telegram_closed"

@@ -112,7 +112,13 @@ class Position(models.Model):
                 fields=["trader", "symbol", "mode"],
                 condition=Q(state=PositionState.OPEN.value),
                 name="ix_positions_open",
-            )
+            ),
+            # Who was liquidated lately is asked every half second.
+            models.Index(
+                fields=["updated_at"],
+                condition=Q(ended_by=PositionEnd.CLOSED_ELSEWHERE.value),
+                name="ix_positions_closed_elsewhere",
+            ),
         ]
 
     def __str__(self) -> str:

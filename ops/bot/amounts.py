@@ -50,7 +50,7 @@ def percent(text: str) -> str:
 
 def level(text: str) -> str | None:
     """A price in USD; None where there is to be none."""
-    return None if text.lower() in _NONE else number(words.LEVEL, text, 10, MAX_PRICE)
+    return None if text.lower() in {*_NONE, words.NONE} else number(words.LEVEL, text, 10, MAX_PRICE)
 
 
 def number(what: str, text: str, digits: int, most: Decimal) -> str:

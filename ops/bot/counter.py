@@ -7,6 +7,7 @@ import structlog
 
 from ops.bot import (
     binding,
+    choices,
     closing,
     confirmations,
     deciding,
@@ -16,7 +17,9 @@ from ops.bot import (
     looking,
     opening,
     operating,
+    outbox,
     people,
+    pictures,
     results,
     standing,
     words,
@@ -34,11 +37,10 @@ Decision = Callable[[TelegramUser, str, int], Reply]
 
 @dataclass(frozen=True)
 class Command:
-    """`about` is for Telegram's menu and /help, `arguments` for the latter."""
+    """What it is about, in Telegram's menu and in /help, is the text ABOUT_ and its name; `arguments` are for /help."""
 
     verb: Verb
     role: Role
-    about: str
     arguments: str = ""
 
 
@@ -48,71 +50,75 @@ def _greet(person: TelegramUser, _arguments: list[str]) -> str:
 
 def _help(person: TelegramUser, _arguments: list[str]) -> str:
     lines = [
-        f"/{name} {words.safe(command.arguments)}".rstrip() + f" \N{EN DASH} {command.about}"
+        words.HELP_LINE.format(name=f"{name} {words.safe(command.arguments)}".rstrip(), about=about(name))
         for name, command in COMMANDS.items()
         if people.at_least(person, command.role)
     ]
     return words.HELP.format(lines="\n".join(lines))
 
 
+def about(name: str) -> str:
+    """What a command is for, in the language that is spoken."""
+    return words.text(f"ABOUT_{name.upper()}")
+
+
 COMMANDS: dict[str, Command] = {
-    "start": Command(_greet, Role.VIEWER, "where to begin"),
-    "help": Command(_help, Role.VIEWER, "this list"),
-    "status": Command(looking.status, Role.VIEWER, "the whole in a few lines"),
-    "mode": Command(looking.mode, Role.VIEWER, "DRY or LIVE, and what restricts it"),
-    "health": Command(looking.show_health, Role.VIEWER, "every part, well or not"),
-    "version": Command(looking.version, Role.VIEWER, "what runs here"),
-    "positions": Command(holdings.positions, Role.VIEWER, "what is open, and its worth now"),
-    "caps": Command(looking.caps, Role.VIEWER, "limits, and how much of them is used"),
-    "markets": Command(looking.markets, Role.VIEWER, "what may be traded, with prices"),
-    "price": Command(looking.price, Role.VIEWER, "the newest price", "SYMBOL"),
-    "orders": Command(holdings.orders, Role.VIEWER, "what is under way"),
-    "signals": Command(holdings.signals, Role.VIEWER, "the newest signals and what was decided"),
-    "why": Command(holdings.why, Role.VIEWER, "the road of one order", "ID"),
-    "history": Command(holdings.history, Role.VIEWER, "what has ended"),
-    "pnl": Command(holdings.pnl, Role.VIEWER, "what this UTC day realised"),
-    "daily": Command(results.daily, Role.VIEWER, "realised by day"),
-    "weekly": Command(results.weekly, Role.VIEWER, "realised by week"),
-    "monthly": Command(results.monthly, Role.VIEWER, "realised by month"),
-    "performance": Command(results.performance, Role.VIEWER, "all closes in figures"),
-    "risk": Command(standing.risk, Role.VIEWER, "what is at stake, and what restricts it"),
-    "logs": Command(standing.logs, Role.VIEWER, "what was written down last"),
-    "export": Command(results.export, Role.VIEWER, "every fill as a CSV file"),
-    "bind": Command(binding.bind, Role.TRADER, "show that an address is yours", "[0xADDRESS [0xSIGNATURE]]"),
-    "unbind": Command(binding.unbind, Role.TRADER, "trade no more for it"),
-    "wallet": Command(standing.wallet, Role.TRADER, "delegation, allowance, gas; the next step"),
-    "balance": Command(standing.balance, Role.TRADER, "what you have and what is at stake"),
-    "open": Command(
-        opening.begin,
-        Role.TRADER,
-        "a quote, then one tap",
-        "[SYMBOL long|short USDC LEVERAGE] [tp=USD] [sl=USD]",
-    ),
-    "close": Command(closing.close, Role.TRADER, "your positions, one tap each", "[SYMBOL|#NUMBER]"),
-    "reduce": Command(closing.reduce, Role.TRADER, "close a part, one tap", "SYMBOL|#NUMBER PERCENT"),
-    "tp": Command(leveling.take_profit, Role.TRADER, "where to take profit", "SYMBOL|#NUMBER USD|off"),
-    "sl": Command(leveling.stop_loss, Role.TRADER, "where to stop a loss", "SYMBOL|#NUMBER USD|off"),
-    "stop": Command(operating.stop, Role.OPERATOR, "emergency stop, at once", "[REASON]"),
-    "reduceonly": Command(operating.reduce_only, Role.OPERATOR, "only exits pass", "[off CODE REASON]"),
-    "resume": Command(operating.resume, Role.OPERATOR, "how to go on after a stop", "[CODE REASON]"),
-    "flatten": Command(operating.flatten, Role.OPERATOR, "close everything live", "[yes [CODE] REASON]"),
-    "reconcile": Command(operating.reconcile, Role.OPERATOR, "compare the book with the venue"),
-    "users": Command(standing.users, Role.OPERATOR, "who may talk to me"),
-    "held": Command(operating.list_held, Role.OPERATOR, "what waits for a person"),
-    "approve": Command(operating.approve, Role.OPERATOR, "let one held close go", "KEY CODE REASON"),
-    "reject": Command(operating.reject, Role.OPERATOR, "end what is held", "KEY REASON"),
+    "start": Command(_greet, Role.VIEWER),
+    "help": Command(_help, Role.VIEWER),
+    "status": Command(looking.status, Role.VIEWER),
+    "mode": Command(looking.mode, Role.VIEWER),
+    "health": Command(looking.show_health, Role.VIEWER),
+    "version": Command(looking.version, Role.VIEWER),
+    "positions": Command(holdings.positions, Role.VIEWER),
+    "caps": Command(looking.caps, Role.VIEWER),
+    "markets": Command(looking.markets, Role.VIEWER),
+    "price": Command(looking.price, Role.VIEWER, "SYMBOL"),
+    "orders": Command(holdings.orders, Role.VIEWER),
+    "signals": Command(holdings.signals, Role.VIEWER),
+    "why": Command(holdings.why, Role.VIEWER, "ID"),
+    "history": Command(holdings.history, Role.VIEWER),
+    "pnl": Command(holdings.pnl, Role.VIEWER),
+    "daily": Command(results.daily, Role.VIEWER),
+    "weekly": Command(results.weekly, Role.VIEWER),
+    "monthly": Command(results.monthly, Role.VIEWER),
+    "performance": Command(results.performance, Role.VIEWER),
+    "risk": Command(standing.risk, Role.VIEWER),
+    "logs": Command(standing.logs, Role.VIEWER),
+    "export": Command(results.export, Role.VIEWER),
+    "chart": Command(pictures.chart, Role.VIEWER, "[pnl|exposure] [DAYS] [LIVE|DRY]"),
+    "card": Command(pictures.card, Role.VIEWER, "[POSITION]"),
+    "notify": Command(choices.notify, Role.VIEWER, "[EVENT on|silent|off]"),
+    "language": Command(choices.language, Role.VIEWER, "[en|de|auto]"),
+    "bind": Command(binding.bind, Role.TRADER, "[0xADDRESS [0xSIGNATURE]]"),
+    "unbind": Command(binding.unbind, Role.TRADER),
+    "wallet": Command(standing.wallet, Role.TRADER),
+    "balance": Command(standing.balance, Role.TRADER),
+    "open": Command(opening.begin, Role.TRADER, "[SYMBOL long|short USDC LEVERAGE] [tp=USD] [sl=USD]"),
+    "close": Command(closing.close, Role.TRADER, "[SYMBOL|#NUMBER]"),
+    "reduce": Command(closing.reduce, Role.TRADER, "SYMBOL|#NUMBER PERCENT"),
+    "tp": Command(leveling.take_profit, Role.TRADER, "SYMBOL|#NUMBER USD|off"),
+    "sl": Command(leveling.stop_loss, Role.TRADER, "SYMBOL|#NUMBER USD|off"),
+    "stop": Command(operating.stop, Role.OPERATOR, "[REASON]"),
+    "reduceonly": Command(operating.reduce_only, Role.OPERATOR, "[off CODE REASON]"),
+    "resume": Command(operating.resume, Role.OPERATOR, "[CODE REASON]"),
+    "flatten": Command(operating.flatten, Role.OPERATOR, "[yes [CODE] REASON]"),
+    "reconcile": Command(operating.reconcile, Role.OPERATOR),
+    "users": Command(standing.users, Role.OPERATOR),
+    "held": Command(operating.list_held, Role.OPERATOR),
+    "approve": Command(operating.approve, Role.OPERATOR, "KEY CODE REASON"),
+    "reject": Command(operating.reject, Role.OPERATOR, "KEY REASON"),
 }
+# Whose buttons say what is chosen: `notify:filled:off`.
+CHOSEN = frozenset({"notify", "language"})
+IN_PLACE = frozenset({"open", "close", "why", *CHOSEN})
 # What a button may ask for. Anybody can send any data, so this list is all that pressing can do.
-PRESSED = frozenset(
-    {"status", "positions", "orders", "mode", "health", "help", "stop", "open", "close", "why"}
-)
+PRESSED = frozenset({"status", "positions", "orders", "mode", "health", "help", "wallet", "stop", *IN_PLACE})
 DECISIONS: dict[str, Decision] = {
     "ok": deciding.confirm,
     "no": deciding.leave,
     "again": deciding.again,
     "q": opening.pressed,
 }
-IN_PLACE = frozenset({"open", "close", "why"})
 WITH_MENU = frozenset({"start", "help", *PRESSED}) - {"stop", *IN_PLACE}
 
 
@@ -122,6 +128,16 @@ def answer(one: Incoming) -> Reply | None:
     Raises django.db.Error where the database did not confirm; then it may be asked again.
     """
     person = people.find(one.user_id)
+    if person is None:
+        with words.speaking(one.language):
+            return _answer(one, None)
+    if not one.is_stop:
+        outbox.heard(one.user_id, one.language)
+    with words.speaking(outbox.language_of(one.user_id, one.language)):
+        return _answer(one, person)
+
+
+def _answer(one: Incoming, person: TelegramUser | None) -> Reply | None:
     if person is None:
         # The inbox lets a stranger through once.
         return None if one.query_id else Reply(words.STRANGER.format(user_id=one.user_id))
@@ -159,9 +175,11 @@ def note_shown(tg_user_id: int, reply: Reply, message_id: int) -> None:
 
 
 def _arguments(one: Incoming) -> list[str]:
-    """A button says at most one, behind its colon."""
+    """A button says one behind its colon, or as many as are chosen."""
     if not one.query_id:
         return one.arguments
+    if one.command in CHOSEN:
+        return one.text.split(":")[1:]
     said = one.text.partition(":")[2]
     return [said] if said else []
 
@@ -186,8 +204,16 @@ def _not_theirs(person: TelegramUser, name: str, needed: Role) -> Reply:
 
 def _menu(person: TelegramUser) -> list[list[Button]]:
     rows = [
-        [Button("Status", "status"), Button("Positions", "positions"), Button("Orders", "orders")],
-        [Button("Mode", "mode"), Button("Health", "health"), Button("Help", "help")],
+        [
+            Button(words.BUTTON_STATUS, "status"),
+            Button(words.BUTTON_POSITIONS, "positions"),
+            Button(words.BUTTON_ORDERS, "orders"),
+        ],
+        [
+            Button(words.BUTTON_MODE, "mode"),
+            Button(words.BUTTON_HEALTH, "health"),
+            Button(words.BUTTON_HELP, "help"),
+        ],
     ]
     if people.at_least(person, Role.TRADER):
         rows.append(
@@ -198,5 +224,5 @@ def _menu(person: TelegramUser) -> list[list[Button]]:
             ]
         )
     if people.at_least(person, Role.OPERATOR):
-        rows.append([Button("\N{OCTAGONAL SIGN} STOP everything", "stop")])
+        rows.append([Button(words.BUTTON_STOP, "stop")])
     return rows

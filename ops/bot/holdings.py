@@ -32,52 +32,71 @@ def positions(person: TelegramUser, _arguments: list[str]) -> str:
     newest = quotes.newest(sorted({row.symbol for row in rows}))
     lines = [position_line(row, newest.fresh.get(row.symbol), whose=not own(person)) for row in rows]
     more = held.count() - len(rows)
-    return words.bullet_list("Open positions", [*lines, *([f"and {more} more"] if more else [])])
+    rest = [words.AND_MORE.format(count=more)] if more else []
+    return words.bullet_list(words.POSITIONS_TITLE, [*lines, *rest])
 
 
 def position_line(row: Position, price: Decimal | None, *, whose: bool) -> str:
-    size = (
-        f"{words.usdc(row.collateral_usdc)} at {words.times(row.leverage_x)} from {words.usd(row.open_price)}"
-    )
     worth = ""
     if price is not None:
         way = 1 if row.is_long else -1
         moved = row.collateral_usdc * row.leverage_x * (price / row.open_price - 1) * way
-        worth = f", now {words.usdc(moved, signed=True)}"
-    owner = f", {words.safe(row.trader)}" if whose else ""
-    side = words.side(is_long=row.is_long)
-    return f"\N{BULLET} #{row.pk} {row.mode} <b>{words.safe(row.symbol)} {side}</b> {size}{worth}{owner}"
+        worth = words.POSITION_WORTH.format(worth=words.usdc(moved, signed=True))
+    return words.POSITION.format(
+        id=row.pk,
+        mode=row.mode,
+        symbol=words.safe(row.symbol),
+        side=words.side(is_long=row.is_long),
+        collateral=words.usdc(row.collateral_usdc),
+        leverage=words.times(row.leverage_x),
+        price=words.usd(row.open_price),
+        worth=worth,
+        whose=words.POSITION_WHOSE.format(whose=words.safe(row.trader)) if whose else "",
+    )
 
 
 def orders(person: TelegramUser, _arguments: list[str]) -> str:
     """What has not ended: waiting, held, or under way."""
     rows = TxIntent.objects.filter(settled_at=None, **own(person)).order_by("-id")[:MOST]
-    return words.bullet_list("Under way", [_order(row) for row in rows]) if rows else words.NO_ORDERS
+    return words.bullet_list(words.ORDERS_TITLE, [_order(row) for row in rows]) if rows else words.NO_ORDERS
 
 
 def history(person: TelegramUser, _arguments: list[str]) -> str:
     """What has ended, the newest first."""
     rows = TxIntent.objects.filter(settled_at__isnull=False, **own(person)).order_by("-settled_at")[:MOST]
-    return words.bullet_list("Ended", [_order(row) for row in rows]) if rows else words.NO_HISTORY
+    return words.bullet_list(words.HISTORY_TITLE, [_order(row) for row in rows]) if rows else words.NO_HISTORY
 
 
 def _order(row: TxIntent) -> str:
     size = ""
     if row.collateral_usdc is not None and row.leverage_x is not None:
-        size = f" {words.usdc(row.collateral_usdc)} at {words.times(row.leverage_x)}"
-    reason = f" ({words.safe(row.reason)})" if row.reason else ""
-    side = words.side(is_long=row.is_long)
-    return f"\N{BULLET} {words.safe(row.symbol)} {side}{size}: <b>{row.state}</b>{reason}\n   {words.code(row.intent_key)}"
+        size = words.ORDER_SIZE.format(
+            collateral=words.usdc(row.collateral_usdc), leverage=words.times(row.leverage_x)
+        )
+    return words.ORDER.format(
+        symbol=words.safe(row.symbol),
+        side=words.side(is_long=row.is_long),
+        size=size,
+        state=row.state,
+        reason=words.ORDER_REASON.format(reason=words.reason(row.reason)) if row.reason else "",
+        key=words.code(row.intent_key),
+    )
 
 
 def signals(person: TelegramUser, _arguments: list[str]) -> str:
     rows = Signal.objects.filter(**own(person)).order_by("-id")[:MOST]
     lines = [
-        f"\N{BULLET} {words.moment(row.received_at)} {words.safe(row.symbol)} {row.side}: "
-        f"<b>{row.decision or 'received'}</b> {words.safe(', '.join(row.reasons))}\n   {words.code(row.intent_key)}"
+        words.SIGNAL.format(
+            at=words.moment(row.received_at),
+            symbol=words.safe(row.symbol),
+            side=row.side,
+            decision=row.decision or words.SIGNAL_RECEIVED,
+            reasons=", ".join(map(words.reason, row.reasons)),
+            key=words.code(row.intent_key),
+        )
         for row in rows
     ]
-    return words.bullet_list("Newest signals", lines) if lines else words.NO_SIGNALS
+    return words.bullet_list(words.SIGNALS_TITLE, lines) if lines else words.NO_SIGNALS
 
 
 def why(person: TelegramUser, arguments: list[str]) -> str:
@@ -92,26 +111,32 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
     found = TxIntent.objects.filter(intent_key__in=[name, *keys], **own(person))
     row = found.select_related("fill").first()
     if row is None:
-        return words.NOT_FOUND.format(what="order", name=words.code(name))
+        return words.NOT_FOUND.format(what=words.WHAT_ORDER, name=words.code(name))
     lines = [_order(row)]
     if row.reason_detail:
         lines.append(words.safe(row.reason_detail))
     fill = getattr(row, "fill", None)
     if fill is not None:
-        lines.append(f"Filled {fill.mode} at {words.usd(fill.price)}, {words.moment(fill.filled_at)}")
+        lines.append(
+            words.WHY_FILLED.format(
+                mode=fill.mode, price=words.usd(fill.price), at=words.moment(fill.filled_at)
+            )
+        )
     moves = IntentTransition.objects.filter(intent=row).order_by("-id")[:MOST]
     lines += [
-        f"{words.moment(step.at)} <b>{words.safe(step.to_state)}</b> {words.safe(step.why)}"
+        words.WHY_MOVE.format(
+            at=words.moment(step.at), state=words.safe(step.to_state), why=words.safe(step.why)
+        )
         for step in reversed(moves)
     ]
-    return words.bullet_list("Why", lines)
+    return words.bullet_list(words.WHY_TITLE, lines)
 
 
 def pnl(person: TelegramUser, _arguments: list[str]) -> str:
     """What the closes of this UTC day realised, DRY and LIVE apart; what is open is not in it."""
     day = database_now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     lines = [_day(person, mode, day) for mode in (Mode.LIVE, Mode.DRY)]
-    return words.bullet_list(f"Realised on {day:%Y-%m-%d} (UTC)", lines)
+    return words.bullet_list(words.PNL_TITLE.format(day=f"{day:%Y-%m-%d}"), lines)
 
 
 def _day(person: TelegramUser, mode: Mode, day: datetime) -> str:
@@ -123,5 +148,10 @@ def _day(person: TelegramUser, mode: Mode, day: datetime) -> str:
         unknown=Count("id", filter=Q(sent_to_trader_usdc=None)),
         sum=Sum(F("sent_to_trader_usdc") - F("collateral_usdc")),
     )
-    unknown = f", {told['unknown']} of unknown proceeds" if told["unknown"] else ""
-    return f"{mode.value}: {words.usdc(told['sum'] or NOTHING, signed=True)} in {told['count']} close(s){unknown}"
+    unknown = words.PNL_UNKNOWN.format(count=told["unknown"]) if told["unknown"] else ""
+    return words.PNL_DAY.format(
+        mode=mode.value,
+        sum=words.usdc(told["sum"] or NOTHING, signed=True),
+        count=told["count"],
+        unknown=unknown,
+    )

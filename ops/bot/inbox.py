@@ -43,6 +43,8 @@ class Incoming:
     message_id: int
     text: str
     query_id: str = ""
+    # What their Telegram is set to, such as `de` or `pt-BR`; blank where it does not say.
+    language: str = ""
 
     @property
     def chat_id(self) -> int:

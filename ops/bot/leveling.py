@@ -52,7 +52,7 @@ def take(
 
 def _offer(person: TelegramUser, arguments: list[str], name: str, title: str, usage: str) -> Reply:
     if len(arguments) != TWO_WORDS:
-        return Reply(words.USAGE.format(usage=f"{usage}, or off for none"))
+        return Reply(words.USAGE.format(usage=words.LEVEL_USAGE.format(usage=usage)))
     try:
         price = amounts.level(arguments[1])
         trader = traders.of(person)

@@ -24,15 +24,19 @@ def status(_person: TelegramUser, _arguments: list[str]) -> str:
     unsettled = TxIntent.objects.filter(settled_at=None)
     held = unsettled.filter(state=IntentState.HELD).count()
     checks = _checks()
-    ill = [f"{name}: {words.safe(check.detail)}" for name, check in checks.items() if not check.ok]
+    ill = [
+        words.STATUS_PART.format(name=name, detail=words.safe(check.detail))
+        for name, check in checks.items()
+        if not check.ok
+    ]
     return words.bullet_list(
-        "Status",
+        words.STATUS_TITLE,
         [
             mode_line(),
-            f"Open positions: {counts[Mode.LIVE]} LIVE, {counts[Mode.DRY]} DRY",
-            f"Orders under way: {unsettled.count() - held}, held: {held}",
-            "All parts are well." if not ill else "Not well:",
-            *(f"\N{BULLET} {line}" for line in ill),
+            words.STATUS_POSITIONS.format(live=counts[Mode.LIVE], dry=counts[Mode.DRY]),
+            words.STATUS_ORDERS.format(under_way=unsettled.count() - held, held=held),
+            words.STATUS_ILL if ill else words.STATUS_WELL,
+            *ill,
         ],
     )
 
@@ -47,7 +51,7 @@ def show_health(_person: TelegramUser, _arguments: list[str]) -> str:
         + (f": {words.safe(check.detail)}" if check.detail else "")
         for name, check in _checks().items()
     ]
-    return words.bullet_list("Health", lines)
+    return words.bullet_list(words.HEALTH_TITLE, lines)
 
 
 def _checks() -> dict[str, health.Check]:
@@ -60,7 +64,12 @@ def _checks() -> dict[str, health.Check]:
 def version(_person: TelegramUser, _arguments: list[str]) -> str:
     environment = settings.ENVIRONMENT
     label = f", {words.safe(environment.deploy_version)}" if environment.deploy_version else ""
-    return f"Vanta {settings.VERSION} on {words.safe(environment.deploy_env)}{label}, chain {environment.chain_id}"
+    return words.VERSION.format(
+        version=settings.VERSION,
+        env=words.safe(environment.deploy_env),
+        label=label,
+        chain=environment.chain_id,
+    )
 
 
 def caps(_person: TelegramUser, _arguments: list[str]) -> str:
@@ -69,26 +78,28 @@ def caps(_person: TelegramUser, _arguments: list[str]) -> str:
     found = [Limit(name, value) for name, value in limits.ceilings().items()]
     found += [limits.of_row(row) for row in Cap.objects.filter(lifted_at=None).order_by("name", "id")]
     lines = [_cap(limit, now) for limit in found]
-    lines.append(f"Symbols: {', '.join(sorted(settings.ENVIRONMENT.symbols)) or 'none'}")
-    return words.bullet_list("Caps", lines) if found else words.NO_CAPS
+    symbols = ", ".join(sorted(settings.ENVIRONMENT.symbols)) or words.CAPS_NONE
+    lines.append(words.CAPS_SYMBOLS.format(symbols=symbols))
+    return words.bullet_list(words.CAPS_TITLE, lines) if found else words.NO_CAPS
 
 
 def _cap(limit: Limit, now: datetime) -> str:
     title = VARIABLES[limit.name] if limit.origin == ENVIRONMENT else limit.name.value
-    scope = f" for {limit.scope.value} {words.safe(limit.scope_value)}" if limit.scope_value else ""
+    scope, used = "", ""
+    if limit.scope_value:
+        scope = words.CAP_SCOPE.format(scope=limit.scope.value, name=words.safe(limit.scope_value))
     unit = UNITS.get(limit.name, "")
-    used = ""
     if limit.name in SUMMED:
-        parts = [f"{plain(usage.used(limit, each, now))}{unit} {each.value}" for each in Mode]
-        used = f", used {' and '.join(parts)}"
-    return f"\N{BULLET} {title}{scope}: {plain(limit.value)}{unit}{used}"
+        live, dry = (f"{plain(usage.used(limit, mode, now))}{unit}" for mode in (Mode.LIVE, Mode.DRY))
+        used = words.CAP_USED.format(live=live, dry=dry)
+    return words.CAP.format(title=title, scope=scope, value=f"{plain(limit.value)}{unit}", used=used)
 
 
 def markets(_person: TelegramUser, _arguments: list[str]) -> str:
     """Every symbol that may be traded, and its price with the price's age."""
     symbols = sorted(settings.ENVIRONMENT.symbols)
     newest = quotes.newest(symbols)
-    return words.bullet_list("Markets", [_market(symbol, newest) for symbol in symbols])
+    return words.bullet_list(words.MARKETS_TITLE, [_market(symbol, newest) for symbol in symbols])
 
 
 def price(_person: TelegramUser, arguments: list[str]) -> str:
@@ -103,8 +114,8 @@ def price(_person: TelegramUser, arguments: list[str]) -> str:
 def _market(symbol: str, newest: quotes.Newest) -> str:
     found = newest.fresh.get(symbol)
     if found is not None:
-        return f"{symbol}: {words.usd(found)}"
+        return words.MARKET.format(symbol=symbol, price=words.usd(found))
     age_s = newest.ages_s.get(symbol, quotes.NEVER_SEEN_S)
     if age_s == quotes.NEVER_SEEN_S:
-        return f"{symbol}: no price was seen yet"
-    return f"{symbol}: no fresh price; the newest is {words.lasting(age_s)} old"
+        return words.MARKET_NEVER.format(symbol=symbol)
+    return words.MARKET_OLD.format(symbol=symbol, age=words.lasting(age_s))

@@ -7,6 +7,20 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app.models.columns import listed, one_of
+from ops.bot.notice_rows import Condition, Event, Level, Notice, NoticeLevel, Tally, TelegramChat
+
+__all__ = [
+    "Condition",
+    "Event",
+    "Level",
+    "Notice",
+    "NoticeLevel",
+    "Role",
+    "Tally",
+    "TelegramChat",
+    "TelegramUpdate",
+    "TelegramUser",
+]
 
 
 class Role(StrEnum):

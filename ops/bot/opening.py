@@ -151,7 +151,7 @@ def _answered(person: TelegramUser, step: Step, answers: Asked, text: str) -> Re
 def _question(step: Step, answers: Asked, *, instead: bool = False, problem: str = "") -> Reply:
     lines = [words.safe(problem)] if problem else []
     lines += [words.so_far(answers)] if answers else []
-    lines.append(words.QUESTIONS[step.value])
+    lines.append(words.text(f"QUESTION_{step.name}"))
     choices = [Button(label, f"q:{step.value}:{value}") for label, value in _choices(step)]
     rows = [choices[at : at + A_ROW] for at in range(0, len(choices), A_ROW)]
     return Reply("\n".join(lines), [*rows, _way_out(step)], instead=instead, asks=True)

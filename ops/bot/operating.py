@@ -80,13 +80,18 @@ def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usa
 def list_held(_person: TelegramUser, _arguments: list[str]) -> str:
     rows = TxIntent.objects.filter(state=IntentState.HELD).order_by("id")[:MOST_HELD]
     lines = [
-        f"{words.code(one.intent_key)} {one.action} {words.safe(one.symbol)}: {words.safe(one.reason)}"
-        f" since {words.moment(one.accepted_at)}"
+        words.HELD_ONE.format(
+            key=words.code(one.intent_key),
+            action=one.action,
+            symbol=words.safe(one.symbol),
+            reason=words.reason(one.reason),
+            at=words.moment(one.accepted_at),
+        )
         for one in rows
     ]
     if not lines:
         return words.NOTHING_HELD
-    return words.bullet_list("Held", [*lines, "/approve KEY CODE REASON or /reject KEY REASON"])
+    return words.bullet_list(words.HELD_TITLE, [*lines, words.HELD_HOW])
 
 
 def approve(person: TelegramUser, arguments: list[str]) -> str:

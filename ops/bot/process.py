@@ -16,9 +16,11 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from ops.bot import confirmations, counter, idling, inbox, words
+from ops.bot import confirmations, counter, idling, inbox, outbox, words
+from ops.bot.dispatch import Dispatcher
 from ops.bot.inbox import Incoming
 from ops.bot.replies import Reply
+from ops.bot.texts import ENGLISH, LANGUAGES
 from ops.bot.window import Closed, Window
 
 log = structlog.get_logger(__name__)
@@ -47,13 +49,15 @@ class Process:
         self._rows = ThreadPoolExecutor(1, "rows")
         self._beats = ThreadPoolExecutor(1, "beat")
         self._looks = ThreadPoolExecutor(LOOKS_AT_ONCE, "look")
+        self._notices = Dispatcher(window, self._in, self._start, window.pace)
 
     async def run(self) -> None:
         """Until SIGTERM or Ctrl-C; what is under way then gets a little time."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
-        works = [asyncio.create_task(work()) for work in (self._beat, self._poll, self._forget)]
+        notices = (self._notices.look, self._notices.deliver)
+        works = [asyncio.create_task(work()) for work in (self._beat, self._poll, self._forget, *notices)]
         ended: asyncio.Task[Any] = asyncio.create_task(self._ended.wait())
         done, _ = await asyncio.wait([*works, ended], return_when=asyncio.FIRST_COMPLETED)
         for work in works:
@@ -62,7 +66,7 @@ class Process:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=GRACE_S)
         await self._window.close()
-        for pool in (self._stops, self._rows, self._beats, self._looks):
+        for pool in (self._stops, self._rows, self._beats, self._looks, *self._notices.pools):
             pool.shutdown(wait=False, cancel_futures=True)
         for work in done - {ended}:
             work.result()  # a part that ended by itself has failed, and the process with it
@@ -76,8 +80,10 @@ class Process:
                     self._begin(await self._in(self._rows, inbox.left))
                     recovered = True
                 if not introduced:
-                    menu = [(name, command.about) for name, command in counter.COMMANDS.items()]
-                    await self._window.introduce(menu)
+                    for language in LANGUAGES:
+                        with words.speaking(language):
+                            menu = [(name, counter.about(name)) for name in counter.COMMANDS]
+                        await self._window.introduce(menu, "" if language == ENGLISH else language)
                     introduced = True
                 found, following = await self._window.updates(offset)
                 # Committed before the next poll confirms them.
@@ -129,7 +135,8 @@ class Process:
                 if not said:
                     said = True
                     # Beside the tries: a Telegram that is away, too, must not keep a stop waiting.
-                    self._start(self._window.say(one.chat_id, Reply(words.NOT_STOPPED_YET)))
+                    with words.speaking(one.language):
+                        self._start(self._window.say(one.chat_id, Reply(words.NOT_STOPPED_YET)))
                 await asyncio.sleep(TRY_AGAIN_S)
         await self._finish(one)
         await self._tell(one, reply)
@@ -143,7 +150,8 @@ class Process:
             await self._finish(one)
             await self._tell(one, reply)
             if full:
-                await self._window.say(one.chat_id, Reply(words.TOO_MANY))
+                with words.speaking(one.language):
+                    await self._window.say(one.chat_id, Reply(words.TOO_MANY))
             lane.popleft()
         del self._waiting[user_id]
 
@@ -153,10 +161,12 @@ class Process:
         except DatabaseError as error:
             log.warning("not answered", command=one.command, why=type(error).__name__)
             # A commit whose answer is lost may hold: nobody is told that nothing was done who may have traded.
-            return Reply(words.NOT_CERTAIN if counter.decides(one) else words.DATABASE_AWAY)
+            with words.speaking(one.language):
+                return Reply(words.NOT_CERTAIN if counter.decides(one) else words.DATABASE_AWAY)
         except Exception:  # a slip of ours in one answer must not end everybody's bot
             log.exception("not answered", command=one.command)
-            return Reply(words.FAILED)
+            with words.speaking(one.language):
+                return Reply(words.FAILED)
 
     async def _finish(self, one: Incoming) -> None:
         try:
@@ -199,6 +209,7 @@ class Process:
             try:
                 await self._in(self._rows, inbox.forget)
                 await self._in(self._rows, confirmations.forget)
+                await self._in(self._rows, outbox.forget)
             except DatabaseError as error:
                 log.warning("old updates are kept", why=type(error).__name__)
             await asyncio.sleep(FORGET_EVERY_S)

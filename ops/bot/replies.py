@@ -25,7 +25,8 @@ class Reply:
     """HTML, with rows of buttons below it. `instead` puts it in place of the message whose button was pressed.
 
     `binds` are tokens of confirmations that count under this message alone; with `asks` it is the question of a
-    conversation, whose buttons count under it alone. A `document` has the text as its caption.
+    conversation, whose buttons count under it alone. A `document`, or a `picture`, which is a PNG, has the text as its
+    caption.
     """
 
     text: str
@@ -34,3 +35,4 @@ class Reply:
     binds: tuple[str, ...] = ()
     asks: bool = False
     document: Document | None = None
+    picture: bytes | None = None

@@ -2,25 +2,21 @@
 
 from execution_app.gate import control
 from execution_app.models import StackMode
-from execution_app.states import Mode, Origin, RestrictionKind
+from execution_app.states import Mode, RestrictionKind
 from ops.bot import words
-
-# Where an operator lifts what was set there.
-LIFTED = {
-    Origin.REDIS: "in Redis, by an opposite value of exec_mode",
-    Origin.HTTP: "DELETE /admin/emergency-stop",
-    Origin.ADMIN: "Resume on the admin site",
-    Origin.COMMAND: "manage.py resume, mode LIVE or reduce-only off",
-    Origin.TELEGRAM: "/resume, or manage.py telegram lift",
-    Origin.AUTOMATIC: "nothing sets it yet",
-}
 
 
 def holding() -> str:
     """Every restriction that holds, who set it, and where it is lifted."""
     lines = [
-        f"\N{BULLET} <b>{row.kind}</b> from {row.origin} by {words.safe(row.set_by)}, {words.moment(row.set_at)}: "
-        f"{words.safe(row.reason)}\n   lifted: {words.safe(LIFTED[Origin(row.origin)])}"
+        words.RESTRICTION.format(
+            kind=row.kind,
+            origin=row.origin,
+            by=words.safe(row.set_by),
+            at=words.moment(row.set_at),
+            reason=words.safe(row.reason),
+            where=words.text(f"LIFTED_{row.origin.upper()}"),
+        )
         for row in control.active()
     ]
     return "\n".join(lines) or words.NOTHING_HOLDS
@@ -30,11 +26,11 @@ def mode_line() -> str:
     """One line: the mode of the whole stack, and what stands above it."""
     stack = StackMode.objects.get(pk=1)
     kinds = control.active_kinds()
-    marks = []
+    marks = ""
     if RestrictionKind.STOP in kinds:
-        marks.append("\N{OCTAGONAL SIGN} STOPPED")
+        marks += words.MODE_STOPPED
     if RestrictionKind.REDUCE_ONLY in kinds:
-        marks.append("reduce-only")
-    asked = "" if stack.requested == stack.mode else f" ({stack.requested} is asked for)"
+        marks += words.MODE_REDUCE_ONLY
+    asked = "" if stack.requested == stack.mode else words.MODE_ASKED.format(mode=stack.requested)
     sign = "\N{LARGE GREEN CIRCLE}" if stack.mode == Mode.LIVE else "\N{LARGE YELLOW CIRCLE}"
-    return ", ".join([f"{sign} <b>{stack.mode}</b>{asked}", *marks])
+    return words.MODE_LINE.format(sign=sign, mode=stack.mode, asked=asked, marks=marks)

@@ -102,7 +102,7 @@ def _by(person: TelegramUser, title: str, begins: Any, spelled: str) -> str:
 
 
 def _period(row: Mapping[str, Any], begins: datetime, spelled: str) -> str:
-    unknown = words.UNKNOWN_PROCEEDS.format(count=row["unknown"]) if row["unknown"] else ""
+    unknown = words.PNL_UNKNOWN.format(count=row["unknown"]) if row["unknown"] else ""
     return words.PERIOD.format(
         name=f"{begins:{spelled}} {row['mode']}",
         usdc=words.usdc(row["sum"] or NOTHING, signed=True),

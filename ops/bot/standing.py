@@ -126,15 +126,25 @@ def logs(person: TelegramUser, _arguments: list[str]) -> str:
     """Operators see the audit log's newest entries, others the newest moves of orders."""
     if people.at_least(person, Role.OPERATOR):
         lines = [
-            f"{words.moment(one.at)} {words.safe(one.actor)} ({one.origin}): <b>{one.action}</b>"
-            f" {words.safe(one.subject)} {words.safe(one.reason)}".rstrip()
+            words.LOG_ENTRY.format(
+                at=words.moment(one.at),
+                actor=words.safe(one.actor),
+                origin=one.origin,
+                action=one.action,
+                subject=words.safe(one.subject),
+                reason=words.safe(one.reason),
+            ).rstrip()
             for one in AuditEntry.objects.order_by("-seq")[:MOST]
         ]
     else:
         moves = IntentTransition.objects.filter(**own(person, "intent__tg_user_id")).order_by("-id")
         lines = [
-            f"{words.moment(one.at)} {words.safe(one.intent.symbol)} <b>{words.safe(one.to_state)}</b>"
-            f" {words.safe(one.why)}".rstrip()
+            words.LOG_MOVE.format(
+                at=words.moment(one.at),
+                symbol=words.safe(one.intent.symbol),
+                state=words.safe(one.to_state),
+                why=words.safe(one.why),
+            ).rstrip()
             for one in moves.select_related("intent")[:MOST]
         ]
     return words.bullet_list(words.LOGS, lines) if lines else words.NO_LOGS

@@ -14,6 +14,7 @@ from aiogram.exceptions import (
     TelegramAPIError,
     TelegramBadRequest,
     TelegramConflictError,
+    TelegramForbiddenError,
     TelegramNetworkError,
     TelegramRetryAfter,
     TelegramServerError,
@@ -30,8 +31,11 @@ from aiogram.types import (
     Update,
 )
 from aiogram.utils.token import TokenValidationError, validate_token
+from aiohttp import ClientConnectorError
 
 from ops.bot.inbox import Incoming
+from ops.bot.pace import Pace
+from ops.bot.refusals import Away, Gone, Shut, TooMany, Unsayable
 from ops.bot.replies import Reply
 
 log = structlog.get_logger(__name__)
@@ -40,6 +44,7 @@ T = TypeVar("T")
 POLL_S = 25  # how long Telegram holds a poll that has nothing to tell
 REQUEST_S = 10
 MOST_TEXT = 4_096
+MOST_CAPTION = 1_024
 MOST_UPDATES = 100
 KINDS = ["message", "callback_query"]
 TRIES = 8
@@ -69,16 +74,20 @@ class Window:
         looks = DefaultBotProperties(parse_mode="HTML", link_preview=LinkPreviewOptions(is_disabled=True))
         self._bot = Bot(token, session=session, default=looks)
         self._quiet_until_s = 0.0
+        self.pace = Pace()
 
     async def close(self) -> None:
         await self._bot.session.close()
 
-    async def introduce(self, commands: Sequence[tuple[str, str]]) -> None:
-        """Take the polls from whatever had them, and name the commands for Telegram's menu. Raises Closed."""
+    async def introduce(self, commands: Sequence[tuple[str, str]], language: str) -> None:
+        """Take the polls from whatever had them, and name the commands for Telegram's menu in a language.
+
+        Blank is for everybody whose Telegram is set to no language that has a menu of its own. Raises Closed.
+        """
         menu = [BotCommand(command=name, description=about) for name, about in commands]
         try:
             await self._bot.delete_webhook()
-            await self._bot.set_my_commands(menu)
+            await self._bot.set_my_commands(menu, language_code=language or None)
         except TelegramAPIError as error:
             raise _closed(error) from error
 
@@ -112,10 +121,12 @@ class Window:
 
         What it refuses for good is logged and left; the number is 0 then.
         """
-        text, keyboard = _cut(reply.text), _keyboard(reply)
+        most = MOST_TEXT if reply.picture is None and reply.document is None else MOST_CAPTION
+        text, keyboard = _cut(reply.text, most), _keyboard(reply)
 
         async def ask() -> int:
-            if reply.instead and message_id:
+            self.pace.left(chat_id, asyncio.get_running_loop().time())
+            if reply.instead and message_id and reply.picture is None:
                 try:
                     await self._bot.edit_message_text(
                         text, chat_id=chat_id, message_id=message_id, reply_markup=keyboard
@@ -127,7 +138,11 @@ class Window:
                     log.info("said anew, since it cannot be edited", problem=error.message)
                 else:
                     return message_id
-            if reply.document is not None:
+            if reply.picture is not None:
+                said = await self._bot.send_photo(
+                    chat_id, _as_file(reply.picture), caption=text, reply_markup=keyboard
+                )
+            elif reply.document is not None:
                 file = BufferedInputFile(reply.document.content, reply.document.name)
                 said = await self._bot.send_document(chat_id, file, caption=text)
             else:
@@ -135,6 +150,47 @@ class Window:
             return said.message_id
 
         return await self._insist("say", ask) or 0
+
+    async def tell(
+        self,
+        chat_id: int,
+        text: str,
+        *,
+        message_id: int = 0,
+        silent: bool = False,
+        picture: bytes | None = None,
+    ) -> int:
+        """One try to send a notice, or to edit the one that has a number; returns its number.
+
+        Raises TooMany, Away, Shut, Gone or Unsayable.
+        """
+        try:
+            if message_id:
+                await self._bot.edit_message_text(_cut(text), chat_id=chat_id, message_id=message_id)
+                return message_id
+            if picture is not None:
+                sent = await self._bot.send_photo(
+                    chat_id,
+                    _as_file(picture),
+                    caption=_cut(text, MOST_CAPTION),
+                    disable_notification=silent,
+                )
+            else:
+                sent = await self._bot.send_message(chat_id, _cut(text), disable_notification=silent)
+        except TelegramBadRequest as error:
+            if "message is not modified" in error.message:
+                return message_id
+            raise _refused(error) from error
+        except TelegramRetryAfter as error:
+            raise TooMany(float(error.retry_after)) from error
+        except TelegramForbiddenError as error:
+            raise Shut(error.message) from error
+        except (TelegramAPIError, ClientDecodeError) as error:
+            # A connection that was never made carried nothing, and a refusal is one; of the rest nobody knows.
+            unanswered = isinstance(error, TelegramNetworkError | TelegramServerError | ClientDecodeError)
+            carried = not isinstance(error.__cause__, ClientConnectorError)
+            raise Away(type(error).__name__, doubtful=unanswered and carried) from error
+        return sent.message_id
 
     async def answer(self, query_id: str) -> None:
         """Let the pressed button rest; Telegram shows it as busy until then."""
@@ -162,6 +218,15 @@ class Window:
                 return None
         log.error("not said: telegram never took it", what=what, tries=TRIES, problem=problem)
         return None
+
+
+def _refused(error: TelegramBadRequest) -> Exception:
+    words = error.message.lower()
+    if "chat not found" in words or "user not found" in words:
+        return Shut(error.message)
+    if "message to edit not found" in words or "message can't be edited" in words:
+        return Gone(error.message)
+    return Unsayable(error.message)
 
 
 def _closed(error: TelegramAPIError) -> Closed:
@@ -201,7 +266,8 @@ def _incoming(update: Update) -> Incoming | None:
         return None
     if person is None or person.is_bot or chat.type != "private" or chat.id != person.id:
         return None
-    return Incoming(update.update_id, person.id, message_id, _storable(text), query_id)
+    language = _storable(person.language_code or "")[:35]
+    return Incoming(update.update_id, person.id, message_id, _storable(text), query_id, language)
 
 
 def _storable(text: str) -> str:
@@ -217,12 +283,16 @@ def _keyboard(reply: Reply) -> InlineKeyboardMarkup | None:
     return InlineKeyboardMarkup(inline_keyboard=rows) if rows else None
 
 
-def _cut(text: str) -> str:
+def _as_file(picture: bytes) -> BufferedInputFile:
+    return BufferedInputFile(picture, "vanta.png")
+
+
+def _cut(text: str, most: int = MOST_TEXT) -> str:
     """Whole lines, as many as Telegram takes; our markup never spans lines."""
-    if _units(text) <= MOST_TEXT:
+    if _units(text) <= most:
         return text
     kept: list[str] = []
-    left = MOST_TEXT - 2
+    left = most - 2
     for line in text.split("\n"):
         left -= _units(line) + 1
         if left < 0:

@@ -180,6 +180,12 @@ TABLES: dict[str, Line] = {
     "telegram_confirmations": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
     "telegram_bindings": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
     "telegram_flows": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
+    "telegram_chats": Line(web=NOTHING, worker=NOTHING),
+    "telegram_levels": Line(web=NOTHING, worker=NOTHING),
+    "telegram_conditions": Line(web=NOTHING, worker=NOTHING),
+    # How many wait and were delivered is told at the scrape, which the webhook answers
+    "telegram_tallies": Line(worker=NOTHING),
+    "telegram_notices": Line(web=Rights(select=("due_at",)), worker=NOTHING),
     # Django's own
     "auth_user": Line(web=OWN, worker=NOTHING, readonly=Rights(select=_USER_SHOWN)),
     "auth_group": LOGINS,

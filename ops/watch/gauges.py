@@ -23,7 +23,7 @@ from execution_app.book import quotes
 from execution_app.gate import watch
 from execution_app.models import ExternalTrade, Fill, Position, ProtectionTrigger, StackMode, TxIntent, Wallet
 from execution_app.states import Action, IntentState, Mode, PositionState, TriggerKind
-from ops.watch import alarms, holds, liveness
+from ops.watch import alarms, holds, liveness, notices
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -258,6 +258,7 @@ READERS = (
     alarms.wallets,
     alarms.caps,
     alarms.backups,
+    notices.notices,
 )
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.bot.models import Role, TelegramUser
+from ops.bot.feeds import FEEDS
+from ops.bot.models import Event, Level, NoticeLevel, Role, Tally, TelegramUser
 from tests.ops.bot.chat import Bot, Chat
 from tests.ops.bot.telegram import Telegram
 
@@ -27,7 +28,21 @@ def bot(telegram: Telegram, django_db_setup: None, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def chat(database: None, telegram: Telegram, bot: Bot) -> Chat:
-    """Everybody who is known, and nothing said yet."""
+    """Everybody who is known, and nothing said yet; nobody is told anything unasked."""
     for user, role in ((OPERATOR, Role.OPERATOR), (TRADER, Role.TRADER), (VIEWER, Role.VIEWER)):
         TelegramUser.objects.create(tg_user_id=user, role=role.value, allowed_by="test")
+        for event in Event:
+            NoticeLevel.objects.create(tg_user_id=user, event=event.value, level=Level.OFF.value)
     return Chat(telegram, bot)
+
+
+@pytest.fixture
+def told(chat: Chat) -> Chat:
+    """As `chat`, and everybody is told what people are by default, from now on; their chats are begun."""
+    for user in (OPERATOR, TRADER, VIEWER):
+        chat.settle(user)
+    NoticeLevel.objects.all().delete()
+    chat.bot.wait_for(
+        lambda: Tally.objects.filter(name__startswith="told ").count() > len(FEEDS), "no first look"
+    )
+    return chat

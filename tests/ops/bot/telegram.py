@@ -9,11 +9,12 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.ops.bot.telegram_limits import Limits, markup_of
 from tests.ops.bot.telegram_rules import (
     MAX_ANSWER,
     ApiError,
@@ -45,6 +46,8 @@ class Message:
     kind: str = "text"
     content: bytes = b""
     edits: int = 0
+    silent: bool = False
+    picture: bytes = b""
     at_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -72,12 +75,15 @@ class Telegram:
         self.messages: dict[tuple[int, int], Message] = {}
         self.answers: dict[str, str] = {}
         self.blocked_by: set[int] = set()
+        self.limits: Limits | None = None
+        self.languages: dict[int, str] = {}
         self.webhook_url = ""
         self._changed = threading.Condition()
         self._updates: deque[Json] = deque()
         self._chats: dict[int, Json] = {}
         self._queries: dict[str, float] = {}
         self._storm: deque[tuple[str, int]] = deque()
+        self._lost: deque[str] = deque()
         self._poll = 0
         self._number = 870_000_000
         self._message_number = 0
@@ -102,6 +108,10 @@ class Telegram:
     def base(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    def knows(self, user_id: int) -> None:
+        """Somebody has begun a chat with the bot long ago."""
+        self._chats[user_id] = {"id": user_id, "type": "private", "first_name": "Ann"}
+
     def writes(self, user_id: int, text: str, *, group: int | None = None, age_s: int = 0) -> int:
         """Somebody writes to the bot, or in a group that it is in; returns the update's number."""
         with self._changed:
@@ -114,7 +124,7 @@ class Telegram:
                 "message_id": message.message_id,
                 "date": int(time.time()) - age_s,
                 "chat": chat,
-                "from": _person(user_id),
+                "from": self._person(user_id),
                 "text": text,
             }
             if text.startswith("/"):
@@ -137,7 +147,7 @@ class Telegram:
             }
             body = {
                 "id": query,
-                "from": _person(user_id),
+                "from": self._person(user_id),
                 "message": shown,
                 "chat_instance": "1",
                 "data": data,
@@ -153,7 +163,7 @@ class Telegram:
                 "date": 1,
                 "edit_date": 2,
                 "chat": chat,
-                "from": _person(user_id),
+                "from": self._person(user_id),
                 "text": text,
             }
             return self._hand_out({"edited_message": body})
@@ -175,6 +185,11 @@ class Telegram:
         """The next requests of a method are too many."""
         with self._changed:
             self._storm.extend([(method, retry_after_s)] * times)
+
+    def loses_answers(self, method: str, times: int = 1) -> None:
+        """The next requests of a method are done, and an error of the web server answers them."""
+        with self._changed:
+            self._lost.extend([method] * times)
 
     def goes_away(self, code: int = 502) -> None:
         """Nothing is answered but an error of the web server, until it is back; polls under way end, too."""
@@ -220,7 +235,15 @@ class Telegram:
                     del self._storm[at]
                     words = f"Too Many Requests: retry after {retry_after_s}"
                     raise ApiError(429, words, retry_after=retry_after_s)
-            return verb(fields)
+            if self.limits is not None:
+                wait_s = self.limits.retry_after_s(method, int(fields.get("chat_id") or 0), time.monotonic())
+                if wait_s:
+                    raise ApiError(429, f"Too Many Requests: retry after {wait_s}", retry_after=wait_s)
+            done = verb(fields)
+            if method in self._lost:
+                self._lost.remove(method)
+                raise ApiError(502, "Bad Gateway")
+            return done
 
     def _do_getme(self, _fields: Json) -> Json:
         return BOT
@@ -266,14 +289,19 @@ class Telegram:
     def _do_sendmessage(self, fields: Json) -> Json:
         chat_id = self._chat(fields)
         text = check_text(fields.get("text", ""), fields.get("parse_mode"))
-        return self._shown(self._store(chat_id, text, _markup(fields), from_bot=True))
+        message = self._store(chat_id, text, markup_of(fields), from_bot=True)
+        message.silent = fields.get("disable_notification") == "true"
+        return self._shown(message)
 
     def _do_sendphoto(self, fields: Json) -> Json:
         chat_id = self._chat(fields)
         if not fields.get("photo"):
             raise bad("there is no photo in the request")
         caption = check_caption(fields.get("caption", ""), fields.get("parse_mode"))
-        return self._shown(self._store(chat_id, caption, _markup(fields), from_bot=True, kind="photo"))
+        message = self._store(chat_id, caption, markup_of(fields), from_bot=True, kind="photo")
+        message.silent = fields.get("disable_notification") == "true"
+        message.picture = fields.get(str(fields["photo"]).removeprefix("attach://"), b"")
+        return self._shown(message)
 
     def _do_senddocument(self, fields: Json) -> Json:
         chat_id = self._chat(fields)
@@ -281,7 +309,7 @@ class Telegram:
             raise bad("there is no document in the request")
         files = {name: value for name, value in fields.items() if isinstance(value, bytes)}
         caption = check_caption(fields.get("caption", ""), fields.get("parse_mode"))
-        message = self._store(chat_id, caption, _markup(fields), from_bot=True, kind="document")
+        message = self._store(chat_id, caption, markup_of(fields), from_bot=True, kind="document")
         message.content = next(iter(files.values()), b"")
         return self._shown(message)
 
@@ -293,7 +321,7 @@ class Telegram:
         if not message.from_bot:
             raise bad("message can't be edited")
         text = check_text(fields.get("text", ""), fields.get("parse_mode"))
-        markup = _markup(fields)
+        markup = markup_of(fields)
         if (text, markup) == (message.text, message.markup):
             words = "specified new message content and reply markup are exactly the same as a current content"
             raise bad(f"message is not modified: {words} and reply markup of the message")
@@ -312,13 +340,17 @@ class Telegram:
 
     # Within
 
+    def _person(self, user_id: int) -> Json:
+        language = self.languages.get(user_id, "en")
+        return {"id": user_id, "is_bot": False, "first_name": "Ann", "language_code": language}
+
     def _chat(self, fields: Json) -> int:
         chat_id = int(fields.get("chat_id") or 0)
         if chat_id not in self._chats:
             raise bad("chat not found")
         if chat_id in self.blocked_by:
             raise ApiError(403, "Forbidden: bot was blocked by the user")
-        check_markup(_markup(fields))
+        check_markup(markup_of(fields))
         return chat_id
 
     def _store(
@@ -378,12 +410,3 @@ class Telegram:
                 """Tests read `calls`."""
 
         return Handler
-
-
-def _person(user_id: int) -> Json:
-    return {"id": user_id, "is_bot": False, "first_name": "Ann", "language_code": "en"}
-
-
-def _markup(fields: Mapping[str, Any]) -> Json | None:
-    raw = fields.get("reply_markup")
-    return json.loads(raw) if isinstance(raw, str) and raw else raw or None

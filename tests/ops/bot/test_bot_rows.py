@@ -50,6 +50,31 @@ def both(*makes: Callable[[], object]) -> None:
         make()
 
 
+def chat(**fields: object) -> int:
+    return rows.insert("telegram_chats", {"tg_user_id": 7} | fields)
+
+
+def level(**fields: object) -> int:
+    return rows.insert("telegram_levels", {"tg_user_id": 7, "event": "mode", "level": "on"} | fields)
+
+
+def notice(**fields: object) -> int:
+    row = {
+        "tg_user_id": 7,
+        "thread": "mode 1",
+        "about": "{}",
+        "steps": "[]",
+        "wanted": 1,
+        "delivered": 0,
+        "due_at": NOW,
+        **dict.fromkeys(("urgent", "silent", "doubted"), False),
+    }
+    return rows.insert("telegram_notices", row | fields)
+
+
+SHOWN = {"delivered": 1, "due_at": None, "message_id": 9, "sent_at": NOW}
+
+
 def twice(make: Callable[[], object]) -> None:
     make()
     make()
@@ -101,6 +126,30 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
         "ck_telegram_updates_forgotten",
         lambda: update(body='{"text": "/approve x 123456"}', handled_at=NOW),
     ),
+    ("a chat of a group", "ck_telegram_chats_id", lambda: chat(tg_user_id=-7)),
+    ("closed without a reason", "ck_telegram_chats_closed", lambda: chat(closed_at=NOW)),
+    ("two levels of one event", "uq_telegram_levels", lambda: twice(level)),
+    ("another event", "ck_telegram_levels_event", lambda: level(event="weather")),
+    ("another level", "ck_telegram_levels_level", lambda: level(level="loud")),
+    (
+        "a cursor below nothing",
+        "ck_telegram_tallies_number",
+        lambda: rows.insert("telegram_tallies", {"name": "told x", "number": -1}),
+    ),
+    ("one thread twice", "uq_telegram_notices_thread", lambda: twice(notice)),
+    (
+        "more shown than there is",
+        "ck_telegram_notices_delivered",
+        lambda: notice(**SHOWN | {"delivered": 2, "due_at": NOW}),
+    ),
+    (
+        "shown without a message",
+        "ck_telegram_notices_message",
+        lambda: notice(**SHOWN | {"message_id": None}),
+    ),
+    ("neither shown nor due", "ck_telegram_notices_due", lambda: notice(due_at=None)),
+    ("given up without a reason", "ck_telegram_notices_due", lambda: notice(due_at=None, failed_at=NOW)),
+    ("due although it is shown", "ck_telegram_notices_due", lambda: notice(**SHOWN | {"due_at": NOW})),
 ]
 
 
@@ -114,3 +163,6 @@ def test_what_the_bot_does_is_allowed() -> None:
     user(tg_user_id=2**63 - 1, role="operator")
     update(body='{"text": "/stop"}')
     rows.execute("UPDATE telegram_updates SET body = '{}', handled_at = now()")
+    notice()
+    notice(thread="mode 2", **SHOWN)
+    notice(thread="mode 3", due_at=None, failed_at=NOW, failed_why="blocked")
