@@ -77,12 +77,13 @@ commands: ## every command of the operators' documents: run, run against a stand
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev
-	@echo format;     $(PYTHON) -m ruff format --check .
-	@echo lint;       $(PYTHON) -m ruff check .
-	@echo types;      $(CHECK_ENV) $(PYTHON) -m mypy .
-	@echo imports;    $(CHECK_ENV) .venv/bin/lint-imports
-	@echo migrations; $(CHECK_ENV) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
-	@echo deployment; $(DEPLOY_ENV_OF_CHECK) $(PYTHON) manage.py check --deploy --fail-level WARNING
+	@$(CHECK_ENV) $(PYTHON) -m mypy . & types=$$!; trap 'kill $$types 2>/dev/null || :' EXIT; set -e; \
+	echo format;     $(PYTHON) -m ruff format --check .; \
+	echo lint;       $(PYTHON) -m ruff check .; \
+	echo imports;    $(CHECK_ENV) .venv/bin/lint-imports; \
+	echo migrations; $(CHECK_ENV) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run; \
+	echo deployment; $(DEPLOY_ENV_OF_CHECK) $(PYTHON) manage.py check --deploy --fail-level WARNING; \
+	echo types;      wait $$types
 
 fmt: ## format and fix what can be fixed by itself
 	@$(BOOTSTRAP) dev

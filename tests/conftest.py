@@ -8,7 +8,10 @@ import pytest
 import redis as redis_py
 from django.core.management import call_command
 from django.db import OperationalError, connection
+from django.test import override_settings
+from psycopg.pq import TransactionStatus
 
+from execution_app.node.signing import keyfiles
 from tests import real_parts
 from tests.guards import without_guards
 from tests.rig import Rig
@@ -25,7 +28,7 @@ KEPT = {
 
 
 # The slowest first, which mostly wait: so none of them is left over for one process alone.
-SLOWEST = ("tests/e2e/test_outages.py", "tests/e2e/", "tests/test_compose.py", "tests/crash/", "tests/chaos/")
+SLOWEST = ("tests/e2e/test_outages.py", "tests/e2e/", "tests/crash/", "tests/chaos/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,53 +56,88 @@ def django_db_setup(django_test_environment: None, django_db_blocker: object) ->
         call_command("migrate", verbosity=0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def secrets_open_at_once() -> Iterator[None]:
+    """Passwords and keystores of tests guard nothing, and to stretch one costs more than most tests."""
+    with (
+        override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(keyfiles, "KDF_ROUNDS", 1_000)
+        yield
+
+
 @pytest.fixture
 def database(django_db_setup: None, django_db_blocker: object) -> Iterator[None]:
     """A database with real commits, emptied before the test. Use it instead of django_db(transaction=True)."""
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        if not connection.is_usable():
+            connection.close()
         empty_database()
         yield
+        put_away_connection()
+
+
+def put_away_connection() -> None:
+    """Left as a new one for the next test, where it is well; a really new one would have to learn every table."""
+    if connection.in_atomic_block or not connection.is_usable() or not is_idle():
         connection.close()
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
 
 
-MOST_DEADLOCKS = 5
+def is_idle() -> bool:
+    """Whether no transaction was left open on it, by whatever means."""
+    return bool(connection.connection.info.transaction_status == TransactionStatus.IDLE)
+
+
+_FULL = """
+SELECT relname, pg_relation_size(oid) FROM pg_class
+WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND pg_relation_size(oid) > 0
+"""
 _RESTART = """
 SELECT setval(format('%%I.%%I', schemaname, sequencename)::regclass, start_value, false) FROM pg_sequences
 WHERE schemaname = 'public' AND last_value IS NOT NULL AND NOT sequencename = ANY(%s)
 """
+_MODE = """
+UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0, requested = 'DRY', requested_dry_at = '2000-01-01'
+"""
+# A table's dead rows cost less than a new file for it and for each of its indexes, until they fill some pages.
+SMALL_BYTES = 4 * 8192
+MOST_DEADLOCKS = 5
 
 
 def empty_database() -> None:
     """As migrations left it, and unknown to whoever keeps what names it."""
-    tables = sorted(set(connection.introspection.table_names()) - KEPT)
-    looks = " UNION ALL ".join(f"SELECT '{one}' WHERE EXISTS (SELECT FROM \"{one}\")" for one in tables)
     with without_guards(), connection.cursor() as cursor:
-        # To truncate all of them, empty ones too, costs more than most tests.
-        cursor.execute(looks)
-        full = ", ".join(connection.ops.quote_name(table) for (table,) in cursor.fetchall())
-        if full:
-            _truncate(cursor, full)
+        cursor.execute(_FULL)
+        found = sorted((connection.ops.quote_name(name), size) for name, size in cursor if name not in KEPT)
+        large = [name for name, size in found if size > SMALL_BYTES]
+        steps = [f"DELETE FROM {name}" for name, size in found if size <= SMALL_BYTES]
+        if found:
+            # Whoever still writes there is waited for.
+            steps.insert(0, f"LOCK TABLE {', '.join(name for name, _ in found)} IN EXCLUSIVE MODE")
+        if large:
+            steps.append(f"TRUNCATE {', '.join(large)} CASCADE")
+        # Without parameters it is one message, and so one transaction.
+        _do(cursor, "; ".join([*steps, "UPDATE control SET epoch = 1", _MODE]))
         cursor.execute(_RESTART, [[f"{table}_id_seq" for table in KEPT]])
-        cursor.execute("UPDATE control SET epoch = 1")
-        cursor.execute(
-            "UPDATE stack_mode SET mode = 'DRY', dry_at = '2000-01-01', changes = 0,"
-            " requested = 'DRY', requested_dry_at = '2000-01-01'"
-        )
     real_parts.forget_database()
     redis_py.Redis.from_url(real_parts.valkey.url).delete("database_seen")
 
 
-def _truncate(cursor: Any, tables: str) -> None:
+def _do(cursor: Any, steps: str) -> None:
     """A process that lives through several tests may look at the same tables in another order just then."""
     for _ in range(MOST_DEADLOCKS):
         try:
-            cursor.execute(f"TRUNCATE {tables} CASCADE")
+            cursor.execute(steps)
         except OperationalError as error:
             if "deadlock detected" not in str(error):
                 raise
         else:
             return
-    cursor.execute(f"TRUNCATE {tables} CASCADE")
+    cursor.execute(steps)
 
 
 @pytest.fixture

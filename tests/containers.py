@@ -1,12 +1,10 @@
 """The services of the compose file as plain processes: same commands, same environment file, same health checks."""
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,9 +111,3 @@ def running(*containers: Container) -> Iterator[None]:
     finally:
         for container in containers:
             container.end()
-
-
-def health_of(web_port: int) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/health", timeout=5) as answer:
-        found: dict[str, Any] = json.loads(answer.read())
-    return found

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,7 @@ from tests.containers import (
     PROCESSES,
     TEMPLATE,
     WITH_ENV,
-    Container,
     declared,
-    filled,
-    health_of,
-    running,
 )
 from tests.real_parts import ROOT
 from vanta.environment import Environment
@@ -161,40 +156,6 @@ def test_compose_itself_reads_the_file(tmp_path: Path) -> None:
     watched = config("--env-file", str(env_file), "--profile", "monitoring")
     assert set(watched) == {*bare, *MONITORING}
     assert watched["alertmanager"]["volumes"][0]["source"].endswith("/.env.production")
-
-
-def test_the_services_run_as_plain_processes_and_a_restart_takes_an_edit(
-    services: dict[str, Any], tmp_path: Path, database: None, valkey: redis_py.Redis
-) -> None:
-    env_file, web_port = filled(tmp_path), port.next_free(18090)
-    made = {name: Container(name, services[name], env_file, web_port) for name in ("migrate", *PROCESSES)}
-    assert made["migrate"].run() == 0
-    processes = [made[name] for name in PROCESSES]
-    assert [container.is_healthy() for container in processes] == [False] * len(processes)
-    with running(*processes):
-        for container in processes:
-            container.await_health()
-        assert health_of(web_port)["execution_mode"]["requested"] == "DRY"
-        with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/metrics", timeout=5) as answer:
-            assert answer.readline().startswith(b"# HELP vanta_")
-        # Shared by containers that all count their processes from 1.
-        assert all(
-            path.stem.count("_") == 1 and "-" in path.stem for path in (tmp_path / "metrics").iterdir()
-        )
-        made["webhook"].stop()
-        assert not made["webhook"].is_healthy()
-        switch = tmp_path / "switch" / "FORCE_DRY"
-        switch.parent.mkdir()
-        filled(tmp_path, EXEC_MODE="LIVE", FORCE_DRY_PATH=str(switch))
-        made["webhook"].start()
-        made["webhook"].await_health()
-        assert health_of(web_port)["execution_mode"]["requested"] == "LIVE"
-        switch.touch()
-        assert health_of(web_port)["execution_mode"]["requested"] == "DRY"
-        switch.unlink()
-        assert health_of(web_port)["execution_mode"]["requested"] == "LIVE"
-        for container in processes:
-            container.stop()
 
 
 def test_the_redis_service_is_a_command_that_starts(services: dict[str, Any], tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def test_every_question_to_the_database_is_answered() -> None:
     questions = [found[2] for command in FOUND if (found := QUESTION.search(command.text))]
     assert len(questions) >= 8
     with connection.cursor() as cursor:
-        for found in questions:
-            question = re.sub(r"\bID\b", "1", found)
+        for asked in questions:
+            question = re.sub(r"\bID\b", "1", asked)
             assert question.upper().startswith("SELECT"), question
             cursor.execute(question)
 

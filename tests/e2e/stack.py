@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import psycopg.conninfo
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg import sql
 
 from execution_app.venues import events, onchain
 from ops.rehearsal.parts import port
@@ -26,6 +28,8 @@ from ops.rehearsal.rpc import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240
+# A look at health or rows is work for the stack itself: more of them would make what is waited for later.
+POLL_S = 0.1
 LOG_LINES = 60
 UNSETTLED = """SELECT id, state, nonce, reason, reason_detail, next_try_at, updated_at FROM tx_intents
 WHERE settled_at IS NULL ORDER BY id LIMIT 20"""
@@ -84,7 +88,16 @@ class RunningStack:
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
         while not any(line.startswith("curl ") for line in self.said[-5:]):
             self._hear(begun_s + START_S)
-        return time.monotonic() - begun_s
+        took_s = time.monotonic() - begun_s
+        self._connect_at_once()
+        return took_s
+
+    def _connect_at_once(self) -> None:
+        """The same password without its 4,096 rounds, which both ends of every connection pay."""
+        password = psycopg.conninfo.conninfo_to_dict(self.env["DATABASE_URL"])["password"]
+        with psycopg.connect(self.env["DATABASE_URL"], autocommit=True) as connection:
+            connection.execute("SET scram_iterations = 1")
+            connection.execute(sql.SQL("ALTER ROLE CURRENT_USER PASSWORD {}").format(str(password)))
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -214,5 +227,5 @@ def wait_until(what: Callable[[], bool], limit_s: float, why: str) -> float:
     begun_s = time.monotonic()
     while not what():
         assert time.monotonic() - begun_s < limit_s, f"not within {limit_s} s: {why}"
-        time.sleep(0.05)
+        time.sleep(POLL_S)
     return time.monotonic() - begun_s

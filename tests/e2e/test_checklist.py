@@ -1,6 +1,7 @@
 """DEPLOYMENT_CHECKLIST.md as an operator works through it: phases 0, 1 and 3, in the shell.
 
-The services are those of the compose file, run as plain processes; the chain is a rehearsal chain of its own.
+The services are those of the compose file, run as plain processes: same commands, same environment file, same health
+checks; and a restart takes an edit. The chain is a rehearsal chain of its own.
 """
 
 import json
@@ -113,9 +114,11 @@ def operator(
     tmp_path: Path, chain: tuple[Anvil, Deployment], database: None, valkey: redis_py.Redis
 ) -> Operator:
     node, deployment = chain
+    (tmp_path / "switch").mkdir()
     env_file = filled(
         tmp_path,
         BASE_RPC_URL=node.url,
+        FORCE_DRY_PATH=str(tmp_path / "switch" / "FORCE_DRY"),
         SIGNER_KEY_DIR=str(tmp_path / "keys"),
         **venue_variables(deployment),
     )
@@ -126,13 +129,23 @@ def operator(
 def test_phases_0_1_and_3(operator: Operator, chain: tuple[Anvil, Deployment]) -> None:
     web_port = int(operator.webhook.rpartition(":")[2])
     services = declared()
-    containers = [Container(name, services[name], operator.env_file, web_port) for name in PROCESSES]
+    made = {
+        name: Container(name, services[name], operator.env_file, web_port) for name in ("migrate", *PROCESSES)
+    }
+    containers = [made[name] for name in PROCESSES]
+    assert made["migrate"].run() == 0
     before_anything(operator)
+    assert [container.is_healthy() for container in containers] == [False] * len(containers)
     with running(*containers):
         first_trader(operator)  # while they start
+        for container in containers:
+            container.await_health()
         staging_in_dry(operator)
         restart_live(operator, containers)
         canary(operator, Node(chain[0].url), chain[1])
+        the_files_switch(operator)
+        made["webhook"].stop()
+        assert not made["webhook"].is_healthy()
 
 
 def before_anything(operator: Operator) -> None:
@@ -156,7 +169,12 @@ def staging_in_dry(operator: Operator) -> None:
     wait_for(
         lambda: operator.sh('curl -fsS "$WEBHOOK/health" || true').startswith('{"status":"ok"'), "health"
     )
-    assert operator.health()["execution_mode"]["mode"] == "DRY"
+    mode = operator.health()["execution_mode"]
+    assert (mode["mode"], mode["requested"]) == ("DRY", "DRY")
+    # Shared by containers that all count their processes from 1.
+    assert all(
+        path.stem.count("_") == 1 and "-" in path.stem for path in (operator.folder / "metrics").iterdir()
+    )
     head = operator.sh('curl -fsS "$WEBHOOK/metrics" | head -20 || test $? = 23 -o $? = 141')
     assert head.startswith("# HELP vanta_")
     no_errors(operator)
@@ -175,6 +193,14 @@ def restart_live(operator: Operator, containers: list[Container]) -> None:
     )
     assert operator.health()["execution_mode"]["requested"] == "LIVE"
     operator.vanta("wallet", "check", str(TRADER))
+
+
+def the_files_switch(operator: Operator) -> None:
+    """The file in the folder that every container has takes LIVE back from the request, at once."""
+    switch = operator.folder / "switch" / "FORCE_DRY"
+    for touch, wanted in ((switch.touch, "DRY"), (switch.unlink, "LIVE")):
+        touch()
+        assert operator.health()["execution_mode"]["requested"] == wanted
 
 
 def no_errors(operator: Operator) -> None:

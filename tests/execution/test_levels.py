@@ -1,6 +1,8 @@
 """Which level a price crosses: each kind, both sides, touches and gaps, and a day of ticks against an oracle."""
 
 import random
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -135,6 +137,8 @@ def test_a_later_time_is_looser() -> None:
 # A day of ticks
 
 DAY_S = 86_400
+OPENED_CENTS = 10_000_000
+MILLION = 1_000_000
 MIDNIGHT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
@@ -142,7 +146,7 @@ MIDNIGHT = datetime(2026, 1, 2, tzinfo=UTC)
 def day(seed: int) -> list[int]:
     """Prices in cents, one a second: steps of some cents as on a busy market, and now and then a gap."""
     draw = random.Random(seed)
-    prices, price = [], 10_000_000
+    prices, price = [], OPENED_CENTS
     for _ in range(DAY_S):
         price += draw.choice((-700, -300, -100, 0, 0, 0, 100, 300, 700))
         if draw.random() < 0.0001:
@@ -152,50 +156,70 @@ def day(seed: int) -> list[int]:
     return prices
 
 
-def replay(levels: Levels, prices: list[int]) -> tuple[int, Hit] | None:
+@cache
+def ticks(seed: int) -> list[tuple[Decimal, datetime]]:
+    return [
+        (Decimal(cents).scaleb(-2), MIDNIGHT + timedelta(seconds=second))
+        for second, cents in enumerate(day(seed))
+    ]
+
+
+def replay(levels: Levels, seed: int) -> tuple[int, Hit] | None:
     """What the watch would do in a day: follow the price, fire at the first hit."""
-    best = levels.open_price
-    for second, cents in enumerate(prices):
-        price = Decimal(cents).scaleb(-2)
-        now = Levels(
-            levels.is_long, levels.open_price, levels.take_profit, levels.stop_loss,
-            levels.trailing_stop_pct, levels.trailing_stop_usd, levels.break_even_pct, levels.closes_at, best,
-        )  # fmt: skip
-        hit = decide(now, price, MIDNIGHT + timedelta(seconds=second))
+    now = replace(levels, watermark=levels.open_price)
+    for second, (price, at_) in enumerate(ticks(seed)):
+        hit = decide(now, price, at_)
         if hit is not None:
             return second, hit
         best = better(now, price)
+        if best != now.watermark:
+            now = replace(now, watermark=best)
     return None
 
 
-def oracle(levels: Levels, prices: list[int]) -> tuple[int, TriggerKind] | None:
-    """The same told apart by kind, over whole series and in fractions; a short is a long in a mirror."""
+@cache
+def mirrored(seed: int, sign: int) -> tuple[list[int], list[int]]:
+    """Prices in cents and the highest so far, the opening one among them; a short is a long in a mirror."""
+    seen = [sign * cents for cents in day(seed)]
+    return seen, list(accumulate([sign * OPENED_CENTS, *seen], max))[1:]
+
+
+def whole(value: Decimal, digits: int) -> int:
+    """In units of so many digits, exactly."""
+    units = Fraction(value) * 10**digits
+    assert units.denominator == 1
+    return int(units.numerator)
+
+
+def oracle(levels: Levels, seed: int) -> tuple[int, TriggerKind] | None:
+    """The same told apart by kind, over whole series, in cents and millionths."""
     sign = 1 if levels.is_long else -1
-    seen = [sign * Fraction(cents, 100) for cents in prices]
-    opened = sign * Fraction(levels.open_price)
-    peaks = list(accumulate([opened, *seen], max))[1:]
+    seen, peaks = mirrored(seed, sign)
+    opened = sign * OPENED_CENTS
     candidates: list[tuple[int, int, TriggerKind]] = []
 
-    def first(order: int, kind: TriggerKind, crossed: list[bool]) -> None:
-        if True in crossed:
-            candidates.append((crossed.index(True), order, kind))
+    def first(order: int, kind: TriggerKind, crossed: Iterable[bool]) -> None:
+        second = next((at for at, is_crossed in enumerate(crossed) if is_crossed), None)
+        if second is not None:
+            candidates.append((second, order, kind))
 
     if levels.stop_loss is not None:
-        stop = sign * Fraction(levels.stop_loss)
-        first(0, K.STOP_LOSS, [price <= stop for price in seen])
+        stop = sign * whole(levels.stop_loss, 2)
+        first(0, K.STOP_LOSS, (price <= stop for price in seen))
     if levels.trailing_stop_pct is not None:
-        share = Fraction(levels.trailing_stop_pct) / 100
-        first(1, K.TRAILING_STOP, [p <= m - abs(m) * share for p, m in zip(seen, peaks, strict=True)])
+        share = whole(levels.trailing_stop_pct, 4)
+        lines = ((m * MILLION - abs(m) * share) for m in peaks)
+        first(1, K.TRAILING_STOP, (p * MILLION <= line for p, line in zip(seen, lines, strict=True)))
     if levels.trailing_stop_usd is not None:
-        gap = Fraction(levels.trailing_stop_usd)
-        first(1, K.TRAILING_STOP, [m - p >= gap for p, m in zip(seen, peaks, strict=True)])
+        gap = whole(levels.trailing_stop_usd, 2)
+        first(1, K.TRAILING_STOP, (m - p >= gap for p, m in zip(seen, peaks, strict=True)))
     if levels.break_even_pct is not None:
-        from_there = opened + abs(opened) * Fraction(levels.break_even_pct) / 100
-        armed = [peak >= from_there for peak in peaks]
-        first(2, K.BREAK_EVEN, [a and p <= opened for a, p in zip(armed, seen, strict=True)])
+        from_there = opened * MILLION + abs(opened) * whole(levels.break_even_pct, 4)
+        armed = (peak * MILLION >= from_there for peak in peaks)
+        first(2, K.BREAK_EVEN, (a and p <= opened for a, p in zip(armed, seen, strict=True)))
     if levels.take_profit is not None:
-        target = sign * Fraction(levels.take_profit)
-        first(3, K.TAKE_PROFIT, [price >= target for price in seen])
+        target = sign * whole(levels.take_profit, 2)
+        first(3, K.TAKE_PROFIT, (price >= target for price in seen))
     if levels.closes_at is not None:
         second = int((levels.closes_at - MIDNIGHT).total_seconds())
         if second < DAY_S:
@@ -208,7 +232,7 @@ def oracle(levels: Levels, prices: list[int]) -> tuple[int, TriggerKind] | None:
 
 @st.composite
 def protections(draw: st.DrawFn) -> Levels:
-    is_long, opened = draw(st.booleans()), Decimal(100_000)
+    is_long, opened = draw(st.booleans()), Decimal(OPENED_CENTS).scaleb(-2)
     sign = 1 if is_long else -1
 
     def maybe(low: int, high: int, scale: int) -> Decimal | None:
@@ -233,7 +257,7 @@ def protections(draw: st.DrawFn) -> Levels:
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(levels=protections(), seed=st.integers(0, 2))
 def test_a_day_of_ticks_fires_what_the_oracle_says_and_when(levels: Levels, seed: int) -> None:
-    fired, told = replay(levels, day(seed)), oracle(levels, day(seed))
+    fired, told = replay(levels, seed), oracle(levels, seed)
     assert (None if fired is None else (fired[0], fired[1].kind)) == told
     if fired is None or fired[1].level is None:
         return

@@ -5,7 +5,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 from django_migration_linter import MigrationLinter
-from django_migration_linter.sql_analyser import PostgresqlAnalyser
+from django_migration_linter.sql_analyser.postgresql import PostgresqlAnalyser
 
 from tests.execution.test_migrations import APPS, empty_database  # noqa: F401 -- a fixture
 from tests.real_parts import ROOT

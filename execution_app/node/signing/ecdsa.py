@@ -1,6 +1,5 @@
 """Arithmetic of secp256k1 signatures as remote signers give them. Pure; every function raises ValueError."""
 
-import coincurve
 from eth_keys import keys  # type: ignore[attr-defined]
 from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
@@ -62,6 +61,8 @@ def recovered(digest: bytes, r: int, s: int, address: str) -> Signature:
 
     Raises ValueError where neither parity does: another key has signed, or other bytes.
     """
+    import coincurve  # here: LIVE is refused without it; DRY, which signs nothing, runs
+
     if not (0 < r < ORDER and 0 < s < ORDER):
         raise ValueError("a number of the signature is out of range")
     low_s = min(s, ORDER - s)

@@ -6,6 +6,7 @@ themselves. What was executed since is known from before the restore, by hashes.
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from ops.rollout.drills.traffic import ACCEPTED, OPEN, Sender
 from ops.rollout.postgres_tools import Place
 
 REASON = "drill: restore while the chain moved on"
-COUNTS = (1, 8)
+COUNTS = (1, 8)  # where nobody says otherwise
 POLL_S = 0.5
 ASIDE_LIMIT = 20  # hashes that are named
 # How far the time of a signal must be behind the restore before it counts as new, and some more.
@@ -43,7 +44,7 @@ class Since:
     hashes: frozenset[str]
 
 
-def run(stage: Stage, folder: Path) -> None:
+def run(stage: Stage, folder: Path, counts: Sequence[int]) -> None:
     if settings.ENVIRONMENT.chain_id != REHEARSAL_CHAIN_ID:
         raise CannotRun("a drill puts no database back that trades on a real chain")
     if stage.parts.form != "embedded":
@@ -53,7 +54,7 @@ def run(stage: Stage, folder: Path) -> None:
     # As `make run` tells its processes; stack.env, which the drill has, does not.
     for name, part in (("SIGNER_KEY_DIR", "keys"), ("STATE_DIR", "state")):
         os.environ.setdefault(name, str(folder / part))
-    for count in COUNTS:
+    for count in counts:
         _drill(stage, folder / "backups", count)
 
 

@@ -201,7 +201,8 @@ def test_traders_wallets_and_admins_are_told(database: None, monkeypatch: pytest
 def admin(database: None) -> Client:
     User.objects.create_superuser("root", password=PASSWORD)
     client = Client(REMOTE_ADDR="192.0.2.7")
-    assert client.login(username="root", password=PASSWORD)
+    answer = client.post(reverse("admin:login"), {"username": "root", "password": PASSWORD})
+    assert answer.status_code == 302
     return client
 
 

@@ -78,10 +78,12 @@ def reference(template: str) -> str:
 
 
 def read(template: str) -> Iterator[Variable]:
-    section, comment = "", []
+    section = ""
+    comment: list[str] = []
     for line in template.splitlines():
         if heading := SECTION.fullmatch(line):
-            section, comment = heading[1].partition(":")[0].partition(";")[0], []
+            section = heading[1].partition(":")[0].partition(";")[0]
+            comment = []
         elif line.startswith("#"):
             comment.append(line.removeprefix("#").strip())
         elif variable := VARIABLE.fullmatch(line):

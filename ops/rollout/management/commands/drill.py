@@ -57,6 +57,14 @@ def some_of(known: tuple[str, ...], *alone: str) -> Callable[[str], list[str]]:
     return read
 
 
+def counts(text: str) -> list[int]:
+    """Whole numbers from 1 on, with commas between them."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ArgumentTypeError("whole numbers from 1 on, with commas")
+    return [int(word) for word in words]
+
+
 class Command(BaseCommand):
     help = (
         "Harm the running stack on purpose, watch, undo it, and judge. Exit code 0 passed, 1 failed (also where the "
@@ -90,7 +98,13 @@ class Command(BaseCommand):
             default=list(database.FAULTS),
             help=f"{', '.join(database.FAULTS)}; all, which is the default",
         )
-        drills.add_parser("restore", help="a backup is restored while the chain has moved on")
+        back = drills.add_parser("restore", help="a backup is restored while the chain has moved on")
+        back.add_argument(
+            "--since",
+            type=counts,
+            default=list(restore.COUNTS),
+            help="how many executions the backup does not know, a round for each; default 1,8",
+        )
         for drill in drills.choices.values():
             self._add_shared(drill)
 
@@ -120,8 +134,9 @@ class Command(BaseCommand):
         add("--json", action="store_true", help="the report as one JSON object instead of lines")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        given = {key: options[key] for key in ("seconds", "fault", "through", "redis") if options.get(key)}
-        given = {k: ",".join(v) if isinstance(v, list) else v for k, v in given.items()}
+        told = ("seconds", "fault", "through", "redis", "since")
+        given = {key: options[key] for key in told if options.get(key)}
+        given = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in given.items()}
         folder = options["var"].absolute()
         say = (lambda _: None) if options["json"] else self._say
         report = Report(options["name"], given, say)
@@ -168,7 +183,7 @@ class Command(BaseCommand):
             case "duplicate-signal":
                 duplicate_signal.run(stage)
             case "restore":
-                restore.run(stage, folder)
+                restore.run(stage, folder, options["since"])
             case _:
                 crash.run(stage)
 
