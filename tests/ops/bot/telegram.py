@@ -11,9 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.ops.bot.telegram_door import handler
 from tests.ops.bot.telegram_limits import Limits, markup_of
 from tests.ops.bot.telegram_rules import (
     MAX_ANSWER,
@@ -22,8 +23,6 @@ from tests.ops.bot.telegram_rules import (
     check_caption,
     check_markup,
     check_text,
-    read_body,
-    read_fields,
     units,
 )
 
@@ -88,7 +87,7 @@ class Telegram:
         self._number = 870_000_000
         self._message_number = 0
         self._away_code = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self.handle, self._note))
         self._server.daemon_threads = True
 
     def __enter__(self) -> Self:
@@ -376,37 +375,6 @@ class Telegram:
         self._changed.notify_all()
         return self._number
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = read_body(self.headers, self.rfile)
-                _, bot, method = self.path.split("/", 2)
-                fields = read_fields(body, self.headers.get("Content-Type", ""))
-                code, answer = 200, {}
-                try:
-                    answer = {"ok": True, "result": api.handle(bot.removeprefix("bot"), method, fields)}
-                except ApiError as problem:
-                    code = problem.code
-                    answer = {"ok": False, "error_code": code, "description": problem.description}
-                    if problem.parameters:
-                        answer["parameters"] = problem.parameters
-                with api._changed:
-                    api.calls.append(Call(method, fields, code, time.monotonic()))
-                said = json.dumps(answer).encode()
-                try:
-                    self.send_response(code)
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(said)))
-                    self.end_headers()
-                    self.wfile.write(said)
-                except OSError:  # whoever asked has gone
-                    self.close_connection = True
-
-            def log_message(self, *_: object) -> None:
-                """Tests read `calls`."""
-
-        return Handler
+    def _note(self, method: str, fields: Json, code: int) -> None:
+        with self._changed:
+            self.calls.append(Call(method, fields, code, time.monotonic()))

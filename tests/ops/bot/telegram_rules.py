@@ -1,16 +1,10 @@
 """What Telegram refuses, in its own words, and how long a text is by its count."""
 
 import html
-import json
 import re
 from collections.abc import Mapping
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import HTTP
 from html.parser import HTMLParser
-from io import BufferedIOBase
 from typing import Any
-from urllib.parse import parse_qs
 
 MAX_TEXT = 4_096  # UTF-16 units after the markup is taken out
 MAX_CAPTION = 1_024
@@ -115,34 +109,3 @@ def check_markup(markup: Mapping[str, Any] | None) -> None:
 def plain(text: str) -> str:
     """For tests: a text without its markup."""
     return html.unescape(re.sub(r"<[^>]+>", "", text))
-
-
-def read_body(headers: "Message[str, str]", stream: BufferedIOBase) -> bytes:
-    """A request's body, in one piece or in chunks, as files are sent."""
-    if headers.get("Transfer-Encoding", "").lower() != "chunked":
-        return stream.read(int(headers.get("Content-Length", 0)))
-    body = b""
-    while size := int(stream.readline().split(b";")[0], 16):
-        body += stream.read(size)
-        stream.readline()
-    while stream.readline().strip():  # trailers
-        pass
-    return body
-
-
-def read_fields(body: bytes, kind: str) -> dict[str, Any]:
-    """The parameters of a request, in any of the three spellings that Telegram takes."""
-    if kind.startswith("application/json"):
-        return dict(json.loads(body))
-    if kind.startswith("application/x-www-form-urlencoded"):
-        return {name: values[-1] for name, values in parse_qs(body.decode()).items()}
-    if kind.startswith("multipart/form-data"):
-        form = BytesParser(policy=HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
-        found: dict[str, Any] = {}
-        for part in form.iter_parts():
-            name, content = part.get_param("name", header="content-disposition"), part.get_content()
-            if isinstance(content, bytes) and not part.get_filename():
-                content = content.decode()
-            found[str(name)] = content
-        return found
-    return {}

@@ -93,6 +93,9 @@ def test_buttons_reply_in_place(chat: Chat) -> None:
     chat.press(OPERATOR, menu, "positions")
     chat.settle(OPERATOR)
     assert (menu.text, menu.edits) == ("No open positions.", 1)
+    chat.press(OPERATOR, menu, menu.buttons["Wallet"])
+    chat.settle(OPERATOR)
+    assert "there is no trader of your Telegram id" in menu.text
 
 
 def test_a_trade_is_told_from_signal_to_worth(chat: Chat, rig: Rig) -> None:

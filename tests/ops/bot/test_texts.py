@@ -9,7 +9,7 @@ from string import Formatter
 import pytest
 
 from execution_app.states import IntentState, Reason, TriggerKind
-from ops.bot import counter, words
+from ops.bot import counter, offers, opening, words
 from ops.bot.models import Event, Level
 from ops.bot.texts import ENGLISH, LANGUAGES
 from ops.bot.trade_news import EVENTS
@@ -87,7 +87,18 @@ def test_names_that_are_put_together_exist() -> None:
     assert {f"ABOUT_{name.upper()}" for name in counter.COMMANDS} == {
         name for name in texts if name.startswith("ABOUT_")
     }
+    assert {f"QUESTION_{step.name}" for step in opening.IN_ORDER} == {
+        name for name in texts if name.startswith("QUESTION_")
+    }
+    assert {f"LIMIT_{name.value.upper()}" for name in offers.SHOWN} == {
+        name for name in texts if name.startswith("LIMIT_")
+    }
     assert set(EVENTS) < set(IntentState)
+
+
+def test_what_is_signed_is_the_same_in_every_language() -> None:
+    """It is made anew when the signature comes, and its person may have chosen another language since."""
+    assert len({texts["CHALLENGE"] for texts in LANGUAGES.values()}) == 1
 
 
 def test_a_name_that_there_is_not_is_a_mistake() -> None:
@@ -128,7 +139,7 @@ def literals(path: Path) -> Iterator[tuple[int, str]]:
 
 # Kept in rows for operators, written in the machine's English; syntax; SQL.
 KNOWN = re.compile(
-    r"\s*(SELECT|INSERT|WITH)\b|/[a-z]+ |told [a-z_ ]+|waiting: |said in Telegram|retry after |offset points|upper left|not made: |\[?(EVENT|off|CODE|KEY) "
+    r"\s*(SELECT|INSERT|WITH)\b|/[a-z]+ |told [a-z_ ]+|waiting: |said in Telegram|retry after |offset points|upper left|not made: |(confirmation of|conversation with) |\[?(EVENT|off|CODE|KEY|SYMBOL)[ |]"
 )
 
 
