@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from ops.rehearsal.parts.process import Child, Command
 from tests import real_parts
@@ -15,13 +15,27 @@ PATIENCE_S = 60.0
 VERSION = "Vanta 0."  # how the answer to /version begins
 
 
+class Running(Protocol):
+    """A process, however it was begun."""
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def kill(self) -> None: ...
+
+    def stop(self, grace_s: float) -> bool: ...
+
+
 class Bot:
     """The process `manage.py bot`; it is begun with the block and may be killed and begun again."""
 
-    def __init__(self, base: str, log: Path, **env: str) -> None:
+    def __init__(
+        self, base: str, log: Path, run: Callable[[Command, Path], Running] = Child, **env: str
+    ) -> None:
         self._log = log
+        self._run = run
         self._env = {**os.environ, "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_API_BASE": base, **env}
-        self.child: Child | None = None
+        self.child: Running | None = None
 
     def __enter__(self) -> Self:
         """Once it polls: what a test compared before, such as chain and database, would grow old meanwhile."""
@@ -35,7 +49,7 @@ class Bot:
 
     def begin(self) -> None:
         command = Command((sys.executable, "manage.py", "bot"), cwd=real_parts.ROOT, env=self._env)
-        self.child = Child(command, self._log)
+        self.child = self._run(command, self._log)
 
     def kill(self) -> None:
         assert self.child is not None

@@ -7,7 +7,9 @@ import pytest
 
 from ops.bot.feeds import FEEDS
 from ops.bot.models import Event, Level, NoticeLevel, Role, Tally, TelegramUser
+from tests import real_parts
 from tests.ops.bot.chat import Bot, Chat
+from tests.ops.bot.forks import Forks
 from tests.ops.bot.telegram import Telegram
 
 OPERATOR, TRADER, VIEWER, STRANGER = 501, 123, 503, 504
@@ -19,10 +21,18 @@ def telegram() -> Iterator[Telegram]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    with Forks(real_parts.ROOT) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
-def bot(telegram: Telegram, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bot]:
+def bot(
+    telegram: Telegram, forks: Forks, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bot]:
     folder: Path = tmp_path_factory.mktemp("bot")
-    with Bot(telegram.base, folder / "bot.log") as running:
+    with Bot(telegram.base, folder / "bot.log", forks.begin) as running:
         yield running
 
 

@@ -71,7 +71,7 @@ def test_a_stop_is_answered_ahead_of_a_thousand_notices(told: Chat, limits: Limi
 
 def test_a_death_in_mid_flow_loses_nothing_and_doubles_nothing(told: Chat) -> None:
     users = [OPERATOR, TRADER, VIEWER]
-    queue(users, 30)
+    queue(users, 18)
     told.bot.wait_for(lambda: sum(keys(told, users).values()) >= 6)
     told.bot.kill()
     begun = set(Notice.objects.filter(begun_at__isnull=False).values_list("pk", flat=True))
@@ -80,9 +80,9 @@ def test_a_death_in_mid_flow_loses_nothing_and_doubles_nothing(told: Chat) -> No
     told.bot.begin()
     all_left(told)
     counts = keys(told, users)
-    assert len(counts) == 30
+    assert len(counts) == 18
     doubtful = [one for user in users for one in told.said(user) if DOUBTED in one.text]
-    assert sum(counts.values()) <= 30 + len(begun)
+    assert sum(counts.values()) <= 18 + len(begun)
     assert len(doubtful) == len(begun), "whatever may come twice says so"
 
 

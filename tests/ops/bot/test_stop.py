@@ -180,11 +180,12 @@ def test_a_death_as_it_comes_in_loses_nothing(chat: Chat) -> None:
     assert "Stopped" in chat.settle(OPERATOR)[-1].text
 
 
-def test_nobody_but_the_bot_imports_aiogram() -> None:
+def test_nobody_but_the_bot_imports_aiogram_and_the_bot_what_draws_only_when_it_draws() -> None:
     code = (
         "import sys, django; django.setup(); import vanta.celery, vanta.urls, vanta.wsgi; "
         "import ops.bot.management.commands.bot, ops.bot.management.commands.telegram; "
-        "sys.exit('aiogram' in sys.modules or 'aiohttp' in sys.modules)"
+        "import ops.bot.conditions, ops.bot.counter, ops.bot.daily, ops.bot.feeds, ops.bot.telling; "
+        "sys.exit(bool({'aiogram', 'aiohttp', 'matplotlib', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=real_parts.ROOT, timeout=60, check=False)
     assert done.returncode == 0

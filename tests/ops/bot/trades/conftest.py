@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.ops.bot.chat import Bot
+from tests.ops.bot.forks import Forks
 from tests.ops.bot.telegram import Telegram
 
 
@@ -16,7 +17,9 @@ def telegram() -> Iterator[Telegram]:
 
 
 @pytest.fixture(scope="package")
-def bot(telegram: Telegram, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bot]:
+def bot(
+    telegram: Telegram, forks: Forks, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bot]:
     folder: Path = tmp_path_factory.mktemp("bot")
-    with Bot(telegram.base, folder / "bot.log") as running:
+    with Bot(telegram.base, folder / "bot.log", forks.begin) as running:
         yield running
