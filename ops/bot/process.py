@@ -21,7 +21,7 @@ from ops.bot.dispatch import Dispatcher
 from ops.bot.inbox import Incoming
 from ops.bot.replies import Reply
 from ops.bot.texts import ENGLISH, LANGUAGES
-from ops.bot.window import Closed, Window
+from ops.bot.window import POLL_S, Closed, Window
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -85,7 +85,9 @@ class Process:
                             menu = [(name, counter.about(name)) for name in counter.COMMANDS]
                         await self._window.introduce(menu, "" if language == ENGLISH else language)
                     introduced = True
-                found, following = await self._window.updates(offset)
+                # The first answer, and the first one after any trouble, is told at once, not when something comes.
+                hold_s = POLL_S if self._note == POLLING else 0
+                found, following = await self._window.updates(offset, hold_s)
                 # Committed before the next poll confirms them.
                 self._begin(await self._in(self._rows, partial(inbox.take, found)))
             except Closed as closed:

@@ -91,14 +91,14 @@ class Window:
         except TelegramAPIError as error:
             raise _closed(error) from error
 
-    async def updates(self, offset: int) -> tuple[list[Incoming], int]:
-        """What came, and the offset that confirms it all. Raises Closed."""
+    async def updates(self, offset: int, hold_s: int = POLL_S) -> tuple[list[Incoming], int]:
+        """What came, and the offset that confirms it all; waits so long for something to come. Raises Closed."""
         try:
             try:
-                raw = await self._poll(offset, MOST_UPDATES)
+                raw = await self._poll(offset, MOST_UPDATES, hold_s)
             except ClientDecodeError:
                 raw = await self._poll(
-                    offset, 1
+                    offset, 1, hold_s
                 )  # what is readable before the unreadable one is not lost with it
         except ClientDecodeError as error:
             return [], _behind_the_unreadable(error, offset)
@@ -107,13 +107,13 @@ class Window:
         found = [one for one in map(_incoming, raw) if one is not None]
         return found, max((one.update_id + 1 for one in raw), default=offset)
 
-    async def _poll(self, offset: int, limit: int) -> list[Update]:
+    async def _poll(self, offset: int, limit: int, hold_s: int) -> list[Update]:
         return await self._bot.get_updates(
             offset=offset or None,
             limit=limit,
-            timeout=POLL_S,
+            timeout=hold_s,
             allowed_updates=KINDS,
-            request_timeout=POLL_S + REQUEST_S,
+            request_timeout=hold_s + REQUEST_S,
         )
 
     async def say(self, chat_id: int, reply: Reply, message_id: int = 0) -> int:
