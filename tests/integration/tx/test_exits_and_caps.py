@@ -11,6 +11,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app import reservations
 from execution_app.audit_words import AuditAction
+from execution_app.engine import heads
 from execution_app.errors import Refused
 from execution_app.gate import cap_rows
 from execution_app.models import AuditEntry, TxIntent
@@ -67,7 +68,9 @@ def test_a_wrong_code_for_a_cap_is_counted_and_told(database: None) -> None:
     assert AuditEntry.objects.filter(action=AuditAction.SECOND_FACTOR_REFUSED).count() == 2
 
 
-def test_a_close_that_is_final_with_its_open_releases_after_it(rig: Rig, node: Proxy) -> None:
+def test_a_close_that_is_final_with_its_open_releases_after_it(
+    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opening = rig.intent()
     rig.submit()
     rig.mine()
@@ -81,8 +84,14 @@ def test_a_close_that_is_final_with_its_open_releases_after_it(rig: Rig, node: P
     rig.keep()
     states = TxIntent.objects.filter(settled_at=None).order_by("id").values_list("state", flat=True)
     assert list(states) == ["filled", "ordered"]
-    # Where nobody asks for an order, rows come as they lie on the disk.
-    TxIntent.objects.filter(pk=opening.pk).update(updated_at=Now())
+    settle = heads.settle
+
+    def last(standing: list[int], finalized: int) -> None:
+        # Where nobody asks for an order, rows come as they lie on the disk.
+        TxIntent.objects.filter(pk=opening.pk).update(updated_at=Now())
+        settle(standing, finalized)
+
+    monkeypatch.setattr(heads, "settle", last)
     rig.mine(4)
     rig.track()
     opening.refresh_from_db()
