@@ -31,7 +31,8 @@ def cast(intent: TxIntent, market: Market, close_usdc: Decimal | None) -> Shadow
     except (ValueError, ArithmeticError) as problem:
         log.warning("an order without an estimate", intent=intent.pk, problem=str(problem)[:200])
         return None
-    if not (0 < found.price < HIGHEST_PRICE and 0 <= found.fee_usdc < MOST_USDC):
+    prices_usd = (found.oracle_price, found.price)
+    if not (all(0 < usd < HIGHEST_PRICE for usd in prices_usd) and 0 <= found.fee_usdc < MOST_USDC):
         log.warning("an order without an estimate", intent=intent.pk, price=found.price, fee=found.fee_usdc)
         return None
     return Shadow(

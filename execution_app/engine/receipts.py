@@ -199,7 +199,8 @@ def _settle_orders(standing: list[int], finalized: int) -> None:
         settled_at=None,
         venue_order__done_block_number__lte=finalized,
     ).annotate(done=F("venue_order__done_block_number"))
-    for intent in ended:
+    # As they happened: what a final close releases is of an open that is final, too.
+    for intent in ended.order_by("done", "id"):
         with transaction.atomic():
             settled = TxIntent.objects.filter(pk=intent.pk, state=intent.state, settled_at=None).update(
                 settled_at=Now(), updated_at=Now()

@@ -29,10 +29,11 @@ COMPOSE_S = 60
 HASHES = 100  # of sends whose receipts are asked for
 SERVICES = ("webhook", "worker", "tpsl", "beat", "bot", "db", "redis")
 QUEUES = ("celery", "tpsl")
-# Of PostgreSQL itself: who does what and who waits for whom, and how much there is.
+# Of PostgreSQL itself: who does what and who waits for whom, and how much there is. A statement's text goes as far as
+# its first quotation mark: what is quoted may be a secret on its way to its column.
 SERVER_VIEWS = {
     "sessions": "SELECT pid, usename, application_name, state, wait_event_type, wait_event, xact_start, query_start,"
-    " pg_blocking_pids(pid) AS blocked_by, left(query, 500) AS query FROM pg_stat_activity"
+    " pg_blocking_pids(pid) AS blocked_by, left(split_part(query, '''', 1), 500) AS query FROM pg_stat_activity"
     " WHERE datname = current_database() ORDER BY xact_start LIMIT 200",
     "locks": "SELECT pid, locktype, mode, granted, relation::regclass::text AS relation FROM pg_locks"
     " WHERE NOT granted LIMIT 200",

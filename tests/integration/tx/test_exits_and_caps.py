@@ -6,13 +6,15 @@ from threading import Event, Thread
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app import reservations
 from execution_app.audit_words import AuditAction
+from execution_app.engine import heads
 from execution_app.errors import Refused
 from execution_app.gate import cap_rows
-from execution_app.models import AuditEntry
+from execution_app.models import AuditEntry, TxIntent
 from execution_app.states import Action, CapName, CapScope
 from tests import invariants
 from tests.execution.test_exits import opened
@@ -64,3 +66,38 @@ def test_a_wrong_code_for_a_cap_is_counted_and_told(database: None) -> None:
             loosen()
     assert TOTPDevice.objects.get().throttling_failure_count >= 1
     assert AuditEntry.objects.filter(action=AuditAction.SECOND_FACTOR_REFUSED).count() == 2
+
+
+def test_a_close_that_is_final_with_its_open_releases_after_it(
+    rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    rig.keep()
+    rig.track()
+    closing = rig.intent(Action.CLOSE)
+    rig.submit()
+    rig.mine()
+    rig.track()
+    rig.keep()
+    states = TxIntent.objects.filter(settled_at=None).order_by("id").values_list("state", flat=True)
+    assert list(states) == ["filled", "ordered"]
+    settle = heads.settle
+
+    def last(standing: list[int], finalized: int) -> None:
+        # Where nobody asks for an order, rows come as they lie on the disk.
+        TxIntent.objects.filter(pk=opening.pk).update(updated_at=Now())
+        settle(standing, finalized)
+
+    monkeypatch.setattr(heads, "settle", last)
+    rig.mine(4)
+    rig.track()
+    opening.refresh_from_db()
+    closing.refresh_from_db()
+    assert opening.settled_at is not None
+    assert closing.settled_at is not None
+    assert opening.settled_at < closing.settled_at
+    assert opening.settled_at <= opening.reservation.released_at
+    invariants.check(node)
