@@ -24,6 +24,7 @@ from django.db.models.functions import Now
 from psycopg.errors import LockNotAvailable
 
 from execution_app.models import Fill, Position, Reservation, TxIntent
+from execution_app.models.arrays import rows_of
 from execution_app.states import TERMINAL, Action, IntentState, Mode, ReservationState
 
 SOON = "500ms"
@@ -73,7 +74,7 @@ def take(intent: TxIntent, mode: Mode) -> Reservation:
 
 def take_all(intents: Sequence[TxIntent], mode: Mode) -> None:
     """As `take`, for opens that were asked for one after the other under the same lock."""
-    Reservation.objects.bulk_create(_drawn(intent, mode) for intent in intents)
+    rows_of(Reservation).bulk_create(_drawn(intent, mode) for intent in intents)
 
 
 def _drawn(intent: TxIntent, mode: Mode) -> Reservation:

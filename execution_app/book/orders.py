@@ -11,6 +11,7 @@ from execution_app import meters
 from execution_app.book import positions, protections, shadow
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
+from execution_app.models.arrays import rows_of
 from execution_app.moves import Step, move, move_all
 from execution_app.node import rpc
 from execution_app.states import Action, IntentState, Mode, OrderState, PositionState
@@ -33,7 +34,7 @@ def register_all(registered: Sequence[tuple[TxIntent, OrderRegistered]]) -> None
     with transaction.atomic():
         steps = [Step(intent, f"order {event.order_id}") for intent, event in registered]
         move_all(steps, IntentState.ORDERED, by=BY)
-        VenueOrder.objects.bulk_create(
+        rows_of(VenueOrder).bulk_create(
             VenueOrder(intent=intent, **_fresh(event)) for intent, event in registered
         )
 

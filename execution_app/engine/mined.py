@@ -13,6 +13,7 @@ from execution_app.book import orders
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import TxIntent, TxReceipt, TxSend
+from execution_app.models.arrays import rows_of
 from execution_app.models.intents import MOST_WEI
 from execution_app.moves import Step, move_all
 from execution_app.states import IntentState
@@ -68,7 +69,7 @@ def _apply(batch: Sequence[Shown]) -> None:
     registered = [(intent, registration(intent, receipt)) for intent, _, receipt in batch if status(receipt)]
     with transaction.atomic():
         TxSend.objects.filter(pk__in=[send.pk for _, send, _ in batch], held_at=None).update(held_at=Now())
-        TxReceipt.objects.bulk_create(rows)
+        rows_of(TxReceipt).bulk_create(rows)
         steps = [Step(intent, why) for (intent, _, _), why in zip(batch, whys, strict=True)]
         move_all(steps, IntentState.MINED, by=BY)
         # With the receipt or not at all: a mined order is asked for its receipt only once.

@@ -16,6 +16,7 @@ from execution_app.errors import Refused, Stale
 from execution_app.gate.admission import counts_rows, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import Shadow, TxIntent, Wallet
+from execution_app.models.arrays import rows_of
 from execution_app.moves import Step, move_all
 from execution_app.node import fees, signers
 from execution_app.states import Action, IntentState, Mode, Reason, SendKind
@@ -178,7 +179,7 @@ def store(round_: Round) -> None:
     made, round_.made = round_.made, []
     making.store(made)
     shadows, round_.shadows = round_.shadows, []
-    Shadow.objects.bulk_create(shadows)
+    rows_of(Shadow).bulk_create(shadows)
     reservations.take_all([one.intent for one in made if one.intent.action == Action.OPEN], Mode.LIVE)
     placed, round_.placed = round_.placed, []
     if not placed:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from django.db.models.functions import Now
 
 from execution_app.models import SignRequest, TxIntent, TxSend
+from execution_app.models.arrays import rows_of
 from execution_app.node import signers
 from execution_app.node.fees import Fee
 from execution_app.states import SendKind
@@ -96,7 +97,7 @@ def store(
 
 def store_first(signed: Sequence[tuple[TxIntent, Fee, signers.Signed]]) -> None:
     """The first sends of several slots, in one statement; each waits for the gate before it leaves."""
-    TxSend.objects.bulk_create(
+    rows_of(TxSend).bulk_create(
         TxSend(
             intent=intent,
             attempt=0,

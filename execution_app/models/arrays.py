@@ -38,6 +38,10 @@ class ArrayInserts(models.QuerySet[Row]):
         return rows
 
 
+def rows_of(model: type[Row]) -> ArrayInserts[Row]:
+    return ArrayInserts(model=model)
+
+
 def kind_of(field: Any) -> str:
     """The placeholder of a column's array. Without a length: to cast to one would cut off what the column then refuses."""
     return f"%s::{str(field.db_type(connection)).partition('(')[0]}[]"

@@ -4,7 +4,6 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.models.arrays import ArrayInserts
 from execution_app.models.columns import factor, listed, one_of, price, usdc
 from execution_app.models.intents import TxIntent
 from execution_app.models.traders import Trader
@@ -26,8 +25,6 @@ class VenueOrder(models.Model):
     # How far the venue's events were read in vain for its end.
     scanned_to_block = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now())
-
-    objects = ArrayInserts.as_manager()
 
     class Meta:
         db_table = "venue_orders"

@@ -6,7 +6,6 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.models.arrays import ArrayInserts
 from execution_app.models.columns import listed, one_of
 from execution_app.models.intents import BEYOND, TxIntent
 from execution_app.models.traders import Trader
@@ -86,8 +85,6 @@ class Reservation(models.Model):
     notional_usdc = notional()
     reserved_at = models.DateTimeField(db_default=Now())
     released_at = models.DateTimeField(null=True, blank=True)
-
-    objects = ArrayInserts.as_manager()
 
     class Meta:
         db_table = "risk_reservations"

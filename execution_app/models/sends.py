@@ -4,7 +4,6 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.models.arrays import ArrayInserts
 from execution_app.models.columns import listed, one_of, wei
 from execution_app.models.intents import MOST_WEI, TxIntent
 from execution_app.states import SendKind, SendOutcome
@@ -31,8 +30,6 @@ class TxSend(models.Model):
     # When it was first found unmined past the bump timer at the lowest nonce.
     stuck_at = models.DateTimeField(null=True, blank=True)
     outcome = one_of(SendOutcome, default=SendOutcome.UNOFFERED.value)
-
-    objects = ArrayInserts.as_manager()
 
     class Meta:
         db_table = "tx_sends"
@@ -104,8 +101,6 @@ class TxReceipt(models.Model):
     l1_fee_wei = wei(default=0, db_default=0)
     canonical = models.BooleanField(default=True)
     seen_at = models.DateTimeField(db_default=Now())
-
-    objects = ArrayInserts.as_manager()
 
     class Meta:
         db_table = "tx_receipts"

@@ -84,13 +84,19 @@ def has_receipt(hashes: list[str]) -> str:
 def find(address: str, nonce: int, final_block: int) -> Found | None:
     """The transaction that consumed this nonce up to this block; None where no node can still tell.
 
-    Bisects the chain by the count at past blocks, which a node may have forgotten. Raises RpcFault.
+    Looks back from there in steps that double, then bisects, by the count at past blocks: nodes forget old states, so
+    nothing older is asked than has to be. Raises RpcFault.
     """
-    low, high = -1, final_block  # the count is at most `nonce` at `low`, and above it at `high`
+    low, high = (
+        final_block - 1,
+        final_block,
+    )  # the count is above `nonce` at `high`, and in the end not at `low`
     try:
+        while low >= 0 and _is_past(address, nonce, low):
+            low, high = max(-1, low - 2 * (high - low)), low
         while high - low > 1:
             middle = (low + high) // 2
-            if int(_told(rpc.read("eth_getTransactionCount", address, hex(middle))), 16) > nonce:
+            if _is_past(address, nonce, middle):
                 high = middle
             else:
                 low = middle
@@ -104,6 +110,10 @@ def find(address: str, nonce: int, final_block: int) -> Found | None:
     mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
     found = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
     return None if found is None else _read(found)
+
+
+def _is_past(address: str, nonce: int, block_number: int) -> bool:
+    return int(_told(rpc.read("eth_getTransactionCount", address, hex(block_number))), 16) > nonce
 
 
 def _read(tx: dict[str, Any]) -> Found:

@@ -149,6 +149,8 @@ def _chain(node: ast.expr) -> list[str]:
 
 
 def _model(owner: ast.expr) -> str:
+    if isinstance(owner, ast.Call) and (named := _names(owner.args)):
+        return named[0]  # rows of a model that is named, as `rows_of(TxSend)`
     chain = _chain(owner)
     return chain[-1] if chain else "row"
 

@@ -11,7 +11,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app import reservations
 from execution_app.audit_words import AuditAction
-from execution_app.engine import heads
+from execution_app.engine import heads, receipts
 from execution_app.errors import Refused
 from execution_app.gate import cap_rows
 from execution_app.models import AuditEntry, TxIntent
@@ -84,7 +84,7 @@ def test_a_close_that_is_final_with_its_open_releases_after_it(
     rig.keep()
     states = TxIntent.objects.filter(settled_at=None).order_by("id").values_list("state", flat=True)
     assert list(states) == ["filled", "ordered"]
-    settle = heads.settle
+    settle = receipts.settle
 
     def last(standing: list[int], finalized: int) -> None:
         # Where nobody asks for an order, rows come as they lie on the disk.
@@ -96,8 +96,10 @@ def test_a_close_that_is_final_with_its_open_releases_after_it(
     rig.track()
     opening.refresh_from_db()
     closing.refresh_from_db()
-    assert opening.settled_at is not None
-    assert closing.settled_at is not None
-    assert opening.settled_at < closing.settled_at
-    assert opening.settled_at <= opening.reservation.released_at
+    open_at, close_at, released_at = opening.settled_at, closing.settled_at, opening.reservation.released_at
+    assert open_at is not None
+    assert close_at is not None
+    assert released_at is not None
+    assert open_at < close_at
+    assert open_at <= released_at
     invariants.check(node)
