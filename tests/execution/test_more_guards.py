@@ -237,6 +237,10 @@ def test_nothing_is_emptied(table: str) -> None:
         rows.execute(f"TRUNCATE {table} CASCADE")
 
 
+# What somebody was last told of a thing that comes and goes, in free words: any may follow any other.
+UNGUARDED = {"telegram_conditions"}
+
+
 def test_every_state_column_has_its_guard() -> None:
     """A new table with a state needs a trigger, or a reason here why any word may follow any other."""
     with connection.cursor() as cursor:
@@ -252,7 +256,8 @@ def test_every_state_column_has_its_guard() -> None:
         )
         guarded = {name for (name,) in cursor.fetchall()}
     # The library of tasks' results is not ours and holds nothing about money.
-    assert {name for name in stateful if not name.startswith("django_")} <= guarded
+    assert {name for name in stateful - UNGUARDED if not name.startswith("django_")} <= guarded
+    assert stateful >= UNGUARDED
 
 
 def test_every_guard_says_which_schema_it_means() -> None:
