@@ -14,7 +14,7 @@ from execution_app.audit_words import AuditAction
 from execution_app.engine import heads, receipts
 from execution_app.errors import Refused
 from execution_app.gate import cap_rows
-from execution_app.models import AuditEntry, TxIntent
+from execution_app.models import AuditEntry, TxIntent, VenueOrder
 from execution_app.states import Action, CapName, CapScope
 from tests import invariants
 from tests.execution.test_exits import opened
@@ -89,7 +89,11 @@ def test_a_close_that_is_final_with_its_open_releases_after_it(
     def last(standing: list[int], finalized: int) -> None:
         # Where nobody asks for an order, rows come as they lie on the disk.
         TxIntent.objects.filter(pk=opening.pk).update(updated_at=Now())
-        settle(standing, finalized)
+        VenueOrder.objects.filter(intent=opening).update(scanned_to_block=None)
+        with connection.cursor() as cursor:
+            cursor.execute("SET enable_indexscan = off; SET enable_bitmapscan = off")
+            settle(standing, finalized)
+            cursor.execute("RESET enable_indexscan; RESET enable_bitmapscan")
 
     monkeypatch.setattr(heads, "settle", last)
     rig.mine(4)
