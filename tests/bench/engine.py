@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from execution_app.moves import open_intent
 from execution_app.node import gas, rpc, signers
 from execution_app.states import UNMINED, WAITING, Action, IntentState
 from ops.rehearsal import venue
+from ops.rehearsal.deployment import Contracts
 from ops.rehearsal.rpc import Node
 from tests import real_parts
 from tests.bench import plain
@@ -28,6 +30,7 @@ from tests.bench.shares import Shares, limit
 from tests.processes import FORK, processes
 
 ETH = 10**18
+USDC_UNITS = 1_000_000 * 10**6
 BLOCK_TIME_S = 1
 GAS_LIMIT = 1_000_000_000
 TRACK_EVERY_S = 0.4  # as beat rings for it
@@ -66,6 +69,7 @@ def on_stage(in_flight: int) -> Iterator[Stage]:
         )
         venue.fund(node.url, real_parts.deployment, wallet.address, 1_000 * ETH, 0)
         address = plain.deploy(node.url, wallet.address)
+        _permit(node, wallet, bytes(person.key), address)
         settings.ENVIRONMENT = before.model_copy(
             update={"venue_trading_address": address, "venue_storage_address": address}
         )
@@ -83,6 +87,13 @@ def on_stage(in_flight: int) -> Iterator[Stage]:
         node.request("evm_revert", snapshot)
         node.request("evm_setAutomine", True)
         node.request("evm_setTime", int(time.time()))
+
+
+def _permit(node: Node, wallet: Wallet, trader_key: bytes, address: str) -> None:
+    """What is asked for again where bytes have waited: an open that would fail by then is cancelled in its slot."""
+    venue.fund(node.url, real_parts.deployment, wallet.trader.address, ETH, USDC_UNITS)
+    called = Contracts(trading=address, storage=address, usdc=real_parts.deployment.usdc)
+    venue.delegate(node.url, called, trader_key, wallet.address, plain.FAR_FUTURE_S, USDC_UNITS)
 
 
 def _forget() -> None:
@@ -164,7 +175,10 @@ def _await_mined(stage: Stage, count: int, say: Say) -> float:
         if known + on_chain != last:
             last, moved_s = known + on_chain, now_s
         if now_s - moved_s > STILL_S:
-            raise BenchError(f"{on_chain} of {count} are mined, {known} known to be, and nothing moves")
+            states = dict(Counter(TxIntent.objects.values_list("state", flat=True)))
+            raise BenchError(
+                f"{on_chain} of {count} are mined, {known} known to be, and nothing moves: {states}"
+            )
         if now_s - said_s > 1:
             said_s = now_s
             waiting = TxIntent.objects.filter(state__in=sorted(WAITING)).count()

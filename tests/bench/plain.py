@@ -10,6 +10,7 @@ from ops.rehearsal.venue import OWNER_KEY
 
 SOURCE = Path(__file__).with_name("plain.vy")
 CREATE_GAS = 4_000_000
+FAR_FUTURE_S = 4_000_000_000  # until when its delegate may trade
 
 
 def deploy(rpc_url: str, wallet_address: str) -> str:
