@@ -16,15 +16,14 @@ import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.db.models.functions import Now
 
 from execution_app.gate import control, modes
 from execution_app.gate.beats import Pulse
 from execution_app.gate.changes import ModeVoice
 from execution_app.gate.hearing import Hearing
+from execution_app.gate.look import Seen, look
 from execution_app.gate.modes import Facts, Kinds, Limits, Reading, Ruling, Snapshot
-from execution_app.models import Chain
-from execution_app.states import Mode, Origin, RestrictionKind
+from execution_app.states import Mode, Origin
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +31,6 @@ KEY = "exec_mode"
 EPOCH_KEY = "exec_mode_epoch"
 INTERVAL_S = 0.25
 REDIS_TIMEOUT_S = 0.3
-RECONCILED_WITHIN_S = 20
 
 # Replace the value only while it is still what was read: an operator's SET in between must not be lost.
 _REWRITE = """
@@ -115,9 +113,9 @@ class ModeWatch:
     def _look_at_database(self) -> int | None:
         try:
             connection.close_if_unusable_or_obsolete()
-            epoch = control.epoch()
-            self._read_restrictions()
-            self.chain_problem = _chain_problem(self._born())
+            seen = look()
+            self._note(seen)
+            self.chain_problem = seen.chain_problem(self._born(seen))
             self._pulse.beat()
             if self._hearing is not None:
                 self._hearing.check(redis_is_healthy=bool(self.snapshot and self.snapshot.streak))
@@ -126,19 +124,16 @@ class ModeWatch:
             self.database_problem = f"database: {type(error).__name__}"
             return None
         self.database_problem = ""
-        return epoch
+        return seen.epoch
 
-    def _read_restrictions(self) -> None:
-        rows = control.active()
-        self.active = frozenset(RestrictionKind(row.kind) for row in rows)
-        self.set_in_redis = frozenset(RestrictionKind(row.kind) for row in rows if row.origin == Origin.REDIS)
+    def _note(self, seen: Seen) -> None:
+        self.active = frozenset(kind for kind, _ in seen.restrictions)
+        self.set_in_redis = frozenset(kind for kind, origin in seen.restrictions if origin is Origin.REDIS)
 
-    def _born(self) -> datetime:
+    def _born(self, seen: Seen) -> datetime:
         """When this process began, in the database's time."""
         if self.started_at is None:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT clock_timestamp()")
-                self.started_at = cursor.fetchone()[0]
+            self.started_at = seen.now
         return self.started_at
 
     def _look_at_redis(self, epoch: int) -> tuple[str | None, Reading]:
@@ -163,7 +158,7 @@ class ModeWatch:
                 reason = f"lifted in Redis key {KEY}"
                 control.lift(kind, Origin.REDIS, by="redis", reason=reason, epoch=epoch)
             if reading.imposes or reading.lifts:
-                self._read_restrictions()
+                self._note(look())
             if (
                 reading.rewrite
                 or reading.imposes
@@ -301,17 +296,4 @@ def chain_problem() -> str:
     """Why chain and database do not permit trading, asked afresh; blank when they do."""
     if _watch is None or _owner_pid != os.getpid() or _watch.started_at is None:
         return "this process does not watch the mode"
-    return _chain_problem(_watch.started_at)
-
-
-def _chain_problem(started_at: datetime) -> str:
-    chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).annotate(now=Now()).first()
-    if chain is None:
-        return "chain and database have not been compared yet"
-    if chain.halted_reason:
-        return chain.halted_reason
-    if chain.reconciled_at is None or chain.reconciled_at < started_at:
-        return "chain and database have not been compared since this process started"
-    if (chain.now - chain.reconciled_at).total_seconds() > RECONCILED_WITHIN_S:
-        return "chain and database were last compared too long ago"
-    return ""
+    return look().chain_problem(_watch.started_at)

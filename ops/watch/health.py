@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from execution_app.book import quotes
-from execution_app.gate import watch
+from execution_app.gate import look, watch
 from execution_app.models import Chain, Heartbeat, Wallet
 from ops.watch import holds, liveness, node
 from ops.watch.probe import Probe
@@ -32,7 +32,7 @@ TIMEOUT_S = 0.25
 DATABASE_PATIENCE_S = 0.7
 FRESH_S = 0.8
 HEARTBEAT_WITHIN_S = 10
-RECONCILED_WITHIN_S = watch.RECONCILED_WITHIN_S
+RECONCILED_WITHIN_S = look.RECONCILED_WITHIN_S
 HEARTBEATS = ("worker", "tpsl", "beat")
 BOT = "bot"
 ROW_CHECKS = ("chain", "prices", *HEARTBEATS, BOT, "wallets", "held")

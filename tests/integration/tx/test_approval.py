@@ -15,7 +15,7 @@ from pytest_django.fixtures import Settings
 from execution_app.audit_words import AuditAction
 from execution_app.engine import broadcast, held, reserve
 from execution_app.errors import Refused
-from execution_app.gate import approval, control, watch
+from execution_app.gate import approval, control, look, watch
 from execution_app.models import AuditEntry, Chain, TxIntent, Wallet
 from execution_app.states import Action, Origin, RestrictionKind
 from tests import invariants
@@ -161,7 +161,7 @@ def halt_wallet(_settings: Any) -> None:
 
 
 def unreconcile(_settings: Any) -> None:
-    Chain.objects.update(reconciled_at=Now() - timedelta(seconds=watch.RECONCILED_WITHIN_S + 1))
+    Chain.objects.update(reconciled_at=Now() - timedelta(seconds=look.RECONCILED_WITHIN_S + 1))
 
 
 NEVER = {
