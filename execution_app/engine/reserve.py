@@ -33,6 +33,20 @@ from execution_app.states import UNMINED, Action, IntentState, Mode, PositionSta
 log = structlog.get_logger(__name__)
 
 
+class Returned:
+    """Whether LIVE came back in the middle of a pass. What it has held until then is older than what it would place now."""
+
+    def __init__(self) -> None:
+        self._was_degraded = False
+        self._is_back = False
+
+    def since(self, ruling: Ruling) -> bool:
+        """Asked at each transaction of a pass; once True, the rest is left to the next pass, which begins with the oldest."""
+        self._is_back = self._is_back or (self._was_degraded and not ruling.degraded)
+        self._was_degraded = ruling.degraded
+        return self._is_back
+
+
 def reserve(wallet_id: int) -> int:
     """Place as many waiting intents of the wallet as may be placed; returns how many were.
 
@@ -49,11 +63,12 @@ def reserve(wallet_id: int) -> int:
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
     drawn = plans.draw(wallet, [intent for intent in ready if _needs_chain(intent)], market)
     asked = Asked(market, drawn, _signer_problem(wallet))
+    returned = Returned()
     for action in (Action.CLOSE, Action.OPEN):
         keys = [intent.pk for intent in ready if intent.action == action]
         placed = 0
         while keys:
-            more, keys = _take_turn(wallet_id, action, keys, asked)
+            more, keys = _take_turn(wallet_id, action, keys, asked, returned)
             placed += more
         # Exits that got their nonce are sent before opens may wait for anything.
         if placed:
@@ -64,12 +79,15 @@ def reserve(wallet_id: int) -> int:
 def _sort(wallet_id: int) -> list[TxIntent]:
     """Those that may be placed, exits first; opens are looked for once the exits are sorted, which may refuse some."""
     ready: list[TxIntent] = []
+    returned = Returned()
     for action in (Action.CLOSE, Action.OPEN):
         keys = turn(Wallet.objects.get(pk=wallet_id), action)
         while keys:
             with transaction.atomic(durable=True):
                 wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
                 ruling = ruling_now()
+                if returned.since(ruling):
+                    return ready
                 with limits.read_once():
                     found, keys = sort(wallet, ruling, database_now(), keys)
             ready += found
@@ -89,7 +107,9 @@ def _signer_problem(wallet: Wallet) -> tuple[Reason, str] | None:
     return None
 
 
-def _take_turn(wallet_id: int, action: Action, keys: list[int], asked: Asked) -> tuple[int, list[int]]:
+def _take_turn(
+    wallet_id: int, action: Action, keys: list[int], asked: Asked, returned: Returned
+) -> tuple[int, list[int]]:
     """Place what comes first; returns how many got their nonce, and the keys that nobody came to."""
     # The journal is on the disk before the commit is; a local signature that is not committed has gone nowhere.
     with transaction.atomic(durable=True), signers.group():
@@ -99,6 +119,8 @@ def _take_turn(wallet_id: int, action: Action, keys: list[int], asked: Asked) ->
             log.info("opens wait for their turn at the caps", wallet=wallet_id)
             return 0, []
         ruling = ruling_now()
+        if returned.since(ruling):
+            return 0, []
         mine = Turn()
         round_ = _begin(wallet, ruling, asked)
         placed, later = 0, list[int]()

@@ -25,10 +25,14 @@ RETRY_S = 0.5
 
 
 def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
-    """Intents of a wallet that have no nonce, exits first, then in the order they came."""
+    """Intents of a wallet that have no nonce, exits first, then in the order they came.
+
+    Who waits for the mode is due whenever anybody is, since the mode returns for all at once: with a time of
+    its own for each, younger intents would be placed before older ones.
+    """
     return (
         TxIntent.objects.filter(wallet=wallet, state__in=[IntentState.PENDING, IntentState.HELD])
-        .filter(Q(next_try_at=None) | Q(next_try_at__lte=Now()))
+        .filter(Q(next_try_at=None) | Q(next_try_at__lte=Now()) | Q(reason=Reason.MODE_DEGRADED))
         .select_related("position")
         .prefetch_related("trader")  # one object for all, where a join would make one for each
         .order_by("action", "id")  # "close" sorts before "open"
