@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test commands crashtest drills soak faults model replay bench mutation check fmt lock clean
+.PHONY: help run chain test commands crashtest drills soak faults model replay bench mutation fuzz audit check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -66,6 +66,14 @@ bench: ## intents/s of the engine alone, signals/s of the whole road, and what l
 model: ## random orders of moves against a small model; EXAMPLES=200
 	@$(BOOTSTRAP) dev
 	@MODEL_EXAMPLES=$(or $(EXAMPLES),200) $(PYTHON) -m pytest tests/model/test_model.py -q --show-capture=no $(ARGS)
+
+fuzz: ## hostile requests to every route, held against what the API's document promises; EXAMPLES=500
+	@$(BOOTSTRAP) dev
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(PYTHON) -m pytest tests/fuzz -q --show-capture=no $(ARGS)
+
+audit: ## known vulnerabilities of what is pinned; needs the network and fails without it (ARGS="--service osv")
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.audit $(ARGS)
 
 mutation: ## small changes of the code that guards money, each of which a test has to notice (ARGS="--only gate --sample 50")
 	@$(BOOTSTRAP) dev

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from execution_app.engine import reserve, waiting
-from execution_app.gate import control
+from execution_app.gate import admission, control
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent
 from execution_app.states import Mode, Reason
@@ -31,7 +31,7 @@ def test_the_oldest_goes_first_when_the_mode_is_back(rig: Rig) -> None:
 @pytest.fixture
 def mode_that_returns(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ruling]]:
     """Degraded as often as the list says, LIVE afterwards; each turn takes one intent."""
-    read, first = reserve.ruling_now, list[Ruling]()
+    read, first = admission.ruling_now, list[Ruling]()
 
     def ruling() -> Ruling:
         now = read()
