@@ -25,11 +25,8 @@ RETRY_S = 0.5
 
 
 def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
-    """Intents of a wallet that have no nonce, exits first, then in the order they came.
-
-    Who waits for the mode is due whenever anybody is, since the mode returns for all at once: with a time of
-    its own for each, younger intents would be placed before older ones.
-    """
+    """Intents of a wallet that have no nonce, exits first, then in the order they came."""
+    # Who waits for the mode is always due: it returns for all at once, and the younger must not be placed first.
     return (
         TxIntent.objects.filter(wallet=wallet, state__in=[IntentState.PENDING, IntentState.HELD])
         .filter(Q(next_try_at=None) | Q(next_try_at__lte=Now()) | Q(reason=Reason.MODE_DEGRADED))
