@@ -31,7 +31,12 @@ KEPT = {
 SLOWEST = ("tests/e2e/test_outages.py", "tests/e2e/", "tests/crash/", "tests/chaos/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("SUITE") != "whole":
+        whole = [item for item in items if item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=whole)
+        items[:] = [item for item in items if item not in whole]
+
     def turn(item: pytest.Item) -> int:
         return next((at for at, part in enumerate(SLOWEST) if part in item.nodeid), len(SLOWEST))
 

@@ -1,4 +1,7 @@
-"""Every drill against one running stack, with short times; and drills whose fault does not come about fail."""
+"""Drills against one running stack, with short times; and drills whose fault does not come about fail.
+
+`make test` runs three of the eight, SUITE=whole all of them, as does `make drills` on a stack of yours.
+"""
 
 import json
 import os
@@ -22,8 +25,8 @@ pytestmark = pytest.mark.timeout(600)
 # Others may run on this machine at the same time; by hand the margin is 0.5 s.
 PATIENT = ("--margin-s", "1.5", "--every-s", "0.8")
 
-# `make test` runs one round; `make drills` and RESTORED_SINCE=1,8 run both.
-RESTORED_SINCE = os.environ.get("RESTORED_SINCE", "8")
+# `make test` runs one short round; `make drills` and RESTORED_SINCE=1,8 run both.
+RESTORED_SINCE = os.environ.get("RESTORED_SINCE", "2")
 
 # A close waits for finality, and the duplicate's shows that closing works.
 KEEP = ("--keep-positions",)
@@ -101,6 +104,7 @@ def checked(report: dict[str, Any]) -> list[str]:
     return [e["text"] for e in report["entries"] if e["kind"] == "check"]
 
 
+@pytest.mark.whole
 def test_redis_outage_by_every_fault(well: RunningStack) -> None:
     code, report = drill(well, "redis-outage", "--fault", "all", "--seconds", "4", *KEEP)
     assert code == 0, failures(report)
@@ -112,6 +116,7 @@ def test_redis_outage_by_every_fault(well: RunningStack) -> None:
     assert "# Drill redis-outage: passed" in Path(report["files"][0]).read_text()
 
 
+@pytest.mark.whole
 def test_emergency_stop_through_every_surface_and_redis_fault(well: RunningStack) -> None:
     sent = len(well.sent())
     code, report = drill(well, "emergency-stop", "--seconds", "1", "--redis", "each", *KEEP)
@@ -169,12 +174,14 @@ def test_one_key_runs_through_all_logs_and_an_incident_keeps_them(well: RunningS
         assert well.env[name] not in everything, name
 
 
+@pytest.mark.whole
 def test_a_duplicate_and_a_crash(well: RunningStack) -> None:
     for words in (("duplicate-signal",), ("crash", "--seconds", "1", *KEEP)):
         code, report = drill(well, *words)
         assert code == 0, failures(report)
 
 
+@pytest.mark.whole
 def test_trouble_with_the_node(well: RunningStack) -> None:
     code, report = drill(well, "rpc-trouble", "--seconds", "2", *KEEP)
     assert code == 0, failures(report)
@@ -189,6 +196,7 @@ def test_blocks_that_leave(well: RunningStack) -> None:
     assert "each was mined again, under its own hash or a raised fee's" in checked(report)
 
 
+@pytest.mark.whole
 def test_a_database_that_is_restarted_killed_and_away(well: RunningStack) -> None:
     code, report = drill(well, "database", "--seconds", "4", *KEEP)
     assert code == 0, failures(report)

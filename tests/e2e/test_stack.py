@@ -23,7 +23,7 @@ from tests.real_parts import FOLDER
 pytestmark = pytest.mark.timeout(420)
 OPEN = {"side": "LONG", "collateral_usdc": 5, "leverage_x": 2}
 # `make test` runs a slice; the whole load is SIGNALS_UNDER_KILLS=100.
-SIGNALS_UNDER_KILLS = int(os.environ.get("SIGNALS_UNDER_KILLS", "40"))
+SIGNALS_UNDER_KILLS = int(os.environ.get("SIGNALS_UNDER_KILLS", "28"))
 SEED = int(os.environ.get("KILL_SEED", "7"))
 
 
