@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import redis
 from django.conf import settings
@@ -21,6 +22,8 @@ from vanta.celery import app
 
 # What it does beside our statements; the store vacuums by itself.
 QUIET = {"autovacuum": "off", "jit": "off", "checkpoint_timeout": "1h", "max_wal_size": "4GB"}
+# How old what is known of the mode may be: only `look` makes it new here, and no road ends it by waiting.
+PATIENT_S = 60.0
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def bench() -> Iterator[Bench]:
     call_command("migrate", verbosity=0)
     _spare_the_server()
     client = redis.Redis.from_url(real_parts.valkey.url, decode_responses=True)
-    usual = settings.ENVIRONMENT
+    usual, limits = settings.ENVIRONMENT, watch.limits
     with (
         Door(real_parts.anvil.url) as door,
         Gateway(real_parts.anvil.url, real_parts.deployment) as gateway,
@@ -39,6 +42,7 @@ def bench() -> Iterator[Bench]:
             update={"base_rpc_url": door.url, "veranta_batched_market_url": posted_to, **TIMERS}
         )
         rpc.endpoints.cache_clear()
+        watch.limits = lambda: replace(limits(), snapshot_age_s=PATIENT_S)
         built = Bench(Rig(client), door, Store(client), gateway)
         app.finalize()
         with app.connection_for_write() as broker:
@@ -49,7 +53,7 @@ def bench() -> Iterator[Bench]:
         finally:
             watch.stop()
             built.rig.close()
-            settings.ENVIRONMENT = usual
+            settings.ENVIRONMENT, watch.limits = usual, limits
             rpc.endpoints.cache_clear()
             lent.end()
             connection.close()
