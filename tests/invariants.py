@@ -305,11 +305,11 @@ def open_trades(trader: str) -> list[onchain.OpenTrade]:
         while len(here) < wanted:
             calls = [
                 rpc.eth_call(storage, onchain.call_open_trade(trader, pair, at))
-                for at in range(index, index + 50)
+                for at in range(index, index + 10)
             ]
             trades = (onchain.read_open_trade(bytes.fromhex(raw[2:])) for raw in node.batch(calls))
             here += [trade for trade in trades if trade is not None]
-            index += 50
+            index += 10
             assert index < 5_000, f"the venue counts {wanted} trades and stores {len(here)}"
         found += here
     return found
