@@ -79,7 +79,7 @@ mutation: ## small changes of the code that guards money, each of which a test h
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m tests.mutation $(ARGS)
 
-commands: ## every command of the operators' documents: run, run against a stand-in or validated only (ARGS="--json")
+commands: ## every command of the documents: run, run against a stand-in or validated only (ARGS="--json")
 	@$(BOOTSTRAP) dev
 	@$(CHECK_ENV) DJANGO_SETTINGS_MODULE=vanta.settings $(PYTHON) -m tests.documents $(ARGS)
 

@@ -22,7 +22,12 @@ def _waiting(what: str, **about: object) -> Iterator[None]:
     try:
         yield
     except (Retryable, NodeError, Disagreement, OperationalError, InterfaceError) as problem:
-        log.warning("waits", what=what, problem=f"{type(problem).__name__}: {problem}".strip(), **about)
+        log.warning(
+            "a part is away; the next bell tries again",
+            what=what,
+            problem=f"{type(problem).__name__}: {problem}".strip(),
+            **about,
+        )
 
 
 @shared_task

@@ -15,7 +15,12 @@ def decide(signal_id: int) -> None:
     try:
         decisions.decide(signal_id)
     except (OperationalError, InterfaceError) as problem:
-        log.warning("waits", what="decision", signal=signal_id, problem=type(problem).__name__)
+        log.warning(
+            "a part is away; the next bell tries again",
+            what="decision",
+            signal=signal_id,
+            problem=type(problem).__name__,
+        )
 
 
 @shared_task
@@ -25,4 +30,6 @@ def sweep_signals() -> None:
         for signal_id in decisions.undecided():
             decisions.decide(signal_id)
     except (OperationalError, InterfaceError) as problem:
-        log.warning("waits", what="decisions", problem=type(problem).__name__)
+        log.warning(
+            "a part is away; the next bell tries again", what="decisions", problem=type(problem).__name__
+        )

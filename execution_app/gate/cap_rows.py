@@ -133,11 +133,11 @@ def _close(row: Cap, by: str, reason: str) -> None:
 
 def _check(name: CapName, value: Decimal, reason: str) -> None:
     if not reason.strip():
-        raise Refused("a cap needs a reason")
+        raise Refused(f"the cap {name.value} needs a reason")
     if not value.is_finite() or not 0 <= value < HIGHEST_CAP:
-        raise Refused("a cap is zero or more")
+        raise Refused(f"{name.value} must be zero or more and below {HIGHEST_CAP:.0e}, not {value}")
     digits = 0 if name in COUNTED else DIGITS
     if value != round(value, digits):
         raise Refused(f"{name.value} has at most {digits} decimals")
     if name is CapName.BANNED and value:
-        raise Refused("a ban has no value")
+        raise Refused(f"{name.value} has no value but 0, not {value}")

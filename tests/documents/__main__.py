@@ -1,4 +1,4 @@
-"""`make commands`: every command of the operators' documents with its tag, and the counts."""
+"""`make commands`: every command of the documents with its tag, and the counts."""
 
 import argparse
 import json

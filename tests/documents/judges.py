@@ -96,7 +96,11 @@ def judge(command: Command) -> Verdict:
 
 
 def of_program(program: str, rest: list[str]) -> Verdict:
-    """A server's own tools, by the tests that call them."""
+    """A server's own tools, by the tests that call them; modules by whether they are there."""
+    if program == "python" and rest[:1] == ["-m"]:
+        place = ROOT / rest[1].replace(".", "/")
+        is_there = place.with_suffix(".py").exists() or (place / "__main__.py").exists()
+        return Verdict(Tag.VALIDATED, rest[1] if is_there else f"there is no module {rest[1]}", not is_there)
     if program not in EVIDENCE or (program == "redis-cli" and rest[:2] != ["SET", "exec_mode"]):
         return Verdict(Tag.VALIDATED, "bash -n")
     if program == "promtool" and not (ROOT / rest[-1]).exists():

@@ -56,7 +56,7 @@ def _day(text: str) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
     except ValueError as error:
-        raise CommandError(f"{text} is no day, YYYY-MM-DD", returncode=2) from error
+        raise CommandError(f"--day must be a day, YYYY-MM-DD, not {text!r}", returncode=2) from error
 
 
 def _words(line: Day) -> str:

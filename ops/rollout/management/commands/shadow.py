@@ -1,5 +1,6 @@
 """`manage.py shadow`: the gate before a rollout goes further, LIVE fills against what a simulation made of them."""
 
+import argparse
 from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -33,7 +34,8 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         limits = Limits(**{one.name: options[one.name] for one in fields(Limits)})
         if limits.days < 1 or limits.fills < 1:
-            raise CommandError("--days and --fills have to be 1 or more", returncode=2)
+            told = f"--days {limits.days} --fills {limits.fills}"
+            raise CommandError(f"--days and --fills must be 1 or more, not {told}", returncode=2)
         report(
             self.stdout, shadow_check.examine(limits), as_json=options["json"], facts={"days": limits.days}
         )
@@ -43,7 +45,7 @@ def _exact(text: str) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation as error:
-        raise CommandError(f"{text} is no number", returncode=2) from error
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error
     if not value.is_finite() or value < 0:
-        raise CommandError(f"{text} has to be 0 or more", returncode=2)
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text!r}")
     return value
