@@ -45,6 +45,9 @@ class VenueMessage(models.Model):
     # The block, behind its deadline, at which a majority of endpoints showed it unused.
     unused_at_block = models.BigIntegerField(null=True, blank=True)
     unused_at_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
+    # Of new levels, which register no order: the block at which their nonce was seen spent.
+    spent_at_block = models.BigIntegerField(null=True, blank=True)
+    spent_at_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
 
     class Meta:
         db_table = "venue_messages"
@@ -63,6 +66,11 @@ class VenueMessage(models.Model):
                 condition=Q(posted_at__isnull=True)
                 | Q(leased_at__isnull=False, posted_at__lte=F("last_posted_at")),
                 name="ck_venue_messages_leased_first",
+            ),
+            models.CheckConstraint(
+                condition=Q(spent_at_block__isnull=True, spent_at_hash="")
+                | Q(spent_at_block__gte=0, spent_at_hash__regex=r"^0x[0-9a-fA-F]{64}$"),
+                name="ck_venue_messages_spent_at",
             ),
             listed("venue_messages", "outcome", SendOutcome),
         ]

@@ -47,6 +47,14 @@ def moved(state: IntentState) -> int:
     return pk
 
 
+def levels_in(state: str) -> int:
+    return rows.intent_in(IntentState(state), gateway=True, **rows.of_levels())
+
+
+def mined() -> int:
+    return rows.intent_in(IntentState.MINED, gateway=True)
+
+
 def lapsed_by_chain() -> None:
     change("tx_intents", rows.intent_in(IntentState.PENDING_INCLUSION), state="lapsed", settled_at=NOW)
 
@@ -78,6 +86,13 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("another position", "owns its message", lambda: change("tx_intents", reserved(), position_id=rows.position())),
     ("another amount", "owns its message", lambda: change("tx_intents", reserved(), close_usdc=4)),
     ("a message in DRY", "ck_tx_intents_sent_owns_slot", lambda: reserved(mode="DRY")),
+    ("levels of nothing", "ck_tx_intents_levels", lambda: rows.intent(action="levels", road="gateway")),
+    ("levels by transaction", "ck_tx_intents_levels", lambda: rows.intent(**rows.of_levels() | {"road": ""})),
+    ("levels that fill", "ck_tx_intents_levels", lambda: change("tx_intents", levels_in("mined"), state="ordered")),
+    ("other levels", "owns its message", lambda: change("tx_intents", levels_in("signed"), stop_loss=1)),
+    ("an order of levels", "owns its message", lambda: change("tx_intents", levels_in("signed"), action="open")),
+    ("an order that changes levels", "ck_tx_intents_changed_levels", lambda: change("tx_intents", mined(), state="changed")),
+    ("spent at half a block", "ck_venue_messages_spent_at", lambda: change("venue_messages", message(), spent_at_block=7)),
     ("nobody's message", "ck_tx_intents_sent_owns_slot", lambda: rows.update("tx_intents", rows.intent(), OWNED)),
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from execution_app.moves import Step, move_all
 from execution_app.node import signers
 from execution_app.states import Action, IntentState, Mode, Road
 from execution_app.venues import messages, onchain
-from execution_app.venues.messages import CloseMessage, Message, OpenMessage
+from execution_app.venues.messages import CloseMessage, LevelsMessage, Message, OpenMessage
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 from execution_app.venues.typed_data import Domain
 
@@ -95,6 +95,16 @@ def _message(intent: TxIntent, terms: Terms) -> Message:
         )
         return OpenMessage(order, deadline_ms, nonce)
     assert intent.position is not None
+    if intent.action == Action.LEVELS:
+        return LevelsMessage(
+            trader=trader,
+            pair_index=intent.position.pair_index,
+            trade_index=intent.position.trade_index,
+            take_profit=intent.take_profit,
+            stop_loss=intent.stop_loss,
+            deadline_ms=deadline_ms,
+            nonce=nonce,
+        )
     assert terms.close_usdc is not None
     close = CloseOrder(
         trader=trader,

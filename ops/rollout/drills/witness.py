@@ -25,6 +25,7 @@ ON_CHAIN = {
     IntentState.MINED,
     IntentState.ORDERED,
     IntentState.FILLED,
+    IntentState.CHANGED,
     IntentState.VENUE_CANCELLED,
 }
 

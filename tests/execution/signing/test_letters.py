@@ -51,7 +51,12 @@ def closing() -> CloseMessage:
     return CloseMessage(order, 1_800_000_000, soon_ms(), messages.nonce_of(KEY, domain()))
 
 
-@pytest.mark.parametrize("message", [opening, closing], ids=["an open", "a close"])
+def changing(trader: str = TRADER, **changes: Any) -> LevelsMessage:
+    nonce = messages.nonce_of(KEY, domain())
+    return replace(LevelsMessage(trader, 1, 0, Decimal(70_000), None, soon_ms(), nonce), **changes)
+
+
+@pytest.mark.parametrize("message", [opening, closing, changing], ids=["an open", "a close", "new levels"])
 def test_an_order_of_the_trader_is_signed_by_the_wallet(wallet: str, message: Any) -> None:
     asked = letter(wallet, message())
     signature = signers.sign_letter(asked)
@@ -63,7 +68,8 @@ def test_an_order_of_the_trader_is_signed_by_the_wallet(wallet: str, message: An
 
 NAMES = (
     *("another chain", "another contract", "no sender", "another trader", "another key's nonce"),
-    *("a nonce of its own", "years from now", "a delegate", "levels"),
+    *("a nonce of its own", "years from now", "a delegate", "another's levels"),
+    *("levels with a nonce of their own", "levels for years"),
 )
 
 
@@ -79,7 +85,9 @@ def refused(wallet: str) -> dict[str, tuple[str, Letter]]:
         "a nonce of its own": ("nonce", letter(wallet, opening(nonce=7))),
         "years from now": ("deadline_ms", letter(wallet, opening(deadline_ms=soon_ms(10**8)))),
         "a delegate": ("selector", letter(wallet, DelegateMessage(TRADER, STRANGER, 4 * 10**9, soon_ms(), nonce))),
-        "levels": ("selector", letter(wallet, LevelsMessage(TRADER, 1, 0, None, None, soon_ms(), nonce))),
+        "another's levels": ("trader", letter(wallet, changing(STRANGER))),
+        "levels with a nonce of their own": ("nonce", letter(wallet, changing(nonce=7))),
+        "levels for years": ("deadline_ms", letter(wallet, changing(deadline_ms=soon_ms(10**8)))),
     }  # fmt: skip
 
 
