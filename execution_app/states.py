@@ -31,7 +31,8 @@ MOVES: dict[IntentState, frozenset[IntentState]] = {
     S.PENDING: frozenset({S.HELD, S.RESERVED, S.REJECTED, S.SIMULATED, S.EXPIRED, S.NO_OP}),
     S.HELD: frozenset({S.RESERVED, S.REJECTED, S.EXPIRED, S.NO_OP}),
     # A remote signer may be away for long, and the key may be used elsewhere meanwhile.
-    S.RESERVED: frozenset({S.SIGNED, S.LOST_NONCE}),
+    # A message that nobody signs ends with its deadline; an earlier copy of the database may have had it signed.
+    S.RESERVED: frozenset({S.SIGNED, S.MINED, S.LOST_NONCE, S.LAPSED}),
     # A restored database may know less than the chain: a receipt is proof from any sent state.
     # A signed message that is never executed ends with its deadline; a transaction's slot never does.
     S.SIGNED: frozenset({S.SENDING, S.MINED, S.LOST_NONCE, S.LAPSED}),

@@ -28,10 +28,6 @@ def test_the_road_is_onchain_unless_somebody_says_otherwise() -> None:
         ({"VERANTA_BATCHED_MARKET_URL": "http://gateway.invalid"}, "by https"),
         ({"VERANTA_BATCHED_MARKET_URL": "ftp://x"}, "must begin with https"),
         ({"VENUE": "pigeon"}, "VENUE"),
-        (
-            {"SIGNER_BACKEND": "kms", "SIGNER_KMS_KEYS": "alias/a", "SIGNER_KEY_PASSWORD": ""},
-            "VENUE=gateway needs SIGNER_BACKEND keyfile or keystore, kms signs no messages yet",
-        ),
     ],
 )
 def test_a_road_that_leads_nowhere_does_not_start(changes: dict[str, str], words: str) -> None:

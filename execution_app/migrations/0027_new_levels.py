@@ -1,4 +1,4 @@
-"""New levels of a position at the venue: an intent without an order, and the state in which the venue has taken them."""
+"""New levels of a position at the venue, and messages that a signer over a network signs after they are fixed."""
 
 from django.db import migrations, models
 
@@ -15,18 +15,45 @@ BEGIN
     RETURN NEW;
 END $$;
 """
-MOVES = [("mined", "changed"), ("changed", "pending_inclusion")]
+# A signature comes once, where a signer over a network makes it after the commit that fixed the message.
+SIGNED_LATER = """CREATE OR REPLACE FUNCTION vanta_guard_message() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NOT EXISTS (SELECT 1 FROM public.tx_intents WHERE id = NEW.intent_id AND road = 'gateway' AND state = 'reserved') THEN
+            PERFORM public.vanta_say_no(format('intent %s is not reserved for a message', NEW.intent_id));
+        END IF;
+        RETURN NEW;
+    END IF;
+    IF (NEW.id, NEW.intent_id, NEW.signer, NEW.nonce, NEW.digest, NEW.content, NEW.deadline_ms, NEW.from_block, NEW.made_at)
+        IS DISTINCT FROM (OLD.id, OLD.intent_id, OLD.signer, OLD.nonce, OLD.digest, OLD.content, OLD.deadline_ms, OLD.from_block, OLD.made_at)
+        OR ({unless}NEW.signature IS DISTINCT FROM OLD.signature) THEN
+        PERFORM public.vanta_say_no(format('message %s: signed bytes never change', OLD.id));
+    END IF;
+    IF NEW.posts < OLD.posts
+        OR (OLD.leased_at IS NOT NULL AND NEW.leased_at IS NULL)
+        OR (OLD.last_posted_at IS NOT NULL AND NEW.last_posted_at IS NULL)
+        OR (OLD.posted_at IS NOT NULL AND NEW.posted_at IS DISTINCT FROM OLD.posted_at)
+        OR (OLD.held_at IS NOT NULL AND NEW.held_at IS DISTINCT FROM OLD.held_at)
+        OR (NEW.outcome = 'unoffered' AND OLD.outcome <> 'unoffered') THEN
+        PERFORM public.vanta_say_no(format('message %s: what happened to it stays told', OLD.id));
+    END IF;
+    RETURN NEW;
+END $$;
+"""
+MOVES = [("mined", "changed"), ("changed", "pending_inclusion"), ("reserved", "lapsed"), ("reserved", "mined")]
 FORWARDS = (
     "INSERT INTO intent_moves (from_state, to_state) VALUES "
     + ", ".join(f"('{old}', '{new}')" for old, new in MOVES)
     + ";\n"
+    + SIGNED_LATER.replace("{unless}", "octet_length(OLD.signature) > 0 AND ")
     + GUARD.replace("{more_new}", ", NEW.action, NEW.take_profit, NEW.stop_loss").replace(
         "{more_old}", ", OLD.action, OLD.take_profit, OLD.stop_loss"
     )
 )
 BACKWARDS = (
     GUARD.replace("{more_new}", "").replace("{more_old}", "")
-    + "DELETE FROM intent_moves WHERE 'changed' IN (from_state, to_state);"
+    + SIGNED_LATER.replace("{unless}", "")
+    + "DELETE FROM intent_moves WHERE 'changed' IN (from_state, to_state) OR (from_state = 'reserved' AND to_state IN ('lapsed', 'mined'));"
 )
 
 
@@ -56,6 +83,26 @@ class Migration(migrations.Migration):
         migrations.RemoveConstraint(
             model_name='txintent',
             name='ck_tx_intents_slot_only_when_sent',
+        ),
+        migrations.AddField(
+            model_name='venuemessage',
+            name='sign_after',
+            field=models.DateTimeField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='venuemessage',
+            name='sign_lease',
+            field=models.UUIDField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='venuemessage',
+            name='sign_leased_at',
+            field=models.DateTimeField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='venuemessage',
+            name='sign_tries',
+            field=models.PositiveIntegerField(db_default=0, default=0),
         ),
         migrations.AddField(
             model_name='venuemessage',
@@ -113,6 +160,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='venuemessage',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('spent_at_block__isnull', True), ('spent_at_hash', '')), models.Q(('spent_at_block__gte', 0), ('spent_at_hash__regex', '^0x[0-9a-fA-F]{64}$')), _connector='OR'), name='ck_venue_messages_spent_at'),
+        ),
+        migrations.AddConstraint(
+            model_name='venuemessage',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('leased_at__isnull', True), ('signature', b'')), models.Q(models.Q(('signature', b''), _negated=True), ('sign_lease__isnull', True), ('sign_leased_at__isnull', True)), _connector='OR'), name='ck_venue_messages_signed_first'),
         ),
         migrations.RunSQL(FORWARDS, BACKWARDS),
     ]

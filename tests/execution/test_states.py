@@ -66,7 +66,7 @@ def test_moves_equal_the_migration_and_the_table(undone: None) -> None:
     written = {(old, new) for old, news in MIGRATION.MOVES.items() for new in news}
     written.add(("reserved", "lost_nonce"))  # 0013
     written |= {(old, "lapsed") for old in ("signed", "sending", "pending_inclusion")}  # 0020
-    written |= {("mined", "changed"), ("changed", "pending_inclusion")}  # 0027
+    written |= {("mined", "changed"), ("changed", "pending_inclusion"), ("reserved", "lapsed"), ("reserved", "mined")}  # 0027
     with connection.cursor() as cursor:
         cursor.execute("SELECT from_state, to_state FROM intent_moves")
         stored = cursor.fetchall()

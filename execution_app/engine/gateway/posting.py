@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
+from execution_app.engine.gateway import making
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Retryable, Stale
 from execution_app.gate import limits
@@ -23,13 +24,11 @@ from execution_app.states import Action, IntentState, SendOutcome
 from execution_app.venues import gateway as wire
 from execution_app.venues import messages
 from execution_app.venues.gateway import Event, Offer
-from execution_app.venues.typed_data import CLOSE, LEVELS, OPEN
 
 log = structlog.get_logger(__name__)
 BATCH = 16
 ASKED = 32  # statuses of one wallet in one look
 LEAVING = (IntentState.SIGNED, IntentState.SENDING, IntentState.PENDING_INCLUSION)
-KINDS = {Action.OPEN: OPEN, Action.CLOSE: CLOSE, Action.LEVELS: LEVELS}
 
 
 def post(wallet_id: int) -> int:
@@ -55,7 +54,7 @@ def post(wallet_id: int) -> int:
 
 def _offer(message: VenueMessage) -> Offer:
     content = bytes(message.content)
-    read = messages.decode(KINDS[Action(message.intent.action)], content)
+    read = messages.decode(making.KINDS[Action(message.intent.action)], content)
     return wire.offer(read, content, bytes(message.signature))
 
 

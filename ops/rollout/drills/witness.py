@@ -25,7 +25,6 @@ ON_CHAIN = {
     IntentState.MINED,
     IntentState.ORDERED,
     IntentState.FILLED,
-    IntentState.CHANGED,
     IntentState.VENUE_CANCELLED,
 }
 

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from eth_account import Account
-from pydantic import SecretStr
+from eth_account.signers.local import LocalAccount
 
 from execution_app import meters
 from execution_app.errors import Refused
 from execution_app.node import signers
-from execution_app.node.signers import Letter, Violation
+from execution_app.node.signers import Letter, SignerAwayError, SignerRefusedError, Violation
 from execution_app.venues import messages
 from execution_app.venues.messages import CloseMessage, DelegateMessage, LevelsMessage, OpenMessage
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 from execution_app.venues.typed_data import Domain
+from tests.remote_signers import RemoteSigner
 
 TRADER = "0x" + "11" * 20
 STRANGER = "0x" + "22" * 20
@@ -103,11 +104,25 @@ def test_anything_else_is_refused_and_counted(wallet: str, name: str) -> None:
     assert field in (*meters.POLICY_FIELDS, *meters.LETTER_FIELDS)
 
 
-def test_a_signer_over_a_network_is_not_asked(wallet: str, settings: Any) -> None:
-    away = {"signer_backend": "web3signer", "web3signer_url": SecretStr("http://127.0.0.1:1")}
-    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=away)
-    with pytest.raises(Refused, match="web3signer signs no messages"):
-        signers.sign_letter(letter(wallet))
+@pytest.mark.parametrize("kind", ["web3signer", "kms"])
+def test_a_signer_over_a_network_signs_the_same_message(
+    request: pytest.FixtureRequest, key: LocalAccount, kind: str
+) -> None:
+    remote: RemoteSigner = request.getfixturevalue(kind)
+    asked = letter(key.address, changing())
+    digest = messages.digest(asked.domain, asked.message)
+    local = key.unsafe_sign_hash(digest).signature
+    assert signers.sign_letter(asked) == bytes(local)
+    assert [one.digest for one in remote.signed] == [digest]
+    with pytest.raises(Violation):
+        signers.sign_letter(letter(key.address, opening(STRANGER)))
+    assert len(remote.signed) == 1
+    remote.faults.wrong_key = True
+    with pytest.raises(SignerRefusedError, match="not of 0x"):
+        signers.sign_letter(asked)
+    remote.faults.away = True
+    with pytest.raises(SignerAwayError):
+        signers.sign_letter(asked)
 
 
 def test_a_wallet_without_a_key_signs_nothing() -> None:
