@@ -13,6 +13,7 @@ class IntentState(StrEnum):
     MINED = "mined"  # a receipt exists in a block that may still be reorganised
     ORDERED = "ordered"  # the venue registered the order; a keeper has to execute it
     FILLED = "filled"  # the venue executed it; settled once that block is final
+    CHANGED = "changed"  # the venue took its new levels; settled once that block is final
     VENUE_CANCELLED = "venue_cancelled"  # the venue refunded it; settled once that block is final
     FINAL_REVERTED = "final_reverted"  # mined, failed, and final
     FINAL_CANCELLED = "final_cancelled"  # its slot was filled by a cancel, and final
@@ -30,16 +31,18 @@ MOVES: dict[IntentState, frozenset[IntentState]] = {
     S.PENDING: frozenset({S.HELD, S.RESERVED, S.REJECTED, S.SIMULATED, S.EXPIRED, S.NO_OP}),
     S.HELD: frozenset({S.RESERVED, S.REJECTED, S.EXPIRED, S.NO_OP}),
     # A remote signer may be away for long, and the key may be used elsewhere meanwhile.
-    S.RESERVED: frozenset({S.SIGNED, S.LOST_NONCE}),
+    # A message that nobody signs ends with its deadline; an earlier copy of the database may have had it signed.
+    S.RESERVED: frozenset({S.SIGNED, S.MINED, S.LOST_NONCE, S.LAPSED}),
     # A restored database may know less than the chain: a receipt is proof from any sent state.
     # A signed message that is never executed ends with its deadline; a transaction's slot never does.
     S.SIGNED: frozenset({S.SENDING, S.MINED, S.LOST_NONCE, S.LAPSED}),
     S.SENDING: frozenset({S.PENDING_INCLUSION, S.MINED, S.LOST_NONCE, S.LAPSED}),
     S.PENDING_INCLUSION: frozenset({S.MINED, S.LOST_NONCE, S.LAPSED}),
-    S.MINED: frozenset({S.PENDING_INCLUSION, S.ORDERED, S.FINAL_REVERTED, S.FINAL_CANCELLED}),
+    S.MINED: frozenset({S.PENDING_INCLUSION, S.ORDERED, S.CHANGED, S.FINAL_REVERTED, S.FINAL_CANCELLED}),
     S.ORDERED: frozenset({S.PENDING_INCLUSION, S.FILLED, S.VENUE_CANCELLED}),
     # Provisional until settled_at is set, then nothing moves them.
     S.FILLED: frozenset({S.PENDING_INCLUSION, S.ORDERED}),
+    S.CHANGED: frozenset({S.PENDING_INCLUSION}),
     S.VENUE_CANCELLED: frozenset({S.PENDING_INCLUSION, S.ORDERED}),
     S.FINAL_REVERTED: frozenset(),
     S.FINAL_CANCELLED: frozenset(),
@@ -61,6 +64,7 @@ OWNING_NONCE = frozenset(
         S.MINED,
         S.ORDERED,
         S.FILLED,
+        S.CHANGED,
         S.VENUE_CANCELLED,
         S.FINAL_REVERTED,
         S.FINAL_CANCELLED,
@@ -117,6 +121,11 @@ class Mode(StrEnum):
 class Action(StrEnum):
     OPEN = "open"
     CLOSE = "close"
+    LEVELS = "levels"  # new levels of a position at the venue: a message without an order
+
+
+# What fills: new levels do not.
+ORDERS = (Action.OPEN, Action.CLOSE)
 
 
 class OrderState(StrEnum):

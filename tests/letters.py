@@ -3,7 +3,7 @@
 L1 a message's nonce registered at most one order in canonical blocks; L2 what is
 filled registered one, what ended otherwise none; L3 whatever the gateway received
 is a stored message, byte for byte, so nothing was signed twice; L4 a message whose
-nonce is spent is not called unused.
+nonce is spent is not called unused; L5 levels that are said to hold have theirs spent, and registered no order.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from execution_app.models import TxIntent, VenueMessage
 from execution_app.node import rpc
-from execution_app.states import TERMINAL, IntentState, Road
+from execution_app.states import TERMINAL, Action, IntentState, Road
 from execution_app.venues import events, gateway, onchain
 from tests import real_parts
 from tests.rig import rpc_call
@@ -27,15 +27,16 @@ def check(posts: Iterable[bytes], *, first_block: int | None = None, drained: bo
         assert len(mine) <= 1, f"L1: intent {intent.pk} registered orders {mine}"
         if intent.state in (IntentState.FILLED, IntentState.VENUE_CANCELLED):
             assert mine, f"L2: intent {intent.pk} is {intent.state} and registered nothing"
+        if intent.action == Action.LEVELS:
+            assert not mine, f"L5: the levels of intent {intent.pk} registered orders {mine}"
+            changed = intent.state == IntentState.CHANGED
+            assert not changed or is_spent(message), f"L5: the levels of intent {intent.pk} are not taken"
         if intent.state in TERMINAL:
             assert not mine, f"L2: intent {intent.pk} ended as {intent.state} and registered order {mine}"
             assert not is_spent(message), (
                 f"L4: intent {intent.pk} ended as {intent.state}, its nonce is spent"
             )
-    stored = {
-        gateway.body(0 if m.intent.action == "open" else 1, bytes(m.content), bytes(m.signature))
-        for m in messages
-    }
+    stored = {_body(Action(m.intent.action), bytes(m.content), bytes(m.signature)) for m in messages}
     unknown = [json.loads(post) for post in posts if post not in stored]
     assert not unknown, f"L3: the gateway received what is not stored: {unknown}"
     if drained:
@@ -43,6 +44,12 @@ def check(posts: Iterable[bytes], *, first_block: int | None = None, drained: bo
             TxIntent.objects.filter(road=Road.GATEWAY, settled_at=None).values_list("pk", "state", "reason")
         )
         assert not open_, f"L2: unsettled {open_}"
+
+
+def _body(action: Action, content: bytes, signature: bytes) -> bytes:
+    if action is Action.LEVELS:
+        return gateway.levels_body(content, signature)
+    return gateway.body(0 if action is Action.OPEN else 1, content, signature)
 
 
 def executions(messages: Iterable[VenueMessage], first_block: int | None = None) -> dict[int, list[int]]:

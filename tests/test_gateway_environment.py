@@ -8,26 +8,26 @@ from tests.test_environment import LIVE, refusal
 from vanta.environment import read
 
 URL = "https://prod-api.veranta.xyz/batched-market"
-ROAD = {"VENUE": "gateway", "VERANTA_BATCHED_MARKET_URL": URL}
+CORE_URL = "https://prod-api.veranta.xyz/core"
+ROAD = {"VENUE": "gateway", "VERANTA_BATCHED_MARKET_URL": URL, "VERANTA_CORE_API_URL": CORE_URL}
 
 
 def test_the_road_is_onchain_unless_somebody_says_otherwise() -> None:
     assert read(LIVE).venue == "onchain"
     environment = read(LIVE | ROAD | {"VERANTA_BATCHED_MARKET_URL": f"{URL}/"})
     assert (environment.venue, environment.veranta_batched_market_url) == ("gateway", URL)
+    assert environment.veranta_core_api_url == CORE_URL
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"VERANTA_BATCHED_MARKET_URL": ""}, "VENUE=gateway needs VERANTA_BATCHED_MARKET_URL"),
+        ({"VERANTA_CORE_API_URL": ""}, "VENUE=gateway needs VERANTA_CORE_API_URL"),
+        ({"VERANTA_CORE_API_URL": "http://core.invalid"}, "by https"),
         ({"VERANTA_BATCHED_MARKET_URL": "http://gateway.invalid"}, "by https"),
         ({"VERANTA_BATCHED_MARKET_URL": "ftp://x"}, "must begin with https"),
         ({"VENUE": "pigeon"}, "VENUE"),
-        (
-            {"SIGNER_BACKEND": "kms", "SIGNER_KMS_KEYS": "alias/a", "SIGNER_KEY_PASSWORD": ""},
-            "VENUE=gateway needs SIGNER_BACKEND keyfile or keystore, kms signs no messages yet",
-        ),
     ],
 )
 def test_a_road_that_leads_nowhere_does_not_start(changes: dict[str, str], words: str) -> None:
@@ -45,7 +45,10 @@ def test_make_run_serves_a_gateway_where_one_is_wanted_and_none_is_named(
     stack.require_road(chain_given=True)
     monkeypatch.setenv("VENUE", "gateway")
     assert stack_gateway.port_of(5) == 5
-    assert stack_gateway.variables(5) == {"VERANTA_BATCHED_MARKET_URL": "http://127.0.0.1:5/batched-market"}
+    assert stack_gateway.variables(5) == {
+        "VERANTA_BATCHED_MARKET_URL": "http://127.0.0.1:5/batched-market",
+        "VERANTA_CORE_API_URL": "http://127.0.0.1:5/core",
+    }
     stack.require_road(chain_given=False)
     with pytest.raises(UsageError, match="VENUE=gateway make chain"):
         stack.require_road(chain_given=True)

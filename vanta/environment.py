@@ -110,6 +110,9 @@ class Environment(BaseModel):
     veranta_batched_market_url: Annotated[
         str, _as_written(lambda text: formats.http_url(text).rstrip("/") if text else "")
     ] = ""
+    veranta_core_api_url: Annotated[
+        str, _as_written(lambda text: formats.http_url(text).rstrip("/") if text else "")
+    ] = ""
     venue_trading_address: Address = ""
     venue_storage_address: Address = ""
     usdc_address: Address = ""

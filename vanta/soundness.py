@@ -24,7 +24,7 @@ SIGNER_NEEDS: Mapping[str, tuple[str, ...]] = {
     "kms": ("SIGNER_KMS_KEYS",),
     "web3signer": ("WEB3SIGNER_URL",),
 }
-LOCAL_SIGNERS = frozenset({"keyfile", "keystore"})
+GATEWAY_URLS = ("VERANTA_BATCHED_MARKET_URL", "VERANTA_CORE_API_URL")
 # Whoever holds one of these can trade, stop, or log in.
 KEYS = ("SECRET_KEY", "ADMIN_TOKEN", "WEBHOOK_HMAC_SECRET")
 MINIMUM_KEY_LENGTH = 32
@@ -71,18 +71,11 @@ def _live(values: Mapping[str, str]) -> list[str]:
 
 
 def _gateway(values: Mapping[str, str]) -> list[str]:
-    """Messages go to somebody, and are signed by keys of this machine."""
+    """Messages go to somebody."""
     if values.get("VENUE") != "gateway":
         return []
-    found = []
-    if not values.get("VERANTA_BATCHED_MARKET_URL"):
-        found.append("VENUE=gateway needs VERANTA_BATCHED_MARKET_URL")
-    signer = values.get("SIGNER_BACKEND", "keyfile")
-    if signer not in LOCAL_SIGNERS:
-        found.append(
-            f"VENUE=gateway needs SIGNER_BACKEND keyfile or keystore, {signer} signs no messages yet"
-        )
-    return found
+    missing = _missing(values, GATEWAY_URLS)
+    return [f"VENUE=gateway needs {', '.join(missing)}"] if missing else []
 
 
 def _packages(values: Mapping[str, str]) -> list[str]:
@@ -152,7 +145,7 @@ def _production(values: Mapping[str, str]) -> list[str]:
 def _in_private(values: Mapping[str, str]) -> list[str]:
     """What carries secrets or orders goes by https, or stays on the machine."""
     why = {
-        "VERANTA_BATCHED_MARKET_URL": "production speaks to the gateway by https",
+        **dict.fromkeys(GATEWAY_URLS, "production speaks to the gateway by https"),
         "TELEGRAM_API_BASE": "the token is part of every request; production asks by https, or on loopback",
     }
     urls = {name: urlsplit(values.get(name, "")) for name in why}

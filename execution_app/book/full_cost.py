@@ -11,7 +11,7 @@ from decimal import Decimal
 from execution_app.book import shadow, simulation
 from execution_app.book.prices import Market
 from execution_app.models import Fill, Position, TxIntent, TxReceipt
-from execution_app.states import Action, Mode, Road, SendKind
+from execution_app.states import ORDERS, Action, Mode, Road, SendKind
 from execution_app.venues import costs
 
 RECEIPTS = 20  # of which the gas of the next one is told
@@ -93,7 +93,7 @@ def quote(intent: TxIntent, market: Market, road: Road | None) -> Quote:
 
 def _usual_gas_wei(market: Market) -> int | None:
     total = 0
-    for action in Action:
+    for action in ORDERS:
         last = TxReceipt.objects.filter(intent__action=action, status=1, canonical=True)
         used = list(last.order_by("-id").values_list("gas_used", flat=True)[:RECEIPTS])
         if not used:

@@ -50,7 +50,8 @@ def closable(close: TxIntent, mode: Mode) -> QuerySet[Position]:
 
 def is_taken(position: Position, close: TxIntent) -> bool:
     """Whether another close holds the position, or is in flight on it again after a reorg."""
-    others = TxIntent.objects.filter(position=position).exclude(pk=close.pk)
+    # Of closes: no exit waits for new levels.
+    others = TxIntent.objects.filter(position=position, action=Action.CLOSE).exclude(pk=close.pk)
     return others.filter(Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT))).exists()
 
 
@@ -122,6 +123,7 @@ def fold(position: Position) -> None:
         if corrected is not None:
             for name in ("leverage_x", "take_profit", "stop_loss"):
                 fields[name] = getattr(corrected, name)
+        fields |= _levels(position, opening, corrected)
         if closing and end is not PositionEnd.CLOSED_ELSEWHERE:
             fields["close_price"] = closing[-1].price
             fields["paid_out_usdc"] = sum(
@@ -134,6 +136,18 @@ def fold(position: Position) -> None:
     Position.objects.filter(pk=position.pk).update(updated_at=Now(), **fields)
     if opening is not None:
         reservations.follow(opening.intent_id)
+
+
+def _levels(position: Position, opening: Fill, corrected: Correction | None) -> dict[str, object]:
+    """The venue's levels where we had them changed: the last ones taken, or those before where a reorg took them back."""
+    asked = TxIntent.objects.filter(position=position, action=Action.LEVELS, message__isnull=False)
+    if not asked.exists():
+        return {}
+    taken = asked.filter(state=IntentState.CHANGED)
+    if corrected is not None:
+        taken = taken.filter(message__spent_at_block__gt=corrected.block_number)
+    source = taken.order_by("message__spent_at_block", "id").last() or corrected or opening.intent
+    return {"take_profit": source.take_profit, "stop_loss": source.stop_loss}
 
 
 def _left(opening: Fill, closing: list[Fill], corrected: Correction | None) -> Decimal:

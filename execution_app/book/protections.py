@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
-from execution_app.book import levels, quotes
+from execution_app.book import levels, native_levels, quotes
 from execution_app.book.levels import Levels
 from execution_app.errors import Refused
 from execution_app.gate import loosening
@@ -164,7 +164,7 @@ def change(
 
     Looser for a loss needs what `loosening.permit` asks. What would fire at once, by
     a price that is fresh, is refused: a CLOSE says that plainly. The venue's own
-    levels stay as they are.
+    levels follow by an intent where it takes new ones (`native_levels`), else they stay.
     Raises Refused.
     """
     _check(amend, reason)
@@ -187,6 +187,7 @@ def change(
         if (before and before.pk) != (seen and seen.pk):
             raise Refused(f"somebody has just changed position {position_id}; look again")
         now = _replace(before, named, position_id, set_by=by, reason=reason)
+        native_levels.follow(position, now)
         told = None if before is None else spell(before)
         who = audit.by(by, origin)
         subject = f"position {position_id}"

@@ -17,6 +17,7 @@ from execution_app.states import Action as IntentAction
 from execution_app.states import Mode, Road
 from execution_app.venues.interface import (
     CAPABILITIES,
+    DEFAULT_MAX_LAG_S,
     Action,
     CloseRequest,
     Holding,
@@ -118,7 +119,21 @@ class Desk(ABC):
 
     def change_levels(self, request: LevelsRequest) -> Submission:
         require(self.name, Action.CHANGE_LEVELS)
-        raise NotImplementedError(f"{self.name} is said to change levels at {request.key}, and does not")
+        for name in ("take_profit", "stop_loss"):
+            value = getattr(request, name)
+            if value is not None:
+                _require_units(value, VENUE_DIGITS, name)
+        position = self._position(request.position)
+        return self._take_down(
+            request.key,
+            action=IntentAction.LEVELS.value,
+            symbol=position.symbol,
+            slippage_pct=SLIPPAGE_PCT,
+            position=position,
+            take_profit=request.take_profit,
+            stop_loss=request.stop_loss,
+            expires_at=database_now() + timedelta(seconds=DEFAULT_MAX_LAG_S),
+        )
 
     def poll(self, key: str) -> Report:
         return report(key)

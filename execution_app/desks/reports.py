@@ -18,6 +18,7 @@ OUTCOMES: Mapping[IntentState, Outcome] = {
     IntentState.MINED: Outcome.PENDING,
     IntentState.ORDERED: Outcome.PENDING,
     IntentState.FILLED: Outcome.FILLED,
+    IntentState.CHANGED: Outcome.FILLED,
     IntentState.SIMULATED: Outcome.FILLED,
     IntentState.VENUE_CANCELLED: Outcome.CANCELLED,
     IntentState.FINAL_CANCELLED: Outcome.CANCELLED,

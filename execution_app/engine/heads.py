@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from execution_app import meters
 from execution_app.book import orders
 from execution_app.engine import reconcile, restored, venue_events, watermark
-from execution_app.engine.gateway import following
+from execution_app.engine.gateway import following, taken
 from execution_app.engine.receipts import apply_receipts, read_orders_again, settle
 from execution_app.engine.watermark import NOTHING_FINAL, Head, Mark
 from execution_app.errors import Disagreement, Stale
@@ -35,7 +35,13 @@ BATCH = 2_000
 # Of a row, its intent and the block that it stands in.
 AT = ("intent_id", "block_number", "block_hash")
 DONE_AT = ("intent_id", "done_block_number", "done_block_hash")
-MINED_STATES = (IntentState.MINED, IntentState.ORDERED, IntentState.FILLED, IntentState.VENUE_CANCELLED)
+MINED_STATES = (
+    IntentState.MINED,
+    IntentState.ORDERED,
+    IntentState.FILLED,
+    IntentState.CHANGED,
+    IntentState.VENUE_CANCELLED,
+)
 
 
 def follow() -> Head:
@@ -79,6 +85,7 @@ def _pass(head: Head) -> None:
     venue_events.collect(head.number)
     standing, gone_meanwhile = _forget_reorganised()
     settle(standing, head.finalized)
+    taken.settle(standing, head.finalized)
     reconcile.resume(head.chain_id)
     if gone or gone_meanwhile:
         log.warning("blocks left the chain", intents=gone + gone_meanwhile, head=head.number)
@@ -168,6 +175,7 @@ def _forget_reorganised() -> tuple[list[int], list[int]]:
         pk: (number, block_hash)
         for pk, number, block_hash in orders_of.filter(intent__nonce=None).values_list(*AT)
     }
+    stands |= taken.blocks(keys)
     done = {
         pk: (number, block_hash)
         for pk, number, block_hash in orders_of.exclude(done_block_number=None).values_list(*DONE_AT)

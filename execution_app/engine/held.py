@@ -78,6 +78,8 @@ def _find(key: str) -> TxIntent:
         raise Refused(f"no intent is called {key}")
     if intent.action == Action.OPEN:
         raise Refused(f"{key} is an open: an open is never approved, it waits for the mode until its max lag")
+    if intent.action != Action.CLOSE:
+        raise Refused(f"{key} is no close: nothing else is approved")
     if intent.wallet_id is None:
         raise Refused(f"{key} has no wallet")
     wallet = Wallet.objects.select_for_update(no_key=True).get(pk=intent.wallet_id)

@@ -48,6 +48,7 @@ class Round:
     in_flight: int
     spendable_wei: int
     now: datetime  # the database's clock, read under the wallet's lock
+    kept: frozenset[str] = frozenset()  # symbols of which nothing is opened yet
     placed: list["Placement"] = field(default_factory=list)  # signed, and not stored yet
     made: list[making.Made] = field(default_factory=list)  # messages, likewise
     shadows: list[Shadow] = field(default_factory=list)  # estimates of all of them
@@ -132,6 +133,8 @@ def _place_message(round_: Round, intent: TxIntent, plan: Plan) -> bool:
 
 
 def _cast_shadow(round_: Round, intent: TxIntent, plan: Plan) -> None:
+    if intent.action == Action.LEVELS:
+        return
     row = shadow.cast(intent, round_.market, plan.close_usdc)
     if row is not None:
         round_.shadows.append(row)
@@ -139,7 +142,7 @@ def _cast_shadow(round_: Round, intent: TxIntent, plan: Plan) -> None:
 
 def _has_room(round_: Round, intent: TxIntent, cost_wei: int) -> bool:
     """Whether the caps let an open in; it is refused where they do not. Exits always have room."""
-    if intent.action == Action.CLOSE:
+    if intent.action != Action.OPEN:
         return True
     if counts_rows(intent):
         store(round_)

@@ -14,6 +14,7 @@ from execution_app.models import Position, TxIntent, Wallet
 from execution_app.node import rpc, signers
 from execution_app.states import Action, Reason
 from execution_app.venues import onchain
+from execution_app.venues.costs import levels_refusal
 
 PASSING_REVERTS = frozenset(
     {"Pausable: paused", "MAX_PENDING_ORDERS", "EXECUTION_FEE_NOT_SENT", "DELEGATE_NOT_APPROVED"}
@@ -55,10 +56,16 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
     drafts = {intent.pk: _draft(intent, market, sighting) for intent in intents}
     sound = [(key, plan) for key, plan in drafts.items() if plan.problem is None]
     by_key = {intent.pk: intent for intent in intents}
-    asked = [*permissions.calls(wallet), *(_question(wallet, by_key[key], plan) for key, plan in sound)]
+    tried = [(key, plan) for key, plan in sound if plan.calldata]
+    asked = [*permissions.calls(wallet), *(_question(wallet, by_key[key], plan) for key, plan in tried)]
     answers = rpc.read_batch(asked) if sound else []
     granted = permissions.read(wallet, answers[: permissions.CALLS]) if sound else None
-    for (key, plan), answer in zip(sound, answers[permissions.CALLS :], strict=True):
+    # Nothing that the delegate could call is like a message of new levels, so the views are all there is.
+    lacks = granted.missing(None) if granted is not None else None
+    if lacks is not None:
+        untried = [key for key, plan in sound if not plan.calldata]
+        drafts |= {key: Plan(problem=lacks[0], detail=lacks[1], held=True) for key in untried}
+    for (key, plan), answer in zip(tried, answers[permissions.CALLS :], strict=True):
         exits = by_key[key].action == Action.CLOSE
         drafts[key] = _judged(plan, answer, exits=exits, signs=making.goes(by_key[key]))
         # Only where the venue refuses it: what it takes for permitted is permitted.
@@ -89,6 +96,8 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
                 return Plan(
                     problem=Reason.CLOSED_ELSEWHERE, detail="another trade is in the slot at the venue"
                 )
+            if intent.action == Action.LEVELS:
+                return _levels(intent, intent.position, stored, price)
             close_usdc = _amount(intent, intent.position, stored)
             opened_at = 0 if stored is None else stored.opened_at
             order = onchain.encode_close(
@@ -105,6 +114,23 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
         position_id=intent.position_id,
         trade_opened_at=opened_at,
     )
+
+
+def _levels(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None, price: Decimal) -> Plan:
+    """Nothing to call: what the venue would say to them is known from its rules."""
+    if stored is None:
+        return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade")
+    refusal = levels_refusal(
+        price,
+        stored.open_price,
+        stored.leverage_x,
+        intent.take_profit,
+        intent.stop_loss,
+        is_long=stored.is_long,
+    )
+    if refusal:
+        return Plan(problem=Reason.VENUE_WOULD_CANCEL, detail=refusal, final=True)
+    return Plan(price, position_id=position.pk, trade_opened_at=stored.opened_at)
 
 
 def _amount(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None) -> Decimal:

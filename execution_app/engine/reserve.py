@@ -7,7 +7,7 @@ from django.db.models.functions import Coalesce
 
 from execution_app import reservations
 from execution_app.book import positions, prices, simulation
-from execution_app.engine import plans
+from execution_app.engine import level_changes, plans
 from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
@@ -31,6 +31,10 @@ from execution_app.node import signers
 from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
+
+
+# Exits first, then what makes them happen at the venue.
+TURNS = (Action.CLOSE, Action.LEVELS, Action.OPEN)
 
 
 class Returned:
@@ -64,7 +68,7 @@ def reserve(wallet_id: int) -> int:
     drawn = plans.draw(wallet, [intent for intent in ready if _needs_chain(intent)], market)
     asked = Asked(market, drawn, _signer_problem(wallet))
     returned = Returned()
-    for action in (Action.CLOSE, Action.OPEN):
+    for action in TURNS:
         keys = [intent.pk for intent in ready if intent.action == action]
         placed = 0
         while keys:
@@ -80,7 +84,7 @@ def _sort(wallet_id: int) -> list[TxIntent]:
     """Those that may be placed, exits first; opens are looked for once the exits are sorted, which may refuse some."""
     ready: list[TxIntent] = []
     returned = Returned()
-    for action in (Action.CLOSE, Action.OPEN):
+    for action in TURNS:
         keys = turn(Wallet.objects.get(pk=wallet_id), action)
         while keys:
             with transaction.atomic(durable=True):
@@ -90,8 +94,15 @@ def _sort(wallet_id: int) -> list[TxIntent]:
                     return ready
                 with limits.read_once():
                     found, keys = sort(wallet, ruling, database_now(), keys)
-            ready += found
+                    ready += [one for one in found if _may_go(one, ruling)]
     return ready
+
+
+def _may_go(intent: TxIntent, ruling: Ruling, chain_at: int | None = None) -> bool:
+    """Orders are judged elsewhere; new levels by rules of their own."""
+    if intent.action != Action.LEVELS:
+        return True
+    return level_changes.may_go(intent, ruling, admit(intent, ruling).verdict, chain_at)
 
 
 def _signer_problem(wallet: Wallet) -> tuple[Reason, str] | None:
@@ -149,7 +160,8 @@ def _begin(wallet: Wallet, ruling: Ruling, asked: Asked) -> Round:
     dearest = Max(Coalesce("sends__max_fee_wei", "sign_request__max_fee_wei"))
     owed = unmined.annotate(max_fee_wei=dearest).aggregate(total=Sum(cost))["total"] or 0
     spendable_wei = asked.market.balance_wei - int(owed)
-    return Round(wallet, ruling, asked, unmined.count(), spendable_wei, database_now())
+    kept = level_changes.symbols_kept(wallet, asked.market.at)
+    return Round(wallet, ruling, asked, unmined.count(), spendable_wei, database_now(), kept)
 
 
 def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
@@ -162,12 +174,8 @@ def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
     if admission.verdict is Verdict.HOLD:
         hold(intent, admission.reason, admission.detail)
         return False
-    if intent.position and (
-        intent.position.state != PositionState.OPEN or positions.is_taken(intent.position, intent)
-    ):
-        return False  # a block came or left in between; the next pass sorts it again
-    if plan is not None and plan.problem is None and plan.position_id != intent.position_id:
-        return False  # it was drawn for another position; the next pass draws again
+    if _waits(round_, intent, plan):
+        return False
     if plan is not None and plan.problem is not None:
         _say_problem(intent, plan)
         return False
@@ -177,6 +185,20 @@ def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
     if plan is None or round_.wallet.halted_reason:
         return False  # it was bound a moment ago, or the wallet was halted; the next pass decides
     return place(round_, intent, plan)
+
+
+def _waits(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
+    """Whether something came in between, or is under way, so that this is another pass's to decide."""
+    if not _may_go(intent, round_.ruling, round_.market.at):
+        return True
+    if intent.symbol in round_.kept and intent.action == Action.OPEN:
+        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "new levels on this symbol may still be taken")
+        return True
+    position = intent.position
+    if position and (position.state != PositionState.OPEN or positions.is_taken(position, intent)):
+        return True  # a block came or left in between; the next pass sorts it again
+    # It may have been drawn for another position; the next pass draws again.
+    return plan is not None and plan.problem is None and plan.position_id != intent.position_id
 
 
 def _say_problem(intent: TxIntent, plan: Plan) -> None:

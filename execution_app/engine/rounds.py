@@ -23,7 +23,7 @@ from execution_app.engine import (
     replace,
     reserve,
 )
-from execution_app.engine.gateway import posting
+from execution_app.engine.gateway import posting, signing
 from execution_app.errors import Refused
 from execution_app.models import TxIntent, Wallet
 from execution_app.node import fees, gas, rpc, signers
@@ -51,6 +51,7 @@ def submit(wallet_id: int) -> None:
         placed = 1
         while placed:
             placed = reserve.reserve(wallet_id)
+            signing.sign_waiting(wallet_id)
             posted = posting.post(wallet_id)
             market = _market() if _has_slots(wallet_id) else None
             if market is None:
@@ -93,6 +94,7 @@ def track() -> list[int]:
 
 def _keep_moving(wallet_id: int) -> None:
     posting.listen(wallet_id)
+    signing.sign_waiting(wallet_id)
     posting.post(wallet_id)
     market = _market()
     begun_s = time.monotonic()

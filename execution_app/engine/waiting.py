@@ -32,7 +32,7 @@ def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
         .filter(Q(next_try_at=None) | Q(next_try_at__lte=Now()) | Q(reason=Reason.MODE_DEGRADED))
         .select_related("position")
         .prefetch_related("trader")  # one object for all, where a join would make one for each
-        .order_by("action", "id")  # "close" sorts before "open"
+        .order_by("action", "id")  # "close" sorts before "levels" and "open"
     )
 
 
@@ -83,6 +83,8 @@ def _is_ready(wallet: Wallet, intent: TxIntent, ruling: Ruling, now: datetime) -
     elif intent.state == IntentState.HELD and admission.verdict is Verdict.SIMULATE:
         # What waited for LIVE is not simulated: it expires, or an operator decides.
         note(intent, Reason(intent.reason), intent.reason_detail)
+    elif intent.action == Action.LEVELS:
+        return True  # engine/level_changes.py judges the rest
     elif intent.action == Action.OPEN:
         # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
         full = room(intent, admission.mode, now)

@@ -84,6 +84,8 @@ def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool)
     opens = intent.action == Action.OPEN
     if ruling.emergency_stop or not (ruling.mode is Mode.LIVE or approval.counts(intent, ruling)):
         return Departure.PARK
+    if intent.action == Action.LEVELS and expired:
+        return Departure.CANCEL
     if opens and (ruling.reduce_only or expired or _has_lost_its_place(intent, now)):
         return Departure.CANCEL
     return Departure.LEAVE

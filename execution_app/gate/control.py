@@ -230,6 +230,11 @@ def _await_leases() -> tuple[list[str], list[str]]:
             f"nonce {nonce} of {address}"
             for nonce, address in asked.values_list("intent__nonce", "intent__wallet__address").order_by("id")
         ]
+        unsigned = VenueMessage.objects.filter(sign_leased_at__gt=Now() - timedelta(seconds=LEASE_S))
+        at_signer += [
+            f"message {digest} of {address}"
+            for digest, address in unsigned.values_list("digest", "signer").order_by("id")
+        ]
         if not (under_way or at_signer) or time.monotonic() >= deadline_s:
             unclear = unheld.filter(outcome__in=UNCLEAR, intent__state__in=sorted(UNMINED))
             hashes = {*under_way, *unclear.values_list("tx_hash", flat=True)[:IN_FLIGHT_LIMIT]}

@@ -24,7 +24,13 @@ log = structlog.get_logger(__name__)
 # How far ahead of ours a sender's clock may be: a time up to then may be of before the restore.
 CLOCK_SKEW = timedelta(seconds=5)
 # What the chain has, and what ends without anybody's signature.
-LANDED = (IntentState.MINED, IntentState.ORDERED, IntentState.FILLED, IntentState.VENUE_CANCELLED)
+LANDED = (
+    IntentState.MINED,
+    IntentState.ORDERED,
+    IntentState.FILLED,
+    IntentState.CHANGED,
+    IntentState.VENUE_CANCELLED,
+)
 HALTED_REASON_LIMIT = 200
 TOLD = 50  # wallets, restrictions named in the audit log
 

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 from execution_app.models.columns import factor, listed, one_of, price, usdc
 from execution_app.models.intents import TxIntent
 from execution_app.models.traders import Trader
-from execution_app.states import Action, Mode, OrderState, PositionEnd, PositionState
+from execution_app.states import ORDERS, Action, Mode, OrderState, PositionEnd, PositionState
 
 
 class VenueOrder(models.Model):
@@ -218,7 +218,7 @@ class Fill(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["tx_hash", "log_index"], name="uq_fills_event"),
             listed("fills", "mode", Mode),
-            listed("fills", "action", Action),
+            models.CheckConstraint(condition=Q(action__in=sorted(ORDERS)), name="ck_fills_action"),
             models.CheckConstraint(
                 condition=Q(mode=Mode.DRY.value) | Q(block_number__isnull=False),
                 name="ck_fills_live_has_block",

@@ -11,6 +11,11 @@ from execution_app.states import OWNING_NONCE, TERMINAL, Action, IntentState, Mo
 # PostgreSQL holds NaN for greater than every number, so "above zero" alone lets it in.
 BEYOND = 10**18
 MOST_WEI = 10**36
+# All others are an order's.
+_OF_LEVELS = (
+    *("pending", "held", "rejected", "expired", "no_op", "reserved", "signed", "sending"),
+    *("pending_inclusion", "mined", "changed", "lapsed"),
+)
 
 
 class TxIntent(models.Model):
@@ -100,6 +105,16 @@ class TxIntent(models.Model):
             models.CheckConstraint(
                 condition=Q(only_position=False) | Q(position__isnull=False, action=Action.CLOSE.value),
                 name="ck_tx_intents_only_position",
+            ),
+            # New levels are of one position, and go by message alone: they own a nonce, never a slot, and no fill.
+            models.CheckConstraint(
+                condition=~Q(action=Action.LEVELS.value)
+                | Q(position__isnull=False, road=Road.GATEWAY.value, state__in=sorted(_OF_LEVELS)),
+                name="ck_tx_intents_levels",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=IntentState.CHANGED.value) | Q(action=Action.LEVELS.value),
+                name="ck_tx_intents_changed_levels",
             ),
             models.CheckConstraint(
                 condition=Q(trailing_stop_pct__isnull=True)

@@ -25,8 +25,13 @@ class VenueMessage(models.Model):
     content = models.BinaryField()  # the struct as the contract takes it
     deadline_ms = models.BigIntegerField()  # unix milliseconds of the chain's clock
     from_block = models.BigIntegerField()  # it was not signed before this block
-    signature = models.BinaryField()  # r, s, v
+    signature = models.BinaryField()  # r, s, v; nothing until a signer over a network has signed
     made_at = models.DateTimeField(db_default=Now())
+    # A signer over a network is asked for its signature: announced before each time, with the lease's name.
+    sign_leased_at = models.DateTimeField(null=True, blank=True)
+    sign_lease = models.UUIDField(null=True, blank=True)
+    sign_tries = models.PositiveIntegerField(default=0, db_default=0)
+    sign_after = models.DateTimeField(null=True, blank=True)
     # Announced here before each request that may be the first to reach the gateway.
     leased_at = models.DateTimeField(null=True, blank=True)
     posted_at = models.DateTimeField(null=True, blank=True)
@@ -45,6 +50,9 @@ class VenueMessage(models.Model):
     # The block, behind its deadline, at which a majority of endpoints showed it unused.
     unused_at_block = models.BigIntegerField(null=True, blank=True)
     unused_at_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
+    # Of new levels, which register no order: the block at which their nonce was seen spent.
+    spent_at_block = models.BigIntegerField(null=True, blank=True)
+    spent_at_hash = models.CharField(max_length=66, blank=True, default="", db_default="")
 
     class Meta:
         db_table = "venue_messages"
@@ -63,6 +71,17 @@ class VenueMessage(models.Model):
                 condition=Q(posted_at__isnull=True)
                 | Q(leased_at__isnull=False, posted_at__lte=F("last_posted_at")),
                 name="ck_venue_messages_leased_first",
+            ),
+            models.CheckConstraint(
+                condition=Q(spent_at_block__isnull=True, spent_at_hash="")
+                | Q(spent_at_block__gte=0, spent_at_hash__regex=r"^0x[0-9a-fA-F]{64}$"),
+                name="ck_venue_messages_spent_at",
+            ),
+            # Nothing leaves unsigned, and what is signed is not signed again.
+            models.CheckConstraint(
+                condition=Q(signature=b"", leased_at__isnull=True)
+                | (~Q(signature=b"") & Q(sign_leased_at__isnull=True, sign_lease__isnull=True)),
+                name="ck_venue_messages_signed_first",
             ),
             listed("venue_messages", "outcome", SendOutcome),
         ]

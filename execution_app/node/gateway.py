@@ -21,7 +21,7 @@ from execution_app.errors import Retryable
 from execution_app.node.breaker import Breaker, BreakerState, Rules
 from execution_app.states import SendOutcome
 from execution_app.venues import gateway as words
-from execution_app.venues.gateway import Event
+from execution_app.venues.gateway import Event, Offer
 
 log = structlog.get_logger(__name__)
 CONNECT_TIMEOUT_S = 1.0
@@ -32,7 +32,7 @@ AT_ONCE = 8
 # An acceptance or a status that takes longer is a hang: one is enough.
 RULES = Rules(faults=3, slow_s=2.5, rest_s=10.0, rest_limit_s=60.0)
 RESTING = 2  # its breaker's rank
-OK, NOT_FOUND, TOO_MANY, SERVER_ERROR = 200, 404, 429, 500
+OK, REDIRECTED, NOT_FOUND, TOO_MANY, SERVER_ERROR = 200, 300, 404, 429, 500
 _CHUNK = 4096
 
 
@@ -54,16 +54,16 @@ class Posted:
         return next((event.tracking_id for event in self.events if event.tracking_id), "")
 
 
-def post_all(bodies: Sequence[bytes], may_leave: Callable[[], bool]) -> list[Posted | None]:
+def post_all(offers: Sequence[Offer], may_leave: Callable[[], bool]) -> list[Posted | None]:
     """Post several at once; None where `may_leave` said no just before, or the gateway rests by then."""
-    if not bodies:
+    if not offers:
         return []
 
-    def offer(body: bytes) -> Posted | None:
-        return post(body) if may_leave() and breaker().admits(time.monotonic()) else None
+    def leave(offer: Offer) -> Posted | None:
+        return post(offer) if may_leave() and breaker().admits(time.monotonic()) else None
 
-    with ThreadPoolExecutor(min(AT_ONCE, len(bodies)), thread_name_prefix="gateway") as pool:
-        return list(pool.map(offer, bodies))
+    with ThreadPoolExecutor(min(AT_ONCE, len(offers)), thread_name_prefix="gateway") as pool:
+        return list(pool.map(leave, offers))
 
 
 def rests() -> bool:
@@ -87,10 +87,10 @@ def _note(begun_s: float, *, answered: bool) -> None:
     (breaker().succeed if answered else breaker().fail)(now_s, now_s - begun_s)
 
 
-def post(body: bytes) -> Posted:
+def post(offer: Offer) -> Posted:
     """Offer one signed message. Raises nothing: what is not an acceptance is unclear or a refusal."""
     begun_s = time.monotonic()
-    found = _post(body, begun_s)
+    found = _put(offer) if offer.trigger else _post(offer.body, begun_s)
     # A stream that breaks off early is an answer: it was there. Silence until time is over is none.
     _note(begun_s, answered=not found.is_fault)
     kind = {SendOutcome.ACCEPTED: "ok", SendOutcome.INVALID_PERMANENT: "refused"}.get(
@@ -105,25 +105,13 @@ def post(body: bytes) -> Posted:
 def _post(body: bytes, begun_s: float) -> Posted:
     events: list[Event] = []
     try:
-        answer = _pool().request(
-            "POST",
-            settings.ENVIRONMENT.veranta_batched_market_url + "/market/execute-batched",
-            body=body,
-            headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=ACCEPT_S),
-            preload_content=False,
-            redirect=False,
-        )
+        url = settings.ENVIRONMENT.veranta_batched_market_url + "/market/execute-batched"
+        answer = _sent("POST", url, body, "text/event-stream")
     except (urllib3.exceptions.HTTPError, OSError) as fault:
         return Posted(SendOutcome.UNKNOWN, events, type(fault).__name__, is_fault=True)
     try:
-        if answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
-            return Posted(SendOutcome.RPC_FAULT, events, f"HTTP {answer.status}", is_fault=True)
         if answer.status != OK:
-            said = answer.read(_CHUNK).decode("utf-8", errors="replace")
-            return Posted(
-                SendOutcome.INVALID_PERMANENT, events, f"HTTP {answer.status} {said}"[: words.WORDS]
-            )
+            return _refused(answer)
         for event in words.read_stream(_lines(answer, begun_s + ACCEPT_S)):
             events.append(event)
             if event.tracking_id or event.is_terminal or len(events) >= words.EVENTS_LIMIT:
@@ -136,6 +124,45 @@ def _post(body: bytes, begun_s: float) -> Posted:
     outcome = SendOutcome.ACCEPTED if accepted else SendOutcome.UNKNOWN
     hung = not events and time.monotonic() - begun_s > RULES.slow_s
     return Posted(outcome, events, "the stream ended early", is_fault=hung)
+
+
+def _put(offer: Offer) -> Posted:
+    """New levels: taken or not, in one answer."""
+    try:
+        answer = _sent(
+            "PUT",
+            f"{settings.ENVIRONMENT.veranta_core_api_url}/price-triggers/{offer.trigger}",
+            offer.body,
+            "application/json",
+        )
+        try:
+            if not OK <= answer.status < REDIRECTED:
+                return _refused(answer)
+            event = words.read_taken(answer.read(_CHUNK))
+        finally:
+            answer.close()
+    except (urllib3.exceptions.HTTPError, OSError) as fault:
+        return Posted(SendOutcome.UNKNOWN, [], type(fault).__name__, is_fault=True)
+    return Posted(SendOutcome.ACCEPTED, [event])
+
+
+def _sent(method: str, url: str, body: bytes, accepts: str) -> urllib3.BaseHTTPResponse:
+    return _pool().request(
+        method,
+        url,
+        body=body,
+        headers={"Content-Type": "application/json", "Accept": accepts},
+        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=ACCEPT_S),
+        preload_content=False,
+        redirect=False,
+    )
+
+
+def _refused(answer: urllib3.BaseHTTPResponse) -> Posted:
+    if answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
+        return Posted(SendOutcome.RPC_FAULT, [], f"HTTP {answer.status}", is_fault=True)
+    said = answer.read(_CHUNK).decode("utf-8", errors="replace")
+    return Posted(SendOutcome.INVALID_PERMANENT, [], f"HTTP {answer.status} {said}"[: words.WORDS])
 
 
 def status(tracking_id: str, after_seq: int) -> list[Event]:

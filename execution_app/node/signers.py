@@ -59,6 +59,8 @@ GWEI = 10**9
 
 # The signed bytes, or why there are none: for good, for now, or because the database is an old copy.
 Answer = Signed | Refused | Retryable | NonceUsedError
+# A message's signature, or why there is none.
+LetterAnswer = bytes | Refused | Retryable
 
 _account = keyfiles.account
 
@@ -151,15 +153,8 @@ def sign(slot: Slot, fee: Fee) -> Signed:
     return _made(keys, slot, fee, float("inf"))
 
 
-def sign_letter(letter: Letter) -> bytes:
-    """The signature of a message for the gateway: r, s and v, 65 bytes.
-
-    No journal: the message's nonce is made of its intent's key, and the venue
-    spends it once. Raises Refused when policy, key or signer say no.
-    """
-    if is_remote():
-        # A stop would have to wait for the signer as it does for slots; nothing announces a message to it yet.
-        raise Refused(f"{settings.ENVIRONMENT.signer_backend} signs no messages of the gateway's road")
+def permit_letter(letter: Letter) -> None:
+    """Ask the policy of messages. Raises Violation, which was logged and counted."""
     environment = settings.ENVIRONMENT
     try:
         letters.check(letter, environment.chain_id, environment.venue_trading_address, time.time())
@@ -168,12 +163,64 @@ def sign_letter(letter: Letter) -> bytes:
         facts = {"field": violation.field, "wallet": letter.sender, "key": letter.key}
         log.error("signature refused by policy", why=str(violation), **facts)  # noqa: TRY400
         raise
+
+
+def sign_letter(letter: Letter) -> bytes:
+    """The signature of a message for the gateway: r, s and v, 65 bytes.
+
+    No journal: the message's nonce is made of its intent's key, and the venue
+    spends it once. Raises Refused when policy, key or signer say no, Retryable when a remote signer is away.
+    """
+    if is_remote():
+        (answer,) = sign_letters_remotely(
+            [letter], time.monotonic() + 2 * settings.ENVIRONMENT.signer_timeout_s
+        )
+        if isinstance(answer, bytes):
+            return answer
+        raise answer
+    permit_letter(letter)
+    return _written(backend(), letter, float("inf"))
+
+
+def sign_letters_remotely(asked: Sequence[Letter], deadline_s: float) -> list[LetterAnswer]:
+    """Ask a remote signer for several messages at once, none later than time.monotonic() `deadline_s`.
+
+    Each answer is a signature or why there is none. Never within a transaction.
+    """
+    _never_within()
+    keys = backend()
+
+    def answer(letter: Letter) -> LetterAnswer:
+        try:
+            permit_letter(letter)
+            found, outcome = _written(keys, letter, deadline_s), "ok"
+        except Violation as violation:
+            return violation
+        except Retryable as problem:
+            found, outcome = problem, "away"
+        except Refused as problem:
+            found, outcome = problem, "refused"
+        meters.SIGNER_REQUESTS.labels(settings.ENVIRONMENT.signer_backend, outcome).inc()
+        return found
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="signer") as pool:
+        return list(pool.map(answer, asked))
+
+
+def _written(keys: Backend, letter: Letter, deadline_s: float) -> bytes:
+    """The one place where a signature becomes a message's: it is recovered first, whoever made it."""
     payload = letters.payload(letter)
-    r, s = backend().sign(letter.sender, payload, float("inf"))
+    r, s = keys.sign(letter.sender, payload, deadline_s)
     try:
         return letters.written(ecdsa.recovered(keccak(payload), r, s, letter.sender))
     except ValueError as problem:
+        log.error("a signer answered another key's signature", wallet=letter.sender)  # noqa: TRY400
         raise SignerRefusedError(str(problem)) from None
+
+
+def _never_within() -> None:
+    if connection.in_atomic_block:
+        raise RuntimeError("a remote signer is asked between transactions, never within one")
 
 
 def sign_remotely(asked: Sequence[tuple[Slot, Fee]], deadline_s: float) -> list[Answer]:
@@ -182,8 +229,7 @@ def sign_remotely(asked: Sequence[tuple[Slot, Fee]], deadline_s: float) -> list[
     Each answer is the signed bytes or why there are none. All nonces are bound to
     their orders by one sync of the journal first. Never within a transaction.
     """
-    if connection.in_atomic_block:
-        raise RuntimeError("a remote signer is asked between transactions, never within one")
+    _never_within()
     answers: list[Answer] = [_permitted(slot, fee) or _UNASKED for slot, fee in asked]
     open_ = [at for at, answer in enumerate(answers) if answer is _UNASKED]
     try:

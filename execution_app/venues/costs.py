@@ -17,6 +17,7 @@ _HUNDRED_P = 100 * _ONE
 _BPS = 10_000
 LIQUIDATION_P = -85 * _ONE
 MAX_GAIN_P = 2_500 * _ONE
+MAX_SL_PCT = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,28 @@ def would_cancel(
         return f"take_profit {take_profit:f} is crossed already at {price:f}"
     if stop_loss is not None and (price <= stop_loss if is_long else price >= stop_loss):
         return f"stop_loss {stop_loss:f} is crossed already at {price:f}"
+    return ""
+
+
+def levels_refusal(
+    price: Decimal,
+    open_price: Decimal,
+    leverage_x: Decimal,
+    take_profit: Decimal | None,
+    stop_loss: Decimal | None,
+    *,
+    is_long: bool,
+) -> str:
+    """Why the venue would not take these levels for an open trade at this price; "" where it would."""
+    if take_profit is not None and (price >= take_profit if is_long else price <= take_profit):
+        return f"take_profit {take_profit:f} is crossed already at {price:f}"
+    if stop_loss is not None and (price <= stop_loss if is_long else price >= stop_loss):
+        return f"stop_loss {stop_loss:f} is crossed already at {price:f}"
+    if stop_loss is None:
+        return ""
+    lost = (open_price - stop_loss if is_long else stop_loss - open_price) * 100 * leverage_x
+    if lost > MAX_SL_PCT * open_price:
+        return f"stop_loss {stop_loss:f} is beyond a loss of {MAX_SL_PCT} % from {open_price:f} at {leverage_x:f}x"
     return ""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from execution_app.venues.messages import CloseMessage, Message, OpenMessage
+from execution_app.venues.messages import CloseMessage, LevelsMessage, Message, OpenMessage
 
 ORDER_TYPES = {OpenMessage: 0, CloseMessage: 1}
 ACCEPTED = "MarketOrderAccepted"
@@ -21,6 +21,14 @@ WORDS = 200
 SEQ_DIGITS = 10
 _TRACKING_ID = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-")
 TRACKING_ID_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is sent of a message; `trigger` is where new levels are put, blank for an order."""
+
+    body: bytes
+    trigger: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,25 @@ def body(kind: int, content: bytes, signature: bytes) -> bytes:
     """The same bytes for the same message, always."""
     signed = {"userIntent": "0x" + content.hex(), "userSignature": "0x" + signature.hex()}
     return json.dumps({"orderType": kind, "erc712": signed}, separators=(",", ":")).encode()
+
+
+def offer(message: Message, content: bytes, signature: bytes) -> Offer:
+    """The same bytes to the same place for the same message, always. Raises KeyError as `order_type`."""
+    if isinstance(message, LevelsMessage):
+        trigger = f"global-tp-{message.trader}-{message.pair_index}-{message.trade_index}"
+        return Offer(levels_body(content, signature), trigger)
+    return Offer(body(order_type(message), content, signature))
+
+
+def levels_body(content: bytes, signature: bytes) -> bytes:
+    """New levels, both of which the message has whatever the trigger is called."""
+    signed = {"userIntent": "0x" + content.hex(), "signedMessage": "0x" + signature.hex()}
+    return json.dumps(signed, separators=(",", ":")).encode()
+
+
+def read_taken(raw: bytes) -> Event:
+    """What an answer says that took new levels; most name nothing by which they could be asked for."""
+    return Event(ACCEPTED, _payload(raw.decode("utf-8", errors="replace")))
 
 
 def read_stream(lines: Iterable[bytes]) -> Iterator[Event]:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from execution_app.errors import Refused
 
+DEFAULT_SLIPPAGE_PCT = Decimal("0.5")
 DEFAULT_MAX_LAG_S = 60  # how old an open may be that nobody gave another limit
 
 
@@ -64,7 +65,7 @@ class OpenRequest:
     is_long: bool
     collateral_usdc: Decimal
     leverage_x: Decimal
-    slippage_pct: Decimal = Decimal("0.5")
+    slippage_pct: Decimal = DEFAULT_SLIPPAGE_PCT
     take_profit: Decimal | None = None
     stop_loss: Decimal | None = None
     action: Action = Action.OPEN_MARKET
@@ -183,11 +184,10 @@ class Venue(Protocol):
 
 
 _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART})
-# v2 took the call for new levels away: they are changed by a signed intent alone, which nothing here sends yet.
+# v2 took the call for new levels away: they are changed by a signed message alone.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
     "onchain": _MARKET_ORDERS,
-    # New levels are its message alone; the engine posts orders so far.
-    "gateway": _MARKET_ORDERS,
+    "gateway": _MARKET_ORDERS | {Action.CHANGE_LEVELS},
     # Its levels are watched by ours alone (book/protections.py), and changed there.
     "paper": _MARKET_ORDERS,
 }

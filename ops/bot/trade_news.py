@@ -29,6 +29,7 @@ EVENTS: dict[IntentState, Event] = {
     S.PENDING_INCLUSION: Event.SENT,
     S.MINED: Event.MINED,
     S.FILLED: Event.FILLED,
+    S.CHANGED: Event.FILLED,
     S.SIMULATED: Event.FILLED,
     S.VENUE_CANCELLED: Event.REVERTED,
     S.FINAL_REVERTED: Event.REVERTED,
@@ -37,7 +38,7 @@ EVENTS: dict[IntentState, Event] = {
     S.LAPSED: Event.REVERTED,
 }
 # What a reorganised block takes back is told where it stood.
-TAKEN_BACK = frozenset({S.MINED, S.ORDERED, S.FILLED, S.VENUE_CANCELLED})
+TAKEN_BACK = frozenset({S.MINED, S.ORDERED, S.FILLED, S.CHANGED, S.VENUE_CANCELLED})
 
 
 def moves(after: int, top: int, most: int) -> Read:
@@ -126,10 +127,11 @@ def _of(intent: TxIntent, event: Event, key: str, at: Any, facts: dict[str, Any]
 
 def _about(intent: TxIntent) -> dict[str, Any]:
     """What of an order never changes."""
-    closes = intent.action == Action.CLOSE
+    levels = intent.action == Action.LEVELS and intent.position is not None
     return {
         "symbol": intent.symbol,
-        "is_long": None if closes else intent.is_long,
+        # A close has none: that is what it is called.
+        "is_long": intent.position.is_long if levels and intent.position else intent.is_long,
         "collateral_usdc": _plain(intent.collateral_usdc),
         "leverage_x": _plain(intent.leverage_x),
         "intent_key": intent.intent_key,

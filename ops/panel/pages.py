@@ -24,6 +24,7 @@ SHORT_LIMIT, SHORT_HEAD, SHORT_TAIL = 20, 10, 6
 MODE_COLOURS = {Mode.LIVE.value: "danger", Mode.DRY.value: "info"}
 STATE_COLOURS = {
     IntentState.FILLED.value: "success",
+    IntentState.CHANGED.value: "success",
     IntentState.SIMULATED.value: "info",
     IntentState.NO_OP.value: "success",
     IntentState.HELD.value: "warning",

@@ -21,6 +21,7 @@ AROUND = timedelta(minutes=1)
 AUDIT_SHOWN = 50
 TONES = {
     IntentState.FILLED: GOOD,
+    IntentState.CHANGED: GOOD,
     IntentState.SIMULATED: GOOD,
     IntentState.HELD: WARN,
     IntentState.EXPIRED: WARN,

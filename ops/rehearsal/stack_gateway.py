@@ -7,7 +7,7 @@ from ops.rehearsal import stack_env
 PORT = 58546
 NONE = 0  # no gateway: the keeper alone
 ROADS = ("onchain", "gateway")
-URL = "VERANTA_BATCHED_MARKET_URL"
+URL, CORE_URL = "VERANTA_BATCHED_MARKET_URL", "VERANTA_CORE_API_URL"
 
 
 def road() -> str:
@@ -25,4 +25,5 @@ def port_of(free: int) -> int:
 
 def variables(port: int) -> Mapping[str, str]:
     """What processes are told of ours, if there is one."""
-    return {URL: f"http://127.0.0.1:{port}/batched-market"} if port else {}
+    base = f"http://127.0.0.1:{port}"
+    return {URL: f"{base}/batched-market", CORE_URL: f"{base}/core"} if port else {}

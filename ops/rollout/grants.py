@@ -107,7 +107,8 @@ _POSTS = (
         "last_seq",
         "said",
     ),
-    *("asked_at", "unused_at_block", "unused_at_hash"),
+    *("asked_at", "unused_at_block", "unused_at_hash", "spent_at_block", "spent_at_hash"),
+    *("signature", "sign_leased_at", "sign_lease", "sign_tries", "sign_after"),
 )
 _USER_SHOWN = ("id", "last_login", "is_superuser", "username", "is_staff", "is_active", "date_joined")
 

@@ -5,7 +5,8 @@ from decimal import Decimal
 from execution_app.desks.gateway import GatewayDesk
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.paper import PaperDesk
-from execution_app.venues.interface import OpenRequest
+from execution_app.models import Position
+from execution_app.venues.interface import LevelsRequest, OpenRequest
 from tests.crash.bench import Bench
 from tests.crash.scenario import FILLED, Scenario, one_of
 from tests.rig import rpc_call
@@ -101,6 +102,40 @@ def _gateway_forgets(bench: Bench) -> None:
     bench.live_on()
 
 
+def _open_at_gateway(bench: Bench) -> None:
+    _ask_gateway(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _ask_levels(bench: Bench) -> None:
+    bench.look()
+    position = Position.objects.get(state="open")
+    wish = LevelsRequest("desk:levels", position.pk, Decimal(120_000), Decimal(90_000))
+    GatewayDesk(bench.rig.trader).change_levels(wish)
+
+
+def _levels(bench: Bench) -> None:
+    _ask_levels(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _levels_reorganised(bench: Bench) -> None:
+    """The block in which the operator submitted them leaves the chain."""
+    _ask_levels(bench)
+    bench.submit()
+    bench.rig.mine()
+    bench.operate()
+    bench.track()
+    bench.reorganise(1)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.live_on()
+
+
+LEVELS_TAKEN = {"desk:one": FILLED, "desk:levels": one_of("changed")}
 ROADS = [
     Scenario("desk", _onchain, _ask_onchain, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
     Scenario("gateway desk", _gateway, _ask_gateway, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
@@ -108,5 +143,22 @@ ROADS = [
     Scenario("gateway lapses", _gateway_lapses, _ask_in_peace, {"desk:one": one_of("lapsed", "filled")}),
     Scenario("gateway forgets", _gateway_forgets, _ask_in_peace, {"desk:one": FILLED}, left=1),
     Scenario("gateway reorg", _gateway_reorganised, _ask_gateway, {"desk:one": FILLED}, left=1),
+    Scenario(
+        "gateway levels",
+        _levels,
+        _ask_levels,
+        LEVELS_TAKEN,
+        before=_open_at_gateway,
+        left=1,
+        faults=("lost", "reset"),
+    ),
+    Scenario(
+        "gateway levels, reorg",
+        _levels_reorganised,
+        _ask_levels,
+        LEVELS_TAKEN,
+        before=_open_at_gateway,
+        left=1,
+    ),
     Scenario("paper desk", _ask_paper, _ask_paper, {"desk:one": one_of("simulated")}, left=0),
 ]

@@ -79,8 +79,11 @@ def intent(**fields: object) -> int:
 
 
 def intent_in(state: IntentState, *, gateway: bool = False, **fields: object) -> int:
-    """An intent led to this state by legal moves; waiting and owning states alike. Only a message lapses."""
-    owned = {"mode": "LIVE", "road": "gateway"} if gateway or state is IntentState.LAPSED else slot()
+    """An intent led to this state by legal moves; waiting and owning states alike. Only a message lapses, or changes levels."""
+    if state is IntentState.CHANGED:
+        fields = of_levels() | fields
+    by_message = gateway or state in (IntentState.LAPSED, IntentState.CHANGED)
+    owned = {"mode": "LIVE", "road": "gateway"} if by_message else slot()
     wallet_id = wallet()
     trader_id = one("SELECT trader_id FROM wallets WHERE id = %s", wallet_id)
     pk = intent(wallet_id=wallet_id, trader_id=trader_id, **fields)
@@ -94,6 +97,11 @@ def intent_in(state: IntentState, *, gateway: bool = False, **fields: object) ->
             changes["settled_at"] = "2026-01-01T00:00:00Z"
         update("tx_intents", pk, changes)
     return pk
+
+
+def of_levels() -> Row:
+    """What makes an intent one of new levels."""
+    return {"action": "levels", "position_id": position(), "road": "gateway"}
 
 
 def closing(fields: Row) -> Row:
@@ -127,6 +135,7 @@ def road(state: IntentState) -> tuple[IntentState, ...]:
         s.MINED: ordered[:5],
         s.ORDERED: ordered,
         s.FILLED: (*ordered, s.FILLED),
+        s.CHANGED: (*ordered[:5], s.CHANGED),
         s.VENUE_CANCELLED: (*ordered, s.VENUE_CANCELLED),
         s.FINAL_REVERTED: (*ordered[:5], s.FINAL_REVERTED),
         s.FINAL_CANCELLED: (*ordered[:5], s.FINAL_CANCELLED),

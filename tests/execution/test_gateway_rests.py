@@ -10,6 +10,7 @@ from execution_app.errors import Retryable
 from execution_app.node import gateway
 from execution_app.node.breaker import BreakerState, Rules
 from execution_app.node.gateway import UnknownOrderError
+from execution_app.venues.gateway import Offer
 from ops.rehearsal.gateway.server import Gateway
 from tests import real_parts
 
@@ -40,9 +41,9 @@ def silent(settings: Any) -> Iterator[socket.socket]:
 
 def test_one_hang_is_enough(silent: socket.socket) -> None:
     assert not gateway.rests()
-    assert gateway.post(b"{}").is_fault
+    assert gateway.post(Offer(b"{}")).is_fault
     assert gateway.rests()
-    assert gateway.post_all([b"{}"], lambda: True) == [None]
+    assert gateway.post_all([Offer(b"{}")], lambda: True) == [None]
     with pytest.raises(Retryable, match="rests"):
         gateway.status(ORDER, -1)
 
@@ -58,7 +59,7 @@ def test_refused_connections_count_three_times(settings: Any) -> None:
         port = server.getsockname()[1]
     lead_to(settings, f"http://127.0.0.1:{port}")
     for left in (True, True, False):
-        gateway.post(b"{}")
+        gateway.post(Offer(b"{}"))
         assert gateway.rests() is not left
 
 
@@ -66,11 +67,11 @@ def test_what_is_refused_is_an_answer_and_what_is_busy_is_none(settings: Any) ->
     with Gateway(real_parts.anvil.url, real_parts.deployment) as served:
         lead_to(settings, f"{served.url}/batched-market")
         for _ in range(4):
-            gateway.post(b"{}")
+            gateway.post(Offer(b"{}"))
         assert not gateway.rests()
         served.faults.set({"refuse_next": 3, "refuse_status": 429})
         for _ in range(3):
-            gateway.post(b"{}")
+            gateway.post(Offer(b"{}"))
         assert gateway.rests()
 
 
@@ -82,7 +83,7 @@ def test_when_its_rest_is_over_one_answer_opens_the_way(
         lead_to(settings, f"{served.url}/batched-market")
         served.faults.refuse_next = 3
         for _ in range(3):
-            gateway.post(b"{}")
+            gateway.post(Offer(b"{}"))
         assert gateway.breaker().state() is BreakerState.OPEN
         with pytest.raises(UnknownOrderError):
             gateway.status(ORDER, -1)

@@ -47,6 +47,14 @@ def moved(state: IntentState) -> int:
     return pk
 
 
+def levels_in(state: str) -> int:
+    return rows.intent_in(IntentState(state), gateway=True, **rows.of_levels())
+
+
+def mined() -> int:
+    return rows.intent_in(IntentState.MINED, gateway=True)
+
+
 def lapsed_by_chain() -> None:
     change("tx_intents", rows.intent_in(IntentState.PENDING_INCLUSION), state="lapsed", settled_at=NOW)
 
@@ -78,6 +86,16 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("another position", "owns its message", lambda: change("tx_intents", reserved(), position_id=rows.position())),
     ("another amount", "owns its message", lambda: change("tx_intents", reserved(), close_usdc=4)),
     ("a message in DRY", "ck_tx_intents_sent_owns_slot", lambda: reserved(mode="DRY")),
+    ("levels of nothing", "ck_tx_intents_levels", lambda: rows.intent(action="levels", road="gateway")),
+    ("levels by transaction", "ck_tx_intents_levels", lambda: rows.intent(**rows.of_levels() | {"road": ""})),
+    ("levels that fill", "ck_tx_intents_levels", lambda: change("tx_intents", levels_in("mined"), state="ordered")),
+    ("other levels", "owns its message", lambda: change("tx_intents", levels_in("signed"), stop_loss=1)),
+    ("an order of levels", "owns its message", lambda: change("tx_intents", levels_in("signed"), action="open")),
+    ("an order that changes levels", "ck_tx_intents_changed_levels", lambda: change("tx_intents", mined(), state="changed")),
+    ("spent at half a block", "ck_venue_messages_spent_at", lambda: change("venue_messages", message(), spent_at_block=7)),
+    ("left unsigned", "ck_venue_messages_signed_first", lambda: change("venue_messages", message(signature=b""), leased_at=NOW)),
+    ("signed again", "ck_venue_messages_signed_first", lambda: change("venue_messages", message(), sign_leased_at=NOW)),
+    ("signed, then not", "never change", lambda: change("venue_messages", message(), signature=b"")),
     ("nobody's message", "ck_tx_intents_sent_owns_slot", lambda: rows.update("tx_intents", rows.intent(), OWNED)),
 ]  # fmt: skip
 
@@ -97,5 +115,15 @@ def test_what_the_engine_does_is_allowed() -> None:
     change("venue_messages", row, posts=1, posted_at=NOW, last_posted_at=NOW, outcome="unknown")
     change("venue_messages", row, held_at=NOW, tracking_id="a", outcome="accepted", last_seq=3, said="x")
     change("venue_messages", row, tracking_id="", last_seq=-1, unused_at_block=7, unused_at_hash="0x1")
+    later = message(signature=b"")
+    change(
+        "venue_messages",
+        later,
+        sign_leased_at=NOW,
+        sign_lease="9fa592b5-6101-4e65-b962-e8027bba4ec1",
+        sign_tries=1,
+    )
+    change("venue_messages", later, signature=b"\x02" * 65, sign_leased_at=None, sign_lease=None)
+    change("tx_intents", reserved(), state="lapsed", settled_at=NOW)
     for state in (IntentState.SIGNED, IntentState.SENDING, IntentState.PENDING_INCLUSION):
         change("tx_intents", moved(state), state="lapsed", settled_at=NOW)

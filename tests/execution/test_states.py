@@ -30,7 +30,6 @@ LISTED: list[tuple[str, str, type[StrEnum]]] = [
     ("positions", "mode", states.Mode),
     ("positions", "state", states.PositionState),
     ("fills", "mode", states.Mode),
-    ("fills", "action", states.Action),
     ("mode_history", "kind", states.ModeKind),
     ("mode_changes", "kind", states.RestrictionKind),
     ("mode_changes", "origin", states.Origin),
@@ -67,6 +66,12 @@ def test_moves_equal_the_migration_and_the_table(undone: None) -> None:
     written = {(old, new) for old, news in MIGRATION.MOVES.items() for new in news}
     written.add(("reserved", "lost_nonce"))  # 0013
     written |= {(old, "lapsed") for old in ("signed", "sending", "pending_inclusion")}  # 0020
+    written |= {
+        ("mined", "changed"),
+        ("changed", "pending_inclusion"),
+        ("reserved", "lapsed"),
+        ("reserved", "mined"),
+    }  # 0027
     with connection.cursor() as cursor:
         cursor.execute("SELECT from_state, to_state FROM intent_moves")
         stored = cursor.fetchall()
@@ -120,7 +125,7 @@ def test_every_column_of_an_enum_has_its_check(undone: None) -> None:
         checks = {name for (name,) in cursor.fetchall()}
     assert {name for name in checks if name.startswith("ck_")} == {
         f"ck_{table}_{column}" for table, column, _ in LISTED if column not in ("mode", "scope", "name")
-    }
+    } | {"ck_fills_action"}
 
 
 @pytest.mark.parametrize("old", IntentState)
@@ -135,7 +140,8 @@ def test_plain_sql_cannot_make_an_illegal_move(undone: None, old: IntentState) -
 @pytest.mark.parametrize(("old", "new"), LEGAL)
 def test_plain_sql_makes_every_legal_move(undone: None, old: IntentState, new: IntentState) -> None:
     """Else the test above would pass for another reason than the table of moves."""
-    pk = rows.intent_in(old, gateway=new is IntentState.LAPSED)
+    levels = rows.of_levels() if new is IntentState.CHANGED else {}
+    pk = rows.intent_in(old, gateway=new in (IntentState.LAPSED, IntentState.CHANGED), **levels)
     changes = changes_to(new)
     if new is IntentState.RESERVED:
         changes |= rows.slot()
@@ -144,7 +150,16 @@ def test_plain_sql_makes_every_legal_move(undone: None, old: IntentState, new: I
     assert rows.update("tx_intents", pk, changes) == 1
 
 
-@pytest.mark.parametrize("state", [IntentState.FILLED, IntentState.VENUE_CANCELLED])
+def test_what_fills_is_an_order(undone: None) -> None:
+    definition = rows.one(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_fills_action'"
+    )
+    assert set(re.findall(r"'([a-z]+)'::", definition)) == {action.value for action in states.ORDERS}
+
+
+@pytest.mark.parametrize(
+    "state", [IntentState.FILLED, IntentState.CHANGED, IntentState.VENUE_CANCELLED], ids=str
+)
 def test_a_settled_row_moves_no_more(undone: None, state: IntentState) -> None:
     pk = rows.intent_in(state)
     rows.execute("UPDATE tx_intents SET settled_at = now() WHERE id = %s", pk)

@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce, Now
 from execution_app import meters
 from execution_app.book import absence, orders
 from execution_app.engine import exits
+from execution_app.engine.gateway import taken
 from execution_app.engine.mined import NONSENSE
 from execution_app.engine.waiting import database_now
 from execution_app.engine.watermark import Head
@@ -51,7 +52,10 @@ def follow(head: Head) -> None:
     if not open_:
         return
     block, *words = rpc.read_batch(
-        [("eth_getBlockByNumber", (hex(head.number), False)), *(_question(one, head.number) for one in open_)]
+        [
+            ("eth_getBlockByNumber", (hex(head.number), False)),
+            *(taken.question(one, hex(head.number)) for one in open_),
+        ]
     )
     unsaid = next((answer for answer in (block, *words) if isinstance(answer, rpc.NodeError)), None)
     if unsaid is not None:
@@ -61,23 +65,14 @@ def follow(head: Head) -> None:
     if block is None or block["hash"] != head.block_hash:
         return  # the head has moved on; the next pass looks again
     now_ms = int(block["timestamp"], 16) * 1000
-    spent = [one for one, word in zip(open_, words, strict=True) if _is_spent(one, word)]
-    if spent:
-        _register(spent, head.number)
+    spent = [one for one, word in zip(open_, words, strict=True) if taken.is_spent(one, word)]
+    for message in filter(taken.is_of_levels, spent):
+        taken.take(message, head)
+    if orders_of := [message for message in spent if not taken.is_of_levels(message)]:
+        _register(orders_of, head.number)
     for one, word in zip(open_, words, strict=True):
-        if not _is_spent(one, word) and now_ms > one.deadline_ms:
+        if not taken.is_spent(one, word) and now_ms > one.deadline_ms:
             _look_whether_unused(one, head)
-
-
-def _question(message: VenueMessage, block_number: int) -> rpc.Call:
-    call = onchain.call_nonce_bitmap(message.signer, int(message.nonce, 16) >> 8)
-    to = settings.ENVIRONMENT.venue_trading_address
-    return ("eth_call", ({"to": to, "data": "0x" + call.hex()}, hex(block_number)))
-
-
-def _is_spent(message: VenueMessage, word: object) -> bool:
-    bit = int(message.nonce, 16) & 0xFF
-    return bool(onchain.read_uint(bytes.fromhex(str(word)[2:])) >> bit & 1)
 
 
 def _register(spent: Sequence[VenueMessage], head: int) -> None:
@@ -203,11 +198,11 @@ def _look_whether_unused(message: VenueMessage, head: Head) -> None:
 
 def _most_show_it_unused(message: VenueMessage, head: Head) -> bool:
     votes = 0
-    calls = [("eth_getBlockByNumber", (hex(head.number), False)), _question(message, head.number)]
+    calls = [("eth_getBlockByNumber", (hex(head.number), False)), taken.question(message, hex(head.number))]
     for _, (block, word) in quorum.ask_each(calls):
         if isinstance(block, dict) and block["hash"] == head.block_hash and isinstance(word, str):
             late = int(block["timestamp"], 16) * 1000 > message.deadline_ms
-            votes += late and not _is_spent(message, word)
+            votes += late and not taken.is_spent(message, word)
     return votes >= quorum.needed()
 
 
@@ -231,6 +226,9 @@ def take_back(intent: TxIntent, number: int, block_hash: str) -> None:
 
     Raises Stale where the order stands in another block by now.
     """
+    if intent.action == Action.LEVELS:
+        taken.take_back(intent, number, block_hash)
+        return
     with transaction.atomic():
         move(intent, IntentState.PENDING_INCLUSION, why=f"block {number} left the chain", by=BY)
         standing = VenueOrder.objects.filter(intent=intent, block_number=number, block_hash=block_hash)

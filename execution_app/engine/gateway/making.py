@@ -11,13 +11,14 @@ from execution_app.models import TxIntent, VenueMessage, Wallet
 from execution_app.moves import Step, move_all
 from execution_app.node import signers
 from execution_app.states import Action, IntentState, Mode, Road
-from execution_app.venues import messages, onchain
-from execution_app.venues.messages import CloseMessage, Message, OpenMessage
+from execution_app.venues import messages, onchain, typed_data
+from execution_app.venues.messages import CloseMessage, LevelsMessage, Message, OpenMessage
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 from execution_app.venues.typed_data import Domain
 
 # By then the venue has executed it or never will: long enough for a busy operator, short enough for a price.
 LIFE_S = 60
+KINDS = {Action.OPEN: typed_data.OPEN, Action.CLOSE: typed_data.CLOSE, Action.LEVELS: typed_data.LEVELS}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ def domain() -> Domain:
 
 
 def make(wallet: Wallet, intent: TxIntent, terms: Terms) -> Made:
-    """Raises Refused where the signer or its policy says no, ValueError where a number would lose a digit."""
+    """Raises Refused where the signer or its policy says no, ValueError where a number would lose a digit.
+
+    A signer over a network is asked after the commit (`signing.py`); what it will be asked is judged here.
+    """
     message = _message(intent, terms)
     assert intent.trader is not None
     letter = signers.Letter(domain(), wallet.address, intent.trader.address, intent.intent_key, message)
@@ -62,7 +66,7 @@ def make(wallet: Wallet, intent: TxIntent, terms: Terms) -> Made:
         content=messages.encode(message),
         deadline_ms=message.deadline_ms,
         from_block=terms.block_number,
-        signature=signers.sign_letter(letter),
+        signature=_signature(letter),
     )
     fields = {
         "mode": Mode.LIVE.value,
@@ -73,6 +77,13 @@ def make(wallet: Wallet, intent: TxIntent, terms: Terms) -> Made:
         "reason_detail": "",
     }
     return Made(intent, row, fields)
+
+
+def _signature(letter: signers.Letter) -> bytes:
+    if not signers.is_remote():
+        return signers.sign_letter(letter)
+    signers.permit_letter(letter)
+    return b""
 
 
 def _message(intent: TxIntent, terms: Terms) -> Message:
@@ -95,6 +106,16 @@ def _message(intent: TxIntent, terms: Terms) -> Message:
         )
         return OpenMessage(order, deadline_ms, nonce)
     assert intent.position is not None
+    if intent.action == Action.LEVELS:
+        return LevelsMessage(
+            trader=trader,
+            pair_index=intent.position.pair_index,
+            trade_index=intent.position.trade_index,
+            take_profit=intent.take_profit,
+            stop_loss=intent.stop_loss,
+            deadline_ms=deadline_ms,
+            nonce=nonce,
+        )
     assert terms.close_usdc is not None
     close = CloseOrder(
         trader=trader,
@@ -113,4 +134,5 @@ def store(made: Sequence[Made]) -> None:
     steps = [Step(one.intent, f"message {one.row.digest}", one.fields) for one in made]
     move_all(steps, IntentState.RESERVED, by=BY)
     VenueMessage.objects.bulk_create(one.row for one in made)
-    move_all([Step(one.intent, one.row.digest) for one in made], IntentState.SIGNED, by=BY)
+    signed = [Step(one.intent, one.row.digest) for one in made if one.row.signature]
+    move_all(signed, IntentState.SIGNED, by=BY)

@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
+from execution_app.engine.gateway import making
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Retryable, Stale
 from execution_app.gate import limits
@@ -21,13 +22,13 @@ from execution_app.node import gateway
 from execution_app.node.gateway import Posted, UnknownOrderError
 from execution_app.states import Action, IntentState, SendOutcome
 from execution_app.venues import gateway as wire
-from execution_app.venues.gateway import Event
+from execution_app.venues import messages
+from execution_app.venues.gateway import Event, Offer
 
 log = structlog.get_logger(__name__)
 BATCH = 16
 ASKED = 32  # statuses of one wallet in one look
 LEAVING = (IntentState.SIGNED, IntentState.SENDING, IntentState.PENDING_INCLUSION)
-_TYPES = {Action.OPEN.value: 0, Action.CLOSE.value: 1}
 
 
 def post(wallet_id: int) -> int:
@@ -37,9 +38,9 @@ def post(wallet_id: int) -> int:
     """
     begun_s = time.monotonic()
     leased = _lease(wallet_id)
-    bodies = [_body(message) for message in leased]
     answers = gateway.post_all(
-        bodies, lambda: time.monotonic() - begun_s < LEASE_S - gateway.CONNECT_TIMEOUT_S
+        [_offer(message) for message in leased],
+        lambda: time.monotonic() - begun_s < LEASE_S - gateway.CONNECT_TIMEOUT_S,
     )
     posted = 0
     for message, answer in zip(leased, answers, strict=True):
@@ -51,9 +52,10 @@ def post(wallet_id: int) -> int:
     return posted
 
 
-def _body(message: VenueMessage) -> bytes:
-    kind = _TYPES[message.intent.action]
-    return wire.body(kind, bytes(message.content), bytes(message.signature))
+def _offer(message: VenueMessage) -> Offer:
+    content = bytes(message.content)
+    read = messages.decode(making.KINDS[Action(message.intent.action)], content)
+    return wire.offer(read, content, bytes(message.signature))
 
 
 def _lease(wallet_id: int) -> list[VenueMessage]:

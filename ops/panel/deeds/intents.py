@@ -56,6 +56,8 @@ class Approve(Deed):
         problem = _unless_held(intent)
         if intent.action == Action.OPEN:
             problem = "an open is never approved: it waits for the mode until its max lag"
+        elif intent.action != Action.CLOSE:
+            problem = "only closes are approved"
         note = (
             f"It may go LIVE while only Redis' health forbids it; unused, this runs out after {UNUSED_S} s."
         )
@@ -133,7 +135,7 @@ class Cancel(Deed):
         intent = _find(target)
         problem = ""
         if intent.action != Action.OPEN:
-            problem = "exits are not cancelled"
+            problem = "only opens are cancelled, exits are not cancelled"
         elif intent.state not in UNMINED or intent.settled_at is not None:
             problem = f"only what is signed and not mined can be cancelled: it is {intent.state}"
         elif intent.cancel_asked_at is not None:

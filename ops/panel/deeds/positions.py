@@ -12,7 +12,7 @@ from execution_app.engine import exits
 from execution_app.errors import Refused
 from execution_app.gate import control
 from execution_app.models import Position
-from execution_app.states import Mode, Origin, PositionState, RestrictionKind
+from execution_app.states import Action, Mode, Origin, PositionState, RestrictionKind
 from execution_app.tasks import submit
 from ops.panel import roles, words
 from ops.panel.deeds.deed import Deed, Person, Subject, User, whole_number
@@ -34,7 +34,7 @@ class Close(Deed):
         position = Position.objects.select_related("trader").filter(pk=whole_number(target)).first()
         if position is None:
             raise Http404
-        taken = position.closing_intents.filter(settled_at=None).order_by("id").first()
+        taken = position.closing_intents.filter(action=Action.CLOSE, settled_at=None).order_by("id").first()
         facts = (
             ("position", f"{position} {'LONG' if position.is_long else 'SHORT'}"),
             ("trader", str(position.trader)),

@@ -131,6 +131,10 @@ class Operator:
         self.ledger.tell(request, INITIATED, self._named(request))
         self.ledger.tell(request, EXECUTED, {**self._named(request), "price": "1"})
 
+    def is_undone(self, request: Request) -> bool:
+        """Whether the transaction that carried it out has left the chain."""
+        return bool(request.tx_hash) and self._receipt(request) is None
+
     def _receipt(self, request: Request) -> dict[str, Any] | None:
         receipt: dict[str, Any] | None = self.node.request("eth_getTransactionReceipt", request.tx_hash)
         return receipt

@@ -95,7 +95,11 @@ class Gateway:
         return self._take(kind, KINDS[kind], signed.get("userIntent"), signed.get("userSignature"))
 
     def accept_levels(self, body: Mapping[str, Any]) -> Request:
-        return self._take(LEVELS_TYPE, LEVELS, body.get("userIntent"), body.get("signedMessage"))
+        """As `accept`. What a reorg undid is carried out again when it is asked for again."""
+        request = self._take(LEVELS_TYPE, LEVELS, body.get("userIntent"), body.get("signedMessage"))
+        if request.stage is Stage.ENDED and self.operator.is_undone(request):
+            request.stage = Stage.ACCEPTED
+        return request
 
     def _take(self, kind: int, name: str, intent: object, signature: object) -> Request:
         data, signed = _bytes(intent, "userIntent"), _bytes(signature, "the signature")
@@ -197,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/rehearsal/faults":
             self._guarded(lambda: self._set_faults(body))
         elif path.startswith("/core/price-triggers/global-"):
-            self._guarded(lambda: (200, {"trackingId": self.gateway.accept_levels(body).tracking_id}))
+            self._take_levels(body)
         else:
             self._say(404, {"message": f"no such route: {path}"})
 
@@ -215,6 +219,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._guarded(lambda: (200, _ok(make(self.gateway.books, found[2], body))))
         else:
             self._say(404, {"message": f"no such route: {path}"})
+
+    def _take_levels(self, body: Mapping[str, Any]) -> None:
+        faults = self.gateway.faults
+        time.sleep(faults.hang_s)
+        if faults.spend("refuse_next"):
+            self._say(faults.refuse_status, {"message": "rehearsed refusal"})
+        elif faults.spend("swallow_next"):
+            self._guarded(lambda: (502, {"message": f"not told: {self.gateway.accept_levels(body).kind}"}))
+        elif faults.spend("drop_next"):
+            self._guarded(lambda: (200, {"success": bool(self.gateway.accept_levels(body).kind)}))
+        else:
+            self._guarded(lambda: (200, {"trackingId": self.gateway.accept_levels(body).tracking_id}))
 
     def _set_faults(self, body: Mapping[str, Any]) -> Answer:
         self.gateway.faults.set(body)
@@ -283,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> dict[str, Any]:
         length = int(self.headers.get("Content-Length") or 0)
         raw = self.rfile.read(min(length, BODY_LIMIT))
-        if self.path.endswith("/execute-batched"):
+        if self.path.endswith("/execute-batched") or "/price-triggers/" in self.path:
             self.gateway.posts.append(raw)
         try:
             found = json.loads(raw or b"{}")

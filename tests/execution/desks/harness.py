@@ -48,8 +48,11 @@ class World:
 def served(settings: Any) -> Iterator[Gateway]:
     """A gateway over the test's chain, which this process posts to."""
     with Gateway(real_parts.anvil.url, real_parts.deployment) as gateway:
-        url = f"{gateway.url}/batched-market"
-        settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"veranta_batched_market_url": url})
+        urls = {
+            "veranta_batched_market_url": f"{gateway.url}/batched-market",
+            "veranta_core_api_url": f"{gateway.url}/core",
+        }
+        settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=urls)
         yield gateway
 
 

@@ -162,6 +162,44 @@ def test_a_close_of_what_is_closed_ends_without_effect(world):
     assert Fill.objects.count() == 2
 
 
+def test_levels_are_changed_and_taken_away_where_that_is_supported(world):
+    """Where it is not, the next test says what is answered."""
+    if Action.CHANGE_LEVELS not in world.venue.capabilities:
+        return
+    position = opened(world, take_profit=Decimal(120_000))
+    wish = LevelsRequest("test:levels", position, Decimal(130_000), Decimal("90000.5"))
+    assert world.venue.change_levels(wish).is_new
+    assert not world.venue.change_levels(wish).is_new
+    assert world.venue.poll("test:levels").outcome is Outcome.PENDING
+    world.go_on()
+    assert not world.venue.change_levels(wish).is_new
+    report = world.venue.poll("test:levels")
+    assert (report.outcome, report.final, report.position) == (Outcome.FILLED, True, position)
+    assert (report.fill_price, report.filled_usdc) == (None, None)
+    (holding,) = world.venue.holdings()
+    assert (holding.take_profit, holding.stop_loss) == (Decimal(130_000), Decimal("90000.5"))
+    held = Position.objects.get(pk=position)
+    assert (held.take_profit, held.stop_loss, held.collateral_usdc) == (
+        Decimal(130_000),
+        Decimal("90000.5"),
+        Decimal(5),
+    )
+    with pytest.raises(Refused, match="another order already"):
+        world.venue.change_levels(replace(wish, stop_loss=None))
+    for wrong, words in (
+        (replace(wish, key="test:x", stop_loss=Decimal("1E-11")), "stop_loss has more than 10 decimals"),
+        (replace(wish, key="test:x", take_profit=Decimal(-1)), "take_profit must not be negative"),
+        (replace(wish, key="test:x", position=position + 1), "has no position"),
+    ):
+        with pytest.raises(Refused, match=words):
+            world.venue.change_levels(wrong)
+    world.venue.change_levels(LevelsRequest("test:none", position, None, None))
+    world.go_on()
+    (holding,) = world.venue.holdings()
+    assert (holding.take_profit, holding.stop_loss) == (None, None)
+    assert Fill.objects.count() == 1
+
+
 def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(world):
     position = opened(world)
     before, sent = rows(), world.sent()

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from eth_account import Account
-from pydantic import SecretStr
+from eth_account.signers.local import LocalAccount
 
 from execution_app import meters
 from execution_app.errors import Refused
 from execution_app.node import signers
-from execution_app.node.signers import Letter, Violation
+from execution_app.node.signers import Letter, SignerAwayError, SignerRefusedError, Violation
 from execution_app.venues import messages
 from execution_app.venues.messages import CloseMessage, DelegateMessage, LevelsMessage, OpenMessage
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 from execution_app.venues.typed_data import Domain
+from tests.remote_signers import RemoteSigner
 
 TRADER = "0x" + "11" * 20
 STRANGER = "0x" + "22" * 20
@@ -51,7 +52,12 @@ def closing() -> CloseMessage:
     return CloseMessage(order, 1_800_000_000, soon_ms(), messages.nonce_of(KEY, domain()))
 
 
-@pytest.mark.parametrize("message", [opening, closing], ids=["an open", "a close"])
+def changing(trader: str = TRADER, **changes: Any) -> LevelsMessage:
+    nonce = messages.nonce_of(KEY, domain())
+    return replace(LevelsMessage(trader, 1, 0, Decimal(70_000), None, soon_ms(), nonce), **changes)
+
+
+@pytest.mark.parametrize("message", [opening, closing, changing], ids=["an open", "a close", "new levels"])
 def test_an_order_of_the_trader_is_signed_by_the_wallet(wallet: str, message: Any) -> None:
     asked = letter(wallet, message())
     signature = signers.sign_letter(asked)
@@ -63,7 +69,8 @@ def test_an_order_of_the_trader_is_signed_by_the_wallet(wallet: str, message: An
 
 NAMES = (
     *("another chain", "another contract", "no sender", "another trader", "another key's nonce"),
-    *("a nonce of its own", "years from now", "a delegate", "levels"),
+    *("a nonce of its own", "years from now", "a delegate", "another's levels"),
+    *("levels with a nonce of their own", "levels for years"),
 )
 
 
@@ -79,7 +86,9 @@ def refused(wallet: str) -> dict[str, tuple[str, Letter]]:
         "a nonce of its own": ("nonce", letter(wallet, opening(nonce=7))),
         "years from now": ("deadline_ms", letter(wallet, opening(deadline_ms=soon_ms(10**8)))),
         "a delegate": ("selector", letter(wallet, DelegateMessage(TRADER, STRANGER, 4 * 10**9, soon_ms(), nonce))),
-        "levels": ("selector", letter(wallet, LevelsMessage(TRADER, 1, 0, None, None, soon_ms(), nonce))),
+        "another's levels": ("trader", letter(wallet, changing(STRANGER))),
+        "levels with a nonce of their own": ("nonce", letter(wallet, changing(nonce=7))),
+        "levels for years": ("deadline_ms", letter(wallet, changing(deadline_ms=soon_ms(10**8)))),
     }  # fmt: skip
 
 
@@ -95,11 +104,25 @@ def test_anything_else_is_refused_and_counted(wallet: str, name: str) -> None:
     assert field in (*meters.POLICY_FIELDS, *meters.LETTER_FIELDS)
 
 
-def test_a_signer_over_a_network_is_not_asked(wallet: str, settings: Any) -> None:
-    away = {"signer_backend": "web3signer", "web3signer_url": SecretStr("http://127.0.0.1:1")}
-    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=away)
-    with pytest.raises(Refused, match="web3signer signs no messages"):
-        signers.sign_letter(letter(wallet))
+@pytest.mark.parametrize("kind", ["web3signer", "kms"])
+def test_a_signer_over_a_network_signs_the_same_message(
+    request: pytest.FixtureRequest, key: LocalAccount, kind: str
+) -> None:
+    remote: RemoteSigner = request.getfixturevalue(kind)
+    asked = letter(key.address, changing())
+    digest = messages.digest(asked.domain, asked.message)
+    local = key.unsafe_sign_hash(digest).signature
+    assert signers.sign_letter(asked) == bytes(local)
+    assert [one.digest for one in remote.signed] == [digest]
+    with pytest.raises(Violation):
+        signers.sign_letter(letter(key.address, opening(STRANGER)))
+    assert len(remote.signed) == 1
+    remote.faults.wrong_key = True
+    with pytest.raises(SignerRefusedError, match="not of 0x"):
+        signers.sign_letter(asked)
+    remote.faults.away = True
+    with pytest.raises(SignerAwayError):
+        signers.sign_letter(asked)
 
 
 def test_a_wallet_without_a_key_signs_nothing() -> None:

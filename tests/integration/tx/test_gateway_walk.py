@@ -8,6 +8,8 @@ import random
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from execution_app.models import Fill, Position, TxIntent
 from execution_app.states import Mode, PositionState
 from execution_app.venues import onchain
@@ -25,6 +27,7 @@ SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 USDC, VENUE = Decimal(10) ** 6, Decimal(10) ** 10
 
 
+@pytest.mark.timeout(180 + 5 * STEPS)
 def test_the_sdk_sees_the_markets_positions_and_fills_of_our_rows(rig: Rig, settings: Any) -> None:
     first_block = int(rpc_call("eth_blockNumber"), 16)
     dice = random.Random(20261128)

@@ -28,7 +28,7 @@ OPTIONS = {
 }
 EPILOG = (
     f"Levels that are not named stay as they are; `{NONE}` takes one away. Less protection than before needs a reason "
-    "of 8 characters and a code. The venue's own levels of an open are not changed. "
+    "of 8 characters and a code. The venue's own levels follow with VENUE=gateway alone. "
     "Exit status: 0 done or nothing to do, 1 refused, 2 wrong usage."
 )
 
