@@ -209,5 +209,11 @@ def _judged(plan: Plan, answer: object, *, exits: bool, signs: bool) -> Plan:
         return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade (NO_TRADE)")
     if name == "ALREADY_BEING_CLOSED":
         return Plan(problem=Reason.WAITS_FOR_EARLIER_CLOSE, detail=f"the venue says {name}")
-    # An exit outlives what the venue, its owner or an operator will set right.
-    return Plan(problem=Reason.VENUE_REVERT, detail=name, final=not (exits and name in PASSING_REVERTS))
+    # An exit outlives what the venue, its owner or an operator will set right; and one node's word ends none: it may
+    # be behind, the oracle may jump, the venue may pause in words of its own. Those are held, for a person to see.
+    return Plan(
+        problem=Reason.VENUE_REVERT,
+        detail=name,
+        final=not exits,
+        held=exits and name not in PASSING_REVERTS,
+    )
