@@ -7,7 +7,7 @@ DRY of the environment or the database, no chain that was not compared, no halte
 
 from datetime import timedelta
 
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from execution_app.gate import watch
@@ -28,7 +28,10 @@ def counts(intent: TxIntent, ruling: Ruling) -> bool:
     if not ruling.only_redis:
         return False
     approved = TxIntent.objects.filter(pk=intent.pk, action=Action.CLOSE, approved_at__isnull=False)
-    used = approved.filter(sends__attempt=0, sends__signed_at__lt=F("approved_at") + UNUSED)
+    until = F("approved_at") + UNUSED
+    # A remote signer is asked behind the nonce, and only with the gate's leave.
+    asked = Q(sign_request__attempt=0, sign_request__asked_at__lt=until)
+    used = approved.filter(asked | Q(sends__attempt=0, sends__signed_at__lt=until))
     unused = approved.filter(nonce=None, approved_at__gt=Now() - UNUSED)
     return (used if intent.nonce is not None else unused).exists()
 
