@@ -12,14 +12,10 @@ from execution_app.states import IN_FLIGHT, Action, IntentState, Mode
 
 log = structlog.get_logger(__name__)
 
-# Each costs gas; what failed this often needs a person.
+# Each costs gas; what failed this often needs a person. A message that lapsed cost nothing and took its minute: a
+# gateway that is away for some is no reason to leave a position without its exit.
 MAX_FAILURES = 3
-FAILED = (
-    IntentState.FINAL_REVERTED,
-    IntentState.FINAL_CANCELLED,
-    IntentState.VENUE_CANCELLED,
-    IntentState.LAPSED,
-)
+COSTLY = (IntentState.FINAL_REVERTED, IntentState.FINAL_CANCELLED, IntentState.VENUE_CANCELLED)
 SLIPPAGE_PCT = Decimal("0.5")
 
 
@@ -34,7 +30,7 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
     request = failed.intent_key.partition("#")[0]
     mine = TxIntent.objects.filter(trader=failed.trader, symbol=failed.symbol, position=failed.position)
     asked = mine.filter(Q(intent_key=request) | Q(intent_key__startswith=f"{request}#"))
-    if asked.filter(state__in=FAILED).count() >= MAX_FAILURES:
+    if asked.filter(state__in=COSTLY).count() >= MAX_FAILURES:
         log.error("an exit failed for the last time; the position stays open", intent=failed.pk)
         return None
     again = ask_further(failed, failed.position, failed.reduce_usdc)

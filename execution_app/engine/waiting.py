@@ -22,6 +22,12 @@ log = structlog.get_logger(__name__)
 BY = "engine"
 BATCH = 64
 RETRY_S = 0.5
+FAILED_ON_ITS_WAY = (
+    IntentState.FINAL_REVERTED,
+    IntentState.FINAL_CANCELLED,
+    IntentState.VENUE_CANCELLED,
+    IntentState.LAPSED,
+)
 
 
 def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
@@ -117,6 +123,10 @@ def refuse(intent: TxIntent, admission: Admission) -> None:
     if intent.state == IntentState.HELD and admission.reason is Reason.EMERGENCY_STOP:
         note(intent, Reason(intent.reason), intent.reason_detail)
         return
+    if admission.reason is Reason.EMERGENCY_STOP and _is_asked_again(intent):
+        log.warning("held: emergency stop", intent=intent.pk, key=intent.intent_key)
+        hold(intent, admission.reason, admission.detail)
+        return
     if admission.reason is Reason.EMERGENCY_STOP:
         log.warning("refused: emergency stop", intent=intent.pk, key=intent.intent_key)
     meters.SIGNALS_REJECTED.labels(admission.reason.value).inc()
@@ -128,6 +138,16 @@ def refuse(intent: TxIntent, admission: Admission) -> None:
         reason=admission.reason.value,
         reason_detail=admission.detail[:400],
     )
+
+
+def _is_asked_again(intent: TxIntent) -> bool:
+    """Whether it stands in for an exit that was under way already: one that a stop parks, as it does with slots."""
+    request, again, _ = intent.intent_key.partition("#")
+    if intent.action != Action.CLOSE or not again or intent.position_id is None:
+        return False
+    mine = Q(intent_key=request) | Q(intent_key__startswith=f"{request}#")
+    failed = TxIntent.objects.filter(mine, position=intent.position_id, state__in=FAILED_ON_ITS_WAY)
+    return failed.filter(pk__lt=intent.pk).exists()
 
 
 def _later() -> Any:
