@@ -45,8 +45,18 @@ def collect(head: int) -> None:
     )
     # Another pass may have been faster, and what stood in the row is not what was asked about.
     ended = [order for order in ended if order.order_id == gone[order.pk]]
-    if not ended:
-        return
+    # Apart: an old one that nobody can tell the end of must not keep all later ones beyond what one look reads.
+    reached = head - LOG_SPAN * SPANS_A_PASS
+    for some in (
+        [one for one in ended if _start(one) > reached],
+        [one for one in ended if _start(one) <= reached],
+    ):
+        if some:
+            _look(some, head)
+
+
+def _look(ended: list[VenueOrder], head: int) -> None:
+    """Read what became of these from the first of them on, as far as one look goes."""
     start = min(_start(order) for order in ended)
     end = min(head, start + LOG_SPAN * SPANS_A_PASS - 1)
     missing = _apply({order.order_id: order for order in ended}, _logs(start, end))
