@@ -33,6 +33,7 @@ BY = "messages"
 BATCH = 500
 LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS = 10
+STRETCHES = 4  # of that many spans, in one pass
 # Blocks before a message was signed that are looked through for a nonce which is spent and not found: a database
 # that was restored signs anew what an earlier copy of it has signed.
 EARLIER = 5_000
@@ -68,16 +69,33 @@ def follow(head: Head) -> None:
     spent = [one for one, word in zip(open_, words, strict=True) if taken.is_spent(one, word)]
     for message in filter(taken.is_of_levels, spent):
         taken.take(message, head)
-    if orders_of := [message for message in spent if not taken.is_of_levels(message)]:
-        _register(orders_of, head.number)
+    for some in _stretches([message for message in spent if not taken.is_of_levels(message)]):
+        try:
+            _register(some, head.number)
+        except rpc.NodeError as problem:
+            # Such as a provider that has pruned old logs: the rest is followed.
+            log.warning("the logs of spent messages cannot be read", problem=str(problem))
     for one, word in zip(open_, words, strict=True):
         if not taken.is_spent(one, word) and now_ms > one.deadline_ms:
             _look_whether_unused(one, head)
 
 
+def _stretches(spent: Sequence[VenueMessage]) -> list[list[VenueMessage]]:
+    """Messages whose orders are looked for together, the newest first: one that is never found must not hide others.
+
+    What a message became stands soon behind its first block, since it has a deadline, however long ago that is.
+    """
+    found: list[list[VenueMessage]] = []
+    for message in sorted(spent, key=lambda one: one.from_block):
+        if not found or message.from_block > found[-1][0].from_block + LOG_SPAN * SPANS // 2:
+            found.append([])
+        found[-1].append(message)
+    return found[::-1][:STRETCHES]
+
+
 def _register(spent: Sequence[VenueMessage], head: int) -> None:
     start = max(0, min(message.from_block for message in spent))
-    found = _candidates(spent, start, head)
+    found = _candidates(spent, start, min(head, start + LOG_SPAN * SPANS))
     missing = [message for message in spent if not _take(message, found)]
     if missing and start > 0:
         found = _candidates(missing, max(0, start - EARLIER), start)
@@ -95,7 +113,7 @@ def _candidates(messages: Sequence[VenueMessage], start: int, end: int) -> list[
         {_topic(str(message.intent.trader.address)) for message in messages if message.intent.trader}
     )
     found: list[OrderRegistered] = []
-    for low in range(max(start, end - LOG_SPAN * SPANS), end + 1, LOG_SPAN):
+    for low in range(start, end + 1, LOG_SPAN):
         span = {
             "address": settings.ENVIRONMENT.venue_trading_address,
             "fromBlock": hex(low),
