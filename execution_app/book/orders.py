@@ -114,6 +114,8 @@ def take_back(intent: TxIntent) -> None:
             fill.delete()
             shadow.take_back(intent)
             positions.fold(fill.position)
+            if fill.action == Action.OPEN:
+                positions.reopen_replaced(fill.position)
         VenueOrder.objects.filter(intent=intent).update(
             state=OrderState.REGISTERED, done_block_number=None, done_block_hash="", scanned_to_block=None
         )

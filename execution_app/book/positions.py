@@ -131,7 +131,9 @@ def fold(position: Position) -> None:
             )
         if end is PositionEnd.CLOSE:
             fields["closed_at"] = closing[-1].filled_at
-    settled = opening is not None and all(fill.settled_at for fill in fills)
+    settled = (
+        opening is not None and all(fill.settled_at for fill in fills) and not _may_reopen(position, fields)
+    )
     fields["settled_at"] = max(fill.settled_at for fill in fills if fill.settled_at) if settled else None
     Position.objects.filter(pk=position.pk).update(updated_at=Now(), **fields)
     if opening is not None:
@@ -148,6 +150,17 @@ def _levels(position: Position, opening: Fill, corrected: Correction | None) -> 
         taken = taken.filter(message__spent_at_block__gt=corrected.block_number)
     source = taken.order_by("message__spent_at_block", "id").last() or corrected or opening.intent
     return {"take_profit": source.take_profit, "stop_loss": source.stop_loss}
+
+
+def _may_reopen(position: Position, fields: dict[str, object]) -> bool:
+    """Whether nothing but an opening in its slot ended it that may leave the chain again."""
+    if fields["ended_by"] != PositionEnd.CLOSED_ELSEWHERE or _is_absent(position):
+        return False
+    return not _replacements(position).filter(settled_at__isnull=False).exists()
+
+
+def _is_absent(position: Position) -> bool:
+    return Position.objects.filter(pk=position.pk, absent_at_block__isnull=False).exists()
 
 
 def _left(opening: Fill, closing: list[Fill], corrected: Correction | None) -> Decimal:
@@ -171,8 +184,8 @@ def _after(fills: list[Fill], corrected: Correction | None) -> list[Fill]:
 def _end(position: Position, left_usdc: Decimal) -> PositionEnd | None:
     if left_usdc <= 0:
         return PositionEnd.CLOSE
-    absent = Position.objects.filter(pk=position.pk, absent_at_block__isnull=False).exists()
-    return PositionEnd.CLOSED_ELSEWHERE if absent or _replacements(position).exists() else None
+    gone = _is_absent(position) or _replacements(position).exists()
+    return PositionEnd.CLOSED_ELSEWHERE if gone else None
 
 
 def end_replaced(position: Position) -> None:
@@ -188,9 +201,19 @@ def end_replaced(position: Position) -> None:
         fold(older)
 
 
-def release_replaced(position: Position) -> None:
-    """Let go what older trades of the slot had at stake, now that the one that replaced them is final."""
+def reopen_replaced(position: Position) -> None:
+    """Fold anew what had ended because this trade took its slot, now that its opening has left the chain."""
     older = Position.objects.filter(**_slot(position), opened_at__lt=position.opened_at)
+    last = older.exclude(state=PositionState.VOID).order_by("opened_at").last()
+    if last is not None and last.ended_by == PositionEnd.CLOSED_ELSEWHERE:
+        fold(last)
+
+
+def release_replaced(position: Position) -> None:
+    """Let go what older trades of the slot had at stake, now that the one that replaced them is final, and so their end."""
+    older = Position.objects.filter(**_slot(position), opened_at__lt=position.opened_at)
+    for ended in older.filter(ended_by=PositionEnd.CLOSED_ELSEWHERE, settled_at=None):
+        fold(ended)
     at_stake = Fill.objects.filter(
         position__in=older,
         action=Action.OPEN,
