@@ -13,6 +13,7 @@ from execution_app.models import Correction, Fill, Position, TxIntent
 from execution_app.states import (
     IN_FLIGHT,
     RELEASING,
+    UNDECIDED,
     Action,
     IntentState,
     Mode,
@@ -26,6 +27,13 @@ PCT_DIGITS = 4
 
 # A close in one of these states has ended without closing; its position is free again.
 CLOSE_ENDED = sorted(RELEASING - {IntentState.FILLED, IntentState.SIMULATED})
+# After one of these a close that was under way is asked for again.
+FAILED_ON_ITS_WAY = (
+    IntentState.FINAL_REVERTED,
+    IntentState.FINAL_CANCELLED,
+    IntentState.VENUE_CANCELLED,
+    IntentState.LAPSED,
+)
 
 
 def closable(close: TxIntent, mode: Mode) -> QuerySet[Position]:
@@ -97,6 +105,39 @@ def asked_at(close: TxIntent) -> int:
     """The id of the request's first intent, in whose order it stands; its further ones are younger."""
     first = TxIntent.objects.filter(intent_key=close.intent_key.partition("#")[0])
     return first.values_list("pk", flat=True).get()
+
+
+def earlier_open(close: TxIntent) -> QuerySet[TxIntent]:
+    """Opens on its symbol that were asked for before it and may still become a position."""
+    # What the venue refunded may be executed yet, until the refund's block is final.
+    undecided = Q(state__in=sorted(UNDECIDED)) | Q(state=IntentState.VENUE_CANCELLED, settled_at=None)
+    return TxIntent.objects.filter(
+        undecided,
+        trader=close.trader,
+        symbol=close.symbol,
+        action=Action.OPEN,
+        id__lt=asked_at(close),
+    )
+
+
+def opened_again(void: Position, close: TxIntent) -> Position | None:
+    """The same trade, filled a second time after a reorg took the first away, which made a row of its own.
+
+    Of several alike the oldest: none of them is another one to whoever asked to be out.
+    """
+    alike = {name: getattr(void, name) for name in ("venue", "pair_index", "is_long", "leverage_x")}
+    found = closable(close, Mode(void.mode)).filter(pk__gt=void.pk, **alike)
+    return found.filter(fills__action=Action.OPEN, fills__collateral_usdc=void.collateral_usdc).first()
+
+
+def is_asked_again(close: TxIntent) -> bool:
+    """Whether it stands in for an exit that was under way already: one that a stop parks, as it does with slots."""
+    request, again, _ = close.intent_key.partition("#")
+    if close.action != Action.CLOSE or not again or close.position_id is None:
+        return False
+    mine = Q(intent_key=request) | Q(intent_key__startswith=f"{request}#")
+    failed = TxIntent.objects.filter(mine, position=close.position_id, state__in=FAILED_ON_ITS_WAY)
+    return failed.filter(pk__lt=close.pk).exists()
 
 
 def fold(position: Position) -> None:

@@ -16,18 +16,12 @@ from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import move, open_intent
-from execution_app.states import UNDECIDED, Action, IntentState, Mode, PositionState, Reason
+from execution_app.states import Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
 BY = "engine"
 BATCH = 64
 RETRY_S = 0.5
-FAILED_ON_ITS_WAY = (
-    IntentState.FINAL_REVERTED,
-    IntentState.FINAL_CANCELLED,
-    IntentState.VENUE_CANCELLED,
-    IntentState.LAPSED,
-)
 
 
 def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
@@ -123,7 +117,7 @@ def refuse(intent: TxIntent, admission: Admission) -> None:
     if intent.state == IntentState.HELD and admission.reason is Reason.EMERGENCY_STOP:
         note(intent, Reason(intent.reason), intent.reason_detail)
         return
-    if admission.reason is Reason.EMERGENCY_STOP and _is_asked_again(intent):
+    if admission.reason is Reason.EMERGENCY_STOP and positions.is_asked_again(intent):
         log.warning("held: emergency stop", intent=intent.pk, key=intent.intent_key)
         hold(intent, admission.reason, admission.detail)
         return
@@ -138,16 +132,6 @@ def refuse(intent: TxIntent, admission: Admission) -> None:
         reason=admission.reason.value,
         reason_detail=admission.detail[:400],
     )
-
-
-def _is_asked_again(intent: TxIntent) -> bool:
-    """Whether it stands in for an exit that was under way already: one that a stop parks, as it does with slots."""
-    request, again, _ = intent.intent_key.partition("#")
-    if intent.action != Action.CLOSE or not again or intent.position_id is None:
-        return False
-    mine = Q(intent_key=request) | Q(intent_key__startswith=f"{request}#")
-    failed = TxIntent.objects.filter(mine, position=intent.position_id, state__in=FAILED_ON_ITS_WAY)
-    return failed.filter(pk__lt=intent.pk).exists()
 
 
 def _later() -> Any:
@@ -194,7 +178,7 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
             return False
         positions.let_go(intent)
     _supersede_held_opens(intent)
-    waits = _earlier_open(intent).exists()  # asked first: what fills meanwhile is found below
+    waits = positions.earlier_open(intent).exists()  # asked first: what fills meanwhile is found below
     found = list(positions.closable(intent, mode))
     if not found and waits:
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an earlier open on this symbol is not filled yet")
@@ -207,7 +191,11 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
 
 def _await_opening(intent: TxIntent, position: Position) -> None:
     """The opening of the one position that is asked for left the chain: it comes again, or there is nothing to close."""
-    if _earlier_open(intent).exists():
+    again = positions.opened_again(position, intent)
+    if again is not None:
+        further = ask_further(intent, again, intent.reduce_usdc)
+        end_empty(intent, Reason.NO_POSITION, f"a reorg made it position {again.pk}: {further.intent_key}")
+    elif positions.earlier_open(intent).exists():
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
     else:
         end_empty(intent, Reason.NO_POSITION, f"position {position.pk} was never opened")
@@ -289,24 +277,12 @@ def _open_further(
     )
 
 
-def _earlier_open(intent: TxIntent) -> QuerySet[TxIntent]:
-    # What the venue refunded may be executed yet, until the refund's block is final.
-    undecided = Q(state__in=sorted(UNDECIDED)) | Q(state=IntentState.VENUE_CANCELLED, settled_at=None)
-    return TxIntent.objects.filter(
-        undecided,
-        trader=intent.trader,
-        symbol=intent.symbol,
-        action=Action.OPEN,
-        id__lt=positions.asked_at(intent),
-    )
-
-
 def _supersede_held_opens(close: TxIntent) -> None:
     """Nobody who asked to be out wants what was held before to be opened afterwards, nor to wait for it.
 
     Nor does who asked for less: a partial close ends held opens, too.
     """
-    for held in _earlier_open(close).filter(state=IntentState.HELD).select_for_update():
+    for held in positions.earlier_open(close).filter(state=IntentState.HELD).select_for_update():
         detail = f"{close.intent_key} closes {close.symbol}"
         refuse(held, Admission(Verdict.REFUSE, Reason.SUPERSEDED_BY_CLOSE, detail))
 
