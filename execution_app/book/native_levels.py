@@ -21,7 +21,7 @@ def follow(position: Position, row: Protection) -> None:
     there ours are watched beside its own.
     """
     wanted = row.take_profit, row.stop_loss
-    if position.mode != Mode.LIVE or settings.ENVIRONMENT.venue != Road.GATEWAY:
+    if position.mode != Mode.LIVE or Road(settings.ENVIRONMENT.venue) is not Road.GATEWAY:
         return
     if wanted == (position.take_profit, position.stop_loss):
         return

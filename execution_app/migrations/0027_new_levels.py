@@ -2,19 +2,6 @@
 
 from django.db import migrations, models
 
-GUARD = """CREATE OR REPLACE FUNCTION vanta_guard_road() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    IF OLD.state NOT IN ('pending', 'held') AND NEW.road IS DISTINCT FROM OLD.road THEN
-        PERFORM public.vanta_say_no(format('intent %s goes its road to the end', OLD.id));
-    END IF;
-    IF OLD.road = 'gateway' AND OLD.state NOT IN ('pending', 'held')
-        AND (NEW.wallet_id, NEW.position_id, NEW.close_usdc, NEW.reduce_usdc, NEW.wanted_price, NEW.nonce{more_new})
-        IS DISTINCT FROM (OLD.wallet_id, OLD.position_id, OLD.close_usdc, OLD.reduce_usdc, OLD.wanted_price, OLD.nonce{more_old}) THEN
-        PERFORM public.vanta_say_no(format('intent %s owns its message for life', OLD.id));
-    END IF;
-    RETURN NEW;
-END $$;
-"""
 # A signature comes once, where a signer over a network makes it after the commit that fixed the message.
 SIGNED_LATER = """CREATE OR REPLACE FUNCTION vanta_guard_message() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -41,19 +28,13 @@ BEGIN
 END $$;
 """
 MOVES = [("mined", "changed"), ("changed", "pending_inclusion"), ("reserved", "lapsed"), ("reserved", "mined")]
-FORWARDS = (
-    "INSERT INTO intent_moves (from_state, to_state) VALUES "
-    + ", ".join(f"('{old}', '{new}')" for old, new in MOVES)
-    + ";\n"
-    + SIGNED_LATER.replace("{unless}", "octet_length(OLD.signature) > 0 AND ")
-    + GUARD.replace("{more_new}", ", NEW.action, NEW.take_profit, NEW.stop_loss").replace(
-        "{more_old}", ", OLD.action, OLD.take_profit, OLD.stop_loss"
-    )
+ADDED = ", ".join(f"('{old}', '{new}')" for old, new in MOVES)
+FORWARDS = f"INSERT INTO intent_moves (from_state, to_state) VALUES {ADDED};\n" + SIGNED_LATER.replace(
+    "{unless}", "octet_length(OLD.signature) > 0 AND "
 )
 BACKWARDS = (
-    GUARD.replace("{more_new}", "").replace("{more_old}", "")
-    + SIGNED_LATER.replace("{unless}", "")
-    + "DELETE FROM intent_moves WHERE 'changed' IN (from_state, to_state) OR (from_state = 'reserved' AND to_state IN ('lapsed', 'mined'));"
+    SIGNED_LATER.replace("{unless}", "")
+    + f"DELETE FROM intent_moves WHERE (from_state, to_state) IN ({ADDED});"
 )
 
 

@@ -191,6 +191,7 @@ def sign_letters_remotely(asked: Sequence[Letter], deadline_s: float) -> list[Le
     keys = backend()
 
     def answer(letter: Letter) -> LetterAnswer:
+        found: LetterAnswer
         try:
             permit_letter(letter)
             found, outcome = _written(keys, letter, deadline_s), "ok"

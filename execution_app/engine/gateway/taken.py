@@ -6,6 +6,7 @@ majority of endpoints has them spent.
 
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -60,6 +61,7 @@ def blocks(keys: Collection[int]) -> dict[int, tuple[int, str]]:
     return {
         pk: (number, block_hash)
         for pk, number, block_hash in seen.values_list("intent_id", "spent_at_block", "spent_at_hash")
+        if number is not None
     }
 
 
@@ -89,7 +91,8 @@ def settle(standing: Collection[int], finalized: int) -> None:
         votes = _votes(intent.message, intent.seen)
         if votes[False] >= quorum.needed():
             log.error("most endpoints know nothing of new levels that one showed as taken", intent=intent.pk)
-            take_back(intent, intent.message.spent_at_block, intent.message.spent_at_hash)
+            with suppress(Stale):  # another pass was faster
+                take_back(intent, intent.seen, intent.message.spent_at_hash)
         if votes[True] < quorum.needed():
             continue
         settled = TxIntent.objects.filter(pk=intent.pk, state=intent.state, settled_at=None).update(

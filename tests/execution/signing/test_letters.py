@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings as django_settings
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
 
 from execution_app import meters
 from execution_app.errors import Refused
@@ -111,7 +112,7 @@ def test_a_signer_over_a_network_signs_the_same_message(
     remote: RemoteSigner = request.getfixturevalue(kind)
     asked = letter(key.address, changing())
     digest = messages.digest(asked.domain, asked.message)
-    local = key.unsafe_sign_hash(digest).signature
+    local = key.unsafe_sign_hash(Hash32(digest)).signature
     assert signers.sign_letter(asked) == bytes(local)
     assert [one.digest for one in remote.signed] == [digest]
     with pytest.raises(Violation):

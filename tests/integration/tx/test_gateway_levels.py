@@ -7,8 +7,8 @@ import pytest
 from django.db.models.functions import Now
 
 from execution_app.book import drift, protections
-from execution_app.engine import level_changes
-from execution_app.engine.gateway import making
+from execution_app.engine import heads, level_changes
+from execution_app.engine.gateway import making, taken
 from execution_app.gate import control
 from execution_app.models import Position, TxIntent, VenueMessage
 from execution_app.states import Action, Mode, Origin, Reason, RestrictionKind, Road
@@ -138,6 +138,22 @@ def test_a_reorg_takes_them_back_and_gives_them_again(scene: Scene) -> None:
     run(scene.rig, scene.gateway)
     assert (state_of(second), theirs(scene)) == ("changed", (Decimal(130_000), None))
     assert ours(position) == theirs(scene)
+
+
+def test_what_most_endpoints_know_nothing_of_is_not_final(scene: Scene) -> None:
+    """One that showed the nonce spent is believed until that block is final, and no longer."""
+    position = scene.open()
+    scene.gateway.faults.never = True
+    intent = levels(scene, position)
+    post(scene)
+    message = VenueMessage.objects.select_related("intent__position").get(intent=intent)
+    taken.take(message, heads.follow())
+    assert (state_of(intent), ours(position)) == ("changed", (HIGH, LOW))
+    scene.rig.mine(4)
+    scene.rig.track()
+    assert (state_of(intent), ours(position)) == ("pending_inclusion", (None, None))
+    scene.outlive()
+    assert state_of(intent) == "lapsed"
 
 
 def test_a_close_never_waits_for_them_and_they_wait_for_a_close(scene: Scene) -> None:
