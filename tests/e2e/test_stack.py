@@ -40,6 +40,21 @@ def stack() -> Iterator[RunningStack]:
     running.stop()
 
 
+def test_a_healthy_start_says_no_error(stack: RunningStack) -> None:
+    """From nothing: no line of any log, and none that `make run` prints, is found by `grep -i error`."""
+    logs = {path.stem: path.read_text(errors="replace") for path in (stack.folder / "log").glob("*.log")}
+    assert logs.keys() >= {"migrate", "seed", "webhook", "worker", "tpsl", "beat", "postgres"}
+    assert "auth 0007... OK" in logs["migrate"], "Django's own name of that one has the word in it"
+    found = [
+        f"{name}: {line}"
+        for name, log in logs.items()
+        for line in log.splitlines()
+        if "error" in line.lower()
+    ]
+    assert found == []
+    assert "error" not in "".join(stack.said).lower()
+
+
 def test_printed_curl_opens_exactly_one_trade(stack: RunningStack) -> None:
     pasted = subprocess.run(
         ["bash", "-c", stack.curl], capture_output=True, text=True, check=True, timeout=30
