@@ -59,6 +59,7 @@ class AuditAction(StrEnum):
     POSITION_CORRECTED = "position_corrected"
     DATABASE_BACKED_UP = "database_backed_up"
     DATABASE_RESTORED = "database_restored"
+    ROWS_ARCHIVED = "rows_archived"
     UNTIMED_ACCEPTED = "untimed_accepted"
     TELEGRAM_ALLOWED = "telegram_allowed"
     TELEGRAM_REVOKED = "telegram_revoked"

@@ -3,13 +3,13 @@
 Every query is bounded: by the unique keys, and where history can grow by a limit.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import Model
 
-from execution_app.models import IntentTransition, TxIntent, TxReceipt, TxSend
+from execution_app.models import Archive, ArchivedTable, IntentTransition, TxIntent, TxReceipt, TxSend
 from signals_app.models import Signal
 from signals_app.strict_json import plain
 
@@ -18,6 +18,8 @@ Json = dict[str, Any]
 MAX_SIBLINGS = 32
 MAX_TRANSITIONS = 500
 MAX_SENDS = 100
+# Nothing is archived earlier; the database refuses it (execution_app 0028).
+ARCHIVED_AFTER_DAYS = 35
 
 # What is shown of each row, beside what the functions below add; the API's description is made from these.
 SIGNAL = (
@@ -88,6 +90,7 @@ _NO_ROAD: Json = {
     "intent": None,
     "reservation": None,
     "history": [],
+    "history_archive": None,
     "sends": [],
     "message": None,
     "receipts": [],
@@ -98,19 +101,20 @@ _NO_ROAD: Json = {
 
 
 def road(intent: TxIntent) -> Json:
-    """One intent and all that hangs on it: `intent`, `reservation`, `history`, `sends`, `receipts`, `order`, `fill`, `position`."""
+    """One intent and all that hangs on it: `intent`, `reservation`, `history`, `history_archive`, `sends`, `receipts`, `order`, `fill`, `position`."""
     order = getattr(intent, "venue_order", None)
     message = getattr(intent, "message", None)
     held = getattr(intent, "reservation", None)
     fill = getattr(intent, "fill", None)
     position = fill.position if fill is not None else intent.position
-    history = IntentTransition.objects.filter(intent=intent).order_by("id")[:MAX_TRANSITIONS]
+    history = list(IntentTransition.objects.filter(intent=intent).order_by("id")[:MAX_TRANSITIONS])
     sends = TxSend.objects.filter(intent=intent).defer("raw").order_by("attempt")[:MAX_SENDS]
     receipts = TxReceipt.objects.filter(intent=intent).select_related("send").order_by("id")[:MAX_SENDS]
     return {
         "intent": _intent(intent),
         "reservation": _pick(held, RESERVATION) if held is not None else None,
         "history": [_pick(move, TRANSITION) for move in history],
+        "history_archive": None if history else _archive(ArchivedTable.INTENT_TRANSITIONS, intent.settled_at),
         "sends": [_pick(send, SEND) for send in sends],
         "message": _pick(message, MESSAGE) if message is not None else None,
         "receipts": [_receipt(receipt) for receipt in receipts],
@@ -121,7 +125,19 @@ def road(intent: TxIntent) -> Json:
 
 
 def _signal(signal: Signal) -> Json:
-    return {"intent_key": signal.intent_key, **_pick(signal, SIGNAL)}
+    archive = None if signal.meta else _archive(ArchivedTable.SIGNALS, signal.received_at, signal.pk)
+    return {"intent_key": signal.intent_key, **_pick(signal, SIGNAL), "meta_archive": archive}
+
+
+def _archive(table: ArchivedTable, ended: datetime | None, row_id: int | None = None) -> str | None:
+    """The file that has what ended then, where it has left the database; asked for at all only where that may be."""
+    day = ended.astimezone(UTC).date() if ended is not None else date.max
+    if (datetime.now(UTC).date() - day).days < ARCHIVED_AFTER_DAYS:
+        return None
+    found = Archive.objects.filter(table_name=table, day=day).order_by("part")
+    if row_id is not None:
+        found = found.filter(first_id__lte=row_id, last_id__gte=row_id)
+    return found.values_list("file", flat=True).first()
 
 
 def _intent(intent: TxIntent) -> Json:

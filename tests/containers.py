@@ -67,9 +67,16 @@ class Container:
         self.child = Child(Command(tuple(self._command), cwd=ROOT, env=self._env), self.log)
 
     def run(self) -> int:
-        done = subprocess.run(
-            self._command, cwd=ROOT, env=self._env, capture_output=True, timeout=60, check=False
-        )
+        with self.log.open("wb") as log:
+            done = subprocess.run(
+                self._command,
+                cwd=ROOT,
+                env=self._env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+                check=False,
+            )
         return done.returncode
 
     def is_healthy(self) -> bool:

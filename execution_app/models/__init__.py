@@ -1,5 +1,6 @@
 """The rows are the truth; every 'at most one' is a constraint."""
 
+from execution_app.models.archives import Archive, ArchivedTable
 from execution_app.models.audit import AuditEntry
 from execution_app.models.book import Correction, ExternalTrade, Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
@@ -15,6 +16,8 @@ from execution_app.models.shadow import Shadow
 from execution_app.models.traders import Trader, Wallet
 
 __all__ = [
+    "Archive",
+    "ArchivedTable",
     "AuditEntry",
     "Cap",
     "Chain",

@@ -25,6 +25,7 @@ ROAD: Json = {
     "intent": maybe(named("Intent")),
     "reservation": maybe(named("Reservation")),
     "history": many(named("Transition"), at_most=trace.MAX_TRANSITIONS, about="Every state, oldest first."),
+    "history_archive": maybe({**TEXT, "description": "The file that has the history, once it was archived."}),
     "sends": many(named("Send"), at_most=trace.MAX_SENDS, about="Every signed transaction of its slot."),
     "message": maybe(named("Message")),
     "receipts": many(named("Receipt"), at_most=trace.MAX_SENDS, about="What the chain did with them."),
@@ -79,7 +80,18 @@ def schemas() -> Json:
             "times are RFC 3339 in UTC; null is what has not happened.",
         ),
         "Signal": _row(
-            Signal, trace.SIGNAL, {"intent_key": TEXT}, "What was sent, in its canonical spelling."
+            Signal,
+            trace.SIGNAL,
+            {
+                "intent_key": TEXT,
+                "meta_archive": maybe(
+                    {
+                        **TEXT,
+                        "description": "The file that has `meta`, once it was archived and emptied here.",
+                    }
+                ),
+            },
+            "What was sent, in its canonical spelling.",
         ),
         "Decision": record(
             {

@@ -5,6 +5,7 @@ from django.contrib.admin import EmptyFieldListFilter
 from django.urls import URLPattern, path
 
 from execution_app.models import (
+    Archive,
     AuditEntry,
     Chain,
     Control,
@@ -56,6 +57,14 @@ class RestorePointPage(Page):
         "reconciled_at",
     )
     search_fields = ("reason", "restored_by", "backup_sha256")
+    ordering = ("-id",)
+
+
+@admin.register(Archive)
+class ArchivePage(Page):
+    list_display = ("file", "table_name", "day", "rows", "made_at")
+    list_filter = ("table_name",)
+    search_fields = ("file", "sha256")
     ordering = ("-id",)
 
 

@@ -150,6 +150,10 @@ def _decided(decision: Json) -> Iterator[Step]:
 
 
 def _history(road: Json) -> Iterator[Step]:
+    if road["history_archive"] is not None:
+        yield Step(
+            _at(road["intent"]["settled_at"]), "Settled; its moves are archived", road["history_archive"]
+        )
     for move in road["history"]:
         title = (
             f"{move['from_state']} → {move['to_state']}"

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from execution_app.errors import Refused
-from ops.rollout import backups, postgres_tools
+from ops.rollout import backups, postgres_tools, sealed_files
 from ops.rollout.backups import Backup, Contents
 from ops.rollout.findings import Finding
 from ops.rollout.postgres_tools import Place
@@ -26,7 +26,7 @@ def examine(made: Backup, *, scratch: bool) -> list[Finding]:
 def of_bytes(made: Backup) -> Finding:
     """Whether the file is the one that was written."""
     try:
-        size_bytes, found = made.path.stat().st_size, backups.digest(made.path)
+        size_bytes, found = made.path.stat().st_size, sealed_files.digest(made.path)
     except OSError as error:
         return Finding("checksum", "fail", f"{made.path}: {error.strerror}", AGAIN)
     if (size_bytes, found) == (made.size_bytes, made.sha256):

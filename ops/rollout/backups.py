@@ -4,13 +4,9 @@ The manifest is written last, so a backup is there when its manifest is. Everyth
 was read in the very snapshot that pg_dump wrote down.
 """
 
-import fcntl
-import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,17 +22,15 @@ from execution_app import audit
 from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
 from execution_app.models import Heartbeat
-from ops.rollout import postgres_tools
+from ops.rollout import postgres_tools, sealed_files
 from ops.rollout.postgres_tools import Connection, Place
+from ops.rollout.sealed_files import MANIFEST, PARTIAL, digest
 from ops.watch.liveness import BACKUP
 
 log = structlog.get_logger(__name__)
 
 FORMAT = 1
 NAME = re.compile(r"vanta-\d{8}T\d{6}\.\d{3}Z\.dump")
-MANIFEST = ".json"
-PARTIAL = ".partial"
-CHUNK_BYTES = 2**20
 # What two databases are compared by, beside the rows of every table.
 CONTENTS = ("counts", "wallets", "migrations", "epoch", "audit_head")
 
@@ -74,7 +68,7 @@ def take(folder: Path) -> Backup:
     place = Place.configured()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(folder):
+        with _alone_in(folder):
             path, manifest = _dump(place, folder)
             try:
                 postgres_tools.read_through(place, path)
@@ -83,7 +77,7 @@ def take(folder: Path) -> Backup:
                 raise
             final = folder / path.name.removeprefix(".").removesuffix(PARTIAL)
             told = manifest | {"file": final.name, "sha256": digest(path), "bytes": path.stat().st_size}
-            _write(final.with_name(final.name + MANIFEST), told, path, final)
+            sealed_files.publish(path, final, told)
     except OSError as error:
         raise Refused(f"{error.filename or folder}: {error.strerror}") from None
     made = read(final)
@@ -167,44 +161,9 @@ def contents_of(session: Connection) -> Contents:
     )
 
 
-def _write(path: Path, told: dict[str, Any], partial: Path, final: Path) -> None:
-    """The dump under its name, then its manifest, each whole or not at all, and on the disk."""
-    draft = path.with_name(f".{path.name}{PARTIAL}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as sink:  # noqa: PTH123 -- an open descriptor
-        sink.write(json.dumps(told | {"seal": _seal(told)}, indent=1) + "\n")
-        sink.flush()
-        os.fsync(sink.fileno())
-    partial.rename(final)
-    draft.rename(path)
-    _sync(path.parent)
-
-
-def _seal(told: dict[str, Any]) -> str:
-    """Against a manifest that was changed by accident; whoever means it can make another one."""
-    plain = {name: value for name, value in told.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One backup at a time in a folder; what a killed one left half written goes first. Raises Refused."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(f"another backup is being written into {folder}") from None
-        for path in folder.glob(f".vanta-*{PARTIAL}"):
-            path.unlink()
-        yield
+def _alone_in(folder: Path) -> AbstractContextManager[None]:
+    busy = f"another backup is being written into {folder}"
+    return sealed_files.alone_in(folder, busy, f".vanta-*{PARTIAL}")
 
 
 def _note(made: Backup) -> None:
@@ -225,24 +184,10 @@ def _note(made: Backup) -> None:
         )
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    found = hashlib.sha256()
-    with path.open("rb") as source:
-        while chunk := source.read(CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
-
-
 def read(path: Path) -> Backup:
     """What the manifest beside a dump says. Raises Refused where there is none, or it is damaged."""
-    manifest = path.with_name(path.name + MANIFEST)
+    told = sealed_files.read_manifest(path, FORMAT)
     try:
-        told = json.loads(manifest.read_text(encoding="utf-8"))
-        if told["format"] != FORMAT:
-            raise Refused(f"{manifest.name} is of format {told['format']}, not {FORMAT}")
-        if told.get("seal") != _seal(told):
-            raise Refused(f"{manifest.name} was changed after it was written")
         return Backup(
             path,
             datetime.fromisoformat(told["taken_at"]),
@@ -252,10 +197,8 @@ def read(path: Path) -> Backup:
             Contents(**{name: told[name] for name in CONTENTS}),
             told,
         )
-    except OSError as error:
-        raise Refused(f"no manifest {manifest}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Refused(f"{manifest.name} is damaged: {type(error).__name__}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refused(f"{path.name}{MANIFEST} is damaged: {type(error).__name__}") from None
 
 
 def listed(folder: Path) -> list[Path]:
@@ -268,7 +211,7 @@ def prune(folder: Path, keep: int | None, keep_days: int | None) -> list[Path]:
     """Remove what neither rule keeps; never the newest, and nothing that another hand named. Returns what went."""
     if keep is None and keep_days is None:
         return []
-    with _locked(folder):
+    with _alone_in(folder):
         dumps = listed(folder)
         kept = set(dumps[-max(1, keep or 1) :])
         if keep_days is not None:
@@ -279,5 +222,5 @@ def prune(folder: Path, keep: int | None, keep_days: int | None) -> list[Path]:
             # Without its manifest it is no backup any more, whatever happens next.
             path.with_name(path.name + MANIFEST).unlink()
             path.unlink()
-        _sync(folder)
+        sealed_files.sync(folder)
     return gone

@@ -167,6 +167,8 @@ TABLES: dict[str, Line] = {
     "caps": READ,
     # Written by the command that restores, as the tables' owner.
     "restore_points": READ,
+    # Written by the command that archives, as the tables' owner.
+    "archives": READ,
     "risk_reservations": Line(worker=_CHANGES),
     # Written by a trigger, with the rights of whoever changed a reservation.
     "risk_log": Line(worker=APPEND),

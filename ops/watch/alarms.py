@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from execution_app.gate import limits
 from execution_app.models import Fill, Heartbeat, IntentTransition, Restriction, TxSend, Wallet
 from execution_app.states import TERMINAL, Action, IntentState, Mode, RestrictionKind, SendKind
-from ops.watch.liveness import BACKUP
+from ops.watch.liveness import BACKUP, RETENTION
 
 Families = list[Metric]
 
@@ -122,3 +122,14 @@ def backups() -> Families:
             row.timestamp() if row is not None else 0.0,
         )
     ]
+
+
+def retention() -> Families:
+    """Told only once there was one: a young stack has nothing to archive."""
+    family = GaugeMetricFamily(
+        "vanta_retention_timestamp_seconds",
+        "When the newest retention archived all that was due; nothing where there never was one.",
+    )
+    for at in Heartbeat.objects.filter(component=RETENTION).values_list("at", flat=True):
+        family.add_metric([], at.timestamp())
+    return [family]

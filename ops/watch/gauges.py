@@ -163,8 +163,8 @@ def _heartbeats() -> Families:
         cursor.execute(liveness.QUESTION, liveness.PARAMETERS)
         rows = cursor.fetchmany(LABEL_LIMIT)
     for beat in (liveness.Beat(*row) for row in rows):
-        if beat.component == liveness.BACKUP:
-            continue  # no process: alarms.backups tells its age
+        if beat.component in liveness.NO_PROCESS:
+            continue  # alarms.backups and alarms.retention tell their age
         beats.add_metric([beat.component], beat.alive_at_s)
         starts.add_metric([beat.component], beat.started_at_s)
     return [beats, starts]
@@ -258,6 +258,7 @@ READERS = (
     alarms.wallets,
     alarms.caps,
     alarms.backups,
+    alarms.retention,
     notices.notices,
 )
 

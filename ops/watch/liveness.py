@@ -10,6 +10,9 @@ from typing import Any
 POOLS = ("worker", "tpsl")
 # A row that no process beats for: it says when the newest backup was made and read back.
 BACKUP = "backup"
+# Another one: when the newest retention ended, with nothing refused.
+RETENTION = "retention"
+NO_PROCESS = (BACKUP, RETENTION)
 # A child that has been busy with one task for longer counts as hanging; tasks are ended by force after 60 s.
 STUCK_AFTER_S = 30
 

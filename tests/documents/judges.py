@@ -67,6 +67,8 @@ EVIDENCE: dict[str, tuple[Tag, str, str]] = {
     "pg_dump": (Tag.RUN, "tests/e2e/test_checklist.py", "pg_dump -Fc"),
     "pg_restore": (Tag.RUN, "tests/e2e/test_checklist.py", "pg_restore --list"),
     "redis-cli": (Tag.RUN, "tests/e2e/test_drills.py", 'redis_cli("SET", "exec_mode"'),
+    "pg_basebackup": (Tag.RUN, "tests/ops/rollout/test_base_backup.py", "pg_basebackup -h"),
+    "pg_verifybackup": (Tag.RUN, "tests/ops/rollout/test_base_backup.py", "pg_verifybackup {base}"),
     "promtool": (Tag.RUN, "tests/ops/alerts/test_rules.py", "promtool"),
     "psql": (Tag.RUN, "tests/documents/test_commands.py", "cursor.execute(question)"),
 }

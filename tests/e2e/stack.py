@@ -132,15 +132,17 @@ class RunningStack:
             self.process.wait(60)
 
     def post(self, **signal_: Any) -> tuple[int, dict[str, Any]]:
+        return self.post_to(self.port, **signal_)
+
+    def post_to(self, port_: int, /, **signal_: Any) -> tuple[int, dict[str, Any]]:
+        """To a webhook at that port, which may be another one than the stack's."""
         body = json.dumps({"source": "drill", "tg_user_id": 123, "symbol": "BTC-USD", **signal_}).encode()
         key = self.env["WEBHOOK_HMAC_SECRET"].encode()
         headers = {
             "Content-Type": "application/json",
             "X-Signature": hmac.new(key, body, hashlib.sha256).hexdigest(),
         }
-        answer = self.http.request(
-            "POST", f"http://127.0.0.1:{self.port}/signals", body=body, headers=headers
-        )
+        answer = self.http.request("POST", f"http://127.0.0.1:{port_}/signals", body=body, headers=headers)
         return answer.status, answer.json()
 
     def get(self, path: str) -> dict[str, Any]:

@@ -205,7 +205,8 @@ def the_files_switch(operator: Operator) -> None:
 
 def no_errors(operator: Operator) -> None:
     """`docker compose logs … | grep -i error`; 1 is grep's word for "read, and not found"."""
-    assert operator.sh(f"grep -ih error {' '.join(f'{name}.log' for name in PROCESSES)}", code=1) == ""
+    logs = " ".join(f"{name}.log" for name in ("migrate", *PROCESSES))
+    assert operator.sh(f"grep -ih error {logs}", code=1) == ""
 
 
 def canary(operator: Operator, node: Node, deployment: Deployment) -> None:

@@ -17,13 +17,16 @@ import pytest
 import urllib3
 
 from tests import promises
+from tests.e2e import earlier
 from tests.e2e.stack import RunningStack, wait_until
 from tests.real_parts import FOLDER
+from vanta import __version__
 
 pytestmark = pytest.mark.timeout(420)
 OPEN = {"side": "LONG", "collateral_usdc": 5, "leverage_x": 2}
 # `make test` runs a slice; the whole load is SIGNALS_UNDER_KILLS=100.
 SIGNALS_UNDER_KILLS = int(os.environ.get("SIGNALS_UNDER_KILLS", "28"))
+SIGNALS_TO_VERSIONS = 12
 SEED = int(os.environ.get("KILL_SEED", "7"))
 
 
@@ -38,6 +41,21 @@ def stack() -> Iterator[RunningStack]:
     running.start()
     yield running
     running.stop()
+
+
+def test_a_healthy_start_says_no_error(stack: RunningStack) -> None:
+    """From nothing: no line of any log, and none that `make run` prints, is found by `grep -i error`."""
+    logs = {path.stem: path.read_text(errors="replace") for path in (stack.folder / "log").glob("*.log")}
+    assert logs.keys() >= {"migrate", "seed", "webhook", "worker", "tpsl", "beat", "postgres"}
+    assert "auth 0007... OK" in logs["migrate"], "Django's own name of that one has the word in it"
+    found = [
+        f"{name}: {line}"
+        for name, log in logs.items()
+        for line in log.splitlines()
+        if "error" in line.lower()
+    ]
+    assert found == []
+    assert "error" not in "".join(stack.said).lower()
 
 
 def test_printed_curl_opens_exactly_one_trade(stack: RunningStack) -> None:
@@ -205,6 +223,49 @@ def test_signals_under_kills_are_executed_once_each(stack: RunningStack) -> None
     assert {tx_hash for _, tx_hash in stack.sent()} <= known
     assert sum(killed.values()) >= 3
     assert len(killed) >= 2
+
+
+def test_two_versions_work_side_by_side(stack: RunningStack, tmp_path: Path) -> None:
+    """As during an upgrade: signals by either webhook, work by either worker, each executed once."""
+    what = earlier.tree(tmp_path)
+    before = len([event for event in stack.executions() if event.is_open])
+    newer = len(stack.log("worker"))
+    with earlier.beside(stack, tmp_path) as (port, log):
+
+        def told(at: int) -> tuple[str, str]:
+            """Version and status, as the webhook at that port tells them; nothing while it does not answer."""
+            try:
+                found = stack.http.request("GET", f"http://127.0.0.1:{at}/health").json()
+            except urllib3.exceptions.HTTPError:
+                return "", ""
+            return found["version"], found["status"]
+
+        wait_until(lambda: told(port) == (earlier.NAME, "ok"), 60, f"{what} is well on the newest schema")
+        wait_until(lambda: "ready" in log.read_text(), 60, f"a worker of {what}")
+        assert told(stack.port) == (__version__, "ok")
+
+        def send(number: int) -> list[int]:
+            """To one, and the same again to the other."""
+            ports = (stack.port, port) if number % 2 else (port, stack.port)
+            signal_id = f"versions-{number}"
+            return [stack.post_to(at, signal_id=signal_id, max_lag_s=600, **OPEN)[0] for at in ports]
+
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(send, range(SIGNALS_TO_VERSIONS)))
+        assert answers == [[202, 200]] * SIGNALS_TO_VERSIONS
+        filled = "SELECT count(*) FROM tx_intents WHERE intent_key LIKE 'sig:drill:versions-%%' AND state = 'filled'"
+        wait_until(
+            lambda: stack.sql(filled) == [(SIGNALS_TO_VERSIONS,)], 120, f"all filled; {stack.states()}"
+        )
+        assert "move=" in log.read_text(), f"{what} did nothing"
+        assert "move=" in stack.log("worker")[newer:], "this version did nothing"
+    executed = [event for event in stack.executions() if event.is_open]
+    assert len(executed) - before == SIGNALS_TO_VERSIONS
+    nonces = [nonce for nonce, _ in stack.sent()]
+    assert nonces == list(range(len(nonces)))
+    known = {row[0] for row in stack.sql("SELECT tx_hash FROM tx_sends")}
+    assert {tx_hash for _, tx_hash in stack.sent()} <= known
+    wait_until(lambda: stack.get("/health")["status"] == "ok", 20, "well without the older one")
 
 
 def test_ctrl_c_leaves_nothing_and_a_restart_goes_on(stack: RunningStack) -> None:

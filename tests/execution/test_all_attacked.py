@@ -5,6 +5,7 @@ from django.db import connection
 from django.db import models as django_models
 
 from tests.execution import (
+    test_archive_guards,
     test_constraints,
     test_correction_guards,
     test_message_guards,
@@ -33,6 +34,7 @@ def test_every_named_constraint_is_attacked() -> None:
     elsewhere = {"ck_tx_intents_terminal_is_settled"}  # test_states
     attacks = [
         *test_constraints.ATTACKS,
+        *test_archive_guards.ATTACKS,
         *test_risk_constraints.ATTACKS,
         *test_more_guards.ATTACKS,
         *test_sign_requests.ATTACKS,
@@ -59,6 +61,8 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("tx_sends", "guard_send"),
         ("tx_sends", "keep_send"),
         ("intent_transitions", "keep_transition"),
+        ("intent_transitions", "keep_until_archived"),
+        ("archives", "guard_archive"),
         ("wallets", "guard_wallet"),
         ("fills", "guard_fill"),
         ("signals", "guard_signal"),
@@ -68,6 +72,7 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("risk_reservations", "keep_reservation"),
         ("risk_reservations", "log_risk"),
         ("risk_log", "keep_risk_log"),
+        ("risk_log", "keep_until_archived"),
         ("sign_requests", "guard_sign_request"),
         ("venue_messages", "guard_message"),
         ("venue_messages", "keep_row"),
@@ -81,6 +86,6 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("tx_intents", "guard_only_position"),
         ("position_corrections", "guard_correction"),
         ("shadow_fills", "guard_shadow"),
-        ("shadow_fills", "keep_row"),
+        ("shadow_fills", "keep_until_archived"),
         ("position_corrections", "keep_row"),
     }

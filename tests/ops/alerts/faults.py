@@ -43,6 +43,7 @@ HEALTHY: dict[str, Value] = {
     _EXPIRY % 1: Ago(-30 * DAY_S),
     _EXPIRY % 2: Ago(-30 * DAY_S),
     "vanta_backup_timestamp_seconds": Ago(3600),
+    "vanta_retention_timestamp_seconds": Ago(3600),
     **{_HEART % name: Ago(1) for name in COMPONENTS},
     _START: 1_700_000_000,
     _OK_CALLS % "ok": Grows(10),
@@ -92,6 +93,7 @@ AT_ONCE: dict[str, dict[str, Value]] = {
     "VantaQueueBacklog": {'vanta_queue_depth{queue="submit"}': 501},
     "VantaHttpErrors": {_ANSWERS % 503: Grows(1)},
     "VantaBackupOld": {"vanta_backup_timestamp_seconds": Ago(27 * 3600)},
+    "VantaRetentionOld": {"vanta_retention_timestamp_seconds": Ago(4 * DAY_S)},
     "VantaTransactionsFailing": {'vanta_tx_mined_total{status="reverted"}': Grows(1)},
     "VantaBroadcastsFailing": {'vanta_tx_submissions_failed_total{class="underpriced"}': Grows(1)},
     "VantaRbfExcess": {"vanta_rbf_attempt_total": Grows(6)},
@@ -115,6 +117,7 @@ _OF_THE_DATABASE = (
     "vanta_heartbeat",
     "vanta_process_start",
     "vanta_backup",
+    "vanta_retention",
     "vanta_price_age",
 )
 DATABASE_AWAY: dict[str, Value] = {

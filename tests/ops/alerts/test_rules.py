@@ -153,6 +153,7 @@ def test_whatever_an_alert_is_blind_without_is_missed() -> None:
             "VantaBroadcastsFailing",
             "VantaTpslFailing",
             "VantaRestarting",
+            "VantaRetentionOld",
         )
         for metric in rulebook.metrics(ALERTS[name].expr)
     }

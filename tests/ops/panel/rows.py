@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from execution_app import audit, reservations
 from execution_app.audit_words import AuditAction
 from execution_app.models import (
+    Archive,
     AuditEntry,
     Cap,
     Chain,
@@ -43,6 +44,7 @@ from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGra
 
 TABLES = (
     ApiToken,
+    Archive,
     AuditEntry,
     Cap,
     Chain,
@@ -101,6 +103,15 @@ def one_of_each() -> TxIntent:
     )
     Restriction.objects.create(
         kind=RestrictionKind.DRY, origin=Origin.COMMAND, set_by="ops", lifted_by="ops", lifted_at=now
+    )
+    Archive.objects.create(
+        table_name="risk_log",
+        day="2026-01-01",
+        file="risk_log.gz",
+        sha256="ab" * 32,
+        rows=2,
+        first_id=1,
+        last_id=2,
     )
     RestorePoint.objects.create(
         snapshot_at=now, restored_at=now, backup_sha256="ab" * 32, epoch=2, restored_by="ops", reason="drill"

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from execution_app.models import AuditEntry, Heartbeat
-from ops.rollout import backups, postgres_tools
+from ops.rollout import backups, postgres_tools, sealed_files
 from ops.rollout.postgres_tools import Place
 from tests.execution import rows
 
@@ -38,9 +38,9 @@ def made(database: None, tmp_path: Path) -> backups.Backup:
 
 def reseal(path: Path, **changes: object) -> None:
     """A manifest that somebody made on purpose."""
-    manifest = path.with_name(path.name + backups.MANIFEST)
+    manifest = path.with_name(path.name + sealed_files.MANIFEST)
     told = json.loads(manifest.read_text()) | changes
-    manifest.write_text(json.dumps(told | {"seal": backups._seal(told)}))
+    manifest.write_text(json.dumps(told | {"seal": sealed_files.seal(told)}))
 
 
 def flip(path: Path, at: int) -> None:
@@ -64,7 +64,11 @@ def test_a_backup_says_what_is_in_it(
     ]
     assert ["execution_app", "0021_restore_points"] in told["migrations"]
     system = rows.one("SELECT system_identifier::text FROM pg_control_system()")
-    assert (told["system_identifier"], told["timeline"], told["sha256"]) == (system, 1, backups.digest(path))
+    assert (told["system_identifier"], told["timeline"], told["sha256"]) == (
+        system,
+        1,
+        sealed_files.digest(path),
+    )
     assert [oct(one.stat().st_mode & 0o777) for one in (path, path.parent)] == ["0o600", "0o700"]
     beat = Heartbeat.objects.get(component="backup")
     assert beat.at.isoformat() == told["taken_at"], "its age is that of the moment it holds"
@@ -102,7 +106,7 @@ def test_what_the_manifest_says_must_be_there(
 
 def test_a_dump_that_cannot_be_unpacked(made: backups.Backup, capsys: pytest.CaptureFixture[str]) -> None:
     made.path.write_bytes(made.path.read_bytes()[: made.size_bytes // 2])
-    reseal(made.path, bytes=made.path.stat().st_size, sha256=backups.digest(made.path))
+    reseal(made.path, bytes=made.path.stat().st_size, sha256=sealed_files.digest(made.path))
     with pytest.raises(CommandError):
         call_command("verify-backup", str(made.path))
     assert "fail  reading: pg_restore ended with 1" in capsys.readouterr().out
@@ -115,14 +119,14 @@ def test_a_dump_that_cannot_be_unpacked(made: backups.Backup, capsys: pytest.Cap
 def test_a_manifest_that_is_none(
     made: backups.Backup, content: str | None, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = made.path.with_name(made.path.name + backups.MANIFEST)
+    manifest = made.path.with_name(made.path.name + sealed_files.MANIFEST)
     manifest.unlink() if content is None else manifest.write_text(content)
     with pytest.raises(CommandError, match=words):
         run(capsys, "verify-backup", made.path)
 
 
 def test_a_manifest_with_another_number(made: backups.Backup, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = made.path.with_name(made.path.name + backups.MANIFEST)
+    manifest = made.path.with_name(made.path.name + sealed_files.MANIFEST)
     manifest.write_text(manifest.read_text().replace('"next_nonce": 7', '"next_nonce": 8'))
     with pytest.raises(CommandError, match="was changed after it was written"):
         run(capsys, "verify-backup", made.path)
@@ -178,8 +182,8 @@ def test_what_is_kept(made: backups.Backup, capsys: pytest.CaptureFixture[str]) 
         at = made.taken_at - timedelta(days=days)
         path = folder / f"vanta-{at:%Y%m%dT%H%M%S}.000Z.dump"
         path.write_bytes(b"")
-        manifest = made.path.with_name(made.path.name + backups.MANIFEST)
-        path.with_name(path.name + backups.MANIFEST).write_text(manifest.read_text())
+        manifest = made.path.with_name(made.path.name + sealed_files.MANIFEST)
+        path.with_name(path.name + sealed_files.MANIFEST).write_text(manifest.read_text())
         reseal(path, taken_at=at.isoformat())
         old.append(path)
     assert backups.prune(folder, None, None) == []

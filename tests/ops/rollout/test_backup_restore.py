@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from execution_app.gate import control, watch
 from execution_app.models import AuditEntry, RestorePoint, Restriction, TxIntent, Wallet
 from execution_app.states import Origin, RestrictionKind
-from ops.rollout import backups, restoring
+from ops.rollout import backups, restoring, sealed_files
 from ops.rollout.backups import Backup
 from ops.rollout.postgres_tools import Place
 from tests import real_parts
@@ -115,9 +115,9 @@ def test_without_the_typed_name_it_is_shown(made: Backup, capsys: pytest.Capture
 
 def test_another_chain_and_a_newer_version(made: Backup, settings: Any) -> None:
     migrations = [*made.contents.migrations, ["execution_app", "9999_of_tomorrow"]]
-    manifest = made.path.with_name(made.path.name + backups.MANIFEST)
+    manifest = made.path.with_name(made.path.name + sealed_files.MANIFEST)
     told = made.told | {"migrations": migrations}
-    manifest.write_text(json.dumps(told | {"seal": backups._seal(told)}))
+    manifest.write_text(json.dumps(told | {"seal": sealed_files.seal(told)}))
     with pytest.raises(CommandError, match="9999_of_tomorrow"):
         call_command("restore", str(made.path))
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"chain_id": 8453})

@@ -130,6 +130,15 @@ def test_a_backup_is_a_time_and_no_process(client: Client, database: None) -> No
     assert set(shown(client, "vanta_heartbeat_timestamp_seconds", "component")) == {"beat"}
 
 
+def test_a_retention_is_told_once_there_was_one(client: Client, database: None) -> None:
+    name = "vanta_retention_timestamp_seconds"
+    assert scrape(client)[name].samples == []
+    at = datetime.now(UTC) - HOUR
+    Heartbeat.objects.create(component="retention", pid=0, started_at=at, at=at)
+    assert shown(client, name)[""] == pytest.approx(at.timestamp())
+    assert shown(client, "vanta_heartbeat_timestamp_seconds", "component") == {}, "it is no process"
+
+
 def test_a_delegation_is_read_from_the_chain(client: Client, rig: Rig, settings: Settings) -> None:
     name, wallet = "vanta_delegate_expiry_timestamp_seconds", rig.wallet.address
     real = settings.ENVIRONMENT
