@@ -29,6 +29,7 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/postgresql /opt/postgresql
 COPY manage.py ./
 COPY config config
+COPY docs docs
 COPY vanta vanta
 COPY ops ops
 COPY signals_app signals_app

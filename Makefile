@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test commands crashtest drills soak faults model replay bench mutation fuzz audit check fmt lock clean
+.PHONY: help run chain test commands crashtest drills alerts soak faults model replay bench mutation fuzz audit check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -46,6 +46,10 @@ drills: ## faults on purpose against the stack that `make run` started (DRILLS="
 crashtest: ## SIGKILL at every point of every road, and planted bugs; over 5,000 trials (ARGS="--slice 100" and others)
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m tests.crash $(ARGS)
+
+alerts: ## real faults, each alert of the rules fires and arrives once; ARGS="--only VantaRedisAway" or "--quiet-minutes 15"
+	@$(BOOTSTRAP) dev
+	@$(PYTHON) -m tests.alerts $(ARGS)
 
 soak: ## the whole stack under traffic and faults; MINUTES=15, ARGS="--seed 7 --rate 2"; report in var/soak/
 	@$(BOOTSTRAP) dev

@@ -97,7 +97,7 @@ SIGNERS = ("kms", "web3signer")
 SIGNER_OUTCOMES = ("ok", "away", "refused")
 SIGNER_REQUESTS = Counter(
     "vanta_signer_requests_total",
-    "Requests to a remote signer, by how they ended: ok, away or refused.",
+    "Signatures asked of a remote signer, and keys that it did not tell, by how that ended: ok, away or refused.",
     ["backend", "outcome"],
 )
 SIGNAL_TO_BROADCAST = Histogram(

@@ -87,6 +87,7 @@ class Environment(BaseModel):
     alert_dead_man_url: Annotated[
         SecretStr, _as_written(lambda text: formats.http_url(text) if text else "")
     ] = SecretStr("")
+    runbook_url: Annotated[str, _as_written(formats.http_url)] = "http://localhost:8090/admin/runbook/"
     alertmanager_url: Annotated[str, _as_written(lambda text: formats.http_url(text) if text else "")] = ""
     telegram_may_resume: bool = False
     # Notional of a trader, all in all, above which an open in Telegram wants a one-time code.

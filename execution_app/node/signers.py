@@ -72,7 +72,14 @@ def is_remote() -> bool:
 
 def require_key(address: str) -> None:
     """Return when the wallet's key can be used. Raises Refused where it cannot, Retryable where nobody knows."""
-    backend().require(address)
+    keys = backend()
+    try:
+        keys.require(address)
+    except (Refused, Retryable) as problem:
+        # Without its key nothing is placed, so no signature would ever be asked for, and be counted.
+        if keys.remote:
+            _count("away" if isinstance(problem, Retryable) else "refused")
+        raise
 
 
 def has_key(address: str) -> bool:
@@ -269,8 +276,12 @@ def _tried(keys: Backend, slot: Slot, fee: Fee, deadline_s: float) -> Signed | R
     except Refused as problem:
         answer, outcome = problem, "refused"
     if keys.remote:
-        meters.SIGNER_REQUESTS.labels(settings.ENVIRONMENT.signer_backend, outcome).inc()
+        _count(outcome)
     return answer
+
+
+def _count(outcome: str) -> None:
+    meters.SIGNER_REQUESTS.labels(settings.ENVIRONMENT.signer_backend, outcome).inc()
 
 
 def _made(keys: Backend, slot: Slot, fee: Fee, deadline_s: float) -> Signed:

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import path
 
-from ops.panel import charts, traces
+from ops.panel import charts, runbook, traces
 from ops.panel.deeds import page as deeds
 from ops.panel.exports import page as exports
 from ops.panel.home import page
@@ -39,4 +39,6 @@ urlpatterns = [
     path("do/<slug:name>/<path:target>/", guarded(deeds.deed), name="deed"),
     path("export/", guarded(exports.export), name="export"),
     path("charts/", guarded(charts.charts), name="charts"),
+    path("runbook/", guarded(runbook.page), name="runbook"),
+    path("runbook/<slug:name>/", guarded(runbook.page), name="runbook"),
 ]

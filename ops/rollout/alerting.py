@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import urllib3
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.conf import settings
 from ops.rollout.findings import Finding
 
 TIMEOUT_S = 3.0
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def examine() -> Iterator[Finding]:
@@ -37,8 +39,17 @@ def examine() -> Iterator[Finding]:
         yield Finding("alerts", "ok", f"a rehearsal; not delivered: {', '.join(missing)}")
     if environment.telegram_bot_token.get_secret_value():
         yield from _chats()
+    if environment.is_production:
+        yield _runbook(environment.runbook_url)
     if environment.alertmanager_url:
         yield _alertmanager(environment.alertmanager_url)
+
+
+def _runbook(url: str) -> Finding:
+    if urlsplit(url).hostname in LOOPBACK:
+        step = "set RUNBOOK_URL to the panel's page as people reach it, or to the repository's (docs/monitoring.md)"
+        return Finding("runbook", "warn", "messages lead to a page that opens on this host alone", step)
+    return Finding("runbook", "ok", "messages lead to a page elsewhere than on this host")
 
 
 def _chats() -> Iterator[Finding]:

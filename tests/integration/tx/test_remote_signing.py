@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from django.db import transaction
 from django.db.models.functions import Now
+from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from execution_app.engine import cancels, remote_signing, reserve
@@ -26,6 +27,13 @@ from tests.timers import pass_a_minute
 def signer(rig: Rig, node: Proxy, settings: Settings):
     with signing_remotely(rig, settings) as signer:
         yield signer
+
+
+def away() -> float:
+    return (
+        REGISTRY.get_sample_value("vanta_signer_requests_total", {"backend": "web3signer", "outcome": "away"})
+        or 0.0
+    )
 
 
 def reserved(rig: Rig, signer: Web3SignerFake) -> TxIntent:
@@ -65,9 +73,11 @@ def test_a_signer_that_is_away_before_the_nonce_takes_none(
 ) -> None:
     intent = rig.intent()
     signer.faults.away = True
+    before = away()
     rig.submit()
     intent.refresh_from_db()
     assert (intent.state, intent.reason, intent.nonce) == ("held", Reason.SIGNER_AWAY, None)
+    assert away() > before, "no alert would tell of a signer that nobody has reached yet"
     assert signer.url not in intent.reason_detail
     signer.faults.away = False
     finish(rig)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tests.real_parts import ROOT
+from tests.e2e.stack import ROOT
 
 RULES = ROOT / "ops" / "production-alerts.rules.yml"
 TESTS = ROOT / "ops" / "alerts"

@@ -11,7 +11,7 @@ import pytest
 from tests.ops.alerts import ends, faults, rulebook
 from tests.ops.alerts.test_dashboards import EXPRESSIONS, OF_OTHERS
 from tests.ops.alerts.test_rules import FIRES_WHEN_ABSENT
-from tests.ops.alerts.watchtower import Watchtower
+from tests.ops.alerts.watchtower import RUNBOOK, Watchtower
 
 ALERTS = rulebook.alerts()
 ALONE = {
@@ -80,7 +80,7 @@ def test_every_alert_arrives_once_and_is_taken_back_once(scene: Scene) -> None:
         (name,) = message.firing
         assert message.chat_id == chat_of(name), name
         assert message.silent is (message.chat_id == ends.TICKETS), name
-        assert ALERTS[name].annotations["runbook"] in message.text
+        assert f"Read on: {RUNBOOK}#{name.lower()}\n" in message.text
         assert message.text.startswith("[test] ")
 
     exporter.now({})

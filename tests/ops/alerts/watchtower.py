@@ -22,13 +22,14 @@ import yaml
 from ops.rehearsal.parts import port
 from ops.rehearsal.parts.process import Child, Command
 from tests import machine_tools
+from tests.e2e.stack import ROOT
 from tests.ops.alerts import ends, rulebook
-from tests.real_parts import ROOT
 
 START = ROOT / "config" / "start-alertmanager"
 ROUTES = ROOT / "ops" / "alertmanager.yml"
 SCRAPES = ROOT / "ops" / "prometheus.yml"
 SHORTER = 120
+RUNBOOK = "https://panel.invalid/admin/runbook/"
 PATIENCE_S = 60.0
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LOOKING = 'max(up{job="vanta"}) == 1 and on () max(prometheus_notifications_alertmanagers_discovered) == 1'
@@ -41,13 +42,16 @@ def shorter(duration: str, times: int = SHORTER) -> str:
     return f"{int(found[1]) * _UNITS_MS[found[2]] // times}ms"
 
 
-def shorter_rules(times: int) -> dict[str, Any]:
-    """The rule file with its windows, offsets and `for`; thresholds are values and stay."""
+def shorter_rules(times: int, *, windows: bool) -> dict[str, Any]:
+    """The rule file with its `for`, and its windows and offsets where asked; thresholds are values and stay."""
     groups = rulebook.groups()
     for group in groups:
         for rule in group["rules"]:
-            rule["expr"] = re.sub(r"\[(\w+)\]", lambda m: f"[{shorter(m[1], times)}]", rule["expr"])
-            rule["expr"] = re.sub(r"\boffset (\w+)", lambda m: f"offset {shorter(m[1], times)}", rule["expr"])
+            if windows:
+                rule["expr"] = re.sub(r"\[(\w+)\]", lambda m: f"[{shorter(m[1], times)}]", rule["expr"])
+                rule["expr"] = re.sub(
+                    r"\boffset (\w+)", lambda m: f"offset {shorter(m[1], times)}", rule["expr"]
+                )
             if "for" in rule:
                 rule["for"] = shorter(rule["for"], times)
     return {"groups": groups}
@@ -77,19 +81,34 @@ def _made(labels: dict[str, str], lasts_s: float) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "labels": {name: value for name, value in labels.items() if value},
-        "annotations": {"summary": "made " * 12, "description": "by a test", "runbook": "nowhere"},
+        "annotations": {
+            "summary": "made " * 12,
+            "description": "by a test",
+            "runbook_url": "http://localhost:8090/nowhere",
+        },
         "startsAt": (now - timedelta(seconds=60)).isoformat(),
         "endsAt": (now + timedelta(seconds=lasts_s)).isoformat(),
     }
 
 
 class Watchtower:
-    """Both servers; `target` is what they scrape as job `vanta`, and `receivers` whom they tell."""
+    """Both servers; `target` is what they scrape as job `vanta`, and `receivers` whom they tell.
 
-    def __init__(self, folder: Path, target: str, receivers: ends.Receivers, times: int = SHORTER) -> None:
+    Every wait is `times` shorter; the windows within expressions only with `windows`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        target: str,
+        receivers: ends.Receivers,
+        times: int = SHORTER,
+        *,
+        windows: bool = True,
+    ) -> None:
         self.folder = folder
         self._rules = folder / rulebook.RULES.name
-        self._times = times
+        self._made_rules = shorter_rules(times, windows=windows)
         programs = {
             "prometheus": machine_tools.need("prometheus", "prometheus"),
             "alertmanager": machine_tools.need(
@@ -119,6 +138,7 @@ class Watchtower:
             DEPLOY_ENV="test",
             TELEGRAM_BOT_TOKEN=ends.TOKEN,
             TELEGRAM_API_BASE=f"http://{receivers.address}",
+            RUNBOOK_URL=RUNBOOK,
             ALERT_CHAT_ID=str(ends.PAGES),
             ALERT_TICKET_CHAT_ID=str(ends.TICKETS),
             ALERT_DEAD_MAN_URL=f"http://{receivers.address}/dead-man",
@@ -132,7 +152,9 @@ class Watchtower:
         often = scrapes["global"]
         often["evaluation_interval"] = shorter(often["evaluation_interval"], times)
         # Half as often as that: one that a busy machine lets come late must not look like a silent target.
-        often["scrape_interval"] = often["scrape_timeout"] = shorter(often["scrape_interval"], times // 2)
+        often["scrape_interval"] = often["scrape_timeout"] = shorter(
+            often["scrape_interval"], max(1, times // 2)
+        )
         alertmanager, prometheus = (
             f"127.0.0.1:{self.ports[name]}" for name in ("alertmanager", "prometheus")
         )
@@ -150,7 +172,7 @@ class Watchtower:
                 self.wait(partial(self._is_ready, name), f"{name} is ready")
             # Prometheus takes 5 s until it looks at anything, which is 10 minutes of the shorter rules.
             self.wait(lambda: bool(self.query(LOOKING)), "Prometheus scrapes and has found Alertmanager")
-            self._rules.write_text(yaml.safe_dump(shorter_rules(self._times)))
+            self._rules.write_text(yaml.safe_dump(self._made_rules))
             self.reload()
         except BaseException:
             self.__exit__()

@@ -107,6 +107,8 @@ SITE = {
     "admin/password_change/": EVERYBODY,
     "admin/password_change/done/": FUNCTION,
     "admin/r/<path:content_type_id>/<path:object_id>/": "302/302 404/404 404/404 404/404 404/404 404/404 404/404",
+    "admin/runbook/": EVERYBODY,
+    "admin/runbook/<slug:name>/": EVERYBODY,
     "admin/search/": EVERYBODY,
     "admin/trace/<path:key>/": LOOKS_OR_OWNS,
 }

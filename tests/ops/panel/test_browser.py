@@ -42,6 +42,7 @@ PAGES = {
     "cap": "/admin/do/set-cap/",
     "flatten": "/admin/do/flatten/",
     "export": "/admin/export/",
+    "runbook": "/admin/runbook/",
 }
 # Tables of many columns scroll inside their frame.
 WIDE = ("intents", "positions")

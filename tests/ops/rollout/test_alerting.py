@@ -28,6 +28,7 @@ def full(receivers: ends.Receivers) -> dict[str, str]:
         "ALERT_CHAT_ID": str(ends.PAGES),
         "ALERT_TICKET_CHAT_ID": str(ends.TICKETS),
         "ALERT_DEAD_MAN_URL": f"http://{receivers.address}/dead-man",
+        "RUNBOOK_URL": "https://panel.invalid/admin/runbook/",
     }
 
 
@@ -49,6 +50,7 @@ def test_every_way_is_there_and_telegram_knows_both_chats(receivers: ends.Receiv
         "alerts": "ok",
         "chat ALERT_CHAT_ID": "ok",
         "chat ALERT_TICKET_CHAT_ID": "ok",
+        "runbook": "ok",
     }
 
 
@@ -94,3 +96,12 @@ def test_alertmanager_is_asked_where_drills_will_look_for_it(receivers: ends.Rec
     assert found(full(receivers) | {"ALERTMANAGER_URL": NOBODY})["alertmanager"].status == "warn"
     other = f"http://{receivers.address}"
     assert found(full(receivers) | {"ALERTMANAGER_URL": other})["alertmanager"].detail == "answers 404"
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:8090/admin/runbook/"])
+def test_a_runbook_that_opens_on_the_host_alone_is_a_warning(
+    url: str, receivers: ends.Receivers, found: Found
+) -> None:
+    told = found(full(receivers) | {"RUNBOOK_URL": url})["runbook"]
+    assert told.status == "warn"
+    assert "RUNBOOK_URL" in told.step
