@@ -29,7 +29,7 @@ def guarded(view: View) -> View:
 
 
 urlpatterns = [
-    path("", guarded(admin.site.index), name="index"),
+    path("", guarded(page.home), name="index"),
     path("live/home/", guarded(page.live_home), name="home"),
     path("live/banner/", guarded(page.live_banner), name="banner"),
     path("find/", guarded(traces.find), name="find"),

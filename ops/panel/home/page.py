@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
 
 from ops.panel.home import flow, money, safety, wallets
 from ops.panel.home.box import Box, Shown, show
@@ -87,6 +89,13 @@ def live_home(request: HttpRequest) -> HttpResponse:
 def live_banner(request: HttpRequest) -> HttpResponse:
     """The banner anew, as a part of a page; on the home page it is larger."""
     return _part(request, "panel/live_banner.html", {"home": "home" in request.GET})
+def home(request: HttpRequest) -> HttpResponse:
+    """The whole page. The site's own view would make the list of tables twice."""
+    request.current_app = admin.site.name  # type: ignore[attr-defined]
+    context = {**admin.site.each_context(request), "title": admin.site.index_title, "index": True}
+    return TemplateResponse(request, "admin/index.html", context)
+
+
 
 
 def _part(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:

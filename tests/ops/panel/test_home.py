@@ -208,12 +208,12 @@ def failing(problem: str) -> Iterator[Line]:
 
 
 def test_a_box_that_fails_says_so_and_hides_no_other(admin: Client) -> None:
-    def slow() -> list[Line]:
+    def slow(_now: datetime) -> list[Line]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(30)")
         return []
 
-    def writes() -> list[Line]:
+    def writes(_now: datetime) -> list[Line]:
         Signal.objects.all().delete()
         return []
 
@@ -221,9 +221,9 @@ def test_a_box_that_fails_says_so_and_hides_no_other(admin: Client) -> None:
     may = "execution_app.view_txintent"
     boxes = (
         Box("slow", "Slow", may, slow, ""),
-        Box("away", "Away", may, lambda: list(failing("Redis does not answer")), ""),
+        Box("away", "Away", may, lambda _now: list(failing("Redis does not answer")), ""),
         Box("writes", "Writes", may, writes, ""),
-        Box("well", "Well", may, lambda: [Line("rows", str(Signal.objects.count()))], ""),
+        Box("well", "Well", may, lambda _now: [Line("rows", str(Signal.objects.count()))], ""),
     )
     shown = {each.box.key: each for each in show(boxes, root)}
     assert str(BOX_WITHIN_MS) in shown["slow"].problem
