@@ -120,7 +120,7 @@ DOES = {
     **dict.fromkeys(
         ("dry", "live", "reduce-only", "allow-opens", "flatten", "set-cap", "lift-cap"), _OPERATOR
     ),
-    **dict.fromkeys(("approve", "reject", "reject-several", "cancel", "replay-dry"), _OPERATOR),
+    **dict.fromkeys(("approve", "reject", "reject-several", "cancel", "speed-up", "replay-dry"), _OPERATOR),
     **dict.fromkeys(("close", "halve"), _TRADER),
     **dict.fromkeys(("rotate-secret", "retire-secret", "bind-trader", "unbind-trader"), _ADMIN),
 }
