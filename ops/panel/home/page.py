@@ -91,7 +91,7 @@ def boxes(request: HttpRequest) -> list[Shown]:
 
 def home(request: HttpRequest) -> HttpResponse:
     """The whole page. The site's own view would make the list of tables twice."""
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
+    request.current_app = admin.site.name
     context = {**admin.site.each_context(request), "title": admin.site.index_title, "index": True}
     return TemplateResponse(request, "admin/index.html", context)
 

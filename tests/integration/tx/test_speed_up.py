@@ -1,6 +1,7 @@
 """A replacement that a person wants before its time: one step of the fee policy, once, and never past what binds any other."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -19,13 +20,13 @@ from tests.proxy import Proxy
 from tests.rig import Rig
 from tests.timers import pass_a_minute
 
-WHY = {"by": "ann", "reason": "the market runs"}
+WHY: dict[str, Any] = {"by": "ann", "reason": "the market runs"}
 
 
-def in_flight(rig: Rig, node: Proxy, **fields: object) -> TxIntent:
+def in_flight(rig: Rig, node: Proxy) -> TxIntent:
     """An open whose bytes a node accepted just now and keeps to itself."""
     node.hold()
-    intent = rig.intent(**fields)
+    intent = rig.intent()
     rig.submit()
     intent.refresh_from_db()
     assert intent.state == "pending_inclusion"
@@ -50,7 +51,7 @@ def test_the_next_step_of_the_policy_leaves_at_once_and_only_once(rig: Rig, node
     assert meters.TX_STUCK._value.get() == stuck, "nothing was stuck"
     said = AuditEntry.objects.get(action="speed_up_asked")
     assert (said.actor, said.subject, said.reason) == ("ann", intent.intent_key, WHY["reason"])
-    assert said.before["attempt"] == 0
+    assert (said.before or {})["attempt"] == 0
     node.release("all")
     rig.finish()
     intent.refresh_from_db()
@@ -169,7 +170,8 @@ def test_what_may_not_be_raised_is_refused_and_changes_nothing(
         key = "sig:test:none"
     with pytest.raises(Refused, match=why):
         speedups.request(key, 0, **WHY)
-    for blank in ({"by": " ", "reason": "x"}, {"by": "ann", "reason": " "}):
+    blanks: tuple[dict[str, Any], ...] = ({"by": " ", "reason": "x"}, {"by": "ann", "reason": " "})
+    for blank in blanks:
         with pytest.raises(Refused, match="has to be named"):
             speedups.request(intent.intent_key, 0, **blank)
     intent.refresh_from_db()
