@@ -59,6 +59,8 @@ def address(route: str) -> str:
                 path = path.replace(argument, str(first.pk if first else 1))
     known = {
         "<path:key>": KEY,
+        "<int:key>": "1",
+        "<slug:what>": "shown",
         "<path:content_type_id>": str(ContentType.objects.get_for_model(TxIntent).pk),
         "<path:object_id>": str(TxIntent.objects.order_by("pk")[0].pk),
         "(?P<url>.*)$": "nothing-of-this-name",

@@ -275,7 +275,7 @@ def test_each_deed_is_for_its_role_alone(database: None) -> None:
     for name in OFFERED:
         assert viewer.get(f"/admin/do/{name}/").status_code == 403
     admins = {name for name in OFFERED if operator.get(f"/admin/do/{name}/").status_code == 403}
-    assert admins == {"bind-trader", "rotate-secret"}
+    assert admins == {"bind-trader", "rotate-secret", "export-person", "forget-person"}
 
 
 def test_a_trader_closes_what_is_theirs_and_nothing_else(database: None) -> None:
