@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from pydantic import SecretStr
 
+from execution_app import people
 from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.models import AuditEntry
 
@@ -90,15 +91,15 @@ def record(
 ) -> None:
     """Append one entry; it stays if and only if the caller's transaction does.
 
-    Long words are cut to their columns and secrets are withheld. Raises
-    RuntimeError outside a transaction.
+    Long words are cut to their columns, secrets are withheld, and people are
+    told by their pseudonyms. Raises RuntimeError outside a transaction.
     """
     if not connection.in_atomic_block:
         raise RuntimeError("an audit entry is written in the transaction of what it tells")
     who = who or current()
     words = {"actor": who.actor, "address": who.address, "subject": subject, "reason": reason or who.reason}
     secrets = _secrets()
-    told = {name: _clean(word, secrets)[: LIMITS[name]] for name, word in words.items()}
+    told = {name: people.veiled(_clean(word, secrets))[: LIMITS[name]] for name, word in words.items()}
     with connection.cursor() as cursor:
         cursor.execute(
             _INSERT,
@@ -158,7 +159,9 @@ def note_head() -> None:
 
 
 def _as_json(state: Mapping[str, Any] | None, secrets: tuple[str, ...]) -> str | None:
-    return None if state is None else json.dumps(_withheld(dict(state), secrets), ensure_ascii=False)
+    if state is None:
+        return None
+    return json.dumps(people.veiled_state(_withheld(dict(state), secrets)), ensure_ascii=False)
 
 
 def _withheld(value: Any, secrets: tuple[str, ...]) -> Any:

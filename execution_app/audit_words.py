@@ -22,6 +22,7 @@ class AuditAction(StrEnum):
     CAP_SET = "cap_set"
     CAP_REMOVED = "cap_removed"
     PENDING_CANCELLED = "pending_cancelled"
+    SPEED_UP_ASKED = "speed_up_asked"
     FLATTEN_BEGUN = "flatten_begun"
     FLATTEN_ENDED = "flatten_ended"
     INTENT_DECIDED = "intent_decided"
@@ -66,3 +67,5 @@ class AuditAction(StrEnum):
     TELEGRAM_BOUND = "telegram_bound"
     TELEGRAM_UNBOUND = "telegram_unbound"
     TELEGRAM_CLOSED = "telegram_closed"
+    PERSON_EXPORTED = "person_exported"
+    PERSON_PSEUDONYMISED = "person_pseudonymised"

@@ -93,6 +93,8 @@ class Environment(BaseModel):
     # Notional of a trader, all in all, above which an open in Telegram wants a one-time code.
     telegram_code_above_usdc: Annotated[Decimal, _decimals(6)] = Decimal(100)
     allowed_hosts: Annotated[str, _as_written(formats.hosts)] = "localhost,127.0.0.1"
+    # The domain that passkeys of the admin site are bound to; blank: the host that is asked.
+    passkey_domain: Annotated[str, _as_written(formats.domain)] = ""
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     signer_backend: Literal["keyfile", "keystore", "kms", "web3signer"] = "keyfile"
     signer_key_dir: Path = Path("var/keys")

@@ -130,6 +130,13 @@ def hosts(text: str) -> str:
     return ",".join(names)
 
 
+def domain(text: str) -> str:
+    """One host name, or blank."""
+    if text and not _HOST.fullmatch(text):
+        raise ValueError("must be one host name without scheme, port or path")
+    return text
+
+
 def _url(text: str, schemes: tuple[str, ...]) -> SplitResult:
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
     try:

@@ -168,7 +168,10 @@ UNFOLD = {
     "SITE_HEADER": "Vanta",
     "SHOW_VIEW_ON_SITE": False,
     "SITE_URL": None,
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}panel/icon.svg"}],
+    # A function: the theme tries to import what is a string, at every request.
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: f"{STATIC_URL}panel/icon.svg"}
+    ],
 }
 
 LOGGING_CONFIG = None

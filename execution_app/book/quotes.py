@@ -4,7 +4,7 @@ For watching only. Trading decisions look at the venue themselves, in `prices.lo
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -85,15 +85,20 @@ def _store(symbol: str, price: Decimal, published_at_s: int, head_at: datetime, 
     )
 
 
-def ages_s() -> dict[str, float]:
+def rows_by_symbol() -> dict[str, Price]:
+    """The newest price of each symbol that has one, with the database's time as `now`."""
+    return {row.symbol: row for row in Price.objects.annotate(now=Now())}
+
+
+def ages_s(rows: Mapping[str, Price] | None = None) -> dict[str, float]:
     """How old the newest price of each allowed symbol is, in seconds; infinite where none was ever seen.
 
     The age at the look is told by the chain's clock alone, the time since by the database's alone: on a
     chain whose clock is not ours (a rehearsal chain that was restarted may even go back) a fresh price is
     fresh. A publication that does not change grows old by the database's clock, also while the chain's
-    own stands still.
+    own stands still. `rows` are those of `rows_by_symbol`, where somebody has read them already.
     """
-    rows = {row.symbol: row for row in Price.objects.annotate(now=Now())}
+    rows = rows_by_symbol() if rows is None else rows
     return {
         symbol: _age_s(rows[symbol]) if symbol in rows else NEVER_SEEN_S
         for symbol in sorted(settings.ENVIRONMENT.symbols)

@@ -69,7 +69,7 @@ def ceiling_wei(intent: TxIntent) -> int:
 
 
 def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None:
-    """Raise the fee of the lowest unmined slot when it is stuck; returns the new send, not yet offered.
+    """Raise the fee of the lowest unmined slot when it is stuck or a person wants it; returns the new send, not yet offered.
 
     `consumed` is the chain's count for the wallet: only the lowest unconsumed
     nonce is raised, since those behind it wait for it anyway. With ENABLE_RBF=false no
@@ -86,10 +86,13 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
         asked = intent.cancel_asked_at is not None and last is not None and last.kind == SendKind.CANCEL
         if (ruling.emergency_stop or ruling.mode is not Mode.LIVE) and not asked:
             return None  # under a stop only a cancel that a person asked for is raised
-        if last is None or not _is_stuck(last) or intent.state == IntentState.SIGNED:
+        if last is None or intent.state == IntentState.SIGNED:
+            return None
+        stuck = _is_stuck(last)
+        if not stuck and not (is_hurried(intent, last) and last.held_at is not None):
             return None
         # Once for each send, however long it stays so and whether or not it may be replaced.
-        if TxSend.objects.filter(pk=last.pk, stuck_at=None).update(stuck_at=Now()):
+        if stuck and TxSend.objects.filter(pk=last.pk, stuck_at=None).update(stuck_at=Now()):
             transaction.on_commit(meters.TX_STUCK.inc)
         if last.outcome == SendOutcome.INVALID_PERMANENT and last.kind != SendKind.CANCEL:
             # A higher fee would not help, and whatever is behind this slot waits for it, exits too.
@@ -97,10 +100,24 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
         asked_already = SignRequest.objects.filter(intent=intent).exists()
         if last.attempt >= MAX_BUMPS or not settings.ENVIRONMENT.enable_rbf or asked_already:
             return None
-        return _raise(intent, last, ruling, market)
+        return _raise(intent, last, ruling, market, stuck=stuck)
 
 
-def _raise(intent: TxIntent, last: TxSend, ruling: Ruling, market: fees.Market) -> TxSend | None:
+def is_hurried(intent: TxIntent, last: TxSend) -> bool:
+    """Whether a person wants the slot's newest bytes replaced before their time; what replaces them uses it up."""
+    return intent.speed_up_asked_at is not None and intent.speed_up_asked_at > last.signed_at
+
+
+def has_room(intent: TxIntent, last: TxSend) -> bool:
+    """Whether the ceiling leaves a fee that nodes take instead of these bytes, in the cheapest of markets."""
+    old = Fee(int(last.max_fee_wei), int(last.tip_wei))
+    bound_wei = _environment_ceiling_wei() if last.kind == SendKind.CANCEL else ceiling_wei(intent)
+    return fees.raised(old, fees.Market(0, 0), bound_wei) is not None
+
+
+def _raise(
+    intent: TxIntent, last: TxSend, ruling: Ruling, market: fees.Market, *, stuck: bool
+) -> TxSend | None:
     """What leaves in place of the slot's newest bytes, if anything may."""
     kind = SendKind.CANCEL if last.kind == SendKind.CANCEL else SendKind.BUMP
     departure = _departure(intent, ruling) if kind is SendKind.BUMP else Departure.LEAVE
@@ -111,7 +128,8 @@ def _raise(intent: TxIntent, last: TxSend, ruling: Ruling, market: fees.Market) 
     bound_wei = _environment_ceiling_wei() if kind is SendKind.CANCEL else ceiling_wei(intent)
     fee = fees.raised(Fee(int(last.max_fee_wei), int(last.tip_wei)), market, bound_wei)
     if fee is None:
-        return _at_ceiling(intent, last, market)
+        # Whoever wants an order sooner does not want it cancelled.
+        return _at_ceiling(intent, last, market) if stuck else None
     send = signatures.obtain(intent, last.attempt + 1, kind, fee, leaves=True)
     if send is not None:
         facts = {"intent": intent.pk, "nonce": intent.nonce, "attempt": send.attempt}

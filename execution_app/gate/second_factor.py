@@ -1,4 +1,11 @@
-"""One-time codes (TOTP, RFC 6238) of those who may loosen something. A code is good once, wrong ones are slowed down."""
+"""One-time codes (TOTP, RFC 6238) of those who may loosen something. A code is good once, wrong ones are slowed down.
+
+A passkey of theirs, shown to the admin site with the same request, counts as much.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from django.conf import settings
 from django.db import models, transaction
@@ -7,20 +14,39 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from execution_app import audit
 from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
+from execution_app.models import Passkey
 
 NAME = "authenticator"
 
+_shown: ContextVar[str] = ContextVar("vanta_passkey_shown", default="")
+
+
+@contextmanager
+def shown_by(username: str) -> Iterator[None]:
+    """Whoever it is has shown a passkey with the request that is answered meanwhile, in this thread."""
+    token = _shown.set(username)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
 
 def is_needed(username: str) -> bool:
-    """Whether a code is asked for: always, but for those on the rehearsal chain who never enrolled."""
-    return bool(not settings.REHEARSAL or _devices(username).exists())
+    """Whether a second factor is asked for: always, but for those on the rehearsal chain who never enrolled."""
+    return bool(not settings.REHEARSAL or _devices(username).exists() or has_passkey(username))
+
+
+def has_passkey(username: str) -> bool:
+    return Passkey.objects.filter(user__username=username, user__is_active=True).exists()
 
 
 def verify(username: str, code: str) -> None:
-    """Check a code of this person and use it up. Raises Refused."""
-    if not is_needed(username):
+    """Check a code of this person and use it up, unless they have shown a passkey. Raises Refused."""
+    if not is_needed(username) or (username and _shown.get() == username):
         return
     if not _devices(username).exists():
+        if has_passkey(username):
+            raise Refused(f"{username} has passkeys alone: use one, on the admin site")
         raise Refused(
             f"{username or 'nobody'} has no second factor: manage.py second_factor enrol {username}"
         )
@@ -69,6 +95,7 @@ def remove(username: str) -> None:
     """Forget every device of this person. Raises Refused."""
     with transaction.atomic():
         removed, _ = TOTPDevice.objects.filter(user__username=username).delete()
+        removed += Passkey.objects.filter(user__username=username).delete()[0]
         if removed:
             audit.record(AuditAction.SECOND_FACTOR_SET, f"user {username}", after={"confirmed": False})
     if not removed:

@@ -4,15 +4,51 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.db import connection
 from django.db.models import DecimalField, ExpressionWrapper, F, Max, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
-from execution_app.gate.caps import Limit
+from execution_app.gate.caps import SUMMED, Limit
 from execution_app.models import Fill, Reservation, TxIntent, TxReceipt
 from execution_app.states import UNMINED, Action, CapName, CapScope, Mode, PositionEnd, SendKind
 
 MINUTE = timedelta(seconds=60)
 NOTHING = Decimal(0)
+# What `used` counts for the whole house, in one statement: a page asks for all of it every few seconds, and
+# beginning nine questions takes longer than answering them. What is looked up row by row is so on purpose: a day's
+# rows are few, and joined the planner likes to read the whole history. tests/execution/gate/test_usage.py holds the two equal.
+_HOUSE = """
+SELECT 'open_positions', mode, count(*)::numeric FROM risk_reservations WHERE released_at IS NULL GROUP BY mode
+UNION ALL
+SELECT 'exposure_usdc', mode, sum(notional_usdc) FROM risk_reservations WHERE released_at IS NULL GROUP BY mode
+UNION ALL
+SELECT 'orders_per_minute', mode, count(*) FROM risk_reservations
+WHERE reserved_at > %(now)s - interval '60 seconds' GROUP BY mode
+UNION ALL
+SELECT 'daily_loss_usdc', mode, sum(lost_usdc) FROM (
+    SELECT c.mode, (c.collateral_usdc - coalesce(c.sent_to_trader_usdc, 0))
+        * (SELECT count(*) FROM fills o WHERE o.position_id = c.position_id AND o.action = 'open') AS lost_usdc
+    FROM fills c WHERE c.action = 'close' AND c.filled_at >= %(day)s
+    UNION ALL
+    SELECT o.mode, o.collateral_usdc - coalesce((SELECT sum(c.collateral_usdc) FROM fills c
+        WHERE c.position_id = o.position_id AND c.action = 'close'), 0)
+    FROM fills o JOIN positions p ON p.id = o.position_id
+    JOIN risk_reservations r ON r.intent_id = o.intent_id
+    WHERE o.action = 'open' AND p.ended_by = 'closed_elsewhere' AND r.released_at >= %(day)s
+) AS today GROUP BY mode
+UNION ALL
+SELECT 'gas_per_day_wei', 'LIVE', sum(wei) FROM (
+    SELECT r.gas_used * r.effective_gas_price_wei + r.l1_fee_wei
+        + CASE WHEN r.status = 1 AND (SELECT kind FROM tx_sends WHERE id = r.send_id) <> 'cancel'
+            THEN coalesce((SELECT value_wei FROM tx_intents WHERE id = r.intent_id), 0) ELSE 0 END AS wei
+    FROM tx_receipts r WHERE r.canonical AND r.seen_at >= %(day)s
+    UNION ALL
+    SELECT i.gas_limit * coalesce((SELECT max(max_fee_wei) FROM tx_sends WHERE intent_id = i.id), q.max_fee_wei)
+        + i.value_wei + i.l1_fee_wei
+    FROM tx_intents i LEFT JOIN sign_requests q ON q.intent_id = i.id
+    WHERE i.settled_at IS NULL AND i.state = ANY(%(unmined)s)
+) AS spent
+"""
 
 
 def used(limit: Limit, mode: Mode, now: datetime, upto: int | None = None) -> Decimal:
@@ -37,6 +73,18 @@ def used(limit: Limit, mode: Mode, now: datetime, upto: int | None = None) -> De
     if name is CapName.GAS_PER_DAY:
         return _gas_wei(scope, scope_value, day, upto) if mode is Mode.LIVE else NOTHING
     raise ValueError(f"{name} is a cap of one order")
+
+
+def of_house(now: datetime) -> dict[tuple[CapName, Mode], Decimal]:
+    """What `used` answers for each summed cap of the whole house and each mode, in the units of their names."""
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with connection.cursor() as cursor:
+        cursor.execute(_HOUSE, {"now": now, "day": day, "unmined": sorted(UNMINED)})
+        found = {(CapName(name), Mode(mode)): value or NOTHING for name, mode, value in cursor.fetchall()}
+    every = {(name, mode): found.get((name, mode), NOTHING) for name in SUMMED for mode in Mode}
+    for mode in Mode:
+        every[CapName.DAILY_LOSS, mode] = max(NOTHING, every[CapName.DAILY_LOSS, mode])
+    return every
 
 
 def _of(scope: CapScope, scope_value: str, prefix: str = "", trader: str = "trader__") -> dict[str, Any]:

@@ -7,6 +7,8 @@ from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
 from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.messages import VenueMessage
+from execution_app.models.passkeys import Passkey
+from execution_app.models.people import Person
 from execution_app.models.prices import Price
 from execution_app.models.protection import Protection, ProtectionTrigger
 from execution_app.models.restores import RestorePoint
@@ -29,6 +31,8 @@ __all__ = [
     "IntentMove",
     "IntentTransition",
     "ModeChange",
+    "Passkey",
+    "Person",
     "PoolBeat",
     "Position",
     "Price",

@@ -32,6 +32,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         db_table = "audit_log"
+        verbose_name_plural = "audit entries"
         constraints = [
             models.CheckConstraint(condition=models.Q(seq__gte=1), name="ck_audit_log_seq"),
             listed("audit_log", "origin", AuditOrigin),

@@ -69,6 +69,8 @@ class TxIntent(models.Model):
     updated_at = models.DateTimeField(db_default=Now())
     # A person wants its slot filled by a cancel; that is sent under a stop, too.
     cancel_asked_at = models.DateTimeField(null=True, blank=True)
+    # A person wants bytes that are older than this replaced at once; set by `engine.speedups` alone.
+    speed_up_asked_at = models.DateTimeField(null=True, blank=True)
     # A person lets this one close go LIVE although Redis is not well; set by `engine.held.approve` alone.
     approved_at = models.DateTimeField(null=True, blank=True)
     approved_by = models.CharField(max_length=150, blank=True, default="", db_default="")

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from execution_app import people
 from execution_app.models.columns import listed, one_of
 from ops.bot.notice_rows import Condition, Event, Level, Notice, NoticeLevel, Tally, TelegramChat
 
@@ -68,8 +69,8 @@ class TelegramUser(models.Model):
 
     @property
     def name(self) -> str:
-        """By which the history knows them."""
-        return self.account or f"telegram {self.tg_user_id}"
+        """By which the history knows them, also once nobody can tell who they were."""
+        return self.account or f"telegram {people.pseudonym_of(self.tg_user_id)}"
 
 
 class TelegramUpdate(models.Model):

@@ -2,6 +2,9 @@
 
 from django.contrib import admin
 from django.contrib.admin import EmptyFieldListFilter
+from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
+from django.http import HttpRequest
 from django.urls import URLPattern, path
 
 from execution_app.models import (
@@ -11,6 +14,7 @@ from execution_app.models import (
     Control,
     Heartbeat,
     ModeChange,
+    Person,
     PoolBeat,
     RestorePoint,
     Restriction,
@@ -19,6 +23,9 @@ from execution_app.models import (
 from ops.panel import switch
 from ops.panel.lists import when
 from ops.panel.pages import LongPage, Page, mode, short, shown
+
+_BEHIND = "(SELECT tg_user_id FROM people WHERE pseudonym = substring(audit_log.{} FROM '[4-9][0-9]{{18}}')::bigint)"
+ID_DIGITS = 17  # fewer than these: what could be a Telegram id
 
 
 @admin.register(Control)
@@ -70,10 +77,34 @@ class ArchivePage(Page):
 
 @admin.register(AuditEntry)
 class AuditPage(LongPage):
-    list_display = ("seq", "at", "action", "subject", "actor", "origin", "address", "reason")
+    list_display = ("seq", "at", "action", "told_subject", "told_actor", "origin", "address", "reason")
     list_filter = (when("at", by_id=True), "action", "origin")
     search_fields = ("subject", "actor", "reason")
+    search_help_text = "subject, actor or reason; a person by their Telegram id"
     ordering = ("-seq",)
+
+    @shown("Subject", ordering="subject")
+    def told_subject(self, entry: AuditEntry) -> str:
+        return _unveiled(entry.subject, entry.subject_of)  # type: ignore[attr-defined]
+
+    @shown("Actor", ordering="actor")
+    def told_actor(self, entry: AuditEntry) -> str:
+        return _unveiled(entry.actor, entry.actor_of)  # type: ignore[attr-defined]
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[AuditEntry]":
+        """With the Telegram ids behind pseudonyms, of those who are still known: in the question itself, for all rows."""
+        behind = {f"{column}_of": RawSQL(_BEHIND.format(column), []) for column in ("subject", "actor")}  # noqa: S611
+        found: QuerySet[AuditEntry] = super().get_queryset(request).annotate(**behind)
+        return found
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[AuditEntry]", search_term: str
+    ) -> "tuple[QuerySet[AuditEntry], bool]":
+        """The log has people by their pseudonyms, and whoever looks for one has an id."""
+        if search_term.isascii() and search_term.isdigit() and len(search_term) < ID_DIGITS:
+            known = Person.objects.filter(pk=int(search_term)).first()
+            search_term = str(known.pseudonym) if known is not None else search_term
+        return super().get_search_results(request, queryset, search_term)
 
 
 @admin.register(Heartbeat)
@@ -111,3 +142,7 @@ class ChainPage(Page):
         "reconciled_at",
         "halted_reason",
     )
+
+
+def _unveiled(text: str, tg_user_id: int | None) -> str:
+    return f"{text} (Telegram {tg_user_id})" if tg_user_id is not None else text

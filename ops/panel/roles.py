@@ -26,6 +26,7 @@ _OPERATES = (
 _MANAGES = (
     ("signals_app", "change_sourcesecret"),
     ("signals_app", "change_sourcegrant"),
+    ("execution_app", "change_person"),
     ("auth", "view_user"),
     ("auth", "add_user"),
     ("auth", "change_user"),
@@ -39,7 +40,7 @@ class SiteRole(StrEnum):
     VIEWER = "viewer"  # looks at everything, does nothing
     TRADER = "trader"  # looks at what is theirs, and closes it
     OPERATOR = "operator"  # looks at everything, decides, stops, resumes, sets caps
-    ADMIN = "admin"  # manages secrets, grants and accounts, too
+    ADMIN = "admin"  # manages secrets, grants, accounts and what is kept about people, too
 
 
 def permissions_of(role: SiteRole) -> "QuerySet[Permission]":

@@ -20,6 +20,7 @@ from django.urls import reverse
 from execution_app.errors import Refused
 from execution_app.gate import control, loosening, second_factor
 from execution_app.states import Origin, RestrictionKind
+from ops.panel import passkeys
 from ops.panel.present import Presence, how_to_lift, presence, settled_presence
 from ops.panel.views import DEADLINE_S, RETRY_AFTER_S, STOP_BY_REDIS
 from signals_app.deadline import database_deadline
@@ -54,18 +55,22 @@ class ResumeForm(ReasonForm):
         ),
     )
 
-    def __init__(self, *args: Any, username: str, **kwargs: Any) -> None:
+    passkey = passkeys.AnswerField()
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._username = username
+        self._request, self._username = request, str(request.user.get_username())
         self.fields["reason"].required = True
-        if not second_factor.is_needed(username):
+        self.has_passkey = second_factor.has_passkey(self._username)
+        if not second_factor.is_needed(self._username):
             del self.fields["code"]
 
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean() or {}
         if "reason" in found:
             try:
-                loosening.permit(by=self._username, reason=found["reason"], code=found.get("code", ""))
+                with passkeys.shown(self._request):
+                    loosening.permit(by=self._username, reason=found["reason"], code=found.get("code", ""))
             except Refused as error:
                 raise forms.ValidationError(str(error)) from None
         return found
@@ -124,7 +129,7 @@ def resume(request: HttpRequest) -> HttpResponse:
     """Lift the stop of origin `admin`, with a reason and a second factor; stops of other origins stay."""
     if not may_switch(request.user):
         raise PermissionDenied  # before a code is looked at
-    form = ResumeForm(_given(request), username=_name(request))
+    form = ResumeForm(_given(request), request=request)
     if not _confirmed(request, form):
         return _page(request, form, "resume", "Resume execution")
     lifted = control.lift(

@@ -1,13 +1,14 @@
 """Pages of the panel that belong to no table; they stand before those of the admin site, whose last one takes all."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import path
 
-from ops.panel import charts, runbook, traces
+from ops.panel import charts, passkeys, runbook, traces
 from ops.panel.deeds import page as deeds
 from ops.panel.exports import page as exports
 from ops.panel.home import page
@@ -21,7 +22,7 @@ View = Callable[..., HttpResponseBase]
 def guarded(view: View) -> View:
     """For staff who are logged in, and answered in time whatever the database does."""
 
-    def inside(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
+    def inside(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         answer: HttpResponseBase = admin.site.admin_view(view)(request, *args, **kwargs)
         return answer
 
@@ -29,7 +30,7 @@ def guarded(view: View) -> View:
 
 
 urlpatterns = [
-    path("", guarded(admin.site.index), name="index"),
+    path("", guarded(page.home), name="index"),
     path("live/home/", guarded(page.live_home), name="home"),
     path("live/banner/", guarded(page.live_banner), name="banner"),
     path("find/", guarded(traces.find), name="find"),
@@ -38,6 +39,9 @@ urlpatterns = [
     path("do/<slug:name>/", guarded(deeds.deed), name="deed"),
     path("do/<slug:name>/<path:target>/", guarded(deeds.deed), name="deed"),
     path("export/", guarded(exports.export), name="export"),
+    path("passkeys/", guarded(passkeys.passkeys), name="passkeys"),
+    path("passkeys/<int:key>/remove/", guarded(passkeys.remove), name="passkey-remove"),
+    path("passkeys/options/<slug:what>/", guarded(passkeys.options), name="passkey-options"),
     path("charts/", guarded(charts.charts), name="charts"),
     path("runbook/", guarded(runbook.page), name="runbook"),
     path("runbook/<slug:name>/", guarded(runbook.page), name="runbook"),

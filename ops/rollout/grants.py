@@ -177,6 +177,8 @@ TABLES: dict[str, Line] = {
     "heartbeats": Line(web=_BEATS, worker=_BEATS),
     "pool_beats": Line(worker=OWN),
     "audit_log": Line(web=_AUDITS, worker=_AUDITS),
+    # Who is told of in the audit log is told by a number that whoever writes may draw; who they are is not for all
+    "people": Line(web=APPEND, worker=APPEND, readonly=NOTHING),
     # The bot, which logs in as the owner: it approves what is held, as operators' commands do
     "telegram_users": Line(worker=NOTHING),
     "telegram_updates": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
@@ -197,6 +199,7 @@ TABLES: dict[str, Line] = {
     "auth_user_user_permissions": LOGINS,
     "auth_permission": Line(worker=NOTHING, readonly=NOTHING),
     "otp_totp_totpdevice": LOGINS,
+    "passkeys": LOGINS,
     "axes_accessattempt": LOGINS,
     "axes_accessattemptexpiration": LOGINS,
     "axes_accessfailurelog": LOGINS,

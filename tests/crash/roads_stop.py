@@ -1,11 +1,13 @@
 """Roads on which somebody says no: stops, cancels that a person asks for, caps."""
 
+import contextlib
 from decimal import Decimal
 
-from execution_app.engine import cancels, reserve
+from execution_app.engine import cancels, reserve, speedups
+from execution_app.errors import Refused, Stale
 from execution_app.gate import cap_rows, control
 from execution_app.states import CapName, CapScope, Origin, RestrictionKind
-from tests.crash.bench import Bench
+from tests.crash.bench import SOURCE, Bench
 from tests.crash.roads_open import CANCELLED
 from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
 
@@ -121,6 +123,30 @@ def _cancel_unsent(bench: Bench) -> None:
     bench.live_on()
 
 
+def _sped_up(bench: Bench) -> None:
+    """A person wants the replacement before its time; whichever is mined decides."""
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    _speed_up()
+    bench.track()
+    bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _speed_up() -> None:
+    """Refused where the node's answer was lost, or it was asked for before."""
+    with contextlib.suppress(Refused, Stale):
+        speedups.request(f"sig:{SOURCE}:one", 0, by="crash", reason="crash test")
+
+
+def _speed_again(bench: Bench) -> None:
+    _speed_up()
+    bench.steer("release", "all")
+    bench.post("one")
+
+
 def _cap(_: Bench) -> None:
     cap_rows.set_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", Decimal(5), by="crash", reason="crash")
 
@@ -187,6 +213,7 @@ ROADS = [
         left=0,
         faults=("lost", "refused", "reset"),
     ),
+    Scenario("sped up", _sped_up, _speed_again, {"one": FILLED}, left=1, faults=EVERY_FAULT),
     Scenario(
         "cap tightened", _cap_tightened, _post_capped, {"one": CANCELLED}, left=0, faults=("lost", "5xx")
     ),

@@ -27,6 +27,7 @@ PASSING = [
     "first boot",
     "DRY turns LIVE",
     "cap tightened",
+    "sped up",
     "a level that the venue missed",
     "closed elsewhere",
     "held and rejected",

@@ -10,6 +10,7 @@ from tests.execution import (
     test_correction_guards,
     test_message_guards,
     test_more_guards,
+    test_people_guards,
     test_protection_guards,
     test_restore_points,
     test_risk_constraints,
@@ -43,6 +44,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_shadow_guards.ATTACKS,
         *test_restore_points.ATTACKS,
         *test_message_guards.ATTACKS,
+        *test_people_guards.ATTACKS,
         *test_bot_rows.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}

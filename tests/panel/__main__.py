@@ -1,6 +1,6 @@
 """What the panel costs over a long history: fills a database of its own, then asks each page 20 times.
 
-Exit code 0 when the home page's median is below the limit, 1 when it is not, 2 for wrong arguments.
+Exit code 0 when the home page's median and p95 are below the limit, 1 when it is not, 2 for wrong arguments.
 """
 
 import argparse
@@ -37,7 +37,8 @@ def main() -> int:
     found = run(asked, sys.stderr if asked.json else words)
     if asked.json:
         print(json.dumps(found, indent=1), file=words, flush=True)
-    return 0 if float(str(found["home"]["median_ms"])) < HOME_MS else 1
+    slow = max(float(str(found["home"][name])) for name in ("median_ms", "p95_ms"))
+    return 0 if slow < HOME_MS else 1
 
 
 def run(asked: argparse.Namespace, said: TextIO) -> dict[str, dict[str, object]]:
@@ -61,7 +62,7 @@ def run(asked: argparse.Namespace, said: TextIO) -> dict[str, dict[str, object]]
     print(
         f"{asked.intents:,} intents, {asked.positions:,} open positions, filled in {took_s:.0f} s;"
         f" load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n"
-        f"{'page':<32}{'median ms':>10}{'worst ms':>10}{'questions':>11}{'slowest ms':>12}",
+        f"{'page':<32}{'median ms':>10}{'p95 ms':>8}{'worst ms':>10}{'CPU ms':>8}{'questions':>11}{'slowest ms':>12}",
         file=said,
         flush=True,
     )
@@ -73,7 +74,8 @@ def run(asked: argparse.Namespace, said: TextIO) -> dict[str, dict[str, object]]
         cost = measuring.measure(client, path, asked.times)
         found[name] = asdict(cost)
         print(
-            f"{name:<32}{cost.median_ms:>10.1f}{cost.worst_ms:>10.1f}{cost.questions:>11}{cost.slowest_ms:>12.1f}",
+            f"{name:<32}{cost.median_ms:>10.1f}{cost.p95_ms:>8.1f}{cost.worst_ms:>10.1f}{cost.cpu_ms:>8.1f}"
+            f"{cost.questions:>11}{cost.slowest_ms:>12.1f}",
             file=said,
             flush=True,
         )

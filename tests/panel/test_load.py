@@ -17,9 +17,9 @@ from tests.conftest import empty_database
 from tests.panel import filling, measuring
 
 INTENTS, POSITIONS = 3_000, 200
-LONG = "signals tx_intents intent_transitions tx_sends tx_receipts venue_orders fills risk_reservations risk_log audit_log"
+LONG = "signals tx_intents intent_transitions tx_sends tx_receipts venue_orders fills risk_reservations risk_log audit_log shadow_fills"
 # The home page also sums what is open and what today brought, each by an index.
-MOST_OF_A_LIST, MOST_OF_HOME = 12, 75
+MOST_OF_A_LIST, MOST_OF_HOME = 12, 26
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from django.http import Http404
 from execution_app import audit
 from execution_app.audit_words import AuditOrigin
 from execution_app.gate import second_factor
+from ops.panel.passkeys import AnswerField
 from ops.panel.switch import ReasonForm
 
 WORD_LIMIT = 200
@@ -68,6 +69,7 @@ class DeedForm(ReasonForm):
             attrs={"class": "vanta-input", "autocomplete": "one-time-code", "inputmode": "numeric"}
         ),
     )
+    passkey = AnswerField()
     once = forms.UUIDField(widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, deed: "Deed", subject: Subject, username: str, **kwargs: Any) -> None:
@@ -75,14 +77,16 @@ class DeedForm(ReasonForm):
         super().__init__(*args, **kwargs)
         self._word = subject.word
         self.fields["confirm"].label = f"Type {subject.word} to confirm"
-        if not deed.loosens or not second_factor.is_needed(username):
-            del self.fields["code"]
+        asks_code = deed.loosens and second_factor.is_needed(username)
+        self.has_passkey = asks_code and second_factor.has_passkey(username)
+        if not asks_code:
+            del self.fields["code"], self.fields["passkey"]
         elif deed.code_note:
             self.fields["code"].label = f"One-time code ({deed.code_note})"
         if deed.asks:
             self.fields["reason"].widget.attrs.pop("autofocus", None)
             self.fields[deed.asks[0]].widget.attrs["autofocus"] = True
-        self.order_fields(["once", *deed.asks, "reason", "confirm", "code"])
+        self.order_fields(["once", *deed.asks, "reason", "confirm", "code", "passkey"])
 
     def clean_reason(self) -> str:
         reason = str(self.cleaned_data["reason"]).strip()
@@ -105,6 +109,8 @@ class Deed(ABC):
     # Whether it makes anything looser, for which a second factor is asked.
     loosens: ClassVar[bool] = False
     code_note: ClassVar[str] = ""
+    # Under which `do` puts an open file and its name among what was told, where it makes one.
+    FILE: ClassVar[str] = "file"
     # Whether what it tells is on no other page, and must be in no cookie: a secret, shown this once.
     tells_secret: ClassVar[bool] = False
     button: ClassVar[str] = "Do it"

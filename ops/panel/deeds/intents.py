@@ -1,5 +1,6 @@
 """Deeds about one intent: let a held close go, end what is held, cancel an open in its slot."""
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -7,11 +8,12 @@ from django.http import Http404
 from django.urls import reverse
 
 from execution_app.audit_words import AuditOrigin
-from execution_app.engine import cancels, held
+from execution_app.engine import cancels, held, replace, speedups
 from execution_app.errors import Refused, Stale
 from execution_app.gate.approval import UNUSED_S
 from execution_app.models import TxIntent
 from execution_app.states import UNMINED, Action, IntentState
+from ops.panel import words
 from ops.panel.deeds.deed import Deed, Person, Subject, whole_number
 
 MOST, SHOWN = 200, 20  # chosen at once, and named on the page
@@ -150,5 +152,40 @@ class Cancel(Deed):
         return "The cancel is asked for; the trace shows which of the two is mined."
 
 
-DEEDS: tuple[Deed, ...] = (Approve(), Reject(), Cancel())
+class SpeedUp(Deed):
+    """As nothing else: the engine's next replacement, before its time."""
+
+    name, title, button = "speed-up", "Speed up what is in flight", "Ask for the replacement"
+    permission = CHANGES_INTENTS
+
+    def look(self, target: str) -> Subject:
+        intent = _find(target)
+        problem = speedups.obstacle(intent)
+        last = speedups.newest(intent)
+        if last is None:
+            return _subject(intent, problem)
+        told = _subject(intent, problem)
+        facts = (
+            *told.facts,
+            ("newest transaction", f"{last.attempt}, {last.kind}: {last.tx_hash}"),
+            ("its fee", f"at most {words.gwei(last.max_fee_wei)}, tip {words.gwei(last.tip_wei)}"),
+            ("fee ceiling", words.gwei(replace.ceiling_wei(intent))),
+        )
+        note = (
+            "The next look at the chain signs the fee policy's next step for the same nonce: at least an eighth more, "
+            "never above the ceiling. Whichever of the transactions is mined decides. Under a stop nothing is raised."
+        )
+        # The word counts the transactions, so that it fits no other one than the page has shown.
+        word = f"{intent.symbol} {last.attempt + 1}"
+        return dataclasses.replace(
+            told, word=word, facts=facts, note=note, row=(intent.intent_key, last.attempt)
+        )
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
+        key, attempt = subject.row
+        speedups.request(key, attempt, by=person.name, reason=person.reason, origin=AuditOrigin.ADMIN)
+        return "The replacement is asked for; the trace shows it once it is signed."
+
+
+DEEDS: tuple[Deed, ...] = (Approve(), Reject(), SpeedUp(), Cancel())
 SEVERAL: tuple[Deed, ...] = (RejectSeveral(),)

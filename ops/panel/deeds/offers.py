@@ -6,8 +6,8 @@ from typing import Any
 from django.db.models import Model
 from django.urls import reverse
 
-from execution_app.models import Cap, Position, TxIntent
-from ops.panel.deeds import gate, intents, positions, signals, sources
+from execution_app.models import Cap, Position, Trader, TxIntent
+from ops.panel.deeds import gate, intents, people, positions, signals, sources
 from ops.panel.deeds.deed import Deed, User
 from signals_app.models import Signal, SourceGrant, SourceSecret
 
@@ -31,6 +31,7 @@ _OF_LISTS: dict[type[Model], tuple[Deed, ...]] = {
     Cap: (gate.SetCap(),),
     SourceSecret: (sources.Rotate(),),
     SourceGrant: (sources.Grant(),),
+    Trader: people.DEEDS,
 }
 
 

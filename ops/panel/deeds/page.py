@@ -6,12 +6,14 @@ import structlog
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import ProgrammingError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from psycopg.errors import InsufficientPrivilege
 
 from execution_app.errors import Refused, Retryable, Stale
-from ops.panel.deeds import gate, intents, positions, signals, sources
+from ops.panel import passkeys
+from ops.panel.deeds import gate, intents, people, positions, signals, sources
 from ops.panel.deeds.deed import Deed, DeedForm, Person, Subject
 
 NO_RIGHT = (
@@ -29,10 +31,12 @@ DEEDS: dict[str, Deed] = {
         *positions.DEEDS,
         *signals.DEEDS,
         *sources.DEEDS,
+        *people.DEEDS,
     )
 }
 # Those that name nothing, in the order of how often they are needed.
-OFFERED = ("dry", "live", "reduce-only", "allow-opens", "flatten", "set-cap", "bind-trader", "rotate-secret")
+OFFERED = ("dry", "live", "reduce-only", "allow-opens", "flatten", "set-cap", "bind-trader", "rotate-secret",
+           "export-person", "forget-person")  # fmt: skip
 
 
 def deeds(request: HttpRequest) -> HttpResponse:
@@ -42,7 +46,7 @@ def deeds(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "panel/deeds.html", context)
 
 
-def deed(request: HttpRequest, name: str, target: str = "") -> HttpResponse:
+def deed(request: HttpRequest, name: str, target: str = "") -> HttpResponseBase:
     """GET shows what would be done; POST with the typed word and a reason does it, once."""
     found = DEEDS.get(name)
     if found is None:
@@ -56,7 +60,11 @@ def deed(request: HttpRequest, name: str, target: str = "") -> HttpResponse:
     given = request.POST if request.method == "POST" else None
     form = found.form(given, deed=found, subject=subject, username=username)
     if given is not None and not subject.obstacle and form.is_valid():
-        said = _done(found, subject, form, username)
+        said = _done(request, found, subject, form)
+        if said and found.FILE in form.cleaned_data:
+            file, filename = form.cleaned_data[found.FILE]
+            headers = {"Cache-Control": "no-store"}
+            return FileResponse(file, as_attachment=True, filename=filename, headers=headers)
         if said and found.tells_secret:
             return _shown_once(request, found, subject, said)
         if said:
@@ -80,12 +88,12 @@ def _shown_once(request: HttpRequest, found: Deed, subject: Subject, said: str) 
     return answer
 
 
-def _done(found: Deed, subject: Subject, form: DeedForm, username: str) -> str:
+def _done(request: HttpRequest, found: Deed, subject: Subject, form: DeedForm) -> str:
     """What the verb told; blank where it refused, which then stands in the form."""
-    told = form.cleaned_data
+    told, username = form.cleaned_data, str(request.user.get_username())
     person = Person(username, told["reason"], told.get("code", ""), told["once"].hex)
     try:
-        with person.acting():
+        with person.acting(), passkeys.shown(request):
             return found.do(subject, person, told)
     except (Refused, Retryable, Stale) as problem:
         why = str(problem)

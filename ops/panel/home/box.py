@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 from django.contrib.auth.models import AbstractUser, AnonymousUser
@@ -44,12 +45,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Box:
-    """`read` asks within BOX_WITHIN_MS and raises DatabaseError or UnreadError; `empty` says what to do without lines."""
+    """`read` asks within BOX_WITHIN_MS and raises DatabaseError or UnreadError; `empty` says what to do without lines.
+
+    It is given the time by the database's clock.
+    """
 
     key: str
     title: str
     permission: str
-    read: Callable[[], Sequence[Line]]
+    read: Callable[[datetime], Sequence[Line]]
     empty: str
     href: str = ""
 
@@ -84,9 +88,9 @@ def show(boxes: Sequence[Box], user: AbstractUser | AnonymousUser) -> list[Shown
     shown: list[Shown] = []
     while waiting:
         try:
-            with bounded():
+            with bounded() as now:
                 while waiting:
-                    shown.append(_read(waiting[0]))
+                    shown.append(_read(waiting[0], now))
                     waiting.popleft()
         except DatabaseError as problem:
             if not waiting:
@@ -101,9 +105,9 @@ def show(boxes: Sequence[Box], user: AbstractUser | AnonymousUser) -> list[Shown
     return shown
 
 
-def _read(box: Box) -> Shown:
+def _read(box: Box, now: datetime) -> Shown:
     try:
-        return Shown(box, box.read())
+        return Shown(box, box.read(now))
     except UnreadError as problem:
         return Shown(box, problem=str(problem))
 
@@ -115,14 +119,16 @@ def _words(*, lost: bool) -> str:
 
 
 @contextmanager
-def bounded(within_ms: int = BOX_WITHIN_MS) -> Iterator[None]:
-    """A look that changes nothing and ends in time; raises DatabaseError."""
+def bounded(within_ms: int = BOX_WITHIN_MS) -> Iterator[datetime]:
+    """A look that changes nothing and ends in time, begun at the database's time; raises DatabaseError."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT set_config('statement_timeout', %s, true), set_config('transaction_read_only', 'on', true)",
+            "SELECT set_config('statement_timeout', %s, true), set_config('transaction_read_only', 'on', true),"
+            " clock_timestamp()",
             [str(within_ms)],
         )
-        yield
+        *_, now = cursor.fetchone()
+        yield now
 
 
 def share(used: float, limit: float) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """How fast signals become trades, and what waits in line."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -37,7 +38,7 @@ FROM tx_intents WHERE settled_at IS NULL
 """
 
 
-def latency() -> Sequence[Line]:
+def latency(_now: datetime) -> Sequence[Line]:
     """p50 and p99 of each step over the last hour, LIVE; no lines when nothing was mined."""
     mined, broadcast_s, mined_s = _ask(_MINED)
     filled, filled_s = _ask(_FILLED)
@@ -65,7 +66,7 @@ def _step(name: str, seconds: Sequence[float] | None, count: int) -> Line:
     return Line(name, value, orders, WARN if most_s > SLOW_S else "")
 
 
-def line_up() -> Sequence[Line]:
+def line_up(_now: datetime) -> Sequence[Line]:
     """Intents that are not settled, and messages that wait in each queue."""
     with connection.cursor() as cursor:
         cursor.execute(_WAITING)

@@ -1,26 +1,22 @@
 """What is at stake and what came of it: caps, positions, the day's result. DRY and LIVE are never in one sum."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, DecimalField, F, Max, Q, Sum
-from django.db.models.functions import Now
 
-from execution_app.engine.waiting import database_now
 from execution_app.gate import caps, limits, usage
 from execution_app.gate.caps import Limit
-from execution_app.models import Cap, Fill, Reservation, TxReceipt
-from execution_app.states import Action, CapName, CapScope, Mode, SendKind
+from execution_app.models import Cap
+from execution_app.states import CapName, CapScope, Mode
 from ops.panel import words
 from ops.panel.home.box import BAD, Line, share
 from ops.panel.home.safety import listed
 
 SCOPED_SHOWN = 12
 MODES = (Mode.LIVE, Mode.DRY)
-HOUR = timedelta(hours=1)
 NOTHING = Decimal(0)
 TITLES = {
     CapName.NOTIONAL: "one order's notional",
@@ -39,11 +35,36 @@ SELECT p.mode, count(*), count(q.symbol), sum(p.collateral_usdc * p.leverage_x),
     sum(p.collateral_usdc * p.leverage_x * (q.price / p.open_price - 1) * CASE WHEN p.is_long THEN 1 ELSE -1 END)
 FROM positions p LEFT JOIN prices q USING (symbol) WHERE p.state = 'open' GROUP BY p.mode
 """
+_UNDER_WAY = """
+SELECT mode, count(*), sum(notional_usdc) FROM risk_reservations
+WHERE state = 'open' AND released_at IS NULL GROUP BY mode
+"""
+_LARGEST = """
+SELECT max(collateral_usdc * leverage_x), max(collateral_usdc), max(leverage_x)
+FROM fills WHERE action = 'open' AND mode = 'LIVE' AND filled_at >= %(now)s - interval '1 hour'
+"""
+_TODAY = """
+SELECT mode, count(*) FILTER (WHERE action = 'close'), count(*) FILTER (WHERE action = 'open'),
+    count(*) FILTER (WHERE action = 'close' AND sent_to_trader_usdc IS NULL), coalesce(sum(fee_usdc), 0),
+    coalesce(sum(sent_to_trader_usdc - collateral_usdc) FILTER (WHERE action = 'close'), 0)
+FROM fills WHERE filled_at >= %(day)s GROUP BY mode
+"""
+_GAS = """
+SELECT coalesce(sum(r.gas_used * r.effective_gas_price_wei + r.l1_fee_wei), 0), count(*),
+    count(*) FILTER (WHERE (SELECT kind FROM tx_sends WHERE id = r.send_id) = 'cancel')
+FROM tx_receipts r WHERE r.canonical AND r.seen_at >= %(day)s
+"""
 
 
-def cap_use() -> Sequence[Line]:
+def _ask(question: str, **parameters: datetime) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(question, parameters)
+        return list(cursor.fetchall())
+
+
+def cap_use(now: datetime) -> Sequence[Line]:
     """Every cap that holds, how much of it is used, and what is used where nobody set one."""
-    now, lines = database_now(), []
+    lines = []
     rows = [limits.of_row(row) for row in Cap.objects.filter(lifted_at=None).order_by("id")[:500]]
     # A row of the house that is above its ceiling says nothing, nor does a ceiling above its row.
     house: dict[CapName, Limit] = {}
@@ -54,10 +75,11 @@ def cap_use() -> Sequence[Line]:
             house[limit.name] = limit
     if CapName.BANNED in house:
         lines.append(Line("opens", "banned", house[CapName.BANNED].origin, BAD, href=_caps_list()))
-    lines += _order_lines(house)
+    lines += _order_lines(house, now)
+    used = usage.of_house(now)
     for name in caps.SUMMED:
         for mode in MODES if name is not CapName.GAS_PER_DAY else (Mode.LIVE,):
-            lines.append(_used(house.get(name) or Limit(name, NOTHING, origin=""), mode, now))
+            lines.append(_bar(house.get(name) or Limit(name, NOTHING, origin=""), used[name, mode], mode))
     scoped = [row for row in rows if row.scope is not CapScope.GLOBAL]
     lines += [_scoped(limit, now) for limit in scoped[:SCOPED_SHOWN]]
     if len(scoped) > SCOPED_SHOWN:
@@ -70,31 +92,24 @@ def _caps_list() -> str:
     return listed("execution_app_cap")
 
 
-def _order_lines(house: dict[CapName, Limit]) -> list[Line]:
+def _order_lines(house: dict[CapName, Limit], now: datetime) -> list[Line]:
     """Limits of one order beside the largest that was executed within the last hour."""
-    opens = Fill.objects.filter(action=Action.OPEN, mode=Mode.LIVE, filled_at__gte=Now() - HOUR)
-    notional = F("collateral_usdc") * F("leverage_x")
-    most = opens.aggregate(
-        notional_usdc=Max(notional, output_field=DecimalField()),
-        collateral_usdc=Max("collateral_usdc"),
-        leverage_x=Max("leverage_x"),
-    )
+    ((notional_usdc, collateral_usdc, leverage_x),) = _ask(_LARGEST, now=now)
+    most = {
+        CapName.NOTIONAL: notional_usdc,
+        CapName.COLLATERAL: collateral_usdc,
+        CapName.LEVERAGE: leverage_x,
+    }
     lines = []
     for name in caps.PER_ORDER:
         limit = house.get(name)
         if limit is not None or name in caps.NEEDED:
-            lines.append(
-                _bar(limit or Limit(name, NOTHING, origin=""), most[name.value] or NOTHING, Mode.LIVE)
-            )
+            lines.append(_bar(limit or Limit(name, NOTHING, origin=""), most[name] or NOTHING, Mode.LIVE))
     return [
         Line(line.name, line.value, f"the largest open of the last hour; {line.note}", "", line.mode,
              share_pct=line.share_pct)
         for line in lines
     ]  # fmt: skip
-
-
-def _used(limit: Limit, mode: Mode, now: datetime) -> Line:
-    return _bar(limit, usage.used(limit, mode, now), mode)
 
 
 def _bar(limit: Limit, used: Decimal, mode: Mode) -> Line:
@@ -114,7 +129,7 @@ def _scoped(limit: Limit, now: datetime) -> Line:
         return Line(title, "banned", limit.origin, BAD, href=_caps_list())
     if limit.name in caps.PER_ORDER:
         return Line(title, f"at most {_amount(limit.name, limit.value)}", limit.origin, href=_caps_list())
-    line = _used(limit, Mode.LIVE, now)
+    line = _bar(limit, usage.used(limit, Mode.LIVE, now), Mode.LIVE)
     return Line(title, line.value, line.note, line.tone, line.mode, _caps_list(), line.share_pct)
 
 
@@ -126,11 +141,9 @@ def _amount(name: CapName, value: Decimal) -> str:
     return words.grouped(value, caps.UNITS.get(name, "").strip())
 
 
-def positions() -> Sequence[Line]:
+def positions(_now: datetime) -> Sequence[Line]:
     """What is open in each mode, and about what it would bring at the newest prices before fees."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OPEN)
-        found = {row[0]: row[1:] for row in cursor.fetchall()}
+    found = {row[0]: row[1:] for row in _ask(_OPEN)}
     lines = []
     for mode in MODES:
         if mode.value not in found:
@@ -143,8 +156,7 @@ def positions() -> Sequence[Line]:
         if priced < count:
             note += f"; {count - priced:,} without a price are left out"
         lines.append(Line("if closed now", words.about(gain_usdc or NOTHING), note, mode=mode.value))
-    under_way = Reservation.objects.filter(state="open", released_at=None).order_by().values_list("mode")
-    for mode_name, count, usdc in under_way.annotate(Count("id"), Sum("notional_usdc")):
+    for mode_name, count, usdc in _ask(_UNDER_WAY):
         note = f"{words.grouped(usdc, 'USDC')} notional reserved"
         lines.append(Line("opens under way", f"{count:,}", note, mode=mode_name))
     return lines
@@ -155,46 +167,26 @@ def day_of(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def result() -> Sequence[Line]:
+def result(now: datetime) -> Sequence[Line]:
     """Realised since the UTC day began, by mode: what closes paid less the collateral they took out; fees apart."""
-    day = day_of(database_now())
-    paid = F("sent_to_trader_usdc") - F("collateral_usdc")
-    closes = Q(action=Action.CLOSE)
-    today = Fill.objects.filter(filled_at__gte=day).order_by().values("mode")
-    sums = today.annotate(
-        gain_usdc=Sum(paid, filter=closes, default=NOTHING),
-        closed=Count("id", filter=closes),
-        unpaid=Count("id", filter=closes & Q(sent_to_trader_usdc=None)),
-        fees_usdc=Sum("fee_usdc", default=NOTHING),
-        opened=Count("id", filter=~closes),
-    )
-    by_mode = {row["mode"]: row for row in sums}
-    lines = []
+    day, lines = day_of(now), []
+    by_mode = {row[0]: row[1:] for row in _ask(_TODAY, day=day)}
     for mode in MODES:
         if mode.value not in by_mode:
             continue
-        row = by_mode[mode.value]
-        gain_usdc = row["gain_usdc"]
-        note = f"{row['closed']:,} closed, {row['opened']:,} opened since {words.utc(day)}"
-        if row["unpaid"]:
-            note += f"; {row['unpaid']:,} whose payment is not known are left out"
+        closed, opened, unpaid, fees_usdc, gain_usdc = by_mode[mode.value]
+        note = f"{closed:,} closed, {opened:,} opened since {words.utc(day)}"
+        if unpaid:
+            note += f"; {unpaid:,} whose payment is not known are left out"
         tone = BAD if gain_usdc < 0 else ""
         lines.append(Line("realised", words.signed(gain_usdc), note, tone, mode.value))
-        lines.append(Line("fees of the venue", words.grouped(row["fees_usdc"], "USDC"), mode=mode.value))
+        lines.append(Line("fees of the venue", words.grouped(fees_usdc, "USDC"), mode=mode.value))
     if lines:
         lines.append(_gas(day))
     return lines
 
 
 def _gas(day: datetime) -> Line:
-    mined = TxReceipt.objects.filter(canonical=True, seen_at__gte=day)
-    whole: DecimalField[Any, Any] = DecimalField(max_digits=60, decimal_places=0)
-    spent = mined.aggregate(
-        gas_wei=Sum(F("gas_used") * F("effective_gas_price_wei") + F("l1_fee_wei"), output_field=whole),
-        count=Count("id"),
-        cancels=Count("id", filter=Q(send__kind=SendKind.CANCEL)),
-    )
-    note = (
-        f"transactions mined: {spent['count']:,}, of them cancels: {spent['cancels']:,}; execution fees apart"
-    )
-    return Line("gas", words.eth(spent["gas_wei"] or NOTHING), note, mode=Mode.LIVE.value)
+    ((gas_wei, count, cancels),) = _ask(_GAS, day=day)
+    note = f"transactions mined: {count:,}, of them cancels: {cancels:,}; execution fees apart"
+    return Line("gas", words.eth(gas_wei), note, mode=Mode.LIVE.value)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
 
-from ops.panel.home import flow, money, safety, wallets
+from ops.panel.home import flow, gap, money, safety, wallets
 from ops.panel.home.box import Box, Shown, show
 from ops.watch import health
 
@@ -51,6 +53,14 @@ BOXES = (
         "No LIVE order was mined within the last hour.",
         "execution_app_txreceipt",
     ),
+    Box(
+        "gap",
+        "LIVE against DRY, 7 days",
+        "execution_app.view_fill",
+        gap.gap,
+        "No LIVE fill has an estimate yet. Trade LIVE with small caps; then manage.py shadow judges the gap.",
+        "execution_app_fill",
+    ),
     Box("line", "In line", "execution_app.view_txintent", flow.line_up, "", "execution_app_txintent"),
     Box(
         "prices",
@@ -77,6 +87,13 @@ def boxes(request: HttpRequest) -> list[Shown]:
     for probe in (*health.PROBES, wallets.ALLOWANCES):
         probe.begin()
     return show(BOXES, request.user)
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """The whole page. The site's own view would make the list of tables twice."""
+    request.current_app = admin.site.name
+    context = {**admin.site.each_context(request), "title": admin.site.index_title, "index": True}
+    return TemplateResponse(request, "admin/index.html", context)
 
 
 def live_home(request: HttpRequest) -> HttpResponse:

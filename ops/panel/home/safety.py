@@ -5,13 +5,11 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Q
 from django.urls import reverse
 
 from execution_app.book import quotes
-from execution_app.engine.waiting import database_now
-from execution_app.models import Chain, Position, Price, TxIntent, TxSend, Wallet
-from execution_app.states import IntentState, Mode, PositionState, SendOutcome
+from execution_app.models import Chain
+from execution_app.states import SendOutcome
 from ops.panel import words
 from ops.panel.home.box import BAD, GOOD, WARN, Line
 from ops.watch import health, holds
@@ -19,9 +17,18 @@ from ops.watch import health, holds
 SYMBOLS_SHOWN = 12
 # Nobody knows whether these bytes have arrived; the machine offers them again by itself.
 UNKNOWN = (SendOutcome.UNKNOWN, SendOutcome.RPC_FAULT)
-_UNDECIDED = """
-SELECT count(*), extract(epoch FROM clock_timestamp() - min(received_at))::float8
+_WAITS = """
+SELECT s.outcome, count(*), NULL::float8 FROM tx_sends s JOIN tx_intents i ON i.id = s.intent_id
+WHERE i.settled_at IS NULL AND s.outcome = ANY(%(unknown)s) GROUP BY s.outcome
+UNION ALL
+SELECT 'lost', count(*), NULL FROM tx_intents WHERE state = 'lost_nonce'
+UNION ALL
+SELECT 'undecided', count(*), extract(epoch FROM clock_timestamp() - min(received_at))::float8
 FROM (SELECT received_at FROM signals WHERE decided_at IS NULL ORDER BY id LIMIT 10000) AS waiting
+"""
+_DIFFER = """
+SELECT (SELECT count(*) FROM positions WHERE mode = 'LIVE' AND state = 'open' AND drift <> ''),
+    (SELECT count(*) FROM wallets WHERE chain_id = %s AND halted_reason <> '')
 """
 
 
@@ -30,7 +37,7 @@ def listed(model: str, query: str = "") -> str:
     return reverse(f"admin:{model}_changelist") + (f"?{query}" if query else "")
 
 
-def parts() -> Sequence[Line]:
+def parts(_now: datetime) -> Sequence[Line]:
     """What /health knows: one line for all that is well, one for each part that is not."""
     checks = health.examine()
     failed = {name: check for name, check in checks.items() if not check.ok}
@@ -40,27 +47,25 @@ def parts() -> Sequence[Line]:
     return [*lines, Line("working", f"{well} of {len(checks)}", names, GOOD if not failed else "")]
 
 
-def attention() -> Sequence[Line]:
+def attention(_now: datetime) -> Sequence[Line]:
     """What does not go on by itself, or of which nobody knows yet how it ended; no lines when there is none."""
     lines = []
     for hold in holds.read():
         href = listed("execution_app_txintent", f"state__exact=held&reason__exact={hold.reason}")
         note = f"the oldest for {words.age(hold.oldest_s)}; it goes on by itself or by manage.py held"
         lines.append(Line(f"held: {hold.reason}", f"{hold.count:,}", note, WARN, href=href))
-    unknown = TxSend.objects.filter(outcome__in=UNKNOWN, intent__settled_at=None)
-    counts = unknown.order_by().values_list("outcome").annotate(Count("id"))
-    for outcome, count in counts:
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITS, {"unknown": list(UNKNOWN)})
+        found = {what: (count, oldest_s) for what, count, oldest_s in cursor.fetchall()}
+    lost, (undecided, oldest_s) = found.pop("lost")[0], found.pop("undecided")
+    for outcome, (count, _) in found.items():
         href = listed("execution_app_txsend", f"outcome__exact={outcome}&intent__settled_at__isempty=1")
         note = "the same bytes are offered again until a block says how it ended"
         lines.append(Line(f"sent, answer {outcome}", f"{count:,}", note, WARN, href=href))
-    lost = TxIntent.objects.filter(state=IntentState.LOST_NONCE).count()
     if lost:
         href = listed("execution_app_txintent", "state__exact=lost_nonce")
         note = "the key was used elsewhere, or the database is an old copy"
         lines.append(Line("nonces lost", f"{lost:,}", note, BAD, href=href))
-    with connection.cursor() as cursor:
-        cursor.execute(_UNDECIDED)
-        undecided, oldest_s = cursor.fetchone()
     if undecided:
         href = listed("signals_app_signal", "decided_at__isempty=1")
         note = f"the oldest for {words.age(oldest_s)}"
@@ -68,19 +73,19 @@ def attention() -> Sequence[Line]:
     return lines
 
 
-def agreement() -> Sequence[Line]:
+def agreement(now: datetime) -> Sequence[Line]:
     """When chain and database last agreed, how far the final block is behind, and where venue and book differ."""
-    now, lines = database_now(), []
+    lines = []
     chain_id: int = settings.ENVIRONMENT.chain_id
     chain = Chain.objects.filter(pk=chain_id).first()
     if chain is not None:
         lines += _chain_lines(chain, now)
-    held = Q(mode=Mode.LIVE, state=PositionState.OPEN)
-    differ = Position.objects.filter(held).exclude(drift="").count()
+    with connection.cursor() as cursor:
+        cursor.execute(_DIFFER, [chain_id])
+        differ, halted = cursor.fetchone()
     href = listed("execution_app_position", "state__exact=open&mode__exact=LIVE&drift__isempty=0")
     note = "open LIVE positions that the venue's storage has otherwise"
     lines.append(Line("drift", f"{differ:,}", note, BAD if differ else GOOD, href=href if differ else ""))
-    halted = Wallet.objects.filter(chain_id=chain_id).exclude(halted_reason="").count()
     if halted:
         href = listed("execution_app_wallet", "halted_reason__gt=")
         note = "they sign nothing until manage.py wallet adopt"
@@ -104,10 +109,10 @@ def _chain_lines(chain: Chain, now: datetime) -> list[Line]:
     return lines
 
 
-def prices() -> Sequence[Line]:
+def prices(_now: datetime) -> Sequence[Line]:
     """The newest price of each allowed symbol, and how old it is by the clock that published it."""
-    ages_s = quotes.ages_s()
-    rows = Price.objects.in_bulk(list(ages_s)[:SYMBOLS_SHOWN])
+    rows = quotes.rows_by_symbol()
+    ages_s = quotes.ages_s(rows)
     lines = []
     # The oldest first, since that is the one that holds trades up.
     for symbol, age_s in sorted(ages_s.items(), key=lambda pair: -pair[1])[:SYMBOLS_SHOWN]:

@@ -10,7 +10,6 @@ from django.db import connection
 from django.db.models import Case, F, QuerySet, Value, When
 
 from execution_app.engine import permissions
-from execution_app.engine.waiting import database_now
 from execution_app.models import Wallet
 from execution_app.node import rpc
 from ops.panel import words
@@ -69,10 +68,10 @@ def forget() -> None:
     ALLOWANCES.forget()
 
 
-def wallets() -> Sequence[Line]:
+def wallets(now: datetime) -> Sequence[Line]:
     """One line a wallet; its tone is the worst of what is to be said."""
     ALLOWANCES.begin()
-    now, several = database_now(), list(_first()[: SHOWN + 1])
+    several = list(_first()[: SHOWN + 1])
     allowances = ALLOWANCES.answer() or {}
     lines = [_line(wallet, allowances.get(wallet.address), now) for wallet in several[:SHOWN]]
     if len(several) > SHOWN:

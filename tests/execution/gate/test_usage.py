@@ -19,7 +19,10 @@ GLOBAL = (CapScope.GLOBAL, "")
 def used(
     name: CapName, scope: tuple[CapScope, str] = GLOBAL, now: datetime = NOON, mode: Mode = Mode.LIVE
 ) -> Decimal:
-    return usage.used(Limit(name, Decimal(1), scope[0], scope[1]), mode, now)
+    found = usage.used(Limit(name, Decimal(1), scope[0], scope[1]), mode, now)
+    if scope == GLOBAL:
+        assert usage.of_house(now)[name, mode] == found, "a page is told what the gate counts"
+    return found
 
 
 def trader_of(intent: int) -> tuple[CapScope, str]:

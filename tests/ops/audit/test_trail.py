@@ -17,6 +17,7 @@ from execution_app.engine import reconcile
 from execution_app.errors import Disagreement
 from execution_app.gate import control
 from execution_app.models import AuditEntry, Chain, Trader, Wallet
+from execution_app.people import pseudonym_of
 from execution_app.states import Origin, RestrictionKind
 from ops.panel import logins, whence
 from signals_app import sources
@@ -168,7 +169,7 @@ def test_sources_are_told_without_their_secrets(database: None, monkeypatch: pyt
     assert (first.reason, first.origin, first.subject) == ("a new desk", "command", "source drill")
     assert first.actor == audit.operator().actor
     assert second.after == {"secret_id": made["secret_id"], "secrets_active": 2}
-    assert granted.after == revoked.before == {"tg_user_id": trader}
+    assert granted.after == revoked.before == {"tg_user_id": pseudonym_of(trader)}
     assert (limited.before["open_burst"], limited.after["open_burst"]) == (1000, 7)
     assert retired.after["secrets_active"] == 1
     everything = str(list(AuditEntry.objects.values()))
@@ -190,7 +191,7 @@ def test_traders_wallets_and_admins_are_told(database: None, monkeypatch: pytest
         *("admin_created", "admin_created"),
     ]
     added, wallet, disabled, *_, admin, _ = entries()
-    assert (added.subject, added.reason) == ("trader 5", "asked by mail")
+    assert (added.subject, added.reason) == (f"trader {pseudonym_of(5)}", "asked by mail")
     assert wallet.subject == f"wallet {Wallet.objects.get().address}"
     assert (disabled.before, disabled.after) == ({"enabled": True}, {"enabled": False})
     assert (admin.subject, admin.after["is_superuser"]) == ("user ann", True)

@@ -9,6 +9,7 @@ import pytest
 
 from execution_app.gate import control
 from execution_app.models import AuditEntry
+from execution_app.people import pseudonym_of
 from execution_app.states import Origin, RestrictionKind
 from ops.bot.models import Level, Notice, NoticeLevel, Tally, TelegramChat, TelegramUser
 from tests.ops.bot.chat import VERSION, Chat
@@ -158,7 +159,7 @@ def test_a_chat_that_blocked_the_bot_is_closed_once_and_opened_by_a_word(told: C
             "nothing is queued for who cannot be told"
         )
         entry = AuditEntry.objects.get(action="telegram_closed")
-        assert (entry.subject, entry.after) == (f"telegram {VIEWER}", {"undelivered": 3})
+        assert (entry.subject, entry.after) == (f"telegram {pseudonym_of(VIEWER)}", {"undelivered": 3})
         assert told.bot.said.count("a chat is closed to the bot") == 1
         assert Tally.objects.get(name="failed").number == 3
     finally:

@@ -9,6 +9,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from execution_app.gate import control
 from execution_app.models import AuditEntry, TxIntent
 from execution_app.moves import move
+from execution_app.people import pseudonym_of
 from execution_app.states import Action, IntentState, Origin, Reason, RestrictionKind
 from tests.ops.bot.chat import Bot, Chat
 from tests.ops.bot.conftest import OPERATOR
@@ -78,7 +79,7 @@ def test_resuming_needs_account_code_and_reason_and_lifts_what_telegram_set(chat
     assert "the code is wrong" in chat.ask(OPERATOR, f"/resume {code} looked into it").text, "good once"
     lifted = AuditEntry.objects.get(action="restriction_lifted")
     assert (lifted.actor, lifted.origin, lifted.reason) == ("ann", "telegram", "looked into it")
-    assert lifted.address == f"telegram {OPERATOR}"
+    assert lifted.address == f"telegram {pseudonym_of(OPERATOR)}"
 
 
 def test_what_is_held_is_listed_and_rejected(chat: Chat, rig: Rig) -> None:
@@ -91,7 +92,11 @@ def test_what_is_held_is_listed_and_rejected(chat: Chat, rig: Rig) -> None:
     waits.refresh_from_db()
     assert (waits.state, waits.reason, waits.nonce) == ("rejected", "operator_rejected", None)
     told = AuditEntry.objects.get(action="intent_decided")
-    assert (told.actor, told.origin, told.reason) == (f"telegram {OPERATOR}", "telegram", "not wanted")
+    assert (told.actor, told.origin, told.reason) == (
+        f"telegram {pseudonym_of(OPERATOR)}",
+        "telegram",
+        "not wanted",
+    )
     assert "is not held" in chat.ask(OPERATOR, f"/reject {waits.intent_key} not wanted").text
 
 

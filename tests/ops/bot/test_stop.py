@@ -8,6 +8,7 @@ from django.db import connection, transaction
 
 from execution_app.gate import control
 from execution_app.models import AuditEntry, TxSend
+from execution_app.people import pseudonym_of
 from execution_app.states import Origin, RestrictionKind
 from ops.bot.models import TelegramUpdate
 from tests import real_parts
@@ -42,10 +43,10 @@ def test_nothing_leaves_after_the_acknowledgement(chat: Chat, rig: Rig) -> None:
     entry = AuditEntry.objects.get(action="restriction_imposed")
     assert (entry.origin, entry.actor, entry.reason) == (
         "telegram",
-        f"telegram {OPERATOR}",
+        f"telegram {pseudonym_of(OPERATOR)}",
         "the price is wrong",
     )
-    assert entry.address == f"telegram {OPERATOR}"
+    assert entry.address == f"telegram {pseudonym_of(OPERATOR)}"
 
 
 def test_one_tap_is_enough_and_the_next_says_so(chat: Chat) -> None:

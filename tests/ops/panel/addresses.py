@@ -36,7 +36,7 @@ def models() -> dict[str, type[Model]]:
 
 def deeds() -> dict[str, str]:
     """What each deed that names something is asked about here."""
-    intent = {"approve": KEY, "reject": KEY, "cancel": KEY}
+    intent = {"approve": KEY, "reject": KEY, "cancel": KEY, "speed-up": KEY}
     position = str(Position.objects.get().pk)
     return intent | {
         "close": position,
@@ -60,6 +60,8 @@ def address(route: str) -> str:
     known = {
         "<path:key>": KEY,
         "runbook/<slug:name>": "runbook/operating",
+        "<int:key>": "1",
+        "<slug:what>": "shown",
         "<path:content_type_id>": str(ContentType.objects.get_for_model(TxIntent).pk),
         "<path:object_id>": str(TxIntent.objects.order_by("pk")[0].pk),
         "(?P<url>.*)$": "nothing-of-this-name",

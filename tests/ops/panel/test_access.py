@@ -109,6 +109,9 @@ SITE = {
     "admin/r/<path:content_type_id>/<path:object_id>/": "302/302 404/404 404/404 404/404 404/404 404/404 404/404",
     "admin/runbook/": EVERYBODY,
     "admin/runbook/<slug:name>/": EVERYBODY,
+    "admin/passkeys/": "302/302 200/422 200/422 200/422 200/422 200/422 200/422",
+    "admin/passkeys/<int:key>/remove/": "302/302 302/302 302/302 302/302 302/302 302/302 302/302",
+    "admin/passkeys/options/<slug:what>/": "302/302 405/200 405/200 405/200 405/200 405/200 405/200",
     "admin/search/": EVERYBODY,
     "admin/trace/<path:key>/": LOOKS_OR_OWNS,
 }
@@ -122,9 +125,10 @@ DOES = {
     **dict.fromkeys(
         ("dry", "live", "reduce-only", "allow-opens", "flatten", "set-cap", "lift-cap"), _OPERATOR
     ),
-    **dict.fromkeys(("approve", "reject", "reject-several", "cancel", "replay-dry"), _OPERATOR),
+    **dict.fromkeys(("approve", "reject", "reject-several", "cancel", "speed-up", "replay-dry"), _OPERATOR),
     **dict.fromkeys(("close", "halve"), _TRADER),
     **dict.fromkeys(("rotate-secret", "retire-secret", "bind-trader", "unbind-trader"), _ADMIN),
+    **dict.fromkeys(("export-person", "forget-person"), _ADMIN),
 }
 
 

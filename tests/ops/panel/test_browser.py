@@ -18,7 +18,8 @@ from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app.gate import control
-from execution_app.models import Cap, TxIntent
+from execution_app.models import Cap, Passkey, TxIntent
+from execution_app.states import Origin, RestrictionKind
 from tests.browser import DESKTOP, PHONE, Browser, browser
 from tests.conftest import empty_database
 from tests.guards import without_guards
@@ -43,9 +44,13 @@ PAGES = {
     "flatten": "/admin/do/flatten/",
     "export": "/admin/export/",
     "runbook": "/admin/runbook/",
+    "passkeys": "/admin/passkeys/",
+    "forget": "/admin/do/forget-person/",
+    "export-person": "/admin/do/export-person/",
+    "caps": "/admin/execution_app/cap/",
 }
 # Tables of many columns scroll inside their frame.
-WIDE = ("intents", "positions")
+WIDE = ("intents", "positions", "caps")
 
 
 class Quiet(WSGIRequestHandler):
@@ -244,4 +249,46 @@ def test_a_trace_is_found_from_home_by_keyboard_alone(visit: Browser, size: str)
     text = visit.text("#content")
     for step in ("Body received and stored", "Mined in block 7", "LIVE open filled", "Position opened"):
         assert step in text
+    assert visit.complaints() == []
+
+
+@pytest.mark.timeout(120)
+def test_a_passkey_is_added_with_the_code_and_stands_in_for_it(visit: Browser, device: TOTPDevice) -> None:
+    """Last, since a passkey is bound to a name, and the visit began at an address."""
+    visit.size(DESKTOP)
+    visit.base = visit.base.replace("127.0.0.1", "localhost")
+    visit.open("/admin/")
+    visit.find("#id_username").send_keys("root")
+    visit.find("#id_password").send_keys(PASSWORD)
+    visit.click("#login-form [type=submit]")
+    visit.driver.execute_cdp_cmd("WebAuthn.enable", {"enableUI": False})
+    phone = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasUserVerification": True,
+        "isUserVerified": True,
+    }
+    visit.driver.execute_cdp_cmd(
+        "WebAuthn.addVirtualAuthenticator", {"options": phone | {"automaticPresenceSimulation": True}}
+    )
+    visit.open("/admin/passkeys/")
+    visit.find("#id_name").send_keys("my phone")
+    visit.find("#id_code").send_keys(code_of(device))
+    visit.click("[data-passkey-new]")
+    visit.wait_for_text("body", "Added. It counts")
+    assert Passkey.objects.get().name == "my phone"
+    assert visit.judge() == []
+    for size, pixels in SIZES.items():
+        visit.size(pixels)
+        assert visit.overflow_px() <= 0
+        shoot(visit, f"passkeys-one-{size}")
+    control.impose(RestrictionKind.DRY, Origin.ADMIN, by="root", reason="drill")
+    visit.open("/admin/do/live/")
+    assert visit.judge() == []
+    shoot(visit, "passkey-instead-of-code")
+    visit.find("#id_reason").send_keys("agreed on by two")
+    visit.find("#id_confirm").send_keys("LIVE")
+    visit.click("[data-passkey]")
+    visit.wait(lambda _: control.active() == [])
+    assert Passkey.objects.get().last_used_at is not None
     assert visit.complaints() == []

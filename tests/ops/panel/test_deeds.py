@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models.functions import Now
 from django.test import Client
 from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app.gate import cap_rows, control
-from execution_app.models import AuditEntry, Cap, Position, TxIntent
+from execution_app.models import AuditEntry, Cap, Position, TxIntent, TxSend
 from execution_app.states import CapName, CapScope, Origin, RestrictionKind
 from ops.bot.models import TelegramUser
 from ops.panel import roles
@@ -225,6 +226,25 @@ def test_an_open_is_cancelled_in_its_slot_and_an_exit_is_not(admin: Client) -> N
     assert "exits are not cancelled" in page(admin, f"cancel/{close.intent_key}")
 
 
+def test_what_is_in_flight_is_sped_up_as_the_page_has_shown_it(admin: Client) -> None:
+    intent = one_of_each()
+    assert "only what has left and is not mined" in page(admin, f"speed-up/{intent.intent_key}")
+    with without_guards():
+        TxIntent.objects.filter(pk=intent.pk).update(state="pending_inclusion", settled_at=None)
+        TxSend.objects.update(held_at=Now())
+    path = f"speed-up/{intent.intent_key}"
+    newest = max(TxSend.objects.values_list("attempt", flat=True))
+    assert press(admin, path, "BTC-USD").status_code == 422
+    other = press(admin, path, f"BTC-USD {newest + 2}")
+    assert other.status_code == 422, "another transaction than the one that is shown"
+    assert press(admin, path, f"BTC-USD {newest + 1}").status_code == 302
+    intent.refresh_from_db()
+    assert intent.speed_up_asked_at is not None
+    assert (entry().action, entry().actor, entry().reason) == ("speed_up_asked", "root", WHY)
+    assert "asked for already" in page(admin, path)
+    assert "audit entries" in admin.get("/admin/execution_app/auditentry/").content.decode().lower()
+
+
 def test_a_secret_is_shown_once_and_in_no_cookie(admin: Client) -> None:
     one_of_each()
     answer = press(admin, "rotate-secret", "SECRET", source="drill")
@@ -255,7 +275,7 @@ def test_each_deed_is_for_its_role_alone(database: None) -> None:
     for name in OFFERED:
         assert viewer.get(f"/admin/do/{name}/").status_code == 403
     admins = {name for name in OFFERED if operator.get(f"/admin/do/{name}/").status_code == 403}
-    assert admins == {"bind-trader", "rotate-secret"}
+    assert admins == {"bind-trader", "rotate-secret", "export-person", "forget-person"}
 
 
 def test_a_trader_closes_what_is_theirs_and_nothing_else(database: None) -> None:

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from execution_app.models import Chain, Fill, ModeChange, Position, Price, TxIntent, TxSend, Wallet
+from execution_app.models import Chain, Fill, ModeChange, Position, Price, Shadow, TxIntent, TxSend, Wallet
 from ops.panel.home.box import BOX_WITHIN_MS, Box, Line, UnreadError, show
 from ops.panel.home.page import BOXES
 from ops.panel.home.wallets import LOW_WEI
@@ -166,6 +166,28 @@ def test_latency_is_told_from_the_rows_of_the_last_hour(admin: Client) -> None:
     assert re.search(r"to filled p50 (29|30) s", words), words
 
 
+def test_the_gap_between_live_and_dry_is_told_with_its_count_and_age(admin: Client) -> None:
+    intent = one_of_each()
+    assert "No LIVE fill has an estimate yet" in box(text_of(admin), "gap")
+    told = {"oracle_price": 60_000, "price": 60_000, "fee_usdc": Decimal("0.5")}
+    gaps = {"price_gap_pct": Decimal("0.012345"), "fee_gap_usdc": Decimal("0.01"), "delay_ms": 2_500}
+    shadow = Shadow.objects.create(intent=intent, **told, **gaps)
+    words = box(text_of(admin), "gap")
+    assert re.search(r"fills compared 1 of 7 days; the newest \d s ago", words), words
+    assert "price 0.0123 % worse on average; at most 0.0123 %" in words
+    assert "fees +0.01 USDC more than the 0.5 USDC estimated, 2 %" in words
+    assert "delay 2.50 s from the estimate to the fill, on average" in words
+    assert "vanta-line-bad" not in whole_box(text_of(admin), "gap")
+    with without_guards():
+        Shadow.objects.filter(pk=shadow.pk).update(price_gap_pct=-1, delay_ms=31_000, refusal="no liquidity")
+    part = whole_box(text_of(admin), "gap")
+    assert "1 % better" in part
+    assert part.count("vanta-line-bad") == 2, "the delay, and a fill that DRY would not have made"
+    with without_guards():
+        Shadow.objects.update(estimated_at=Now() - timedelta(days=8))
+    assert "No LIVE fill has an estimate yet" in box(text_of(admin), "gap")
+
+
 def test_wallets_say_what_they_can_still_pay_and_do(admin: Client) -> None:
     one_of_each()
     words = box(text_of(admin), "wallets")
@@ -208,12 +230,12 @@ def failing(problem: str) -> Iterator[Line]:
 
 
 def test_a_box_that_fails_says_so_and_hides_no_other(admin: Client) -> None:
-    def slow() -> list[Line]:
+    def slow(_now: datetime) -> list[Line]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(30)")
         return []
 
-    def writes() -> list[Line]:
+    def writes(_now: datetime) -> list[Line]:
         Signal.objects.all().delete()
         return []
 
@@ -221,9 +243,9 @@ def test_a_box_that_fails_says_so_and_hides_no_other(admin: Client) -> None:
     may = "execution_app.view_txintent"
     boxes = (
         Box("slow", "Slow", may, slow, ""),
-        Box("away", "Away", may, lambda: list(failing("Redis does not answer")), ""),
+        Box("away", "Away", may, lambda _now: list(failing("Redis does not answer")), ""),
         Box("writes", "Writes", may, writes, ""),
-        Box("well", "Well", may, lambda: [Line("rows", str(Signal.objects.count()))], ""),
+        Box("well", "Well", may, lambda _now: [Line("rows", str(Signal.objects.count()))], ""),
     )
     shown = {each.box.key: each for each in show(boxes, root)}
     assert str(BOX_WITHIN_MS) in shown["slow"].problem

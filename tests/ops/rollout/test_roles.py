@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -297,3 +298,25 @@ def test_roles_are_groups_that_nobody_logs_in_as(applied: None) -> None:
 def test_a_login_that_may_not_make_roles_is_told_so(applied: None) -> None:
     with logged_in("test_worker"), pytest.raises(CommandError, match="tables' owner"):
         call_command("roles", "apply", stdout=io.StringIO())
+
+
+def test_a_deed_that_the_webhooks_login_may_not_do_is_refused_with_words(stage: None) -> None:
+    """Its admin site may stop and resume; what moves orders or caps is done by the command, as the tables' owner."""
+    client = Client()
+    client.force_login(User.objects.get(username="root"))
+    deeds = {
+        "set-cap": {"cap": "leverage_x", "scope": "global", "value": "3", "confirm": "CAP"},
+        "forget-person": {"tg_user_id": "123", "confirm": "FORGET"},
+        "export-person": {"tg_user_id": "123", "confirm": "EXPORT"},
+    }
+    before = AuditEntry.objects.count()
+    with logged_in("test_web"):
+        for name, words in deeds.items():
+            page = client.get(f"/admin/do/{name}/").content.decode()
+            once = re.search(r'name="once" value="([^"]+)"', page)
+            assert once, name
+            told = {"once": once[1], "reason": "agreed on by two", **words}
+            answer = client.post(f"/admin/do/{name}/", told)
+            assert answer.status_code == 422, (name, answer.status_code)
+            assert "logs in to the database as a role that may not do that" in answer.content.decode(), name
+    assert AuditEntry.objects.count() == before, "nothing was done, and nothing was told as done"

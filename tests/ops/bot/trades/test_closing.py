@@ -6,6 +6,7 @@ import pytest
 
 from execution_app.book import protections
 from execution_app.models import AuditEntry, Position, Protection, Trader, TxIntent
+from execution_app.people import pseudonym_of
 from execution_app.states import Action
 from ops.bot.models import TelegramConfirmation
 from tests.ops.bot.chat import Chat
@@ -114,7 +115,7 @@ def test_a_level_is_shown_and_then_set_by_one_tap(chat: Chat, rig: Rig, position
     row = Protection.objects.get()
     assert (row.position_id, row.stop_loss, row.version) == (position.pk, 20_000, 1)
     told = AuditEntry.objects.get(action="protection_set")
-    assert (told.actor, told.origin) == (f"telegram {TRADER}", "telegram")
+    assert (told.actor, told.origin) == (f"telegram {pseudonym_of(TRADER)}", "telegram")
     tap(chat, quote(chat, "/tp btc 900000"))
     row = Protection.objects.get(ended_at=None)
     assert (row.stop_loss, row.take_profit, row.version) == (20_000, 900_000, 2)

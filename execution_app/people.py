@@ -1,0 +1,75 @@
+"""Numbers that stand for people wherever a word is kept for ever: in the audit log and in histories.
+
+A number is drawn at random when somebody is first told of. What it means stands
+in `people` alone, so that deleting that row is enough to make a chained log
+tell of nobody (docs/privacy.md).
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import connection, transaction
+
+from execution_app.models.people import PSEUDONYMS_BEGIN, TELEGRAM_IDS_END, Person
+
+ID_KEYS = frozenset({"tg_user_id", "telegram", "scope_value"})
+WITHOUT = frozenset({"label"})  # what somebody is called has no place in a log that stays
+NOT_KEPT = "[not kept]"
+_NAMED = re.compile(r"\b(telegram|trader)([ :]+)([1-9][0-9]{0,15})(?![0-9])")
+# The audit log's own (execution_app/migrations/0011): it orders whoever draws, and no row is waited for behind it.
+_AUDIT_LOCK = 1635083380
+
+
+def pseudonym_of(tg_user_id: int) -> int:
+    """The number of this person, drawn now if there is none; an id that Telegram cannot have given stays itself."""
+    if not 0 < tg_user_id < TELEGRAM_IDS_END:
+        return tg_user_id
+    known = _known(tg_user_id)
+    if known is not None:
+        return known
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_AUDIT_LOCK])
+        drawn = PSEUDONYMS_BEGIN + secrets.randbelow(PSEUDONYMS_BEGIN)
+        cursor.execute(
+            "INSERT INTO people (tg_user_id, pseudonym) VALUES (%s, %s) ON CONFLICT (tg_user_id) DO NOTHING",
+            [tg_user_id, drawn],
+        )
+        found = _known(tg_user_id)
+    assert found is not None
+    return found
+
+
+def _known(tg_user_id: int) -> int | None:
+    return Person.objects.filter(pk=tg_user_id).values_list("pseudonym", flat=True).first()
+
+
+def whose(pseudonyms: set[int]) -> dict[int, int]:
+    """Telegram ids by pseudonym, of those that are still known."""
+    rows = Person.objects.filter(pseudonym__in=pseudonyms)
+    return dict(rows.values_list("pseudonym", "tg_user_id"))
+
+
+def veiled(text: str) -> str:
+    """The text with each `telegram ID` and `trader ID` told by its pseudonym."""
+    return _NAMED.sub(lambda said: f"{said[1]}{said[2]}{pseudonym_of(int(said[3]))}", text)
+
+
+def veiled_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for what an entry tells of before and after, whose keys say what a number is."""
+    return {name: _veiled_value(name, value) for name, value in state.items()}
+
+
+def _veiled_value(name: str, value: Any) -> Any:
+    if name in WITHOUT and value:
+        return NOT_KEPT
+    if name in ID_KEYS and isinstance(value, int) and not isinstance(value, bool):
+        return pseudonym_of(value)
+    if name in ID_KEYS and isinstance(value, str) and value.isascii() and value.isdigit():
+        return str(pseudonym_of(int(value)))
+    if isinstance(value, Mapping):
+        return veiled_state(value)
+    if isinstance(value, list | tuple):
+        return [_veiled_value(name, item) for item in value]
+    return veiled(value) if isinstance(value, str) else value

@@ -1,0 +1,83 @@
+"""`manage.py privacy`: what is kept about a person, handed out or pseudonymised."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from execution_app import audit, people
+from execution_app.errors import Refused, Retryable
+from ops.rollout import privacy
+from ops.rollout.operator import account
+
+
+class Command(BaseCommand):
+    help = (
+        "export: one ZIP of everything kept about a Telegram user. pseudonymise: their id is replaced by a random number "
+        "for good, once nothing of theirs is open. who: whose a pseudonym is. Exit status: 0 done, 1 refused."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        for verb in ("export", "pseudonymise"):
+            one = verbs.add_parser(verb)
+            one.add_argument("tg_user_id", type=int)
+            one.add_argument("--by", default=account(), help="who does it")
+            one.add_argument("--reason", required=True, help="why; kept in the audit log")
+            one.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+            if verb == "export":
+                one.add_argument("--to", type=Path, required=True, help="the ZIP, which must not exist yet")
+            else:
+                one.add_argument(
+                    "--yes", action="store_true", help="without this it only says what is in the way"
+                )
+        who = verbs.add_parser("who")
+        who.add_argument("pseudonym", type=int)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        with audit.acting(audit.operator(options.get("reason", ""))):
+            try:
+                getattr(self, f"_{options['verb']}")(options)
+            except (Refused, Retryable) as problem:
+                raise CommandError(str(problem)) from None
+
+    def _export(self, options: dict[str, Any]) -> None:
+        path: Path = options["to"]
+        try:
+            # Nobody else reads it, from its first byte on.
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w+b") as file:
+                counts = privacy.export(
+                    options["tg_user_id"], file, by=options["by"], reason=options["reason"]
+                )
+        except FileExistsError:
+            raise CommandError(f"{path} is there already") from None
+        except Refused:
+            path.unlink()
+            raise
+        self._tell(options, counts, f"written to {path}: hand it over by a way that nobody else reads")
+
+    def _pseudonymise(self, options: dict[str, Any]) -> None:
+        tg_user_id = options["tg_user_id"]
+        if not options["yes"]:
+            standing = privacy.obstacles(tg_user_id)
+            words = f"in the way: {', '.join(standing)}" if standing else "nothing is in the way"
+            raise CommandError(f"{words}; it cannot be taken back, so it takes --yes")
+        counts = privacy.pseudonymise(tg_user_id, by=options["by"], reason=options["reason"])
+        self._tell(options, counts, "forgotten; backups made before have the id until they are deleted")
+
+    def _who(self, options: dict[str, Any]) -> None:
+        found = people.whose({options["pseudonym"]}).get(options["pseudonym"])
+        if found is None:
+            raise CommandError("nobody knows any more, or nobody ever was")
+        self.stdout.write(f"telegram {found}")
+
+    def _tell(self, options: dict[str, Any], counts: dict[str, int], said: str) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(counts))
+            return
+        for name, count in counts.items():
+            self.stdout.write(f"{name}: {count:,}")
+        self.stdout.write(said)
