@@ -1,6 +1,5 @@
 """Exits and fills that are lost, or kept waiting by one row."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -163,7 +162,7 @@ def owner_asks_to_close(rig: Rig) -> None:
 
 
 @pytest.fixture
-def replaced(rig: Rig) -> Iterator[tuple[Position, TxIntent]]:
+def replaced(rig: Rig) -> tuple[Position, TxIntent]:
     """A trade that its owner closed, and in its slot the next one, both in one block that is not final."""
     position = opened(rig)
     owner_asks_to_close(rig)
@@ -177,7 +176,7 @@ def replaced(rig: Rig) -> Iterator[tuple[Position, TxIntent]]:
     assert state(again) == "filled"
     position.refresh_from_db()
     assert (position.state, position.ended_by) == ("closed", "closed_elsewhere")
-    yield position, again
+    return position, again
 
 
 def test_a_position_whose_successor_left_the_chain_is_open_again(
