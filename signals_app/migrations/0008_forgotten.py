@@ -12,5 +12,5 @@ CONDITION = (
 
 
 class Migration(migrations.Migration):
-    dependencies = [("signals_app", "0006_watched_levels"), ("execution_app", "0030_people")]
+    dependencies = [("signals_app", "0007_archived_meta"), ("execution_app", "0030_people")]
     operations = [let_through("vanta_guard_signal", CONDITION)]
