@@ -15,6 +15,8 @@ from vanta.environment import read
         ("TELEGRAM_WEBHOOK_SECRET", "a" * 31, "32 to 256 of"),
         ("TELEGRAM_WEBHOOK_SECRET", "a" * 31 + ".", "32 to 256 of"),
         ("TELEGRAM_WEBHOOK_PORT", "0", "greater than or equal to 1"),
+        ("TELEGRAM_PAGES_URL", "vanta.invalid", "http"),
+        ("TELEGRAM_PAGES_URL", "http://vanta.invalid", "pages by https"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str, words: str) -> None:
@@ -23,6 +25,6 @@ def test_a_wrong_value_is_named(name: str, value: str, words: str) -> None:
     assert words in message
 
 
-def test_without_an_address_updates_are_polled() -> None:
+def test_without_an_address_updates_are_polled_and_there_is_no_page() -> None:
     environment = read({name: value for name, value in LIVE.items() if not name.startswith("TELEGRAM")})
-    assert environment.telegram_webhook_url == ""
+    assert (environment.telegram_webhook_url, environment.telegram_pages_url) == ("", "")

@@ -88,6 +88,8 @@ class Environment(BaseModel):
     )
     telegram_webhook_secret: SecretStr = SecretStr("")
     telegram_webhook_port: int = Field(default=8091, ge=1, le=65535)
+    # Where people reach the web process, for the page of /bind.
+    telegram_pages_url: Annotated[str, _as_written(lambda text: formats.http_url(text) if text else "")] = ""
     # Delivery itself is Alertmanager's, whose start reads them from the same file (config/start-alertmanager).
     alert_chat_id: Annotated[int | None, _as_written(formats.chat_id)] = None
     alert_ticket_chat_id: Annotated[int | None, _as_written(formats.chat_id)] = None

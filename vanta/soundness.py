@@ -167,6 +167,7 @@ def _in_private(values: Mapping[str, str]) -> list[str]:
     why = {
         "VERANTA_BATCHED_MARKET_URL": "production speaks to the gateway by https",
         "TELEGRAM_WEBHOOK_URL": "Telegram posts to https only, and the secret is part of every post",
+        "TELEGRAM_PAGES_URL": "people sign there; production shows pages by https",
         "TELEGRAM_API_BASE": "the token is part of every request; production asks by https, or on loopback",
     }
     urls = {name: urlsplit(values.get(name, "")) for name in why}

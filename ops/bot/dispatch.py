@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from django.db import Error as DatabaseError
 
-from ops.bot import conditions, daily, feeds, outbox, telling
+from ops.bot import conditions, daily, feeds, outbox, settling, telling
 from ops.bot.feeds import Feed
 from ops.bot.outbox import Job
 from ops.bot.pace import Pace
@@ -26,6 +26,7 @@ T = TypeVar("T")
 ALARMS_EVERY_S = 0.1
 TRADES_EVERY_S = 0.25
 LASTING_EVERY_S = 1.0
+SETTLE_EVERY_S = 1.0
 DAILY_EVERY_S = 60.0
 TRY_AGAIN_S = 1.0
 LONGEST_PAUSE_S = 5.0  # between two tries of a Telegram that does not answer
@@ -74,7 +75,8 @@ class Dispatcher:
 
     async def look(self) -> None:
         """Look for the rest for ever; what cannot be read now is read later."""
-        await self._look(self._looks, feeds.TRADES, TRADES_EVERY_S, {daily.look: DAILY_EVERY_S})
+        lasting = {settling.look: SETTLE_EVERY_S, daily.look: DAILY_EVERY_S}
+        await self._look(self._looks, feeds.TRADES, TRADES_EVERY_S, lasting)
 
     async def _look(
         self,

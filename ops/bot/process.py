@@ -16,7 +16,7 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from ops.bot import confirmations, counter, idling, inbox, outbox, words
+from ops.bot import binding_pages, confirmations, counter, idling, inbox, outbox, words
 from ops.bot.dispatch import Dispatcher
 from ops.bot.door import Door
 from ops.bot.hook import Hook
@@ -261,6 +261,7 @@ class Process:
                 await self._in(self._rows, inbox.forget)
                 await self._in(self._rows, confirmations.forget)
                 await self._in(self._rows, outbox.forget)
+                await self._in(self._rows, binding_pages.forget)
             except DatabaseError as error:
                 log.warning("old updates are kept", why=type(error).__name__)
             await asyncio.sleep(FORGET_EVERY_S)

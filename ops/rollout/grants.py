@@ -179,6 +179,10 @@ TABLES: dict[str, Line] = {
     "telegram_updates": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
     "telegram_confirmations": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
     "telegram_bindings": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
+    # The page of /bind takes an answer down, and judges nothing
+    "telegram_pages": Line(
+        web=Rights(update=("address", "signature", "answered_at")), worker=NOTHING, readonly=NOTHING
+    ),
     "telegram_flows": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
     "telegram_chats": Line(web=NOTHING, worker=NOTHING),
     "telegram_levels": Line(web=NOTHING, worker=NOTHING),
