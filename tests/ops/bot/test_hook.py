@@ -22,7 +22,7 @@ SECRET = "9f1c7ab2e04d4d6c8b35a6e1f0c2d7b8"
 
 @pytest.fixture(scope="module")
 def bot(
-    telegram: Telegram, forks: Forks, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+    telegram: Telegram, forks: Forks, login: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bot]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -33,7 +33,7 @@ def bot(
         "TELEGRAM_WEBHOOK_PORT": str(port),
     }
     folder: Path = tmp_path_factory.mktemp("bot")
-    with Bot(telegram.base, folder / "bot.log", forks.begin, **env) as running:
+    with Bot(telegram.base, folder / "bot.log", forks.begin, **login, **env) as running:
         yield running
 
 

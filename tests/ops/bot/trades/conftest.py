@@ -24,11 +24,11 @@ def telegram() -> Iterator[Telegram]:
 
 @pytest.fixture(scope="package")
 def bot(
-    telegram: Telegram, forks: Forks, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+    telegram: Telegram, forks: Forks, login: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bot]:
     folder: Path = tmp_path_factory.mktemp("bot")
     pages = {"TELEGRAM_PAGES_URL": "https://vanta.invalid/"}
-    with Bot(telegram.base, folder / "bot.log", forks.begin, **pages) as running:
+    with Bot(telegram.base, folder / "bot.log", forks.begin, **login, **pages) as running:
         yield running
 
 
