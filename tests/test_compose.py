@@ -101,6 +101,8 @@ def test_one_file_on_the_host_is_every_containers_switch(services: dict[str, Any
 def test_only_what_people_look_at_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published.pop("webhook") == ["${WEBHOOK_BIND:-127.0.0.1}:8090:8090"]
+    # Where updates are posted; whoever posts has to know its secret.
+    assert published.pop("bot") == ["${WEBHOOK_BIND:-127.0.0.1}:8091:8091"]
     # These ask nobody for a password, so they have no variable that could open them to others.
     assert published == {
         "prometheus": ["127.0.0.1:9090:9090"],

@@ -39,6 +39,8 @@ LIVE = {
     "SIGNER_JOURNAL_DIR": "/var/lib/vanta/journal",
     "WEB3SIGNER_URL": "https://signer.invalid/hunter",
     "TELEGRAM_BOT_TOKEN": "7301548296:Qm4Zt8Kx2Vb9Lw6Rn3Yp7Hd5Gs1Fc0JaUe",
+    "TELEGRAM_WEBHOOK_URL": "https://vanta.invalid/telegram",
+    "TELEGRAM_WEBHOOK_SECRET": "0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f",
     "ALERT_DEAD_MAN_URL": "https://watch.invalid/hunter",
 }
 REHEARSAL = {"CHAIN_ID": "31337", "DEPLOY_ENV": "rehearsal"}

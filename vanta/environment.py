@@ -30,6 +30,7 @@ SECRETS = frozenset(
         "SIGNER_KEY_PASSWORD",
         "WEB3SIGNER_URL",
         "TELEGRAM_BOT_TOKEN",
+        "TELEGRAM_WEBHOOK_SECRET",
         "ALERT_DEAD_MAN_URL",
     }
 )
@@ -81,6 +82,14 @@ class Environment(BaseModel):
     secret_key: SecretStr = Field(min_length=32)
     telegram_bot_token: SecretStr = SecretStr("")
     telegram_api_base: Annotated[str, _as_written(formats.http_url)] = "https://api.telegram.org"
+    # Updates are posted there; blank, they are polled.
+    telegram_webhook_url: Annotated[str, _as_written(lambda text: formats.http_url(text) if text else "")] = (
+        ""
+    )
+    telegram_webhook_secret: SecretStr = SecretStr("")
+    telegram_webhook_port: int = Field(default=8091, ge=1, le=65535)
+    # Where people reach the web process, for the page of /bind.
+    telegram_pages_url: Annotated[str, _as_written(lambda text: formats.http_url(text) if text else "")] = ""
     # Delivery itself is Alertmanager's, whose start reads them from the same file (config/start-alertmanager).
     alert_chat_id: Annotated[int | None, _as_written(formats.chat_id)] = None
     alert_ticket_chat_id: Annotated[int | None, _as_written(formats.chat_id)] = None

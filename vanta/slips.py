@@ -35,7 +35,10 @@ EVERYBODYS = frozenset(
 # Near to ours, and yet other tools' (BASE_RPC_URL and TELEGRAM_API_BASE without a word, systemd's folder), or told to
 # config/with-env.
 NO_SLIPS = frozenset(
-    {"BASE_URL", "API_BASE", "KEY_DIR", "KEY_PASSWORD", "STATE_DIRECTORY", "VANTA_EXPECTED_DEPLOY_ENV"}
+    {
+        *("BASE_URL", "API_BASE", "KEY_DIR", "KEY_PASSWORD", "STATE_DIRECTORY", "VANTA_EXPECTED_DEPLOY_ENV"),
+        *("WEBHOOK_URL", "WEBHOOK_PORT"),  # of the signals' door, as `make run` and Kubernetes tell them
+    }
 )
 OWN_PREFIX = "VANTA"
 FILE = "_FILE"

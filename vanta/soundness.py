@@ -3,6 +3,7 @@
 Asked with the raw values, so that these mistakes are named beside those of single variables.
 """
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import PurePath
@@ -35,6 +36,7 @@ EXAMPLES = (
     "change-me", "change_me", "changeme", "replace-me", "replace_me", "replaceme", "example", "insecure",
     "not-for-use", "your-", "your_", "password", "secret-key", "placeholder", "xxxx",
 )  # fmt: skip
+HOOK_SECRET = re.compile(r"[A-Za-z0-9_-]{32,256}")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
@@ -45,6 +47,7 @@ def mistakes(values: Mapping[str, str]) -> list[str]:
         *_live(values),
         *_gateway(values),
         *_packages(values),
+        *_telegram(values),
         *_canary(values),
         *_one_address_each(values),
     ]
@@ -76,6 +79,16 @@ def _gateway(values: Mapping[str, str]) -> list[str]:
         return []
     missing = _missing(values, GATEWAY_URLS)
     return [f"VENUE=gateway needs {', '.join(missing)}"] if missing else []
+
+
+def _telegram(values: Mapping[str, str]) -> list[str]:
+    """Updates are posted to an address only together with a secret, in the letters that the Bot API takes."""
+    url, secret = values.get("TELEGRAM_WEBHOOK_URL", ""), values.get("TELEGRAM_WEBHOOK_SECRET", "")
+    if url and not secret:
+        return ["TELEGRAM_WEBHOOK_URL needs TELEGRAM_WEBHOOK_SECRET: without it anybody could say anything"]
+    if secret and not HOOK_SECRET.fullmatch(secret):
+        return ["TELEGRAM_WEBHOOK_SECRET: 32 to 256 of A-Z a-z 0-9 _ -; `openssl rand -hex 32` makes one"]
+    return []
 
 
 def _packages(values: Mapping[str, str]) -> list[str]:
@@ -146,6 +159,8 @@ def _in_private(values: Mapping[str, str]) -> list[str]:
     """What carries secrets or orders goes by https, or stays on the machine."""
     why = {
         **dict.fromkeys(GATEWAY_URLS, "production speaks to the gateway by https"),
+        "TELEGRAM_WEBHOOK_URL": "Telegram posts to https only, and the secret is part of every post",
+        "TELEGRAM_PAGES_URL": "people sign there; production shows pages by https",
         "TELEGRAM_API_BASE": "the token is part of every request; production asks by https, or on loopback",
     }
     urls = {name: urlsplit(values.get(name, "")) for name in why}

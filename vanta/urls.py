@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from ops.api import refusals
 from ops.api.views import docs, openapi
+from ops.bot.page import bind
 from ops.panel.views import emergency_stop
 from ops.watch.views import health, live, metrics, ready
 from signals_app.views import signals, trace
@@ -20,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", metrics),
     path("api/openapi.json", openapi, name="openapi"),
     path("api/docs", docs, name="docs"),
+    path("bind/<str:token>", bind),
     path("admin/emergency-stop", emergency_stop),
     path("admin/", include("ops.panel.urls")),
     path("admin/", admin.site.urls),

@@ -1,10 +1,14 @@
-"""Whether whoever holds an address has signed a text: EIP-191 by its key, or ERC-1271 by the contract that it is."""
+"""Whether whoever holds an address has signed a text: EIP-191 by its key, or ERC-1271 by the contract that it is.
+
+A key's signature is checked here and needs nobody's word. What a contract thinks is a node's word, and a lying node could
+give any address to anybody; so it is believed of a quorum only.
+"""
 
 from eth_abi.abi import encode as abi_encode
 from eth_utils.crypto import keccak
 
 from execution_app.errors import Refused, Retryable
-from execution_app.node import rpc
+from execution_app.node import quorum, rpc
 from execution_app.node.signing import ecdsa
 
 PREFIX = b"\x19Ethereum Signed Message:\n"
@@ -20,7 +24,7 @@ def digest(text: str) -> bytes:
 
 
 def require(address: str, text: str, signature: bytes) -> None:
-    """Raises Refused where the signature is not the address's, Retryable while no node says what a contract thinks."""
+    """Raises Refused where the signature is not the address's, Retryable while too few nodes say what a contract thinks."""
     if len(signature) > LONGEST:
         raise Refused(f"a signature has at most {LONGEST} bytes")
     hashed = digest(text)
@@ -41,15 +45,26 @@ def _is_of_key(address: str, hashed: bytes, signature: bytes) -> bool:
 
 
 def _is_of_contract(address: str, hashed: bytes, signature: bytes) -> bool:
-    """Asked at the latest block; whatever is no plain yes is a no."""
+    """Asked of every endpoint at its latest block; whatever is no plain yes is a no."""
     call = MAGIC + abi_encode(("bytes32", "bytes"), (hashed, signature))
+    votes = [
+        _says_yes(code, answer)
+        for _, (code, answer) in quorum.ask_each(
+            [("eth_getCode", (address, "latest")), rpc.eth_call(address, call)]
+        )
+        if not isinstance(code, rpc.NodeError)
+    ]
+    if votes.count(True) >= quorum.needed():
+        return True
+    if votes.count(False) >= quorum.needed():
+        return False
+    raise Retryable("too few nodes agree now about what that contract thinks; try again in a minute")
+
+
+def _says_yes(code: object, answer: object) -> bool:
+    if not str(code).removeprefix("0x") or isinstance(answer, rpc.NodeError):
+        return False  # no contract, or it reverted
     try:
-        code = rpc.read("eth_getCode", address, "latest")
-        if not str(code).removeprefix("0x"):
-            return False
-        (answer,) = rpc.read_batch([rpc.eth_call(address, call)])
-    except (rpc.NodeError, rpc.RpcFault) as problem:
-        raise Retryable("no node says now what that contract thinks; try again in a minute") from problem
-    if isinstance(answer, rpc.NodeError):
-        return False  # it reverted
-    return bytes.fromhex(str(answer).removeprefix("0x")) == MAGIC + bytes(28)
+        return bytes.fromhex(str(answer).removeprefix("0x")) == MAGIC + bytes(28)
+    except ValueError:
+        return False

@@ -5,7 +5,6 @@ chain and whoever asks, so that it is worth nothing anywhere else.
 """
 
 import secrets
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -19,30 +18,44 @@ from execution_app.errors import Refused, Retryable
 from execution_app.models import Position, Trader, TxIntent
 from execution_app.node import ownership
 from execution_app.states import PositionState
-from ops.bot import words
-from ops.bot.models import TelegramBinding, TelegramUser
+from ops.bot import binding_pages, words
+from ops.bot.models import TelegramBinding, TelegramPage, TelegramUser
 
-GOOD_FOR = timedelta(minutes=15)
-NONCE_BYTES = 16
 MOST_WORDS = 2
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def bind(person: TelegramUser, arguments: list[str]) -> str:
     """With an address a challenge, with its signature too the proof; with neither how it stands."""
     if not arguments:
-        return _standing(person)
+        return _standing(person) or binding_pages.offer(person) or words.NOT_BOUND
     if len(arguments) > MOST_WORDS:
         return words.USAGE.format(usage=words.BIND_USAGE)
     try:
-        address = _address(arguments[0])
+        address = read_address(arguments[0])
         if len(arguments) == 1:
             return _challenge(person, address)
-        return _prove(person, address, _signature(arguments[1]))
+        return _prove(person, address, read_signature(arguments[1]))
     except ValueError as problem:
         return words.safe(problem)
     except (Refused, Retryable) as problem:
         return words.REFUSED.format(why=words.safe(problem))
+
+
+def settle(person: TelegramUser, row: TelegramPage) -> str:
+    """What was signed on a page, as if it had been sent by /bind. Raises Refused, or Retryable where no node says."""
+    address = read_address(row.address)
+    _refuse_other(person, address)
+    TelegramBinding.objects.get_or_create(
+        nonce=row.nonce,
+        defaults={
+            "tg_user_id": person.tg_user_id,
+            "address": address,
+            "domain": row.domain,
+            "chain_id": row.chain_id,
+            "expires_at": row.expires_at,
+        },
+    )
+    return _prove(person, address, read_signature(row.signature))
 
 
 def unbind(person: TelegramUser, _arguments: list[str]) -> str:
@@ -69,11 +82,11 @@ def unbind(person: TelegramUser, _arguments: list[str]) -> str:
     return words.UNBOUND.format(user_id=person.tg_user_id)
 
 
-def text_of(row: TelegramBinding) -> str:
-    """What has to be signed, letter for letter."""
+def text_of(row: TelegramBinding | TelegramPage, address: str = "") -> str:
+    """What has to be signed, letter for letter; a page's row may have no address yet."""
     return words.CHALLENGE.format(
         domain=row.domain,
-        address=row.address,
+        address=address or row.address,
         user_id=row.tg_user_id,
         chain_id=row.chain_id,
         nonce=row.nonce,
@@ -84,7 +97,7 @@ def text_of(row: TelegramBinding) -> str:
 def _standing(person: TelegramUser) -> str:
     row = _current(person)
     if row is None:
-        return words.NOT_BOUND
+        return ""
     return words.BOUND_ALREADY.format(address=words.code(row.address))
 
 
@@ -99,12 +112,12 @@ def _challenge(person: TelegramUser, address: str) -> str:
         row = TelegramBinding.objects.create(
             tg_user_id=person.tg_user_id,
             address=address,
-            nonce=secrets.token_hex(NONCE_BYTES),
-            domain=_domain(),
+            nonce=secrets.token_hex(binding_pages.NONCE_BYTES),
+            domain=binding_pages.domain(),
             chain_id=settings.ENVIRONMENT.chain_id,
-            expires_at=database_now().replace(microsecond=0) + GOOD_FOR,
+            expires_at=database_now().replace(microsecond=0) + binding_pages.GOOD_FOR,
         )
-    minutes = int(GOOD_FOR.total_seconds()) // 60
+    minutes = int(binding_pages.GOOD_FOR.total_seconds()) // 60
     return words.SIGN_THIS.format(address=words.safe(address), text=text_of(row), minutes=minutes)
 
 
@@ -165,7 +178,8 @@ def _refuse_other(person: TelegramUser, address: str) -> None:
         raise Refused(words.ADDRESS_TAKEN)
 
 
-def _address(word: str) -> str:
+def read_address(word: str) -> str:
+    """With its checksum. Raises ValueError, in words for people."""
     if not word.startswith("0x") or not is_hex_address(word):
         raise ValueError(words.NO_ADDRESS)
     if word != word.lower() and not is_checksum_address(word):
@@ -173,7 +187,8 @@ def _address(word: str) -> str:
     return str(to_checksum_address(word))
 
 
-def _signature(word: str) -> bytes:
+def read_signature(word: str) -> bytes:
+    """Raises ValueError, in words for people."""
     try:
         found = bytes.fromhex(word.removeprefix("0x"))
     except ValueError:
@@ -181,12 +196,6 @@ def _signature(word: str) -> bytes:
     if not found or not word.startswith("0x"):
         raise ValueError(words.NO_SIGNATURE)
     return found
-
-
-def _domain() -> str:
-    """The first name by which this stack is reached that is not this machine's own."""
-    named = [host for host in settings.ENVIRONMENT.hosts if host not in LOOPBACK]
-    return (named or ["localhost"])[0]
 
 
 def _who(person: TelegramUser) -> audit.Who:

@@ -1,11 +1,11 @@
-"""Notices on their way: one loop looks for news, one lets messages leave at Telegram's pace, alarms first.
+"""Notices on their way: two loops look for news, alarms apart; one lets messages leave at Telegram's pace, alarms first.
 
-Neither is in anybody's way: workers write their own rows and wait for nothing here; answers to people and stops have threads
+None of them is in anybody's way: workers write their own rows and wait for nothing here; answers to people and stops have threads
 and requests of their own. Whatever fails here is said and tried again; it never ends the bot.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from django.db import Error as DatabaseError
 
-from ops.bot import conditions, daily, feeds, outbox, telling
+from ops.bot import conditions, daily, feeds, outbox, settling, telling
 from ops.bot.feeds import Feed
-from ops.bot.outbox import Due, Job
+from ops.bot.outbox import Job
 from ops.bot.pace import Pace
 from ops.bot.refusals import Away, Gone, Shut, TooMany, Unsayable
 from ops.bot.window import Window
@@ -23,13 +23,16 @@ from ops.bot.window import Window
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-LOOK_EVERY_S = 0.25
+ALARMS_EVERY_S = 0.1
+TRADES_EVERY_S = 0.25
 LASTING_EVERY_S = 1.0
+SETTLE_EVERY_S = 1.0
 DAILY_EVERY_S = 60.0
 TRY_AGAIN_S = 1.0
 LONGEST_PAUSE_S = 5.0  # between two tries of a Telegram that does not answer
 IDLE_S = 1.0
 AT_ONCE = 16  # requests under way
+ALARMS_AT_ONCE = 28  # beside them: no request that hangs is in an alarm's way
 
 
 class InThread(Protocol):
@@ -52,46 +55,61 @@ class Dispatcher:
         self._in = in_thread
         self._start = start
         self._pace = pace
-        self._busy: set[int] = set()
+        self._busy: dict[bool, set[int]] = {True: set(), False: set()}  # chats, of alarms and of the rest
         self._wake = asyncio.Event()
         self._away = 0  # tries in a row that Telegram did not answer
         self._away_until_s = 0.0
         self._said: set[str] = set()
+        self._alarms = ThreadPoolExecutor(1, "alarms")
         self._looks = ThreadPoolExecutor(1, "news")
-        self._rows = ThreadPoolExecutor(1, "outbox")
+        self._rows = ThreadPoolExecutor(2, "outbox")
         self._pictures = ThreadPoolExecutor(1, "picture")
 
     @property
     def pools(self) -> tuple[ThreadPoolExecutor, ...]:
-        return (self._looks, self._rows, self._pictures)
+        return (self._alarms, self._looks, self._rows, self._pictures)
+
+    async def look_for_alarms(self) -> None:
+        """Look for ever for what cannot wait for anything else to be read."""
+        await self._look(self._alarms, feeds.ALARMS, ALARMS_EVERY_S, {conditions.look: LASTING_EVERY_S})
 
     async def look(self) -> None:
-        """Look for news for ever; what cannot be read now is read later."""
-        loop = asyncio.get_running_loop()
-        next_s = {conditions.look: 0.0, daily.look: 0.0}
-        every_s = {conditions.look: LASTING_EVERY_S, daily.look: DAILY_EVERY_S}
-        while True:
-            for feed in await self._behind():
-                await self._look_at(feed.table, partial(feeds.look, feed))
-            for source, due_s in next_s.items():
-                if loop.time() >= due_s:
-                    done = await self._look_at(source.__module__, source)
-                    next_s[source] = loop.time() + (every_s[source] if done else TRY_AGAIN_S)
-            await asyncio.sleep(LOOK_EVERY_S)
+        """Look for the rest for ever; what cannot be read now is read later."""
+        lasting = {settling.look: SETTLE_EVERY_S, daily.look: DAILY_EVERY_S}
+        await self._look(self._looks, feeds.TRADES, TRADES_EVERY_S, lasting)
 
-    async def _behind(self) -> list[Feed]:
+    async def _look(
+        self,
+        pool: ThreadPoolExecutor,
+        among: Sequence[Feed],
+        every_s: float,
+        lasting: Mapping[Callable[[], int], float],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = dict.fromkeys(lasting, 0.0)
+        while True:
+            for feed in await self._behind(pool, among):
+                await self._look_at(pool, feed.table, partial(feeds.look, feed))
+            for source, source_every_s in lasting.items():
+                if loop.time() >= due_s[source]:
+                    done = await self._look_at(pool, source.__module__, source)
+                    due_s[source] = loop.time() + (source_every_s if done else TRY_AGAIN_S)
+            await asyncio.sleep(every_s)
+
+    async def _behind(self, pool: ThreadPoolExecutor, among: Sequence[Feed]) -> list[Feed]:
+        name = f"behind {among[0].table}"
         try:
-            found = await self._in(self._looks, feeds.behind)
+            found = await self._in(pool, partial(feeds.behind, among))
         except Exception as error:  # noqa: BLE001  (said, and tried again)
-            self._say_once("behind", "news cannot be read", source="all", error=error)
+            self._say_once(name, "news cannot be read", source="all", error=error)
             await asyncio.sleep(TRY_AGAIN_S)
             return []
-        self._said.discard("behind")
+        self._said.discard(name)
         return found
 
-    async def _look_at(self, name: str, source: Callable[[], int]) -> bool:
+    async def _look_at(self, pool: ThreadPoolExecutor, name: str, source: Callable[[], int]) -> bool:
         try:
-            posted = await self._in(self._looks, source)
+            posted = await self._in(pool, source)
         except Exception as error:  # noqa: BLE001  (one source that fails keeps no other from being told)
             self._say_once(f"news {name}", "news cannot be read", source=name, error=error)
             return False
@@ -102,44 +120,64 @@ class Dispatcher:
 
     async def deliver(self) -> None:
         """Let messages leave for ever."""
-        loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             try:
-                found = await self._in(self._rows, partial(outbox.due, list(self._busy)))
+                wait_s = min(await self._begin(urgent=True), await self._begin(urgent=False))
             except Exception as error:  # noqa: BLE001  (said, and tried again)
                 self._say_once("outbox", "the outbox cannot be read", error=error)
                 await asyncio.sleep(TRY_AGAIN_S)
                 continue
             self._said.discard("outbox")
-            wait_s = self._begin(found, loop.time())
             try:
                 await asyncio.wait_for(self._wake.wait(), wait_s)
             except TimeoutError:
                 continue
 
-    def _begin(self, found: list[Due], now_s: float) -> float:
-        """Begin what may leave now; returns in how many seconds the next one may."""
-        next_s = now_s + IDLE_S
+    async def _begin(self, *, urgent: bool) -> float:
+        """Begin what may leave now; returns in how many seconds to look again, unless something happens before."""
+        now_s = asyncio.get_running_loop().time()
         if now_s < self._away_until_s:
             return self._away_until_s - now_s
-        for one in found:
-            if len(self._busy) >= (1 if self._away else AT_ONCE):
-                return IDLE_S  # whoever comes back wakes us
-            ready_s = self._pace.ready_at_s(one.chat_id, urgent=one.urgent)
-            if ready_s <= now_s:
-                self._pace.left(one.chat_id, now_s)
-                self._busy.add(one.chat_id)
-                self._start(self._send(one))
-            else:
-                next_s = min(next_s, ready_s)
-        return max(0.0, next_s - now_s)
+        busy = self._busy[urgent]
+        places = (ALARMS_AT_ONCE if urgent else AT_ONCE) - len(busy)
+        if self._away:
+            places = 1 - sum(map(len, self._busy.values()))
+        room = self._pace.room(now_s, urgent=urgent)
+        if places <= 0:
+            return IDLE_S  # whoever comes back wakes us
+        if room <= 0:
+            return self._pace.next_s(now_s, urgent=urgent) - now_s
+        resting = self._pace.resting(now_s, urgent=urgent)
+        most = min(places, room)
+        ask = partial(outbox.begin, most, urgent=urgent, without=[*busy, *resting])
+        begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        # By itself: where this loop is ended meanwhile, what was begun is sent all the same, and never in doubt.
+        self._start(self._begin_all(ask, begun, urgent=urgent))
+        if await begun == most:
+            return max(0.0, self._pace.next_s(now_s, urgent=urgent) - now_s)
+        return max(0.0, min([now_s + IDLE_S, *resting.values()]) - now_s)
 
-    async def _send(self, one: Due) -> None:
+    async def _begin_all(
+        self, ask: Callable[[], list[Job]], begun: "asyncio.Future[int]", *, urgent: bool
+    ) -> None:
         try:
-            job = await self._in(self._rows, partial(outbox.begin, one.id))
-            if job is not None:
-                await self._ask(job)
+            jobs = await self._in(self._rows, ask)
+        except Exception as error:  # noqa: BLE001  (raised where it is waited for)
+            if not begun.cancelled():
+                begun.set_exception(error)
+            return
+        now_s = asyncio.get_running_loop().time()
+        for job in jobs:
+            self._pace.left(job.chat_id, now_s, normal=not urgent)
+            self._busy[urgent].add(job.chat_id)
+            self._start(self._send(job))
+        if not begun.cancelled():
+            begun.set_result(len(jobs))
+
+    async def _send(self, job: Job) -> None:
+        try:
+            await self._ask(job)
         except Exception as error:  # noqa: BLE001  (said, and tried again)
             # What it was begun with is taken up again when its lease has passed.
             self._say_once("sending", "a notice is left for later", error=error)
@@ -147,7 +185,8 @@ class Dispatcher:
         else:
             self._said.discard("sending")
         finally:
-            self._busy.discard(one.chat_id)
+            self._pace.back(job.chat_id, asyncio.get_running_loop().time())
+            self._busy[job.urgent].discard(job.chat_id)
             self._wake.set()
 
     async def _ask(self, job: Job) -> None:

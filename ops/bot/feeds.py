@@ -45,25 +45,27 @@ class Feed:
         return f"told {self.table}"
 
 
-FEEDS = (
-    # Alarms first.
+ALARMS = (
     Feed("mode_changes", stack_news.imposed),
     Feed("mode_history", stack_news.modes),
     # Its lock orders all entries until they are committed.
     Feed("audit_log", stack_news.lifted, "seq", in_order=True),
+)
+TRADES = (
     Feed("protection_triggers", trade_news.levels),
     Feed("intent_transitions", trade_news.moves),
     Feed("tx_sends", trade_news.replacements),
 )
+FEEDS = (*ALARMS, *TRADES)
 
 
-def behind() -> list[Feed]:
-    """The tables that have rows which were not told, in two questions for all of them. Raises django.db.Error."""
+def behind(among: Sequence[Feed]) -> list[Feed]:
+    """Those that have rows which were not told, in two questions for all of them. Raises django.db.Error."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT " + ", ".join(f"({_newest(feed)})" for feed in FEEDS))
+        cursor.execute("SELECT " + ", ".join(f"({_newest(feed)})" for feed in among))
         tops = cursor.fetchone()
-    known = dict(Tally.objects.filter(name__in=[feed.name for feed in FEEDS]).values_list("name", "number"))
-    return [feed for feed, top in zip(FEEDS, tops, strict=True) if known.get(feed.name, -1) < top]
+    known = dict(Tally.objects.filter(name__in=[feed.name for feed in among]).values_list("name", "number"))
+    return [feed for feed, top in zip(among, tops, strict=True) if known.get(feed.name, -1) < top]
 
 
 def look(feed: Feed) -> int:

@@ -19,6 +19,7 @@ __all__ = [
     "Role",
     "Tally",
     "TelegramChat",
+    "TelegramPage",
     "TelegramUpdate",
     "TelegramUser",
 ]
@@ -195,3 +196,53 @@ class TelegramBinding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.address} of {self.tg_user_id}"
+
+
+class TelegramPage(models.Model):
+    """A link to the page where somebody signs: good once, for minutes, for one person; only its token's hash is kept.
+
+    What was signed there is taken down by the web process, and judged by the bot alone: until it is `settled_at` it
+    proves nothing. The text is made of these fields and of the address.
+    """
+
+    token_sha256 = models.CharField(max_length=64, primary_key=True)
+    tg_user_id = models.BigIntegerField(db_index=True)
+    language = models.CharField(max_length=8)
+    nonce = models.CharField(max_length=32, unique=True)
+    domain = models.CharField(max_length=255)
+    chain_id = models.BigIntegerField()
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    address = models.CharField(max_length=42, blank=True, default="", db_default="")
+    signature = models.CharField(max_length=8_194, blank=True, default="", db_default="")
+    answered_at = models.DateTimeField(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "telegram_pages"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(token_sha256__regex=r"^[0-9a-f]{64}$"),  # noqa: S106  (a pattern, not a token)
+                name="ck_telegram_pages_token",
+            ),
+            models.CheckConstraint(
+                condition=Q(answered_at__isnull=True, address="", signature="", settled_at__isnull=True)
+                | Q(
+                    answered_at__isnull=False,
+                    answered_at__lte=models.F("expires_at"),
+                    address__regex=r"^0x[0-9a-fA-F]{40}$",
+                    signature__regex=r"^0x([0-9a-f]{2})+$",
+                ),
+                name="ck_telegram_pages_answer",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["answered_at"],
+                condition=Q(answered_at__isnull=False, settled_at__isnull=True),
+                name="ix_telegram_pages_answered",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"page {self.token_sha256[:8]}"

@@ -25,6 +25,7 @@ class Event(StrEnum):
     MODE = "mode"  # stop, reduce-only, DRY and LIVE
     GAS = "gas"  # a wallet runs out of gas money
     DELEGATE = "delegate"  # a delegation ends
+    BOUND = "bound"  # what came of the page of /bind
     DAILY = "daily"  # what the UTC day brought
 
 

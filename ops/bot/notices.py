@@ -28,6 +28,7 @@ DEFAULTS: Mapping[Event, Level] = {
     Event.MODE: Level.ON,
     Event.GAS: Level.ON,
     Event.DELEGATE: Level.ON,
+    Event.BOUND: Level.ON,
     Event.DAILY: Level.SILENT,
 }
 # Whoever watches everybody asks for everybody's trades.

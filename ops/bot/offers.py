@@ -13,7 +13,7 @@ from execution_app.gate import admission, control, limits, usage
 from execution_app.gate.caps import PER_ORDER, SUMMED, UNITS, Limit, plain
 from execution_app.models import StackMode, Trader, TxIntent, Wallet
 from execution_app.node import rpc
-from execution_app.states import Action, CapName, Mode, RestrictionKind
+from execution_app.states import Action, CapName, Mode, Reason, RestrictionKind
 from execution_app.venues.costs import fill_price, liquidation_price, open_fee_usdc, would_cancel
 from execution_app.venues.interface import OpenRequest
 from ops.bot import words
@@ -42,9 +42,9 @@ def make(asked: Asked, trader: Trader) -> Offer:
     draft = _draft(request, trader)
     mode = _mode(opens=True)
     if broken := admission.order_breaches(admission.order_of(draft)):
-        raise Refused("; ".join(breach.detail for breach in broken))
+        raise Refused(_in_words(*(breach.reason for breach in broken), see=words.SEE_CAPS))
     if full := admission.room(draft, mode, database_now()):
-        raise Refused(full.detail)
+        raise Refused(_in_words(full.reason, see=words.SEE_CAPS))
     market = _look(request.symbol, trader)
     _refuse_unpermitted(trader, mode, request.collateral_usdc)
     price = market.prices[request.symbol]
@@ -118,8 +118,8 @@ def _mode(*, opens: bool) -> Mode:
 
 def _look(symbol: str, trader: Trader) -> Market:
     market = views.look(symbol, trader)
-    if stale := market.problem(symbol, Action.OPEN):
-        raise Retryable(stale)
+    if market.problem(symbol, Action.OPEN):
+        raise Retryable(words.reason(Reason.PRICE_UNAVAILABLE))
     return market
 
 
@@ -134,7 +134,32 @@ def _refuse_unpermitted(trader: Trader, mode: Mode, collateral_usdc: Decimal) ->
     except (rpc.NodeError, rpc.RpcFault) as problem:
         raise Retryable(words.NODE_AWAY) from problem
     if lacking is not None:
-        raise Refused(f"{lacking[1]}. {words.SEE_WALLET}")
+        raise Refused(_in_words(lacking[0], see=words.SEE_WALLET))
+
+
+def _in_words(*reasons: str, see: str) -> str:
+    """Each once, in the language that is spoken, and where the numbers are."""
+    return f"{'; '.join(dict.fromkeys(map(words.reason, reasons)))}. {see}"
+
+
+def _refuse_cancelled(request: OpenRequest, fill: Decimal, price: Decimal) -> None:
+    """Raises Refused where the venue would give this open back, for whichever of the three reasons."""
+    tried: list[tuple[str, Decimal | None, Decimal | None]] = [
+        (words.FILL_BEYOND.format(price=words.usd(fill), slippage=plain(request.slippage_pct)), None, None)
+    ]
+    if request.take_profit is not None:
+        level = words.LEVEL_CROSSED.format(
+            kind=words.TAKE_PROFIT, level=words.usd(request.take_profit), price=words.usd(fill)
+        )
+        tried.append((level, request.take_profit, None))
+    if request.stop_loss is not None:
+        level = words.LEVEL_CROSSED.format(
+            kind=words.STOP_LOSS, level=words.usd(request.stop_loss), price=words.usd(fill)
+        )
+        tried.append((level, None, request.stop_loss))
+    for why, take_profit, stop_loss in tried:
+        if would_cancel(fill, price, request.slippage_pct, take_profit, stop_loss, is_long=request.is_long):
+            raise Refused(why)
 
 
 def _costs(request: OpenRequest, market: Market, price: Decimal) -> list[str]:
@@ -142,10 +167,7 @@ def _costs(request: OpenRequest, market: Market, price: Decimal) -> list[str]:
     if market.costs is not None:
         fill = fill_price(price, market.costs, buys=request.is_long)
         fee = open_fee_usdc(request.collateral_usdc, request.leverage_x, market.costs)
-    if problem := would_cancel(
-        fill, price, request.slippage_pct, request.take_profit, request.stop_loss, is_long=request.is_long
-    ):
-        raise Refused(problem)
+    _refuse_cancelled(request, fill, price)
     ends_at = liquidation_price(fill, request.leverage_x, is_long=request.is_long)
     lines = []
     if fee is not None:

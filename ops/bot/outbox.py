@@ -9,50 +9,61 @@ says that nothing was changed, and that is as good as done. Who ends in peace wa
 fault of the machine or of the network is ever in doubt.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Case, F, When
+from django.db.models.functions import Coalesce, Greatest, Now
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction
-from ops.bot.models import Notice, Tally, TelegramChat
+from ops.bot.models import Notice, TelegramChat
 
 log = structlog.get_logger(__name__)
 
 KEPT = timedelta(days=30)
 # Longer than a request may take; a notice that was begun longer ago has no answer to come.
 LEASE_S = 20
-MOST_CHATS = 200
 DELIVERED, FAILED = "delivered", "failed"
+UNSIGNED = "unsigned"  # updates that were posted without the secret
 
-# The most urgent and then the oldest of each person who may still use the bot and whose chat is open.
-_DUE = """
-SELECT next.id, person.tg_user_id, next.urgent, next.due_at FROM telegram_users person
-LEFT JOIN telegram_chats chat ON chat.tg_user_id = person.tg_user_id
-CROSS JOIN LATERAL (
-    SELECT id, urgent, due_at FROM telegram_notices notice
-    WHERE notice.tg_user_id = person.tg_user_id AND notice.due_at IS NOT NULL
-      AND (notice.begun_at IS NULL OR notice.begun_at < now() - make_interval(secs => %s))
-    ORDER BY notice.urgent DESC, notice.due_at, notice.id LIMIT 1
-) next
-WHERE chat.closed_at IS NULL AND NOT person.tg_user_id = ANY(%s)
-ORDER BY next.urgent DESC, next.due_at, next.id LIMIT %s
+# The oldest of each person who may still use the bot and whose chat is open; what is begun is begun in this statement, so
+# nobody else has it. One that was begun by somebody who never said what came of it may have come out.
+_BEGIN = """
+WITH next AS (
+    SELECT oldest.id FROM telegram_users person
+    LEFT JOIN telegram_chats chat ON chat.tg_user_id = person.tg_user_id
+    CROSS JOIN LATERAL (
+        SELECT id, due_at FROM telegram_notices notice
+        WHERE notice.tg_user_id = person.tg_user_id AND due_at IS NOT NULL AND urgent = %(urgent)s
+          AND (begun_at IS NULL OR begun_at < now() - make_interval(secs => %(lease_s)s))
+        ORDER BY due_at, id LIMIT 1
+    ) oldest
+    WHERE chat.closed_at IS NULL AND NOT person.tg_user_id = ANY(%(without)s)
+    ORDER BY %(urgent)s AND person.role <> 'operator', oldest.due_at, oldest.id LIMIT %(most)s
+), free AS (
+    SELECT id FROM telegram_notices WHERE id IN (SELECT id FROM next) AND due_at IS NOT NULL
+      AND (begun_at IS NULL OR begun_at < now() - make_interval(secs => %(lease_s)s))
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE telegram_notices notice
+SET begun_at = now(), doubted = doubted OR (begun_at IS NOT NULL AND message_id IS NULL)
+FROM free WHERE notice.id = free.id
+RETURNING notice.id, tg_user_id, urgent, thread, about, steps, silent, doubted, coalesce(message_id, 0), coalesce((
+    SELECT coalesce(nullif(asked_language, ''), language) FROM telegram_chats chat
+    WHERE chat.tg_user_id = notice.tg_user_id
+), '')
 """
 
-
-@dataclass(frozen=True)
-class Due:
-    """The next message of one chat."""
-
-    id: int
-    chat_id: int
-    urgent: bool
-    due_at: datetime
+_COUNT = """
+INSERT INTO telegram_tallies AS tally (name, number) VALUES (%s, %s)
+ON CONFLICT (name) DO UPDATE SET number = tally.number + excluded.number
+"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class Job:
 
     id: int
     chat_id: int
+    urgent: bool
     thread: str
     about: dict[str, Any]
     steps: list[dict[str, Any]]
@@ -70,53 +82,33 @@ class Job:
     language: str
 
 
-def due(busy: list[int]) -> list[Due]:
-    """One message of each chat that has any and is not busy, alarms first. Raises django.db.Error."""
+def begin(most: int, *, urgent: bool, without: Sequence[int]) -> list[Job]:
+    """Commit that one message of each of so many chats is about to leave, oldest first, none of the chats `without`.
+
+    Alarms apart from the rest, those of operators first. Raises django.db.Error.
+    """
+    asked: dict[str, Any] = {"urgent": urgent, "without": list(without), "most": most, "lease_s": LEASE_S}
     with connection.cursor() as cursor:
-        cursor.execute(_DUE, [LEASE_S, busy, MOST_CHATS])
-        return [Due(*row) for row in cursor.fetchall()]
-
-
-def begin(notice_id: int) -> Job | None:
-    """Commit that it is about to leave; None where another process has it, or nothing of it is left. Raises django.db.Error."""
-    ready = Q(begun_at=None) | Q(begun_at__lt=Now() - timedelta(seconds=LEASE_S))
-    with transaction.atomic():
-        row = (
-            Notice.objects.select_for_update(skip_locked=True)
-            .filter(ready, pk=notice_id, due_at__isnull=False)
-            .first()
-        )
-        if row is None:
-            return None
-        # Begun by somebody who never said what came of it.
-        row.doubted = row.doubted or (row.begun_at is not None and row.message_id is None)
-        Notice.objects.filter(pk=row.pk).update(begun_at=Now(), doubted=row.doubted)
-        chat = TelegramChat.objects.filter(tg_user_id=row.tg_user_id).first()
-    return Job(
-        row.pk,
-        row.tg_user_id,
-        row.thread,
-        row.about,
-        row.steps,
-        row.silent,
-        row.doubted,
-        row.message_id or 0,
-        "" if chat is None else chat.asked_language or chat.language,
-    )
+        cursor.execute(_BEGIN, asked)
+        rows = cursor.fetchall()
+    return [
+        Job(pk, chat_id, of_alarm, thread, json.loads(about), json.loads(steps), *rest)
+        for pk, chat_id, of_alarm, thread, about, steps, *rest in rows
+    ]
 
 
 def delivered(job: Job, message_id: int) -> None:
     """Telegram took it: the message shows the steps of the job; what came meanwhile is still due. Raises django.db.Error."""
+    shown = Greatest(F("delivered"), len(job.steps))
     with transaction.atomic():
-        row = Notice.objects.select_for_update().get(pk=job.id)
-        shown = max(row.delivered, len(job.steps))
-        fields: dict[str, Any] = {"delivered": shown, "message_id": message_id, "begun_at": None}
-        if shown >= row.wanted:
-            fields["due_at"] = None
-        if row.sent_at is None:
-            fields["sent_at"] = Now()
-        Notice.objects.filter(pk=row.pk).update(**fields)
-        _count(DELIVERED)
+        Notice.objects.filter(pk=job.id).update(
+            delivered=shown,
+            message_id=message_id,
+            begun_at=None,
+            due_at=Case(When(wanted__gt=shown, then=F("due_at")), default=None),
+            sent_at=Coalesce(F("sent_at"), Now()),
+        )
+        count(DELIVERED)
 
 
 def put_back(job: Job, *, doubtful: bool) -> None:
@@ -136,7 +128,7 @@ def give_up(job: Job, why: str) -> None:
         Notice.objects.filter(pk=job.id).update(
             begun_at=None, due_at=None, failed_at=Now(), failed_why=why[:200] or "refused"
         )
-        _count(FAILED)
+        count(FAILED)
     log.error("a notice is given up", thread=job.thread, tg_user_id=job.chat_id, why=why)
 
 
@@ -151,7 +143,7 @@ def close(chat_id: int, why: str) -> bool:
             begun_at=None, due_at=None, failed_at=Now(), failed_why=why[:200] or "closed"
         )
         if undelivered:
-            _count(FAILED, undelivered)
+            count(FAILED, undelivered)
         if changed:
             audit.record(
                 AuditAction.TELEGRAM_CLOSED,
@@ -188,6 +180,7 @@ def forget() -> int:
     return old.delete()[0]
 
 
-def _count(name: str, many: int = 1) -> None:
-    Tally.objects.get_or_create(name=name)
-    Tally.objects.filter(name=name).update(number=F("number") + many)
+def count(name: str, many: int = 1) -> None:
+    """Add to a tally. Raises django.db.Error."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, [name, many])

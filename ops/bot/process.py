@@ -1,4 +1,4 @@
-"""The bot's process: one loop polls, stops run ahead of everything, each person's other questions in their order.
+"""The bot's process: updates are polled or posted, stops run ahead of everything, each person's other questions in their order.
 
 Whatever may block has a thread of its own kind: a stop never waits behind somebody's look, and an update is stored
 while looks go on.
@@ -16,8 +16,10 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from ops.bot import confirmations, counter, idling, inbox, outbox, words
+from ops.bot import binding_pages, confirmations, counter, idling, inbox, outbox, words
 from ops.bot.dispatch import Dispatcher
+from ops.bot.door import Door
+from ops.bot.hook import Hook
 from ops.bot.inbox import Incoming
 from ops.bot.replies import Reply
 from ops.bot.texts import ENGLISH, LANGUAGES
@@ -27,8 +29,11 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 POLLING = "polling"
+LISTENING = "listening"
+CHECK_HOOK_EVERY_S = 20.0
 STARTING = "waiting: the first answer of Telegram"
 DATABASE_AWAY = "waiting: the database is away"
+PORT_TAKEN = "waiting: TELEGRAM_WEBHOOK_PORT cannot be listened on"
 MOST_WAITING = 20  # updates of one person
 LOOKS_AT_ONCE = 4
 TRY_AGAIN_S = 1.0
@@ -39,10 +44,13 @@ GRACE_S = 4.0  # for what is under way when the process is to end; containers gi
 class Process:
     """Everything one process of the bot knows."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, hook: Hook | None) -> None:
         self._window = window
+        self._hook = hook
+        self._door = None if hook is None else Door(hook, self._take)
         self._ended = asyncio.Event()
         self._note = STARTING
+        self._offset = 0
         self._waiting: dict[int, deque[Incoming]] = defaultdict(deque)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stops = ThreadPoolExecutor(2, "stop")
@@ -56,15 +64,18 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
-        notices = (self._notices.look, self._notices.deliver)
-        works = [asyncio.create_task(work()) for work in (self._beat, self._poll, self._forget, *notices)]
+        notices = (self._notices.look_for_alarms, self._notices.look, self._notices.deliver)
+        works = [asyncio.create_task(work()) for work in (self._beat, self._hear, self._forget, *notices)]
         ended: asyncio.Task[Any] = asyncio.create_task(self._ended.wait())
         done, _ = await asyncio.wait([*works, ended], return_when=asyncio.FIRST_COMPLETED)
         for work in works:
             if work not in done:
                 work.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GRACE_S)
+        if self._door is not None:
+            await self._door.close()
+        until_s = loop.time() + GRACE_S
+        while self._tasks and loop.time() < until_s:  # what is under way may begin more
+            await asyncio.wait(self._tasks, timeout=until_s - loop.time())
         await self._window.close()
         for pool in (self._stops, self._rows, self._beats, self._looks, *self._notices.pools):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -72,33 +83,69 @@ class Process:
             work.result()  # a part that ended by itself has failed, and the process with it
         log.info("ended", component=idling.COMPONENT)
 
-    async def _poll(self) -> None:
-        offset, introduced, recovered = 0, False, False
+    async def _hear(self) -> None:
+        """Begin with what a former process left, then listen in the way that is asked for; trouble is waited for."""
+        ready = recovered = False
         while True:
             try:
+                await self._listen()
                 if not recovered:
                     self._begin(await self._in(self._rows, inbox.left))
                     recovered = True
-                if not introduced:
-                    for language in LANGUAGES:
-                        with words.speaking(language):
-                            menu = [(name, counter.about(name)) for name in counter.COMMANDS]
-                        await self._window.introduce(menu, "" if language == ENGLISH else language)
-                    introduced = True
-                # The first answer, and the first one after any trouble, is told at once, not when something comes.
-                hold_s = POLL_S if self._note == POLLING else 0
-                found, following = await self._window.updates(offset, hold_s)
-                # Committed before the next poll confirms them.
-                self._begin(await self._in(self._rows, partial(inbox.take, found)))
+                if not ready:
+                    await self._introduce()
+                    ready = True
+                if self._hook is None:
+                    await self._poll()
+                else:
+                    await self._check_hook(self._hook)
             except Closed as closed:
                 self._say_state(str(closed))
                 await asyncio.sleep(closed.wait_s)
             except DatabaseError as error:
                 self._say_state(DATABASE_AWAY, type(error).__name__)
                 await asyncio.sleep(TRY_AGAIN_S)
-            else:
-                offset = following
-                self._say_state(POLLING)
+
+    async def _listen(self) -> None:
+        """Where updates are posted. Raises Closed where somebody else listens there."""
+        if self._door is not None:
+            try:
+                await self._door.begin()
+            except OSError as error:
+                raise Closed(PORT_TAKEN, TRY_AGAIN_S) from error
+
+    async def _introduce(self) -> None:
+        """Say what can be asked for and, one way or the other, where updates go. Raises Closed."""
+        for language in LANGUAGES:
+            with words.speaking(language):
+                menu = [(name, counter.about(name)) for name in counter.COMMANDS]
+            await self._window.introduce(menu, "" if language == ENGLISH else language)
+        if self._hook is None:
+            await self._window.unhook()
+        else:
+            await self._window.hook_up(self._hook, anew=True)
+
+    async def _poll(self) -> None:
+        """One poll, which confirms what the one before brought."""
+        # The first answer, and the first one after any trouble, is told at once, not when something comes.
+        hold_s = POLL_S if self._note == POLLING else 0
+        found, following = await self._window.updates(self._offset, hold_s)
+        # Committed before the next poll confirms them.
+        await self._take(found)
+        self._offset = following
+        self._say_state(POLLING)
+
+    async def _check_hook(self, hook: Hook) -> None:
+        """Whether updates are posted to us still: another process may have taken them away."""
+        assert self._door is not None
+        self._door.is_open = True
+        await self._window.hook_up(hook, anew=False)
+        self._say_state(LISTENING)
+        await asyncio.sleep(CHECK_HOOK_EVERY_S)
+
+    async def _take(self, found: list[Incoming]) -> None:
+        """Store, and begin what is new; once this returns it may be confirmed. Raises django.db.Error."""
+        self._begin(await self._in(self._rows, partial(inbox.take, found)))
 
     def _say_state(self, note: str, why: str = "") -> None:
         """For the heartbeat; a change is logged once."""
@@ -198,6 +245,8 @@ class Process:
         while True:
             try:
                 await self._in(self._beats, partial(idling.beat, self._note, begins=begins))
+                if self._door is not None and (refused := self._door.refused()):
+                    await self._in(self._beats, partial(outbox.count, outbox.UNSIGNED, refused))
             except DatabaseError as error:
                 if not away:
                     log.warning("no heartbeat", component=idling.COMPONENT, why=type(error).__name__)
@@ -212,6 +261,7 @@ class Process:
                 await self._in(self._rows, inbox.forget)
                 await self._in(self._rows, confirmations.forget)
                 await self._in(self._rows, outbox.forget)
+                await self._in(self._rows, binding_pages.forget)
             except DatabaseError as error:
                 log.warning("old updates are kept", why=type(error).__name__)
             await asyncio.sleep(FORGET_EVERY_S)
@@ -231,5 +281,5 @@ def _alone(work: Callable[[], T]) -> T:
         raise
 
 
-async def main(token: str, base: str) -> None:
-    await Process(Window(token, base)).run()
+async def main(token: str, base: str, hook: Hook | None) -> None:
+    await Process(Window(token, base), hook).run()

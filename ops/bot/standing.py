@@ -73,10 +73,10 @@ def _examined(person: TelegramUser) -> Examined | str:
     """Or what to say where there is nothing to look at."""
     trader = Trader.objects.filter(tg_user_id=person.tg_user_id).first()
     if trader is None:
-        return words.REFUSED.format(why=words.NO_TRADER.format(user_id=person.tg_user_id))
+        return f"{SIGNS['warn']} {words.NO_TRADER.format(user_id=person.tg_user_id)}"
     delegate = Wallet.objects.filter(trader=trader).select_related("trader").first()
     if delegate is None:
-        return words.REFUSED.format(why=words.NO_WALLET.format(user_id=person.tg_user_id))
+        return f"{SIGNS['warn']} {words.NO_WALLET.format(user_id=person.tg_user_id)}"
     try:
         chain, findings = wallet_check.examine_from_outside(trader, delegate)
     except (rpc.NodeError, rpc.RpcFault):
@@ -155,7 +155,7 @@ def users(_person: TelegramUser, _arguments: list[str]) -> str:
         words.USER_LINE.format(
             user_id=one.tg_user_id,
             role=one.role,
-            label=words.safe(one.label),
+            label=f" {words.safe(one.label)}" if one.label else "",
             account=words.AS_ACCOUNT.format(account=words.safe(one.account)) if one.account else "",
             by=words.safe(one.allowed_by),
             at=words.moment(one.allowed_at),

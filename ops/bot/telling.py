@@ -65,8 +65,8 @@ def _step(step: Facts) -> str:
 
 
 def _reason(step: Facts) -> str:
-    told = [words.reason(step.get("reason", "")), words.safe(step.get("detail") or "")]
-    return "; ".join(one for one in told if one) or words.NO_REASON
+    """In the reader's language; what the engine wrote down beside it is behind /why."""
+    return words.reason(step["reason"]) if step.get("reason") else words.NO_REASON
 
 
 def _names(job: Job) -> dict[str, str]:
@@ -137,6 +137,10 @@ def _delegate(step: Facts, names: dict[str, str], _about: Facts) -> str:
     return words.text(f"DELEGATE_{stage}").format(**names, until=until)
 
 
+def _bound(step: Facts, _names: dict[str, str], _about: Facts) -> str:
+    return str(step["text"])  # made in its reader's language when it happened, since the chain was asked
+
+
 def _daily(step: Facts, _names: dict[str, str], _about: Facts) -> str:
     lines = [words.DAILY_TITLE.format(day=step["day"])]
     lines += [
@@ -160,5 +164,6 @@ SINGLE: Mapping[Event, Callable[[Facts, dict[str, str], Facts], str]] = {
     Event.MODE: _mode,
     Event.GAS: _gas,
     Event.DELEGATE: _delegate,
+    Event.BOUND: _bound,
     Event.DAILY: _daily,
 }

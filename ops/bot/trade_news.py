@@ -62,7 +62,7 @@ def _move(row: IntentTransition, fills: dict[int, Fill], hashes: dict[int, str])
     if state is S.PENDING_INCLUSION and row.from_state in TAKEN_BACK:
         event, facts = Event.MINED, {"state": "taken_back"}
     if event in (Event.REFUSED, Event.REVERTED) or state is S.HELD:
-        facts |= {"reason": intent.reason, "detail": intent.reason_detail or row.why}
+        facts["reason"] = intent.reason
     if event in (Event.SENT, Event.MINED, Event.REVERTED) and intent.pk in hashes:
         facts["hash"] = hashes[intent.pk]
     fill = fills.get(intent.pk)

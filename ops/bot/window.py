@@ -1,7 +1,8 @@
-"""The window to Telegram: the one module that knows aiogram, and with it the Bot API's ways to say no."""
+"""The window to Telegram: the one module that asks it through aiogram, and knows the Bot API's ways to say no."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -23,16 +24,16 @@ from aiogram.exceptions import (
 from aiogram.types import (
     BotCommand,
     BufferedInputFile,
-    CallbackQuery,
     InlineKeyboardButton,
     InlineKeyboardMarkup,
     LinkPreviewOptions,
-    Message,
     Update,
 )
 from aiogram.utils.token import TokenValidationError, validate_token
 from aiohttp import ClientConnectorError
 
+from ops.bot.hearing import incoming
+from ops.bot.hook import Hook
 from ops.bot.inbox import Incoming
 from ops.bot.pace import Pace
 from ops.bot.refusals import Away, Gone, Shut, TooMany, Unsayable
@@ -48,6 +49,7 @@ MOST_CAPTION = 1_024
 MOST_UPDATES = 100
 KINDS = ["message", "callback_query"]
 TRIES = 8
+TROUBLE_LASTS = timedelta(minutes=1)
 LONGEST_WAIT_S = 60.0  # of one `retry_after`, or between two tries
 
 
@@ -80,16 +82,36 @@ class Window:
         await self._bot.session.close()
 
     async def introduce(self, commands: Sequence[tuple[str, str]], language: str) -> None:
-        """Take the polls from whatever had them, and name the commands for Telegram's menu in a language.
-
-        Blank is for everybody whose Telegram is set to no language that has a menu of its own. Raises Closed.
-        """
+        """Name the commands for Telegram's menu; a blank language is for whoever has none of ours. Raises Closed."""
         menu = [BotCommand(command=name, description=about) for name, about in commands]
         try:
-            await self._bot.delete_webhook()
             await self._bot.set_my_commands(menu, language_code=language or None)
         except TelegramAPIError as error:
             raise _closed(error) from error
+
+    async def unhook(self) -> None:
+        """Take the updates from whatever address they were posted to; what waits there is polled. Raises Closed."""
+        try:
+            await self._bot.delete_webhook()
+        except TelegramAPIError as error:
+            raise _closed(error) from error
+
+    async def hook_up(self, hook: Hook, *, anew: bool) -> None:
+        """See to it that updates are posted to us: `anew` whatever stands there, since a secret cannot be asked for.
+
+        Raises Closed where Telegram says that it cannot deliver.
+        """
+        try:
+            found = await self._bot.get_webhook_info()
+            if anew or found.url != hook.url:
+                await self._bot.set_webhook(hook.url, secret_token=hook.secret, allowed_updates=KINDS)
+                return
+        except TelegramAPIError as error:
+            raise _closed(error) from error
+        # Telegram goes on telling of its last trouble after it is over.
+        at, why = found.last_error_date, (found.last_error_message or "")[:80]
+        if found.pending_update_count and at is not None and datetime.now(UTC) - at < TROUBLE_LASTS:
+            raise Closed(f"waiting: Telegram cannot post to TELEGRAM_WEBHOOK_URL ({why})", 5)
 
     async def updates(self, offset: int, hold_s: int = POLL_S) -> tuple[list[Incoming], int]:
         """What came, and the offset that confirms it all; waits so long for something to come. Raises Closed."""
@@ -104,7 +126,7 @@ class Window:
             return [], _behind_the_unreadable(error, offset)
         except TelegramAPIError as error:
             raise _closed(error) from error
-        found = [one for one in map(_incoming, raw) if one is not None]
+        found = [one for one in map(incoming, raw) if one is not None]
         return found, max((one.update_id + 1 for one in raw), default=offset)
 
     async def _poll(self, offset: int, limit: int, hold_s: int) -> list[Update]:
@@ -125,31 +147,45 @@ class Window:
         text, keyboard = _cut(reply.text, most), _keyboard(reply)
 
         async def ask() -> int:
-            self.pace.left(chat_id, asyncio.get_running_loop().time())
-            if reply.instead and message_id and reply.picture is None:
-                try:
-                    await self._bot.edit_message_text(
-                        text, chat_id=chat_id, message_id=message_id, reply_markup=keyboard
-                    )
-                except TelegramBadRequest as error:
-                    if "message is not modified" in error.message:
-                        return message_id  # it shows that already
-                    # Deleted meanwhile, or too old to be edited: what came of a tap is said all the same.
-                    log.info("said anew, since it cannot be edited", problem=error.message)
-                else:
-                    return message_id
-            if reply.picture is not None:
-                said = await self._bot.send_photo(
-                    chat_id, _as_file(reply.picture), caption=text, reply_markup=keyboard
-                )
-            elif reply.document is not None:
-                file = BufferedInputFile(reply.document.content, reply.document.name)
-                said = await self._bot.send_document(chat_id, file, caption=text)
-            else:
-                said = await self._bot.send_message(chat_id, text, reply_markup=keyboard)
-            return said.message_id
+            clock = asyncio.get_running_loop().time
+            self.pace.left(chat_id, clock())
+            try:
+                return await self._say(chat_id, text, keyboard, reply, message_id)
+            finally:
+                self.pace.back(chat_id, clock())
 
         return await self._insist("say", ask) or 0
+
+    async def _say(
+        self,
+        chat_id: int,
+        text: str,
+        keyboard: InlineKeyboardMarkup | None,
+        reply: Reply,
+        message_id: int,
+    ) -> int:
+        """One try; raises TelegramAPIError."""
+        if reply.instead and message_id and reply.picture is None:
+            try:
+                await self._bot.edit_message_text(
+                    text, chat_id=chat_id, message_id=message_id, reply_markup=keyboard
+                )
+            except TelegramBadRequest as error:
+                if "message is not modified" in error.message:
+                    return message_id  # it shows that already
+                # Deleted meanwhile, or too old to be edited: what came of a tap is said all the same.
+                log.info("said anew, since it cannot be edited", problem=error.message)
+            else:
+                return message_id
+        if reply.picture is not None:
+            picture = _as_file(reply.picture)
+            said = await self._bot.send_photo(chat_id, picture, caption=text, reply_markup=keyboard)
+        elif reply.document is not None:
+            file = BufferedInputFile(reply.document.content, reply.document.name)
+            said = await self._bot.send_document(chat_id, file, caption=text)
+        else:
+            said = await self._bot.send_message(chat_id, text, reply_markup=keyboard)
+        return said.message_id
 
     async def tell(
         self,
@@ -251,28 +287,6 @@ def _behind_the_unreadable(error: ClientDecodeError, offset: int) -> int:
         raise Closed("waiting: what Telegram answers cannot be read", 5) from error
     log.error("an update cannot be read and is left", update_id=first)
     return max(offset, int(first) + 1)
-
-
-def _incoming(update: Update) -> Incoming | None:
-    """What a person said to us alone; None for groups, channels, other bots and everything else."""
-    said = update.message or update.callback_query
-    if isinstance(said, Message):
-        person, chat, text, query_id = said.from_user, said.chat, said.text or "", ""
-        message_id = said.message_id
-    elif isinstance(said, CallbackQuery) and said.message is not None:
-        person, chat, text, query_id = said.from_user, said.message.chat, said.data or "", said.id
-        message_id = said.message.message_id
-    else:
-        return None
-    if person is None or person.is_bot or chat.type != "private" or chat.id != person.id:
-        return None
-    language = _storable(person.language_code or "")[:35]
-    return Incoming(update.update_id, person.id, message_id, _storable(text), query_id, language)
-
-
-def _storable(text: str) -> str:
-    """Without what PostgreSQL cannot store: an update that is never stored would be asked for again for ever."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _keyboard(reply: Reply) -> InlineKeyboardMarkup | None:

@@ -1,16 +1,17 @@
 """Who may do what to which table: one table, from which `manage.py roles` makes the SQL and checks the server.
 
-`web` is the webhook with its admin site, `worker` the workers and beat,
+`web` is the webhook with its admin site, `worker` the workers and beat, `bot` the Telegram bot,
 `readonly` people. Operators' commands and migrations run as the tables' owner.
 What no line permits is refused, and a table without a line is a mistake.
 """
 
 from dataclasses import dataclass, field
 
-WEB, WORKER, READONLY = "vanta_web", "vanta_worker", "vanta_readonly"
+WEB, WORKER, BOT, READONLY = "vanta_web", "vanta_worker", "vanta_bot", "vanta_readonly"
 ROLES = {
     WEB: "the webhook and its admin site",
     WORKER: "workers and beat",
+    BOT: "the Telegram bot",
     READONLY: "people who look",
 }
 
@@ -37,21 +38,22 @@ class Rights:
 
 @dataclass(frozen=True)
 class Line:
-    """The rights of the three roles to one table; everybody who has no word of their own may read."""
+    """The rights of the four roles to one table; everybody who has no word of their own may read."""
 
     web: Rights = field(default_factory=Rights)
     worker: Rights = field(default_factory=Rights)
+    bot: Rights = field(default_factory=Rights)
     readonly: Rights = field(default_factory=Rights)
 
     def of(self, role: str) -> Rights:
-        return {WEB: self.web, WORKER: self.worker, READONLY: self.readonly}[role]
+        return {WEB: self.web, WORKER: self.worker, BOT: self.bot, READONLY: self.readonly}[role]
 
 
 NOTHING = Rights(select=None)
 OWN = Rights(insert=ALL, update=ALL, delete=True)
 APPEND = Rights(insert=ALL)
 # Where somebody logs in: what a person or a worker needs not, they do not read either.
-LOGINS = Line(web=OWN, worker=NOTHING, readonly=NOTHING)
+LOGINS = Line(web=OWN, worker=NOTHING, bot=NOTHING, readonly=NOTHING)
 SCHEDULE = Line(worker=OWN)
 READ = Line()
 
@@ -110,6 +112,12 @@ _POSTS = (
     *("asked_at", "unused_at_block", "unused_at_hash", "spent_at_block", "spent_at_hash"),
     *("signature", "sign_leased_at", "sign_lease", "sign_tries", "sign_after"),
 )
+# What /approve and /reject write; the road of an order is the workers'.
+_INTENT_DECISION = (
+    *("state", "reason", "reason_detail", "settled_at", "next_try_at", "updated_at"),
+    *("approved_at", "approved_by"),
+)
+_CODE_USED = ("drift", "last_t", "last_used_at", "throttling_failure_count", "throttling_failure_timestamp")
 _USER_SHOWN = ("id", "last_login", "is_superuser", "username", "is_staff", "is_active", "date_joined")
 
 TABLES: dict[str, Line] = {
@@ -120,6 +128,7 @@ TABLES: dict[str, Line] = {
     "api_tokens": Line(
         web=Rights(update=("last_used_at",)),
         worker=NOTHING,
+        bot=NOTHING,
         readonly=Rights(
             select=("id", "name", "scope", "created_at", "expires_at", "revoked_at", "last_used_at")
         ),
@@ -128,14 +137,17 @@ TABLES: dict[str, Line] = {
     "source_grants": READ,
     "source_secrets": Line(
         worker=NOTHING,
+        bot=NOTHING,
         readonly=Rights(select=("id", "source", "active", "created_at", "retired_at")),
     ),
     "source_buckets": Line(
         web=Rights(insert=("source", "kind", "tokens", "refilled_at"), update=("tokens", "refilled_at"))
     ),
     # The road to the chain
-    "tx_intents": Line(worker=Rights(insert=ALL, update=_INTENT_PROGRESS)),
-    "intent_transitions": Line(worker=APPEND),
+    "tx_intents": Line(
+        worker=Rights(insert=ALL, update=_INTENT_PROGRESS), bot=Rights(insert=ALL, update=_INTENT_DECISION)
+    ),
+    "intent_transitions": Line(worker=APPEND, bot=APPEND),
     "intent_moves": READ,
     "tx_sends": Line(worker=Rights(insert=ALL, update=_OFFERS)),
     "sign_requests": Line(worker=OWN),
@@ -147,23 +159,29 @@ TABLES: dict[str, Line] = {
                 *("next_nonce", "seen_next_nonce", "halted_reason", "halted_at", "balance_wei"),
                 "delegated_until",
             )
-        )
+        ),
+        # To lock a row, as whoever decides about an order does; it is read from the chain all the time.
+        bot=Rights(update=("balance_wei",)),
     ),
-    "traders": READ,
+    # /bind makes a trader and /unbind disables one; `trader enable` is a command of the owner.
+    "traders": Line(bot=Rights(insert=ALL, update=("enabled",))),
     # What we hold
     "venue_orders": Line(worker=OWN),
-    "positions": Line(worker=Rights(insert=ALL, update=ALL)),
+    "positions": Line(worker=Rights(insert=ALL, update=ALL), bot=Rights(update=("updated_at",))),
     "position_corrections": Line(worker=APPEND),
     "external_trades": Line(worker=_CHANGES),
     "fills": Line(worker=OWN),
     "shadow_fills": Line(worker=Rights(insert=ALL, update=("price_gap_pct", "fee_gap_usdc", "delay_ms"))),
-    "protections": Line(worker=Rights(insert=ALL, update=("ended_at", "watermark", "native_crossed_at"))),
+    "protections": Line(
+        worker=Rights(insert=ALL, update=("ended_at", "watermark", "native_crossed_at")),
+        bot=Rights(insert=ALL, update=("ended_at",)),
+    ),
     "protection_triggers": Line(worker=APPEND),
     "prices": Line(worker=_CHANGES),
     # The gate
     "chains": Line(worker=Rights(insert=ALL, update=ALL)),
-    "control": Line(web=_GATE, worker=_GATE),
-    "mode_changes": Line(web=_RESTRICTS, worker=_RESTRICTS),
+    "control": Line(web=_GATE, worker=_GATE, bot=_GATE),
+    "mode_changes": Line(web=_RESTRICTS, worker=_RESTRICTS, bot=_RESTRICTS),
     "caps": READ,
     # Written by the command that restores, as the tables' owner.
     "restore_points": READ,
@@ -174,38 +192,48 @@ TABLES: dict[str, Line] = {
     "risk_log": Line(worker=APPEND),
     "stack_mode": Line(web=_CHANGES, worker=_CHANGES),
     "mode_history": Line(web=APPEND, worker=APPEND),
-    "heartbeats": Line(web=_BEATS, worker=_BEATS),
+    "heartbeats": Line(web=_BEATS, worker=_BEATS, bot=_BEATS),
     "pool_beats": Line(worker=OWN),
-    "audit_log": Line(web=_AUDITS, worker=_AUDITS),
+    "audit_log": Line(web=_AUDITS, worker=_AUDITS, bot=_AUDITS),
     # Who is told of in the audit log is told by a number that whoever writes may draw; who they are is not for all
-    "people": Line(web=APPEND, worker=APPEND, readonly=NOTHING),
-    # The bot, which logs in as the owner: it approves what is held, as operators' commands do
+    "people": Line(web=APPEND, worker=APPEND, bot=APPEND, readonly=NOTHING),
+    # The bot; who may use it is said by a command of the owner
     "telegram_users": Line(worker=NOTHING),
-    "telegram_updates": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
-    "telegram_confirmations": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
-    "telegram_bindings": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
-    "telegram_flows": Line(web=NOTHING, worker=NOTHING, readonly=NOTHING),
-    "telegram_chats": Line(web=NOTHING, worker=NOTHING),
-    "telegram_levels": Line(web=NOTHING, worker=NOTHING),
-    "telegram_conditions": Line(web=NOTHING, worker=NOTHING),
+    "telegram_updates": Line(web=NOTHING, worker=NOTHING, bot=OWN, readonly=NOTHING),
+    "telegram_confirmations": Line(web=NOTHING, worker=NOTHING, bot=OWN, readonly=NOTHING),
+    "telegram_bindings": Line(web=NOTHING, worker=NOTHING, bot=OWN, readonly=NOTHING),
+    # The page of /bind takes an answer down, and judges nothing
+    "telegram_pages": Line(
+        web=Rights(update=("address", "signature", "answered_at")), worker=NOTHING, bot=OWN, readonly=NOTHING
+    ),
+    "telegram_flows": Line(web=NOTHING, worker=NOTHING, bot=OWN, readonly=NOTHING),
+    "telegram_chats": Line(web=NOTHING, worker=NOTHING, bot=OWN),
+    "telegram_levels": Line(web=NOTHING, worker=NOTHING, bot=OWN),
+    "telegram_conditions": Line(web=NOTHING, worker=NOTHING, bot=OWN),
     # How many wait and were delivered is told at the scrape, which the webhook answers
-    "telegram_tallies": Line(worker=NOTHING),
-    "telegram_notices": Line(web=Rights(select=("due_at",)), worker=NOTHING),
+    "telegram_tallies": Line(worker=NOTHING, bot=OWN),
+    "telegram_notices": Line(web=Rights(select=("due_at",)), worker=NOTHING, bot=OWN),
     # Django's own
-    "auth_user": Line(web=OWN, worker=NOTHING, readonly=Rights(select=_USER_SHOWN)),
+    "auth_user": Line(
+        web=OWN,
+        worker=NOTHING,
+        bot=Rights(select=("id", "username", "is_active")),
+        readonly=Rights(select=_USER_SHOWN),
+    ),
     "auth_group": LOGINS,
     "auth_group_permissions": LOGINS,
     "auth_user_groups": LOGINS,
     "auth_user_user_permissions": LOGINS,
-    "auth_permission": Line(worker=NOTHING, readonly=NOTHING),
-    "otp_totp_totpdevice": LOGINS,
+    "auth_permission": Line(worker=NOTHING, bot=NOTHING, readonly=NOTHING),
+    # Whoever checks codes has to know the keys; the bot can change none.
+    "otp_totp_totpdevice": Line(web=OWN, worker=NOTHING, bot=Rights(update=_CODE_USED), readonly=NOTHING),
     "passkeys": LOGINS,
     "axes_accessattempt": LOGINS,
     "axes_accessattemptexpiration": LOGINS,
     "axes_accessfailurelog": LOGINS,
     "axes_accesslog": LOGINS,
     "django_session": LOGINS,
-    "django_admin_log": Line(web=APPEND, worker=NOTHING),
+    "django_admin_log": Line(web=APPEND, worker=NOTHING, bot=NOTHING),
     "django_content_type": READ,
     "django_migrations": READ,
     "django_celery_beat_clockedschedule": SCHEDULE,

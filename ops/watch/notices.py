@@ -12,7 +12,7 @@ _QUEUED = """
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0)::float8
 FROM telegram_notices WHERE due_at IS NOT NULL
 """
-_TALLIES = "SELECT name, number FROM telegram_tallies WHERE name IN ('delivered', 'failed')"
+_TALLIES = "SELECT name, number FROM telegram_tallies WHERE name IN ('delivered', 'failed', 'unsigned')"
 
 
 def notices() -> Families:
@@ -38,5 +38,10 @@ def notices() -> Families:
             "vanta_telegram_failed",
             "Notices that were given up: refused, or their chat is closed.",
             float(tallies.get("failed", 0)),
+        ),
+        CounterMetricFamily(
+            "vanta_telegram_unsigned",
+            "Posts to the bot's webhook that came without its secret.",
+            float(tallies.get("unsigned", 0)),
         ),
     ]

@@ -64,6 +64,9 @@ STOP_BEHIND_LIQUIDATION = (
 )
 STOP_HOLDS = "an emergency stop holds, and nothing is opened or closed under it. /mode tells who set it"
 REDUCE_ONLY_HOLDS = "reduce-only holds, and nothing is opened under it. /mode tells who set it"
+SEE_CAPS = "/caps shows what is allowed"
+FILL_BEYOND = "the fill would be {price}, further than your slippage of {slippage} %"
+LEVEL_CROSSED = "{kind} {level} is crossed already: the fill would be {price}"
 SEE_WALLET = "/wallet tells the next step"
 PRICE_MOVED = "the price went from {was} to {now} since the quote, further than the slippage that you allow"
 CODE_WISHED = "This brings what you have at stake above {above}: write the 6 digits of your authenticator to open it. Good for 60 s."
@@ -129,7 +132,7 @@ NOTHING_TO_EXPORT = "There is no fill yet."
 LOG_ENTRY = "{at} {actor} ({origin}): <b>{action}</b> {subject} {reason}"
 LOG_MOVE = "{at} {symbol} <b>{state}</b> {why}"
 NO_LOGS = "Nothing was written down yet."
-USER_LINE = "\N{BULLET} {user_id} <b>{role}</b> {label}{account}, by {by}, {at}"
+USER_LINE = "\N{BULLET} {user_id} <b>{role}</b>{label}{account}, by {by}, {at}"
 AS_ACCOUNT = ", account {account}"
 RECONCILED = "Book and venue agree about every live position."
 DIFFERENCES = "Book and venue differ"
@@ -154,6 +157,34 @@ SIGN_THIS = (
     "Sign this text, letter for letter, with the wallet of {address}. Any wallet can (personal_sign); your key never comes here:\n"
     "<pre>{text}</pre>\nThen send, within {minutes} min:\n<code>/bind {address} 0xSIGNATURE</code>"
 )
+BIND_BY_PAGE = (
+    "No address is bound to you. Open this page on the device that has your wallet, and sign there:\n{link}\n"
+    "It is good once, for {minutes} min, and for you alone: pass it on to nobody. Your key never leaves your wallet.\n"
+    "Without the page: <code>/bind 0xYOURADDRESS</code>"
+)
+PAGE_TITLE = "Vanta: show that an address is yours"
+PAGE_WHY = (
+    "You sign a text with your wallet. That moves nothing, costs nothing, and allows nobody to move anything."
+)
+PAGE_USE_WALLET = "Use this browser's wallet"
+PAGE_OR_TYPE = "Or type the address you want to trade from"
+PAGE_ADDRESS = "Address:"
+PAGE_GO_ON = "Go on"
+PAGE_TEXT = "The text to sign, letter for letter"
+PAGE_SIGN = "Sign with this browser's wallet"
+PAGE_ELSEWHERE = (
+    "Is your wallet elsewhere? Copy the text, sign it there (personal_sign), and paste the signature below."
+)
+PAGE_COPY = "Copy the text"
+PAGE_SIGNATURE = "Signature"
+PAGE_HAND_IN = "Hand in"
+PAGE_DONE = (
+    "Handed in. What came of it, and the next step, is in your Telegram chat. You can close this page."
+)
+PAGE_OVER = "This link was used already, or its time is over. Write /bind to the bot for a new one."
+PAGE_NO_WALLET = "Your wallet shows no account to this page."
+PAGE_OTHER_ACCOUNT = "Your wallet shows another account. Choose the one above in your wallet, then sign."
+PAGE_REFUSED = "Your wallet did not do it:"
 NO_ADDRESS = "An address is 0x and 40 hex digits."
 MISTYPED = "The address has a wrong checksum: it was mistyped."
 NO_SIGNATURE = "A signature is 0x and hex digits, 130 of them where a key signs."

@@ -38,9 +38,9 @@ class Bot:
         self.child: Running | None = None
 
     def __enter__(self) -> Self:
-        """Once it polls: what a test compared before, such as chain and database, would grow old meanwhile."""
+        """Once it hears: what a test compared before, such as chain and database, would grow old meanwhile."""
         self.begin()
-        self.wait_for(lambda: "event=polling" in self.said)
+        self.wait_for(lambda: "event=polling" in self.said or "event=listening" in self.said)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,17 +1,25 @@
 """The real process of the bot against the Bot API of the tests, once for a file; each test empties the rows."""
 
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from django.core.management import call_command
+from django.db import connection
 
 from ops.bot.feeds import FEEDS
 from ops.bot.models import Event, Level, NoticeLevel, Role, Tally, TelegramUser
+from ops.rollout.grants import BOT
 from tests import real_parts
 from tests.ops.bot.chat import Bot, Chat
 from tests.ops.bot.forks import Forks
 from tests.ops.bot.telegram import Telegram
 
+PASSWORD = "only-for-this-test-server"
 OPERATOR, TRADER, VIEWER, STRANGER = 501, 123, 503, 504
 
 
@@ -27,12 +35,23 @@ def forks() -> Iterator[Forks]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def login(django_db_setup: None, django_db_blocker: Any) -> dict[str, str]:
+    """The bot's own way into the database, with its role's rights and no others, as its environment has it."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        call_command("roles", "apply", stdout=io.StringIO())
+        cursor.execute(f"CREATE ROLE conversing LOGIN PASSWORD '{PASSWORD}' IN ROLE {BOT}")
+    url = urlsplit(os.environ["DATABASE_URL"])
+    place = f"conversing:{PASSWORD}@{url.netloc.rpartition('@')[2]}"
+    return {"DATABASE_URL": url._replace(netloc=place).geturl()}
+
+
 @pytest.fixture(scope="module")
 def bot(
-    telegram: Telegram, forks: Forks, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+    telegram: Telegram, forks: Forks, login: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bot]:
     folder: Path = tmp_path_factory.mktemp("bot")
-    with Bot(telegram.base, folder / "bot.log", forks.begin) as running:
+    with Bot(telegram.base, folder / "bot.log", forks.begin, **login) as running:
         yield running
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.ops.bot import telegram_hook
 from tests.ops.bot.telegram_door import handler
 from tests.ops.bot.telegram_limits import Limits, markup_of
 from tests.ops.bot.telegram_rules import (
@@ -76,7 +77,7 @@ class Telegram:
         self.blocked_by: set[int] = set()
         self.limits: Limits | None = None
         self.languages: dict[int, str] = {}
-        self.webhook_url = ""
+        self.hook = telegram_hook.Hook()
         self._changed = threading.Condition()
         self._updates: deque[Json] = deque()
         self._chats: dict[int, Json] = {}
@@ -94,9 +95,11 @@ class Telegram:
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         ).start()
+        self._posting = telegram_hook.begin(self.hook, self._oldest, self._taken)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._posting.set()
         with self._changed:
             self._poll += 1  # whoever still polls is let go
             self._changed.notify_all()
@@ -256,11 +259,16 @@ class Telegram:
         return True
 
     def _do_deletewebhook(self, _fields: Json) -> bool:
-        self.webhook_url = ""
-        return True
+        return self.hook.set({"url": ""})
+
+    def _do_setwebhook(self, fields: Json) -> bool:
+        return self.hook.set(fields)
+
+    def _do_getwebhookinfo(self, _fields: Json) -> Json:
+        return self.hook.info(len(self._updates))
 
     def _do_getupdates(self, fields: Json) -> list[Json]:
-        if self.webhook_url:
+        if self.hook.url:
             words = "can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
             raise ApiError(409, f"Conflict: {words}")
         offset, limit = int(fields.get("offset", 0)), int(fields.get("limit", MOST_UPDATES))
@@ -374,6 +382,14 @@ class Telegram:
         self._updates.append(self._last)
         self._changed.notify_all()
         return self._number
+
+    def _oldest(self) -> bytes | None:
+        with self._changed:
+            return json.dumps(self._updates[0]).encode() if self.hook.url and self._updates else None
+
+    def _taken(self) -> None:
+        with self._changed:
+            self._updates.popleft()
 
     def _note(self, method: str, fields: Json, code: int) -> None:
         with self._changed:

@@ -45,6 +45,24 @@ def binding(**fields: object) -> int:
     return rows.insert("telegram_bindings", row)
 
 
+def page(**fields: object) -> None:
+    row: rows.Row = {
+        "token_sha256": "ab" * 32,
+        "tg_user_id": 7,
+        "language": "en",
+        "nonce": secrets.token_hex(16),
+        "domain": "vanta.invalid",
+        "chain_id": 31337,
+        "expires_at": "2999-01-01T00:00:00Z",
+    } | fields
+    columns = ", ".join(f'"{name}"' for name in row)
+    marks = ", ".join(["%s"] * len(row))
+    rows.execute(f"INSERT INTO telegram_pages ({columns}) VALUES ({marks})", *row.values())
+
+
+SIGNED = {"address": "0x" + "ab" * 20, "signature": "0x00", "answered_at": NOW}
+
+
 def both(*makes: Callable[[], object]) -> None:
     for make in makes:
         make()
@@ -147,6 +165,16 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
         "ck_telegram_notices_message",
         lambda: notice(**SHOWN | {"message_id": None}),
     ),
+    ("a link's token itself", "ck_telegram_pages_token", lambda: page(token_sha256="A" * 22)),
+    ("a signature of nobody", "ck_telegram_pages_answer", lambda: page(**SIGNED | {"address": ""})),
+    ("an answer without a time", "ck_telegram_pages_answer", lambda: page(**SIGNED | {"answered_at": None})),
+    (
+        "an answer that came late",
+        "ck_telegram_pages_answer",
+        lambda: page(**SIGNED | {"answered_at": "2999-01-02T00:00:00Z"}),
+    ),
+    ("judged before it was answered", "ck_telegram_pages_answer", lambda: page(settled_at=NOW)),
+    ("a link twice", "telegram_pages_pkey", lambda: twice(page)),
     ("neither shown nor due", "ck_telegram_notices_due", lambda: notice(due_at=None)),
     ("given up without a reason", "ck_telegram_notices_due", lambda: notice(due_at=None, failed_at=NOW)),
     ("due although it is shown", "ck_telegram_notices_due", lambda: notice(**SHOWN | {"due_at": NOW})),
@@ -166,3 +194,5 @@ def test_what_the_bot_does_is_allowed() -> None:
     notice()
     notice(thread="mode 2", **SHOWN)
     notice(thread="mode 3", due_at=None, failed_at=NOW, failed_why="blocked")
+    page()
+    page(token_sha256="cd" * 32, **SIGNED, settled_at=NOW)

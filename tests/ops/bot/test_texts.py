@@ -20,7 +20,7 @@ BOT = real_parts.ROOT / "ops" / "bot"
 OTHERS = sorted(set(LANGUAGES) - {ENGLISH})
 # Names that are put together while the bot runs.
 MADE_UP = re.compile(
-    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|SIDE|QUESTION|LIMIT)_[A-Z_]+|[A-Z_]+_IMPOSED"
+    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|PAGE|SIDE|QUESTION|LIMIT)_[A-Z_]+|[A-Z_]+_IMPOSED"
 )
 SENTENCE = re.compile(r"<(b|i|a|code)\b|[A-Za-z]{2,}[,.:;!?]? [A-Za-z]{2,}")
 # Logs, errors for whoever reads the code's own words, and what the heartbeat says to operators.

@@ -19,7 +19,9 @@ from execution_app.models import AuditEntry, Position, TxIntent
 from execution_app.states import Action, Origin, RestrictionKind
 from ops.audit import reader
 from ops.audit.management.commands.audit import verify
-from ops.rollout.grants import READONLY, ROLES, TABLES, WEB, WORKER
+from ops.bot import binding_pages
+from ops.bot.models import TelegramPage
+from ops.rollout.grants import BOT, READONLY, ROLES, TABLES, WEB, WORKER
 from ops.watch import health, readiness
 from signals_app import decisions, tasks
 from signals_app.models import Signal, SourceGrant
@@ -29,7 +31,7 @@ from tests.rig import Rig
 from tests.signals.sender import get_trace, open_body, post
 from vanta import schedule
 
-LOGINS = {"test_web": WEB, "test_worker": WORKER, "test_people": READONLY}
+LOGINS = {"test_web": WEB, "test_worker": WORKER, "test_bot": BOT, "test_people": READONLY}
 PASSWORD = "only-for-this-test-server"
 
 
@@ -114,6 +116,11 @@ def test_the_webhook_does_all_its_pages_and_stops_as_its_role(applied: None, set
     User.objects.create_superuser("root", password=PASSWORD)
     token = settings.ENVIRONMENT.admin_token.get_secret_value()
     bearer: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {token}"}
+    link = "A" * 32
+    TelegramPage.objects.create(
+        token_sha256=binding_pages.hashed(link), tg_user_id=7, language="en", nonce="ab" * 16,
+        domain="vanta.invalid", chain_id=31337, expires_at="2999-01-01T00:00:00Z",
+    )  # fmt: skip
     with logged_in("test_web"):
         assert Client().post("/admin/emergency-stop", **bearer).json()["changed"]
         assert Client().delete("/admin/emergency-stop", **bearer).json()["changed"]
@@ -132,6 +139,9 @@ def test_the_webhook_does_all_its_pages_and_stops_as_its_role(applied: None, set
         assert Client().get("/health/ready").status_code == 200
         assert Client().get("/health").json()["checks"]["database"]["status"] == "ok"
         assert Client().get("/metrics").status_code == 200
+        assert Client().get(f"/bind/{link}").status_code == 200
+        signed = {"address": "0x" + "ab" * 20, "signature": "0x" + "00" * 65}
+        assert [Client().post(f"/bind/{link}", signed).status_code for _ in range(2)] == [200, 410]
         watcher = watch.ModeWatch("webhook")
         watcher.look()
         assert watcher.database_problem == ""
@@ -140,6 +150,13 @@ def test_the_webhook_does_all_its_pages_and_stops_as_its_role(applied: None, set
     assert AuditEntry.objects.filter(action="restriction_imposed").count() == 3
 
 
+# The bot's own work, beside which it is refused what the others are; its conversations run as its role (tests/ops/bot).
+OF_THE_BOT = {
+    "UPDATE tx_intents SET approved_at = now(), approved_by = 'x'",
+    "UPDATE tx_intents SET approved_by = 'x'",
+    "UPDATE traders SET enabled = true",
+    "INSERT INTO traders DEFAULT VALUES",
+}
 # What is refused to whom. `{}` in a statement stands for nothing; every table it names has a row.
 ATTACKS: list[tuple[str, str, str]] = [
     *(
@@ -165,6 +182,7 @@ ATTACKS: list[tuple[str, str, str]] = [
             "SET session_replication_role = replica", "SET ROLE vanta", "CREATE ROLE mine",
             "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "COPY signals TO PROGRAM 'true'",
         )
+        if login != "test_bot" or statement not in OF_THE_BOT
     ),
     *(
         (login, statement, "must be owner|permission denied for schema")
@@ -180,6 +198,8 @@ ATTACKS: list[tuple[str, str, str]] = [
         for statement in (
             "UPDATE wallets SET next_nonce = 9", "UPDATE tx_intents SET state = 'signed'", "UPDATE signals SET decision = ''",
             "INSERT INTO tx_sends DEFAULT VALUES", "INSERT INTO fills DEFAULT VALUES", "UPDATE positions SET state = 'void'",
+            "UPDATE telegram_pages SET tg_user_id = 9", "UPDATE telegram_pages SET settled_at = now()",
+            "INSERT INTO telegram_pages DEFAULT VALUES", "SELECT 1 FROM telegram_bindings",
             "UPDATE chains SET halted_reason = ''", "UPDATE django_celery_beat_periodictask SET enabled = false",
         )
     ),
@@ -188,6 +208,21 @@ ATTACKS: list[tuple[str, str, str]] = [
         for statement in (
             "SELECT password FROM auth_user", "SELECT sealed FROM source_secrets", "SELECT * FROM django_session",
             "UPDATE auth_user SET is_superuser = true", "INSERT INTO signals (source) VALUES ('x')",
+        )
+    ),
+    *(
+        ("test_bot", statement, "permission denied")
+        for statement in (
+            "SELECT password FROM auth_user", "SELECT sealed FROM source_secrets", "SELECT * FROM django_session",
+            "SELECT 1 FROM api_tokens", "UPDATE auth_user SET is_superuser = true", "UPDATE otp_totp_totpdevice SET key = ''",
+            "INSERT INTO otp_totp_totpdevice (name) VALUES ('x')", "DELETE FROM otp_totp_totpdevice",
+            "INSERT INTO telegram_users (tg_user_id) VALUES (1)", "UPDATE telegram_users SET role = 'operator'",
+            "UPDATE wallets SET next_nonce = 9", "UPDATE wallets SET halted_reason = ''", "UPDATE tx_intents SET mode = 'LIVE'",
+            "UPDATE tx_intents SET calldata = ''", "INSERT INTO signals (source) VALUES ('x')", "UPDATE signals SET decision = ''",
+            "INSERT INTO tx_sends DEFAULT VALUES", "INSERT INTO sign_requests DEFAULT VALUES", "INSERT INTO fills DEFAULT VALUES",
+            "UPDATE positions SET state = 'void'", "UPDATE positions SET collateral_usdc = 9", "DELETE FROM traders",
+            "UPDATE stack_mode SET mode = 'LIVE'", "INSERT INTO caps DEFAULT VALUES", "UPDATE caps SET lifted_at = now()",
+            "UPDATE risk_reservations SET released_at = now()", "UPDATE protections SET watermark = 0", "DELETE FROM protections",
         )
     ),
     *(
@@ -205,6 +240,7 @@ ATTACKS: list[tuple[str, str, str]] = [
     ("test_worker", "UPDATE tx_intents SET nonce = nonce + 9", "for life"),
     ("test_worker", "UPDATE tx_intents SET state = 'pending', nonce = NULL", "cannot move|for life"),
     ("test_web", "UPDATE mode_changes SET lifted_at = NULL", "lifted already"),
+    ("test_bot", "UPDATE control SET epoch = epoch - 1", "never steps back"),
 ]  # fmt: skip
 
 
@@ -289,10 +325,9 @@ def test_a_table_without_a_line_is_named(applied: None) -> None:
 
 
 def test_roles_are_groups_that_nobody_logs_in_as(applied: None) -> None:
-    assert (
-        rows.one("SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s) AND NOT rolcanlogin", list(ROLES))
-        == 3
-    )
+    assert rows.one(
+        "SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s) AND NOT rolcanlogin", list(ROLES)
+    ) == len(ROLES)
 
 
 def test_a_login_that_may_not_make_roles_is_told_so(applied: None) -> None:

@@ -25,12 +25,12 @@ class Command(BaseCommand):
             _idle(idling.BLANK)
             return
         # Here, so that no other command and no other process pays for aiogram.
-        from ops.bot import process, window
+        from ops.bot import hook, process, window
 
         if not window.is_token(token):
             _idle(idling.MALFORMED)
             return
-        asyncio.run(process.main(token, settings.ENVIRONMENT.telegram_api_base))
+        asyncio.run(process.main(token, settings.ENVIRONMENT.telegram_api_base, hook.asked_for()))
 
 
 def _idle(note: str) -> None:

@@ -14,7 +14,7 @@ from ops.rollout.grants import ROLES
 
 class Command(BaseCommand):
     help = (
-        "The group roles vanta_web, vanta_worker and vanta_readonly, with the rights that ops/rollout/grants.py names. "
+        "The group roles vanta_web, vanta_worker, vanta_bot and vanta_readonly, with the rights that ops/rollout/grants.py names. "
         "apply: create them and grant exactly that; safe to repeat, and needed after each migration that adds a table. "
         "check: exit code 1 where the server permits more or less, naming each right."
     )

@@ -134,5 +134,5 @@ def test_the_wallet_tells_the_next_step(chat: Chat, rig: Rig) -> None:
     assert "the trader's delegate is 0x0000" in told
     assert "Next: send " in told, "the earliest step first"
     said = quote(chat, OPEN, OPERATOR)
-    assert "trade, not 0x" in said.text
+    assert "our wallet may not trade for you. /wallet" in said.text
     assert said.buttons == {}

@@ -213,10 +213,10 @@ WRONG = [
     ("/open btc long 5 2x to=1", "tp=, sl= or slip="),
     ("/open doge long 5 2x", "DOGE-USD is not traded here"),
     ("/open <b> long 5 2x", "A symbol looks like"),
-    ("/open btc long 600 2x", "above MAX_NOTIONAL_USDC"),
-    ("/open btc long 5 76x", "above MAX_LEVERAGE"),
-    ("/open btc long 5 2x sl=900000", "crossed already"),
-    ("/open btc long 5 2x tp=1", "crossed already"),
+    ("/open btc long 600 2x", "larger than an order may be. /caps shows"),
+    ("/open btc long 5 76x", "more leverage than is allowed. /caps shows"),
+    ("/open btc long 5 2x sl=900000", "Stop loss 900,000 USD is crossed already"),
+    ("/open btc long 5 2x tp=1", "Take profit 1 USD is crossed already"),
     ("/open btc long 5 2x sl=1", "behind the liquidation"),
 ]
 
