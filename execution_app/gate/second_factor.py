@@ -6,7 +6,6 @@ A passkey of theirs, shown to the admin site with the same request, counts as mu
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-
 from functools import partial
 
 from django.conf import settings
