@@ -37,10 +37,11 @@ def bench() -> Iterator[Bench]:
         Door(real_parts.anvil.url) as door,
         Gateway(real_parts.anvil.url, real_parts.deployment) as gateway,
     ):
-        posted_to = f"{gateway.url}/batched-market"
-        settings.ENVIRONMENT = usual.model_copy(
-            update={"base_rpc_url": door.url, "veranta_batched_market_url": posted_to, **TIMERS}
-        )
+        urls = {
+            "veranta_batched_market_url": f"{gateway.url}/batched-market",
+            "veranta_core_api_url": f"{gateway.url}/core",
+        }
+        settings.ENVIRONMENT = usual.model_copy(update={"base_rpc_url": door.url, **urls, **TIMERS})
         rpc.endpoints.cache_clear()
         watch.limits = lambda: replace(limits(), snapshot_age_s=PATIENT_S)
         built = Bench(Rig(client), door, Store(client), gateway)

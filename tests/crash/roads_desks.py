@@ -102,12 +102,6 @@ def _gateway_forgets(bench: Bench) -> None:
     bench.live_on()
 
 
-def _open_at_gateway(bench: Bench) -> None:
-    _ask_gateway(bench)
-    bench.submit()
-    bench.live_on()
-
-
 def _ask_levels(bench: Bench) -> None:
     bench.look()
     position = Position.objects.get(state="open")
@@ -148,7 +142,7 @@ ROADS = [
         _levels,
         _ask_levels,
         LEVELS_TAKEN,
-        before=_open_at_gateway,
+        before=_onchain,
         left=1,
         faults=("lost", "reset"),
     ),
@@ -157,7 +151,7 @@ ROADS = [
         _levels_reorganised,
         _ask_levels,
         LEVELS_TAKEN,
-        before=_open_at_gateway,
+        before=_onchain,
         left=1,
     ),
     Scenario("paper desk", _ask_paper, _ask_paper, {"desk:one": one_of("simulated")}, left=0),
