@@ -1,4 +1,4 @@
-"""`python -m pytest tests/ops/bot/trades/screens.py`: pictures of every flow, for people to look at, in var/screens/bot.
+"""`python -m pytest tests/ops/bot/trades/screens.py`: pictures of conversations and of the page of /bind, for people to look at, in var/screens/bot.
 
 No part of the suite: what is said and done is tested beside it, and how it looks is for eyes.
 """
@@ -62,60 +62,6 @@ def test_looks(chat: Chat, rig: Rig, window: Browser, language: str) -> None:
     for text in ("/trade", "/price", "/why", "/why sig:nobody:1", "/stop", "/bind 0x12", "/open btc up 5 2x"):
         phone.ask(text)
     shoot(phone, window, f"errors-{language}")
-
-
-@pytest.mark.parametrize("language", ["en", "de"])
-def test_a_trade(told: Chat, rig: Rig, window: Browser, language: str) -> None:
-    told.ask(TRADER, f"/language {language}")
-    phone = Phone(told, TRADER)
-    phone.ask("/open")
-    for _ in range(7):
-        newest = told.said(TRADER)[-2]  # before what settled it
-        asked = [data for data in newest.buttons.values() if data.startswith("q:")]
-        if not asked:
-            break
-        phone.press(newest, asked[0])
-    quote = next(
-        one
-        for one in reversed(told.said(TRADER))
-        if any(data.startswith("ok:") for data in one.buttons.values())
-    )
-    phone.press(quote, "ok:")
-    for _ in range(3):
-        rig.run()
-    told.bot.wait_for(lambda: any("<b>" in one.text and one.edits for one in told.said(TRADER)))
-    phone.look()
-    shoot(phone, window, f"open-{language}")
-    phone = Phone(told, TRADER)
-    for text in ("/positions", "/card", "/chart exposure", "/orders", "/history", "/signals"):
-        phone.ask(text)
-    shoot(phone, window, f"held-{language}")
-    phone = Phone(told, TRADER)
-    quote = phone.ask("/sl btc 50000")
-    phone.press(quote, "ok:")
-    quote = phone.ask("/tp btc 900000")
-    phone.press(quote, "no:")
-    quote = phone.ask("/reduce btc 50")
-    phone.press(quote, "ok:")
-    quote = phone.ask("/close btc")
-    phone.press(quote, "ok:")
-    for _ in range(3):
-        rig.run()
-    phone.look()
-    for text in ("/pnl", "/daily", "/weekly", "/performance", "/chart pnl", "/export"):
-        phone.ask(text)
-    key = told.said(TRADER)[-1]
-    assert key.text
-    shoot(phone, window, f"close-{language}")
-    phone = Phone(told, TRADER)
-    for text in (
-        "/open btc long 600 2x",
-        "/open btc long 5 2x sl=900000",
-        "/open doge long 5 2x",
-        "/open btc long 5 2x tp=1 tp=2",
-    ):
-        phone.ask(text)
-    shoot(phone, window, f"refused-{language}")
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
