@@ -32,11 +32,19 @@ EVERYBODYS = frozenset(
         *("LOG_LEVEL", "LOG_FORMAT", "DEPLOY_ENV", "DEPLOY_VERSION", "CHAIN_ID"),
     }
 )
-# Near to ours, and yet other tools' (BASE_RPC_URL and TELEGRAM_API_BASE without a word, systemd's folder), or told to
+# Near to ours, and yet other tools' (BASE_RPC_URL, VERANTA_CORE_API_URL and TELEGRAM_API_BASE without a word, systemd's folder), or told to
 # config/with-env.
 NO_SLIPS = frozenset(
     {
-        *("BASE_URL", "API_BASE", "KEY_DIR", "KEY_PASSWORD", "STATE_DIRECTORY", "VANTA_EXPECTED_DEPLOY_ENV"),
+        *(
+            "BASE_URL",
+            "API_URL",
+            "API_BASE",
+            "KEY_DIR",
+            "KEY_PASSWORD",
+            "STATE_DIRECTORY",
+            "VANTA_EXPECTED_DEPLOY_ENV",
+        ),
         *("WEBHOOK_URL", "WEBHOOK_PORT"),  # of the signals' door, as `make run` and Kubernetes tell them
     }
 )
