@@ -144,7 +144,11 @@ def hold(intent: TxIntent, reason: Reason, detail: str) -> None:
     if intent.state == IntentState.PENDING:
         fields = {"reason": reason.value, "reason_detail": detail[:400], "next_try_at": _later()}
         move(intent, IntentState.HELD, why=detail, by=BY, **fields)
-    else:
+    elif reason is not Reason.MODE_DEGRADED or (intent.reason, intent.reason_detail) != (
+        reason,
+        detail[:400],
+    ):
+        # Hundreds may wait for the mode: to write each anew at every bell would keep the children from the chain.
         note(intent, reason, detail)
 
 

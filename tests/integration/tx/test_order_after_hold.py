@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from execution_app.engine import reserve, waiting
 from execution_app.gate import admission, control
@@ -11,6 +13,8 @@ from execution_app.models import TxIntent
 from execution_app.states import Mode, Reason
 from tests import invariants
 from tests.rig import Rig
+
+DEGRADED = Ruling(Mode.LIVE, Mode.DRY, False, False, "redis: TimeoutError")
 
 
 def nonces() -> list[int | None]:
@@ -26,6 +30,24 @@ def test_the_oldest_goes_first_when_the_mode_is_back(rig: Rig) -> None:
     assert nonces() == [0, 1, 2]
     rig.run()
     invariants.check()
+
+
+def test_what_waits_for_the_mode_already_is_not_written_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "ruling_now", lambda: DEGRADED)
+    intents = [rig.intent() for _ in range(3)]
+    reserve.reserve(rig.wallet.pk)
+    with CaptureQueriesContext(connection) as captured:
+        reserve.reserve(rig.wallet.pk)
+    assert not [query for query in captured if query["sql"].startswith("UPDATE")]
+    for intent in intents:
+        intent.refresh_from_db()
+        assert (intent.state, intent.reason, intent.reason_detail) == (
+            "held",
+            "mode_degraded",
+            DEGRADED.reason,
+        )
 
 
 @pytest.fixture
@@ -50,8 +72,7 @@ def test_the_mode_returns_in_the_middle_of_a_pass(
     """The first transactions of a pass hold what they look at; the next ones must not place what is younger."""
     for _ in range(3):
         rig.intent()
-    ruling = Ruling(Mode.LIVE, Mode.DRY, False, False, "redis: TimeoutError")
-    mode_that_returns += [ruling] * degraded
+    mode_that_returns += [DEGRADED] * degraded
     for _ in range(4):
         rig.submit()
     assert nonces() == [0, 1, 2]
