@@ -20,14 +20,18 @@ def compare() -> int:
     of ours ended, was closed elsewhere; one that it has otherwise is corrected.
     While a close of ours is under way a position is not judged anew.
     """
-    held = list(
-        Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN)
-        .select_related("trader")
-        .order_by("id")[:BATCH]
-    )
-    doubted = corrections.doubted()
-    if not held and not doubted:
-        return 0
+    held = Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).select_related("trader")
+    doubted, drifting, after = corrections.doubted(), 0, 0
+    while some := list(held.filter(pk__gt=after).order_by("id")[:BATCH]):
+        drifting += _compare(some, doubted)
+        after, doubted = some[-1].pk, []
+    if doubted:
+        _compare([], doubted)
+    return drifting
+
+
+def _compare(held: list[Position], doubted: list[Position]) -> int:
+    """At one block, as many as one request asks for."""
     sighting = absence.look([*held, *doubted])
     for position in doubted:
         corrections.reconsider(position, sighting)
