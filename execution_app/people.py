@@ -41,6 +41,24 @@ def pseudonym_of(tg_user_id: int) -> int:
     return found
 
 
+def stand_with(signal_id: int) -> None:
+    """Keep whoever sent this signal from being unbound or forgotten until the caller's transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock_shared(hashtextextended('person:' || tg_user_id, 0))"
+            " FROM signals WHERE id = %s",
+            [signal_id],
+        )
+
+
+def stand_alone(tg_user_id: int) -> None:
+    """Wait for what is being decided for this person; nothing more is until the caller's transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('person:' || %s, 0))", [str(tg_user_id)]
+        )
+
+
 def _known(tg_user_id: int) -> int | None:
     return Person.objects.filter(pk=tg_user_id).values_list("pseudonym", flat=True).first()
 

@@ -8,6 +8,7 @@ import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 
+from execution_app import people
 from execution_app.bells import ring
 from execution_app.engine.waiting import database_now
 from execution_app.gate import restore_points
@@ -49,6 +50,8 @@ def decide(signal_id: int) -> TxIntent | None:
 
 def _decide(signal_id: int) -> TxIntent | None:
     with transaction.atomic(durable=True):
+        # First of all: who is unbound or forgotten meanwhile is, before anything of theirs is read.
+        people.stand_with(signal_id)
         # Whoever decides it now is waited for, so that intents follow the order of intake.
         signal = Signal.objects.select_for_update().filter(pk=signal_id, decided_at=None).first()
         if signal is None:

@@ -6,7 +6,7 @@ import structlog
 from django.conf import settings
 from django.db.models.functions import Now
 
-from execution_app.models import Position, Protection, Wallet
+from execution_app.models import Position, Protection, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import Action, Mode, Road
 from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_PCT
@@ -23,7 +23,9 @@ def follow(position: Position, row: Protection) -> None:
     wanted = row.take_profit, row.stop_loss
     if position.mode != Mode.LIVE or Road(settings.ENVIRONMENT.venue) is not Road.GATEWAY:
         return
-    if wanted == (position.take_profit, position.stop_loss):
+    # What is under way may become the venue's levels after all: then those it has now are asked for anew.
+    under_way = TxIntent.objects.filter(position=position, action=Action.LEVELS, settled_at=None).exists()
+    if wanted == (position.take_profit, position.stop_loss) and not under_way:
         return
     wallet = Wallet.objects.filter(trader=position.trader).first()
     if wallet is None:
@@ -42,5 +44,6 @@ def follow(position: Position, row: Protection) -> None:
         position=position,
         take_profit=row.take_profit,
         stop_loss=row.stop_loss,
-        expires_at=Now() + timedelta(seconds=DEFAULT_MAX_LAG_S),
+        # An earlier message is waited for until its deadline.
+        expires_at=Now() + timedelta(seconds=DEFAULT_MAX_LAG_S * (3 if under_way else 1)),
     )

@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.models import Correction, Fill, Position, TxIntent
+from execution_app.models import Correction, Fill, IntentTransition, Position, TxIntent
 from execution_app.states import (
     IN_FLIGHT,
     RELEASING,
@@ -123,11 +123,14 @@ def earlier_open(close: TxIntent) -> QuerySet[TxIntent]:
 def opened_again(void: Position, close: TxIntent) -> Position | None:
     """The same trade, filled a second time after a reorg took the first away, which made a row of its own.
 
-    Of several alike the oldest: none of them is another one to whoever asked to be out.
+    Of those whose opening was taken back and came again; one like it that always stood is somebody's other trade.
     """
     alike = {name: getattr(void, name) for name in ("venue", "pair_index", "is_long", "leverage_x")}
     found = closable(close, Mode(void.mode)).filter(pk__gt=void.pk, **alike)
-    return found.filter(fills__action=Action.OPEN, fills__collateral_usdc=void.collateral_usdc).first()
+    again = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
+    return found.filter(
+        fills__action=Action.OPEN, fills__collateral_usdc=void.collateral_usdc, fills__intent__in=again
+    ).first()
 
 
 def is_asked_again(close: TxIntent) -> bool:

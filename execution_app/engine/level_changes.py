@@ -5,7 +5,7 @@ opens of the same symbol that are under way, and such opens wait for them, at mo
 waits for them.
 """
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from execution_app.book import levels
 from execution_app.book.levels import Levels
@@ -13,7 +13,7 @@ from execution_app.engine.waiting import end_empty, hold, note, refuse
 from execution_app.gate.admission import Admission, Verdict
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, VenueMessage, Wallet
-from execution_app.states import IN_FLIGHT, UNMINED, WAITING, Action, PositionState, Reason
+from execution_app.states import IN_FLIGHT, UNMINED, WAITING, Action, IntentState, PositionState, Reason
 
 BATCH = 500
 
@@ -50,6 +50,13 @@ def _end(intent: TxIntent, position: Position) -> None:
     end_empty(intent, Reason.NO_POSITION, f"position {position.pk} is {position.state}")
 
 
+def is_forbidden(intent: TxIntent, ruling: Ruling) -> bool:
+    """Whether reduce-only, set since it was placed, keeps it from leaving."""
+    if intent.action != Action.LEVELS or intent.position is None:
+        return False
+    return ruling.reduce_only and loosens(intent, intent.position)
+
+
 def loosens(intent: TxIntent, position: Position) -> bool:
     """Whether the venue's own stop would be gone or further away."""
     known = bool(position.is_long), position.open_price
@@ -64,7 +71,9 @@ def _is_being_closed(position: Position) -> bool:
 
 def _opens_under_way(intent: TxIntent) -> QuerySet[TxIntent]:
     opens = TxIntent.objects.filter(trader=intent.trader, symbol=intent.symbol, action=Action.OPEN)
-    return opens.filter(settled_at=None, state__in=sorted(IN_FLIGHT))
+    # A message whose deadline a block has passed unused opens nothing any more.
+    over = Q(message__unused_at_block__isnull=False)
+    return opens.filter(settled_at=None, state__in=sorted(IN_FLIGHT)).exclude(over)
 
 
 def _earlier(intent: TxIntent, chain_at: int) -> bool:
@@ -76,11 +85,11 @@ def _earlier(intent: TxIntent, chain_at: int) -> bool:
 
 
 def unexpired(chain_at: int) -> QuerySet[VenueMessage]:
-    """Messages of new levels that a block after this time may still take."""
+    """Messages of new levels that a block after this time may still take, also anew where a reorg took one back."""
     return VenueMessage.objects.filter(
         intent__action=Action.LEVELS,
         intent__settled_at=None,
-        intent__state__in=sorted(UNMINED),
+        intent__state__in=sorted(UNMINED | {IntentState.CHANGED}),
         deadline_ms__gte=chain_at * 1000,
     )
 

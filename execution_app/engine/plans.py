@@ -11,8 +11,8 @@ from execution_app.book.prices import Market
 from execution_app.engine import permissions
 from execution_app.engine.gateway import making
 from execution_app.models import Position, TxIntent, Wallet
-from execution_app.node import rpc, signers
-from execution_app.states import Action, Reason
+from execution_app.node import node_errors, rpc, signers
+from execution_app.states import Action, Reason, SendOutcome
 from execution_app.venues import onchain
 from execution_app.venues.costs import levels_refusal
 
@@ -201,9 +201,11 @@ def _judged(plan: Plan, answer: object, *, exits: bool, signs: bool) -> Plan:
         wanted = least * (100 + settings.ENVIRONMENT.gas_margin_pct) // 100
         return replace(plan, gas_limit=min(wanted, signers.MAX_GAS))
     if name is None:
-        # Not the venue's word: out of funds, a node that lags. It is asked again.
+        # Not the venue's word: out of funds, a node that lags. It is asked again; a person has to see the former.
         return Plan(
-            problem=Reason.INSUFFICIENT_GAS, detail=f"the node cannot simulate it: {answer.message[:200]}"
+            problem=Reason.INSUFFICIENT_GAS,
+            detail=f"the node cannot simulate it: {answer.message[:200]}",
+            held=node_errors.classify(answer) is SendOutcome.INSUFFICIENT_FUNDS,
         )
     if name == "NO_TRADE":
         return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade (NO_TRADE)")

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 
-from execution_app import audit
+from execution_app import audit, people
 from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
@@ -61,6 +61,7 @@ def settle(person: TelegramUser, row: TelegramPage) -> str:
 def unbind(person: TelegramUser, _arguments: list[str]) -> str:
     """End the binding and disable the trader; what is open has to be closed before, since nothing is afterwards."""
     with transaction.atomic(durable=True):
+        people.stand_alone(person.tg_user_id)
         trader = Trader.objects.select_for_update().filter(tg_user_id=person.tg_user_id).first()
         row = _current(person)
         if trader is None or row is None:

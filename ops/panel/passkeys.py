@@ -5,9 +5,9 @@ minutes and is good once. The browser's answer comes with the form that it is fo
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +18,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
@@ -40,6 +41,7 @@ from webauthn.helpers.structs import (
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
+from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
 from execution_app.gate import second_factor
 from execution_app.models import Passkey
@@ -155,7 +157,7 @@ def options(request: HttpRequest, what: str) -> HttpResponse:
             allow_credentials=known,
             user_verification=UserVerificationRequirement.REQUIRED,
         )
-    request.session[ASKED] = {"what": what, "challenge": asked.challenge.hex(), "at_s": time.time()}
+    request.session[ASKED] = {"what": what, "challenge": asked.challenge.hex(), "at_s": _now_s()}
     return JsonResponse(json.loads(options_to_json(asked)), headers={"Cache-Control": "no-store"})
 
 
@@ -173,10 +175,12 @@ def shown(request: HttpRequest) -> Iterator[None]:
 
 
 def _check(request: HttpRequest, user: User, answer: str) -> None:
-    challenge = _challenge(request, SHOWN)
+    challenge, asked_at = _challenge(request, SHOWN)
     try:
         with transaction.atomic():
-            row = Passkey.objects.select_for_update().get(user=user, credential_id=_id_in(answer))
+            # The session forgets what it asked for with its answer only: two requests at once must not both pass.
+            unused = Q(last_used_at=None) | Q(last_used_at__lt=asked_at)
+            row = Passkey.objects.select_for_update().get(unused, user=user, credential_id=_id_in(answer))
             found = verify_authentication_response(
                 credential=answer,
                 expected_challenge=challenge,
@@ -197,7 +201,7 @@ def _check(request: HttpRequest, user: User, answer: str) -> None:
 def _add(request: HttpRequest, user: User, name: str, code: str, answer: str) -> None:
     if not answer:
         raise Refused("your browser gave no passkey")
-    challenge = _challenge(request, NEW)
+    challenge, _ = _challenge(request, NEW)
     try:
         found = verify_registration_response(
             credential=answer,
@@ -227,12 +231,16 @@ def _add(request: HttpRequest, user: User, name: str, code: str, answer: str) ->
         _tell(user, name, confirmed=True)
 
 
-def _challenge(request: HttpRequest, what: str) -> bytes:
-    """What was asked to be signed, used up by this. Raises Refused."""
+def _challenge(request: HttpRequest, what: str) -> tuple[bytes, datetime]:
+    """What was asked to be signed, used up by this, and when, by the database's clock. Raises Refused."""
     asked = request.session.pop(ASKED, None)
-    if asked is None or asked["what"] != what or time.time() - asked["at_s"] > GOOD_FOR_S:
+    if asked is None or asked["what"] != what or _now_s() - asked["at_s"] > GOOD_FOR_S:
         raise Refused(f"a passkey is shown within {GOOD_FOR_S} s and once; try again")
-    return bytes.fromhex(asked["challenge"])
+    return bytes.fromhex(asked["challenge"]), datetime.fromtimestamp(asked["at_s"], UTC)
+
+
+def _now_s() -> float:
+    return database_now().timestamp()
 
 
 def _id_in(answer: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import structlog
 from django.db import OperationalError, transaction
+from django.db.models import Q
 from psycopg.errors import LockNotAvailable
 
 from execution_app import audit, people
@@ -20,7 +21,7 @@ from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Cap, Person, Position, Trader, TxIntent
 from execution_app.models.people import TELEGRAM_IDS_END
-from execution_app.states import CapScope, PositionState
+from execution_app.states import CapScope, Mode, PositionState
 from ops.rollout.privacy_tables import KEPT, Kept
 from signals_app.models import Signal
 
@@ -85,9 +86,11 @@ def _plain(value: Any) -> Any:
 def obstacles(tg_user_id: int) -> list[str]:
     """Why somebody cannot be forgotten now; empty where they can."""
     found = []
-    held = Position.objects.filter(trader__tg_user_id=tg_user_id, state=PositionState.OPEN).count()
+    # What another trade ended provisionally is open again where a reorg takes that one back.
+    stands = Q(state=PositionState.OPEN) | Q(state=PositionState.CLOSED, mode=Mode.LIVE, settled_at=None)
+    held = Position.objects.filter(stands, trader__tg_user_id=tg_user_id).count()
     if held:
-        found.append(f"{held:,} open positions")
+        found.append(f"{held:,} open positions, or closed and not finally yet")
     waiting = TxIntent.objects.filter(tg_user_id=tg_user_id, settled_at=None).count()
     if waiting:
         found.append(f"{waiting:,} intents that are not settled")
@@ -118,6 +121,7 @@ def pseudonymise(
 
 
 def _forget(tg_user_id: int, by: str, reason: str, origin: AuditOrigin) -> dict[str, int]:
+    people.stand_alone(tg_user_id)
     # Nothing new is decided for them while this row is held, and nothing at all afterwards.
     trader = Trader.objects.select_for_update().filter(tg_user_id=tg_user_id).first()
     known = any(kept.rows(tg_user_id).exists() for kept in KEPT[:-1])

@@ -36,6 +36,7 @@ from ops.bot.models import (
     TelegramChat,
     TelegramConfirmation,
     TelegramFlow,
+    TelegramPage,
     TelegramUpdate,
     TelegramUser,
 )
@@ -99,6 +100,7 @@ KEPT: tuple[Kept, ...] = (
     Kept(TelegramConfirmation, _by("tg_user_id", TelegramConfirmation), frozenset({"token"}), goes=True),
     Kept(TelegramFlow, _by("tg_user_id", TelegramFlow), goes=True),
     Kept(TelegramBinding, _by("tg_user_id", TelegramBinding), goes=True),
+    Kept(TelegramPage, _by("tg_user_id", TelegramPage), frozenset({"token_sha256"}), goes=True),
     Kept(SourceGrant, _by("tg_user_id", SourceGrant), goes=True),
     Kept(Trader, _by("tg_user_id", Trader)),
     Kept(Wallet, _by("trader__tg_user_id", Wallet)),

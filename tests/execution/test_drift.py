@@ -5,7 +5,8 @@ import pytest
 from execution_app.book import drift
 from execution_app.models import Position
 from tests import invariants
-from tests.execution.test_orders import opened, owner_closes
+from tests.execution.test_orders import opened
+from tests.integration.tx.test_venue_surprises import owner_closes
 from tests.rig import Rig
 
 

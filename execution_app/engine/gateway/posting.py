@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
+from execution_app.engine import level_changes
 from execution_app.engine.gateway import making
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Retryable, Stale
@@ -72,7 +73,9 @@ def _lease(wallet_id: int) -> list[VenueMessage]:
             return leaving
         ruling, now, mine = ruling_now(), database_now(), Turn()
         # Exits first, then in the order they were signed.
-        waiting = unknown.select_related("intent__wallet", "intent__trader").order_by("intent__action", "id")
+        waiting = unknown.select_related("intent__wallet", "intent__trader", "intent__position").order_by(
+            "intent__action", "id"
+        )
         with limits.read_once():
             for message in waiting[: 4 * BATCH]:
                 if len(leaving) == BATCH or (leaving and mine.is_over()):
@@ -81,7 +84,8 @@ def _lease(wallet_id: int) -> list[VenueMessage]:
                 expired = intent.expires_at is not None and intent.expires_at <= now
                 first = message.held_at is None
                 departure = may_leave(intent, ruling, now, expired=expired and first)
-                if intent.cancel_asked_at is not None or departure is not Departure.LEAVE:
+                forbidden = first and level_changes.is_forbidden(intent, ruling)
+                if intent.cancel_asked_at is not None or forbidden or departure is not Departure.LEAVE:
                     # Nothing fills its place: unposted, it ends with its deadline.
                     if ruling.emergency_stop:
                         log.warning("parked: emergency stop", intent=intent.pk, digest=message.digest)

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from execution_app.engine import level_changes
 from execution_app.engine.gateway import making
 from execution_app.engine.waiting import BY, database_now
 from execution_app.gate import limits
@@ -67,7 +68,11 @@ def _lease(wallet_id: int) -> list[_Leased]:
         ruling, now = ruling_now(), database_now()
         free = Q(sign_leased_at=None) | Q(sign_leased_at__lt=now - timedelta(seconds=LEASE_S))
         due = Q(sign_after=None) | Q(sign_after__lte=now)
-        waiting = unsigned.filter(free, due).select_related("intent__wallet", "intent__trader")
+        # What is over already ends with its deadline's block: it must not stand before what may still go.
+        alive = Q(deadline_ms__gt=int(now.timestamp() * 1000), intent__cancel_asked_at=None)
+        waiting = unsigned.filter(free, due, alive).select_related(
+            "intent__wallet", "intent__trader", "intent__position"
+        )
         with limits.read_once():
             for message in waiting.order_by("intent__action", "id")[:BATCH]:
                 if _may_be_signed(message, ruling, now):
@@ -82,6 +87,8 @@ def _may_be_signed(message: VenueMessage, ruling: Ruling, now: datetime) -> bool
     intent = message.intent
     if intent.cancel_asked_at is not None or message.deadline_ms <= now.timestamp() * 1000:
         return False  # it ends with its deadline
+    if level_changes.is_forbidden(intent, ruling):
+        return False
     expired = intent.expires_at is not None and intent.expires_at <= now
     return may_leave(intent, ruling, now, expired=expired) is Departure.LEAVE
 
