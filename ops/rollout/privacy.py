@@ -21,7 +21,7 @@ from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Cap, Person, Position, Trader, TxIntent
 from execution_app.models.people import TELEGRAM_IDS_END
-from execution_app.states import CapScope, Mode, PositionState
+from execution_app.states import CapScope, PositionEnd, PositionState
 from ops.rollout.privacy_tables import KEPT, Kept
 from signals_app.models import Signal
 
@@ -87,10 +87,10 @@ def obstacles(tg_user_id: int) -> list[str]:
     """Why somebody cannot be forgotten now; empty where they can."""
     found = []
     # What another trade ended provisionally is open again where a reorg takes that one back.
-    stands = Q(state=PositionState.OPEN) | Q(state=PositionState.CLOSED, mode=Mode.LIVE, settled_at=None)
+    stands = Q(state=PositionState.OPEN) | Q(ended_by=PositionEnd.CLOSED_ELSEWHERE, settled_at=None)
     held = Position.objects.filter(stands, trader__tg_user_id=tg_user_id).count()
     if held:
-        found.append(f"{held:,} open positions, or closed and not finally yet")
+        found.append(f"{held:,} open positions, or ended and not finally yet")
     waiting = TxIntent.objects.filter(tg_user_id=tg_user_id, settled_at=None).count()
     if waiting:
         found.append(f"{waiting:,} intents that are not settled")
