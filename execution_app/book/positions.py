@@ -120,17 +120,19 @@ def earlier_open(close: TxIntent) -> QuerySet[TxIntent]:
     )
 
 
-def opened_again(void: Position, close: TxIntent) -> Position | None:
-    """The same trade, filled a second time after a reorg took the first away, which made a row of its own.
+def opened_again(void: Position, close: TxIntent) -> list[Position]:
+    """What may be the same trade, filled a second time after a reorg took the first away, which made a row of its own.
 
-    Of those whose opening was taken back and came again; one like it that always stood is somebody's other trade.
+    Only openings that were taken back and came again; one like it that always stood is another trade.
     """
     alike = {name: getattr(void, name) for name in ("venue", "pair_index", "is_long", "leverage_x")}
-    found = closable(close, Mode(void.mode)).filter(pk__gt=void.pk, **alike)
     again = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
-    return found.filter(
-        fills__action=Action.OPEN, fills__collateral_usdc=void.collateral_usdc, fills__intent__in=again
-    ).first()
+    found = closable(close, Mode(void.mode)).filter(pk__gt=void.pk, **alike)
+    return list(
+        found.filter(
+            fills__action=Action.OPEN, fills__collateral_usdc=void.collateral_usdc, fills__intent__in=again
+        ).distinct()
+    )
 
 
 def is_asked_again(close: TxIntent) -> bool:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import structlog
 from django.db.models import Q
 
-from execution_app.engine.waiting import ask_further
+from execution_app.engine.further import ask_further
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import IN_FLIGHT, Action, IntentState, Mode

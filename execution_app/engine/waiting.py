@@ -11,11 +11,12 @@ from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import absence, positions
+from execution_app.engine.further import ask_further
 from execution_app.gate import control
 from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
-from execution_app.moves import move, open_intent
+from execution_app.moves import move
 from execution_app.states import Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
@@ -195,12 +196,20 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
 
 def _await_opening(intent: TxIntent, position: Position) -> None:
     """The opening of the one position that is asked for left the chain: it comes again, or there is nothing to close."""
-    again = positions.opened_again(position, intent)
-    if again is not None:
-        further = ask_further(intent, again, intent.reduce_usdc)
-        end_empty(intent, Reason.NO_POSITION, f"a reorg made it position {again.pk}: {further.intent_key}")
-    elif positions.earlier_open(intent).exists():
+    if positions.earlier_open(intent).exists():
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
+        return
+    again = positions.opened_again(position, intent)
+    if len(again) > 1:
+        named = ", ".join(str(one.pk) for one in again)
+        hold(
+            intent,
+            Reason.WAITS_FOR_EARLIER_ORDER,
+            f"a reorg made it one of positions {named}: close that one",
+        )
+    elif again:
+        further = ask_further(intent, again[0], intent.reduce_usdc)
+        end_empty(intent, Reason.NO_POSITION, f"a reorg made it position {again[0].pk}: {further.intent_key}")
     else:
         end_empty(intent, Reason.NO_POSITION, f"position {position.pk} was never opened")
 
@@ -243,42 +252,6 @@ def _hold_position(intent: TxIntent, position: Position) -> bool:
             refuse(intent, Admission(Verdict.REFUSE, Reason.NOT_REPRESENTABLE, str(error)))
             return False
     return True
-
-
-def ask_further(intent: TxIntent, position: Position | None, share_usdc: Decimal | None) -> TxIntent:
-    """Another intent of the same request for a close; without a position it waits for an open that is not filled yet."""
-    request = intent.intent_key.partition("#")[0]
-    mine = TxIntent.objects.filter(
-        trader=intent.trader, symbol=intent.symbol, pk__gt=positions.asked_at(intent)
-    )
-    number, created = mine.filter(intent_key__startswith=f"{request}#").count() + 2, False
-    while not created:
-        # A number that somebody else has just taken is another share's: whoever fails is asked again without the wallet.
-        further, created = _open_further(intent, f"{request}#{number}", position, share_usdc)
-        number += 1
-    return further
-
-
-def _open_further(
-    intent: TxIntent, key: str, position: Position | None, share_usdc: Decimal | None
-) -> tuple[TxIntent, bool]:
-    return open_intent(
-        key=key,
-        by=BY,
-        trader=intent.trader,
-        wallet=intent.wallet,
-        tg_user_id=intent.tg_user_id,
-        source=intent.source,
-        road=intent.road,
-        action=Action.CLOSE.value,
-        symbol=intent.symbol,
-        slippage_pct=intent.slippage_pct,
-        accepted_at=intent.accepted_at,
-        position=position,
-        only_position=intent.only_position,
-        reduce_usdc=share_usdc,
-        reduce_pct=intent.reduce_pct,
-    )
 
 
 def _supersede_held_opens(close: TxIntent) -> None:

@@ -142,6 +142,54 @@ def test_a_close_of_one_position_follows_it_through_a_reorg(rig: Rig) -> None:
     assert not Position.objects.filter(state="open").exists(), f"{close.state}: {close.reason_detail}"
 
 
+def test_of_two_alike_that_a_reorg_opened_anew_none_is_closed_for_the_other(rig: Rig) -> None:
+    """Nobody can tell which row is which, so the close is held for whoever asked."""
+    rig.intent()
+    rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    rig.keep()
+    rig.track()
+    first = Position.objects.order_by("id")[0]
+    close = rig.intent(Action.CLOSE, position=first, only_position=True)
+    reorganise(1)
+    rpc_call("evm_increaseTime", 30)
+    rig.track()
+    rig.keep()
+    rig.track()
+    for _ in range(2):
+        pass_a_minute()
+        rig.run()
+    close.refresh_from_db()
+    assert close.state == "held"
+    assert "close that one" in close.reason_detail
+    assert Position.objects.filter(state="open").count() == 2
+
+
+def test_a_close_leaves_alone_a_trade_like_it_that_always_stood(rig: Rig) -> None:
+    stood = opened(rig)
+    rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    rig.keep()
+    rig.track()
+    later = Position.objects.exclude(pk=stood.pk).get()
+    close = rig.intent(Action.CLOSE, position=later, only_position=True)
+    reorganise(1)
+    rpc_call("evm_increaseTime", 30)
+    rig.track()
+    rig.keep()
+    rig.track()
+    for _ in range(3):
+        pass_a_minute()
+        rig.run()
+    close.refresh_from_db()
+    assert close.state == "no_op"
+    assert list(Position.objects.filter(state="open")) == [stood]
+
+
 def owner_asks_to_close(rig: Rig) -> None:
     trading = real_parts.deployment.trading
     fee = rpc_call("eth_call", {"to": trading, "data": "0x" + onchain.call_execution_fee().hex()}, "latest")

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from execution_app.engine import waiting
 from execution_app.engine.exits import MAX_FAILURES
+from execution_app.engine.further import ask_further
 from execution_app.engine.venue_events import READ_AGAIN
 from execution_app.models import Position, TxIntent, TxSend, VenueOrder
 from execution_app.states import Action, SendOutcome
@@ -236,10 +237,10 @@ def test_two_shares_of_a_request_that_are_asked_for_at_once_are_two(rig: Rig) ->
 
     def ask() -> None:
         asked.set()
-        other.append(waiting.ask_further(close, second, None).pk)
+        other.append(ask_further(close, second, None).pk)
 
     with transaction.atomic():
-        mine = waiting.ask_further(close, first, None).pk
+        mine = ask_further(close, first, None).pk
         thread = in_thread(ask)
         assert asked.wait(5)
         until(lambda: not thread.is_alive() or is_waited_for())
