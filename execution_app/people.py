@@ -18,6 +18,7 @@ ID_KEYS = frozenset({"tg_user_id", "telegram", "scope_value"})
 WITHOUT = frozenset({"label"})  # what somebody is called has no place in a log that stays
 NOT_KEPT = "[not kept]"
 _NAMED = re.compile(r"\b(telegram|trader)([ :]+)([1-9][0-9]{0,15})(?![0-9])")
+_VEILED = re.compile(r"\b(telegram|trader)([ :]+)([1-9][0-9]{18})(?![0-9])")
 # The audit log's own (execution_app/migrations/0011): it orders whoever draws, and no row is waited for behind it.
 _AUDIT_LOCK = 1635083380
 
@@ -67,6 +68,13 @@ def whose(pseudonyms: set[int]) -> dict[int, int]:
     """Telegram ids by pseudonym, of those that are still known."""
     rows = Person.objects.filter(pseudonym__in=pseudonyms)
     return dict(rows.values_list("pseudonym", "tg_user_id"))
+
+
+def unveiled(text: str) -> str:
+    """The text with each pseudonym of somebody who is still known told by the id: for whoever may know, never to be kept."""
+    numbers = {int(said[3]) for said in _VEILED.finditer(text)}
+    known = whose(numbers) if numbers else {}
+    return _VEILED.sub(lambda said: f"{said[1]}{said[2]}{known.get(int(said[3]), said[3])}", text)
 
 
 def veiled(text: str) -> str:

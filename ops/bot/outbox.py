@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Case, F, When
 from django.db.models.functions import Coalesce, Greatest, Now
 
-from execution_app import audit
+from execution_app import audit, people
 from execution_app.audit_words import AuditAction
 from ops.bot.models import Notice, TelegramChat
 
@@ -92,7 +92,8 @@ def begin(most: int, *, urgent: bool, without: Sequence[int]) -> list[Job]:
         cursor.execute(_BEGIN, asked)
         rows = cursor.fetchall()
     return [
-        Job(pk, chat_id, of_alarm, thread, json.loads(about), json.loads(steps), *rest)
+        # Rows have people by their pseudonyms; whoever is told of the stack may know who acted.
+        Job(pk, chat_id, of_alarm, thread, json.loads(about), json.loads(people.unveiled(steps)), *rest)
         for pk, chat_id, of_alarm, thread, about, steps, *rest in rows
     ]
 

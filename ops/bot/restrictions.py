@@ -1,5 +1,6 @@
 """What restricts execution, in words."""
 
+from execution_app import people
 from execution_app.gate import control
 from execution_app.models import StackMode
 from execution_app.states import Mode, RestrictionKind
@@ -12,7 +13,7 @@ def holding() -> str:
         words.RESTRICTION.format(
             kind=row.kind,
             origin=row.origin,
-            by=words.safe(row.set_by),
+            by=words.safe(people.unveiled(row.set_by)),
             at=words.moment(row.set_at),
             reason=words.safe(row.reason),
             where=words.text(f"LIFTED_{row.origin.upper()}"),

@@ -227,7 +227,8 @@ TABLES: dict[str, Line] = {
     "auth_permission": Line(worker=NOTHING, bot=NOTHING, readonly=NOTHING),
     # Whoever checks codes has to know the keys; the bot can change none.
     "otp_totp_totpdevice": Line(web=OWN, worker=NOTHING, bot=Rights(update=_CODE_USED), readonly=NOTHING),
-    "passkeys": LOGINS,
+    # Whoever has one is asked for a second factor by the bot, too, which can use none.
+    "passkeys": Line(web=OWN, worker=NOTHING, bot=Rights(select=("id", "user_id")), readonly=NOTHING),
     "axes_accessattempt": LOGINS,
     "axes_accessattemptexpiration": LOGINS,
     "axes_accessfailurelog": LOGINS,

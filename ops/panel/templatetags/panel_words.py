@@ -4,6 +4,7 @@ from datetime import datetime
 
 from django import template
 
+from execution_app import people
 from ops.panel import explorers, words
 
 register = template.Library()
@@ -12,6 +13,12 @@ register = template.Library()
 @register.filter
 def explorer(tx_hash: str) -> str:
     return explorers.of_transaction(tx_hash)
+
+
+@register.filter
+def unveiled(told: str) -> str:
+    """Who stands behind the pseudonyms of what rows tell, where that is still known."""
+    return people.unveiled(told)
 
 
 @register.filter

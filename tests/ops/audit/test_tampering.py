@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -220,7 +221,10 @@ def test_an_export_is_verified_offline_without_this_repository(log: None, tmp_pa
     assert run(str(path), "--head", f"{ENTRIES + 1}:{'0' * 64}")[0] == 1
     assert run(str(path), "--head", "nonsense")[0] == 2
     assert run(str(tmp_path / "missing"))[0] == 2
-    path.write_text(path.read_text().replace("trader 3", "trader 9"))
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[3])["seq"] == 4
+    lines[3] = re.sub(r"trader \d+", "trader 9", lines[3])
+    path.write_text("\n".join([*lines, ""]))
     code, said = run(str(path))
     assert (code, said) == (1, "BROKEN: seq 4: subject does not fit: it was not written like this\n")
 
