@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
@@ -50,8 +50,17 @@ class Browser:
 
     def wait(self, condition: Any) -> Any:
         """Until it holds; what is replaced meanwhile, as a live page does, is looked for anew."""
+
+        def holds(driver: Chrome) -> Any:
+            try:
+                return condition(driver)
+            except WebDriverException as gone:
+                if "does not belong to the document" not in str(gone):
+                    raise
+                return False  # Chromium's word for the same, in the middle of a change of pages
+
         replaced = [StaleElementReferenceException]
-        return WebDriverWait(self.driver, WAIT_S, 0.1, ignored_exceptions=replaced).until(condition)
+        return WebDriverWait(self.driver, WAIT_S, 0.1, ignored_exceptions=replaced).until(holds)
 
     def wait_for_text(self, css: str, text: str) -> None:
         self.wait(lambda driver: any(text in each.text for each in driver.find_elements("css selector", css)))

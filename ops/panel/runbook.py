@@ -55,6 +55,9 @@ def rendered(path: Path, _changed_at_ns: int) -> tuple[str, SafeString]:
         for child in token.children or ():
             _lead(child)
     html: str = parser.renderer.render(tokens, parser.options, {})
+    # What scrolls by itself has to be reached by the keyboard.
+    for wide in ("pre", "table"):
+        html = html.replace(f"<{wide}>", f'<{wide} tabindex="0">')
     return title, mark_safe(html)  # noqa: S308  (our own file, in which HTML is escaped)
 
 
