@@ -303,3 +303,24 @@ def test_what_a_person_sets_goes_to_the_venue_too(scene: Scene, settings: object
     assert ours(position) == theirs(scene) == (HIGH, LOW)
     protections.change(position.pk, {"trailing_stop_pct": Decimal(5)}, by="ann", reason="ours alone")
     assert TxIntent.objects.filter(action=Action.LEVELS).count() == 1
+
+
+def test_levels_that_are_wanted_back_are_asked_for_while_others_are_under_way(
+    scene: Scene, settings: object
+) -> None:
+    """The venue may take the ones in between: what it has at the moment is not what it will have."""
+    position = scene.open()
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})  # type: ignore[attr-defined]
+    protections.change(position.pk, {"stop_loss": LOW}, by="ann", reason="first")
+    pass_a_minute()
+    run(scene.rig, scene.gateway)
+    assert theirs(scene) == (None, LOW)
+    protections.change(position.pk, {"stop_loss": LOW + 1_000}, by="ann", reason="nearer")
+    post(scene)
+    protections.change(position.pk, {"stop_loss": LOW}, by="ann", reason="back to the first")
+    assert TxIntent.objects.filter(action=Action.LEVELS).count() == 3
+    for _ in range(4):
+        scene.later()
+        run(scene.rig, scene.gateway)
+    assert ours(position) == theirs(scene) == (None, LOW)
+    scene.check()

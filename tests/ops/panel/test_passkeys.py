@@ -66,6 +66,21 @@ def test_it_loosens_once_and_is_told(admin: Client, phone: Authenticator) -> Non
     assert list(said) == [{"passkey": "my phone", "confirmed": True}]
 
 
+def test_of_two_requests_at_once_with_one_question_only_the_first_passes(
+    admin: Client, phone: Authenticator
+) -> None:
+    """The session forgets the question with its answer, so another request may still have found it there."""
+    options = asked(admin, "shown")
+    question = admin.session[passkeys.ASKED]
+    first, second = phone.get(options), phone.get(options)
+    assert loosened(admin, first)
+    session = admin.session
+    session[passkeys.ASKED] = question
+    session.save()
+    assert not loosened(admin, second)
+    assert loosened(admin, phone.get(asked(admin, "shown"))), "a new question is answered anew"
+
+
 LIES: dict[str, dict[str, Any]] = {
     "for another site": {"origin": "https://evil.invalid"},
     "for another domain": {"domain": "evil.invalid"},
