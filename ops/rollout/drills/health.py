@@ -12,6 +12,7 @@ from ops.rollout.drills.report import CannotRun, Failed
 
 POLL_S = 0.05
 TIMEOUT_S = 5.0
+ASKED = 3
 
 Mode = dict[str, Any]
 
@@ -50,9 +51,10 @@ class Health:
             return Look(asked_at_s, time.monotonic(), "no answer", {})
 
     def require(self) -> Mode:
-        """The mode of a stack that answers. Raises CannotRun."""
-        look = self.look()
-        if not look.mode:
+        """The mode of a stack that answers; it is asked some times, since a busy one may be late. Raises CannotRun."""
+        looks = (self.look() for _ in range(ASKED))
+        look = next((look for look in looks if look.mode), None)
+        if look is None:
             raise CannotRun(f"nobody answers at {self.url}/health")
         return look.mode
 

@@ -13,7 +13,7 @@ from ops.rollout.drills import logs, witness
 from ops.rollout.drills.health import Health, HealthWatch
 from ops.rollout.drills.health import Mode as ModeAnswer
 from ops.rollout.drills.parts import REDIS, WATCHERS, Mark, Parts
-from ops.rollout.drills.report import CannotRun, Report
+from ops.rollout.drills.report import CannotRun, Failed, Report
 from ops.rollout.drills.traffic import Sender
 
 REHEARSAL_CHAIN_ID = 31337
@@ -151,17 +151,32 @@ class Stage:
         return witness.positions_open(self.tg_user_id, self.symbol, mode)
 
     def close_what_was_opened(self, sender: Sender, open_before: int, mode: Mode | None = None) -> None:
-        """Leave no trades behind, unless others were there: a close would end those, too."""
+        """Leave no trades behind, unless others were there: a close would end those, too.
+
+        Where DRY is closed while LIVE is requested, what was signed before waits for LIVE, and so does its close.
+        """
         if self.keep_positions:
             return
         if open_before:
             self.report.step(f"{open_before} positions on {self.symbol} were open before; nothing is closed")
             return
-        if not self.positions_open(mode or self.requested):
+        asked = mode or self.requested
+        if not self.positions_open(asked):
             return
         status, key = sender.close()
-        found = witness.await_closed(key, self.timing.settle_s)
+        if asked == self.requested:
+            found = witness.await_closed(key, self.timing.settle_s)
+        else:
+            self._await_none_open(asked)
+            found = witness.ends(witness.closing(key))
         self.report.step(f"closed what the drill opened: {status}, {dict(found)}")
+
+    def _await_none_open(self, mode: Mode) -> None:
+        deadline_s = time.monotonic() + self.timing.settle_s
+        while left := self.positions_open(mode):
+            if time.monotonic() > deadline_s:
+                raise Failed(f"{left} {mode} positions are open after {self.timing.settle_s:g} s")
+            time.sleep(witness.POLL_S)
 
 
 def permit_chain(configured: int, real: int, confirmed: int | None, mode: ModeAnswer) -> None:

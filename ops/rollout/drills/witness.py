@@ -144,8 +144,13 @@ def await_ends(keys: Sequence[str], within_s: float) -> Counter[str]:
 def await_closed(key: str, within_s: float) -> Counter[str]:
     """Until a close, with the further intents that it became, one for each position, has ended. Raises Failed."""
     await_ends([key], within_s)
+    return await_ends(closing(key), within_s)
+
+
+def closing(key: str) -> list[str]:
+    """A close and the further intents that it became so far."""
     further = TxIntent.objects.filter(intent_key__startswith=f"{key}#").values_list("intent_key", flat=True)
-    return await_ends([key, *further], within_s)
+    return [key, *further]
 
 
 def wrongly_executed(keys: Sequence[str]) -> list[str]:
