@@ -1,4 +1,4 @@
-"""The gateway's road on a venue that takes messages alone, and while messages wait for nothing but finality."""
+"""The gateway's road while messages wait for nothing but finality, and on a venue that takes messages alone."""
 
 from typing import Any
 
@@ -6,14 +6,50 @@ import pytest
 from eth_utils.crypto import keccak
 
 from execution_app.book.drift import compare
-from execution_app.models import Reservation
+from execution_app.engine import placing
+from execution_app.engine.gateway import making
+from execution_app.models import Position, Reservation, VenueMessage, Wallet
 from execution_app.states import Action
+from tests.execution.desks.harness import operate
 from tests.integration.tx.test_gateway_faults import Scene, scene, state_of
 from tests.integration.tx.test_venue_surprises import owner_closes
 from tests.proxy import Proxy
+from tests.rig import rpc_call
 
 __all__ = ["scene"]  # the fixture
 ALONE = "0x" + keccak(text="OnlyBatchedFlowAllowed()")[:4].hex()
+
+
+def test_messages_that_can_no_longer_be_executed_keep_no_exit_from_its_place(scene: Scene) -> None:
+    """A gateway that is away for a minute; finality takes many."""
+    for symbol in ("BTC-USD", "ETH-USD", "SOL-USD"):
+        for _ in range(2):
+            scene.rig.intent(symbol=symbol)
+    scene.rig.run()
+    Wallet.objects.update(max_in_flight=1)
+    scene.gateway.faults.never = True
+    held = list(Position.objects.order_by("id"))
+    closes = [
+        scene.ask(Action.CLOSE, symbol=position.symbol, position=position, only_position=True)
+        for position in held
+    ]
+    scene.rig.submit()
+    under_way, last = closes[: 1 + placing.EXIT_PLACES], closes[-1]
+    assert {state_of(close) for close in under_way} == {"pending_inclusion"}
+    assert state_of(last) == "pending"
+    rpc_call("evm_increaseTime", making.LIFE_S + 60)
+    scene.rig.mine()
+    scene.rig.track()
+    assert VenueMessage.objects.filter(unused_at_block=None).count() == 0
+    scene.gateway.faults.never = False
+    scene.rig.submit()
+    assert {state_of(close) for close in under_way} == {"pending_inclusion"}, "their end is not final yet"
+    assert state_of(last) == "pending_inclusion"
+    operate(scene.gateway)
+    scene.rig.track()
+    scene.rig.keep()
+    scene.rig.track()
+    assert (state_of(last), scene.trades()) == ("filled", len(held) - 1)
 
 
 @pytest.fixture
