@@ -82,6 +82,7 @@ def track() -> list[int]:
         if not alone:
             return []
         heads.follow()
+        posting.listen()
         for wallet_id in _wallets(state__in=sorted(UNMINED)):
             try:
                 with _halting(wallet_id):
@@ -93,7 +94,6 @@ def track() -> list[int]:
 
 
 def _keep_moving(wallet_id: int) -> None:
-    posting.listen(wallet_id)
     signing.sign_waiting(wallet_id)
     posting.post(wallet_id)
     market = _market()

@@ -28,7 +28,8 @@ from execution_app.venues.gateway import Event, Offer
 
 log = structlog.get_logger(__name__)
 BATCH = 16
-ASKED = 32  # statuses of one wallet in one look
+ASKED = 32  # statuses in one look
+LISTEN_S = 2.0  # of one look: who follows the chain asks, and the chain is followed again only afterwards
 LEAVING = (IntentState.SIGNED, IntentState.SENDING, IntentState.PENDING_INCLUSION)
 
 
@@ -139,18 +140,21 @@ def _move_on(message: VenueMessage, tracking_id: str) -> None:
         meters.SIGNAL_TO_BROADCAST.observe(age.total_seconds())
 
 
-def listen(wallet_id: int) -> int:
+def listen() -> int:
     """Read what the gateway tells of accepted messages since the last time; returns how many events.
 
-    For people alone: none of it moves an intent. What the gateway has forgotten
-    is posted again, with the gate's leave.
+    For people alone: none of it moves an intent, so a gateway that is slow is asked about some, in turn. What it has
+    forgotten is posted again, with the gate's leave.
     """
+    begun_s = time.monotonic()
     due = Q(asked_at=None) | Q(asked_at__lt=Now() - timedelta(seconds=1))
-    accepted = VenueMessage.objects.filter(
-        due, intent__wallet_id=wallet_id, intent__settled_at=None, intent__state__in=LEAVING
-    ).exclude(tracking_id="")
+    accepted = VenueMessage.objects.filter(due, intent__settled_at=None, intent__state__in=LEAVING).exclude(
+        tracking_id=""
+    )
     heard = 0
     for message in accepted.order_by(F("asked_at").asc(nulls_first=True), "id")[:ASKED]:
+        if time.monotonic() - begun_s > LISTEN_S:
+            break
         VenueMessage.objects.filter(pk=message.pk).update(asked_at=Now())
         try:
             events = gateway.status(message.tracking_id, message.last_seq)
