@@ -7,7 +7,7 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 
 from execution_app import meters
 from execution_app.engine import level_changes
@@ -99,11 +99,14 @@ def _lease(wallet_id: int) -> list[VenueMessage]:
 
 
 def _is_due(message: VenueMessage, now: datetime) -> bool:
-    """The timer runs from the last post, or from the lease of who died or is still at it."""
+    """The timer runs from the last post, or from the lease of who died or is still at it; see `broadcast`.
+
+    Where the last post lies ahead the lease alone counts.
+    """
     leased, posted = message.leased_at, message.last_posted_at
-    if leased is not None and (posted is None or posted < leased):
-        return leased < now - timedelta(seconds=LEASE_S)
-    return posted is None or posted < now - timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)
+    if leased is not None and (posted is None or posted < leased or posted > now):
+        return abs(now - leased) > timedelta(seconds=LEASE_S)
+    return posted is None or abs(now - posted) > timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)
 
 
 def _record(message: VenueMessage, answer: Posted) -> None:
@@ -118,7 +121,8 @@ def _record(message: VenueMessage, answer: Posted) -> None:
             outcome=answer.outcome,
             posts=F("posts") + 1,
             posted_at=Coalesce("posted_at", Now()),
-            last_posted_at=Now(),
+            # Never before the first post, which lies ahead where the clock was set back since.
+            last_posted_at=Greatest(Now(), F("posted_at")),
             said=wire.plain(said),
             **fields,
         )
