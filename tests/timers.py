@@ -29,3 +29,17 @@ def pass_a_minute() -> None:
             "UPDATE protections SET native_crossed_at = native_crossed_at - interval '1 minute',"
             " closes_at = closes_at - interval '1 minute'"
         )
+
+
+def set_clock_back() -> None:
+    """The database's clock goes back by an hour, as after a failover: what the engine noted lies that far ahead of it."""
+    columns = {
+        "tx_sends": ("leased_at", "offered_at", "last_offered_at", "held_at"),
+        "venue_messages": ("leased_at", "posted_at", "last_posted_at", "held_at"),
+        "tx_intents": ("next_try_at",),
+        "prices": ("seen_at", "first_seen_at"),
+    }
+    with without_guards(), connection.cursor() as cursor:
+        for table, names in columns.items():
+            moved = ", ".join(f"{name} = {name} + interval '1 hour'" for name in names)
+            cursor.execute(f"UPDATE {table} SET {moved}")

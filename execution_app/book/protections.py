@@ -40,8 +40,9 @@ AND (guard.watermark IS NULL OR (guard.is_long AND guard.watermark < %(price)s)
      OR (NOT guard.is_long AND guard.watermark > %(price)s))
 AND NOT EXISTS (SELECT FROM protection_triggers AS fired WHERE fired.protection_id = guard.id)
 """
-# A stop refused the close that a version asked for, or the last one of several.
-_REFUSED_BY_STOP = """
+# A stop refused the close that a version asked for, or the last one of several; or that found nothing to close, and
+# the position turned out to be open (`book/corrections.py`).
+_CAME_TO_NOTHING = """
 SELECT guard.id FROM protections AS guard
 JOIN positions AS held ON held.id = guard.position_id
 JOIN protection_triggers AS fired ON fired.protection_id = guard.id
@@ -52,7 +53,7 @@ JOIN LATERAL (
     ORDER BY one.id DESC LIMIT 1
 ) AS last ON true
 WHERE guard.ended_at IS NULL AND held.state = 'open'
-AND last.state = 'rejected' AND last.reason = 'emergency_stop'
+AND (last.state = 'rejected' AND last.reason = 'emergency_stop' OR last.state = 'no_op')
 ORDER BY guard.id LIMIT 1000
 """
 
@@ -129,9 +130,9 @@ def note_native(crossed: list[int], back: list[int]) -> None:
 
 
 def arm_refused() -> int:
-    """A new version of each whose close a stop has refused; returns how many. Called when no stop holds."""
+    """A new version of each whose close came to nothing for no fault of its own; returns how many. Called when no stop holds."""
     with connection.cursor() as cursor:
-        cursor.execute(_REFUSED_BY_STOP)
+        cursor.execute(_CAME_TO_NOTHING)
         refused = [pk for (pk,) in cursor.fetchall()]
     return sum(_arm_again(pk) for pk in refused)
 
@@ -142,7 +143,7 @@ def _arm_again(protection_id: int) -> bool:
         if row is None:
             return False  # somebody has set another one meanwhile
         named = {name: getattr(row, name) for name in LEVELS}
-        _replace(row, named, row.position_id, set_by=MACHINE, reason="an emergency stop refused its close")
+        _replace(row, named, row.position_id, set_by=MACHINE, reason="its close was refused or found nothing")
     log.warning("protection armed again", position=row.position_id, version=row.version + 1)
     return True
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Case, F, When
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 
 from execution_app.book.prices import price_calls, read_prices
@@ -76,13 +76,13 @@ def _store(symbol: str, price: Decimal, published_at_s: int, head_at: datetime, 
         return  # no time that a calendar knows: as good as no price
     # When the look began, since that is what it is about; it may have waited long for its answer.
     seen_at = Now() - timedelta(seconds=look_age_s)
-    same = When(published_at=published_at, then=F("first_seen_at"))
+    same = When(published_at=published_at, first_seen_at__lte=Now(), then=F("first_seen_at"))
     fields = {"price": price, "published_at": published_at, "head_at": head_at, "seen_at": seen_at}
     Price.objects.bulk_create([Price(symbol=symbol, **fields, first_seen_at=seen_at)], ignore_conflicts=True)
-    # An older look that was answered late must not take a newer one's place.
-    Price.objects.filter(symbol=symbol, seen_at__lt=seen_at).update(
-        **fields, first_seen_at=Case(same, default=seen_at)
-    )
+    # An older look that was answered late must not take a newer one's place. What was seen later than now was seen
+    # before the clock was set back: it would stay, and be fresh, until that has caught up.
+    older = Q(seen_at__lt=seen_at) | Q(seen_at__gt=Now())
+    Price.objects.filter(older, symbol=symbol).update(**fields, first_seen_at=Case(same, default=seen_at))
 
 
 def rows_by_symbol() -> dict[str, Price]:

@@ -239,8 +239,11 @@ def _left(wallet_id: int) -> list[TxIntent]:
 
 
 def _is_due(send: TxSend, now: datetime) -> bool:
-    """The timer runs from the last offer, or from the lease of bytes whose sender died or is still at it."""
+    """The timer runs from the last offer, or from the lease of bytes whose sender died or is still at it.
+
+    What lies ahead by more than that is of before the clock was set back, and nobody waits until it has caught up.
+    """
     leased, offered = send.leased_at, send.last_offered_at
     if leased is not None and (offered is None or offered < leased):
-        return leased < now - timedelta(seconds=LEASE_S)
-    return offered is None or offered < now - timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)
+        return abs(now - leased) > timedelta(seconds=LEASE_S)
+    return offered is None or abs(now - offered) > timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)

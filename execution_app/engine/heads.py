@@ -108,8 +108,9 @@ def _unsettled(states: Iterable[str]) -> QuerySet[TxIntent]:
 
 def _consumed(counts: dict[int, int]) -> list[TxIntent]:
     """Unmined intents whose nonce the chain has taken; what is pending is not read, however much it is."""
-    slots = _unsettled(sorted(UNMINED)).values_list("pk", "wallet_id", "nonce")[:BATCH]
-    # A message has no nonce and needs none.
+    # A message has no nonce and needs none; many may wait for finality.
+    owned = _unsettled(sorted(UNMINED)).filter(nonce__isnull=False)
+    slots = owned.values_list("pk", "wallet_id", "nonce")[:BATCH]
     keys = [pk for pk, wallet, nonce in slots if nonce is not None and nonce < counts.get(wallet or 0, 0)]
     return list(TxIntent.objects.filter(pk__in=keys).order_by("id")) if keys else []
 

@@ -41,7 +41,10 @@ class Proof:
 
 
 def examine(key: str) -> Proof:
-    """Look, and change nothing. Raises Refused for another intent, RpcFault or NodeError unless every endpoint answers."""
+    """Look; where the logs tell its end, have them read anew, and change nothing else.
+
+    Raises Refused for another intent, RpcFault or NodeError unless every endpoint answers.
+    """
     order = VenueOrder.objects.filter(intent__intent_key=key, intent__state=IntentState.ORDERED)
     order = order.select_related("intent__trader", "intent__wallet", "intent__position")
     found = order.first()
@@ -73,6 +76,7 @@ def _against(endpoint: rpc.Endpoint, order: VenueOrder, final_block: int) -> lis
         if onchain.read_is_pending(bytes.fromhex(pending[2:])):
             return [f"order {order.order_id} is pending at the venue ({tag})"]
     if _has_event(endpoint, order):
+        VenueOrder.objects.filter(pk=order.pk, state=OrderState.REGISTERED).update(scanned_to_block=None)
         return [
             f"the end of order {order.order_id} is in the venue's logs; the next look at the chain reads it"
         ]

@@ -96,6 +96,9 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
                 return Plan(
                     problem=Reason.CLOSED_ELSEWHERE, detail="another trade is in the slot at the venue"
                 )
+            if stored is None and making.goes(intent):
+                # A venue that takes messages alone says so to every trial, and nothing of the trade.
+                return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade")
             if intent.action == Action.LEVELS:
                 return _levels(intent, intent.position, stored, price)
             close_usdc = _amount(intent, intent.position, stored)

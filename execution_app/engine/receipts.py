@@ -1,6 +1,6 @@
 """Receipts: which of a slot's transactions the chain took, and when that is final."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import structlog
@@ -27,6 +27,10 @@ SEEN = (
 )
 
 
+Shown = tuple[TxSend, dict[str, Any]]
+Denied = set[tuple[int, str]]  # receipts, by their send and block hash
+
+
 def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
     """Find which hash of each consumed slot was mined. All hashes of a slot are asked, always."""
     sends: dict[int, list[TxSend]] = defaultdict(list)
@@ -34,12 +38,15 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
         sends[send.intent_id].append(send)
     flat = [send for intent in consumed for send in sends[intent.pk]]
     answers = rpc.read_batch([("eth_getTransactionReceipt", (send.tx_hash,)) for send in flat])
-    found: dict[int, list[tuple[TxSend, dict[str, Any]]]] = defaultdict(list)
+    found: dict[int, list[Shown]] = defaultdict(list)
     for send, answer in zip(flat, answers, strict=True):
         if isinstance(answer, rpc.NodeError):
             raise answer
         if mined.shows(send, answer):
             found[send.intent_id].append((send, answer))
+    denied = _denied(found)
+    for shown in found.values():
+        shown[:] = _without(denied, shown)
     done = mined.apply(
         [(intent, *found[intent.pk][0]) for intent in consumed if _is_plain(intent, found[intent.pk])]
     )
@@ -47,7 +54,7 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
         if intent.pk in done:
             continue
         try:
-            _apply(intent, found[intent.pk], finalized)
+            _apply(intent, found[intent.pk], finalized, denied)
         except Stale:
             continue
         except mined.NONSENSE:
@@ -57,18 +64,43 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
             log.exception("the book refuses a receipt", intent=intent.pk)
 
 
-def _is_plain(intent: TxIntent, shown: list[tuple[TxSend, dict[str, Any]]]) -> bool:
+def _is_plain(intent: TxIntent, shown: list[Shown]) -> bool:
     """Whether its order was mined under one hash, as nearly all are; many of these are stored together."""
     return len(shown) == 1 and shown[0][0].kind != SendKind.CANCEL and intent.state in mined.FROM
 
 
-def _apply(intent: TxIntent, shown: list[tuple[TxSend, dict[str, Any]]], finalized: int) -> None:
+def _denied(found: dict[int, list[Shown]]) -> Denied:
+    """Receipts that a majority of endpoints has another block for, of those that cannot all be true or were taken back.
+
+    A node may show for long what was mined on a fork that has left, and would be believed anew at every look.
+    """
+    stored = TxReceipt.objects.filter(intent__in=found, canonical=False).values_list("send_id", "block_hash")
+    left = set(stored) if found else set()
+    doubted = {
+        (send.pk, receipt["blockHash"]): receipt["blockNumber"]
+        for shown in found.values()
+        for send, receipt in shown
+        if len(shown) > 1 or (send.pk, receipt["blockHash"]) in left
+    }
+    calls = [("eth_getBlockByNumber", (number, False)) for number in doubted.values()]
+    against: Counter[tuple[int, str]] = Counter()
+    for _, blocks in quorum.ask_each(calls):
+        for key, block in zip(doubted, blocks, strict=True):
+            against[key] += isinstance(block, dict) and block["hash"] != key[1]
+    return {key for key, votes in against.items() if votes >= quorum.needed()}
+
+
+def _without(denied: Denied, shown: list[Shown]) -> list[Shown]:
+    return [(send, receipt) for send, receipt in shown if (send.pk, receipt["blockHash"]) not in denied]
+
+
+def _apply(intent: TxIntent, shown: list[Shown], finalized: int, denied: Denied) -> None:
     if len(shown) > 1:
         # One nonce cannot be mined twice on one chain: the node contradicts itself.
         meters.INTENT_DUPLICATE.inc()
         log.error("two receipts for one slot", intent=intent.pk, hashes=[send.tx_hash for send, _ in shown])
         return
-    shown = shown or _ask_others(intent, finalized)
+    shown = shown or _ask_others(intent, finalized, denied)
     if not shown:
         return
     send, receipt = shown[0]
@@ -136,7 +168,7 @@ def _fullest(receipt: TxReceipt) -> dict[str, Any]:
     return max(answers, key=lambda answer: len(answer["logs"]))
 
 
-def _ask_others(intent: TxIntent, finalized: int) -> list[tuple[TxSend, dict[str, Any]]]:
+def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]:
     """The slot is consumed and the node shows no receipt of ours: what any other shows is a receipt all the same.
 
     Where none does, only a majority for which a final block consumed the nonce proves a loss.
@@ -149,6 +181,7 @@ def _ask_others(intent: TxIntent, finalized: int) -> list[tuple[TxSend, dict[str
     votes = 0
     for _, (count, *receipts) in quorum.ask_each(calls):
         shown = [(s, r) for s, r in zip(sends, receipts, strict=True) if mined.shows(s, r)]
+        shown = _without(denied, shown)
         if shown:
             return shown
         if isinstance(count, str) and not any(receipts):

@@ -166,7 +166,9 @@ def _is_stuck(send: TxSend) -> bool:
     """A node has held it for long, or refused it for its fee or for good; what nobody knows is only repeated."""
     before = Now() - timedelta(seconds=settings.ENVIRONMENT.bump_after_s)
     refused = Q(outcome__in=[*TOO_CHEAP, SendOutcome.INVALID_PERMANENT], offered_at__lt=before)
-    return TxSend.objects.filter(Q(held_at__lt=before) | refused, pk=send.pk).exists()
+    # Since when it is held is ahead of us only where the clock was set back.
+    held = Q(held_at__lt=before) | Q(held_at__gt=Now())
+    return TxSend.objects.filter(held | refused, pk=send.pk).exists()
 
 
 def _environment_ceiling_wei() -> int:

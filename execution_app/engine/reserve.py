@@ -161,7 +161,9 @@ def _begin(wallet: Wallet, ruling: Ruling, asked: Asked) -> Round:
     owed = unmined.annotate(max_fee_wei=dearest).aggregate(total=Sum(cost))["total"] or 0
     spendable_wei = asked.market.balance_wei - int(owed)
     kept = level_changes.symbols_kept(wallet, asked.market.at)
-    return Round(wallet, ruling, asked, unmined.count(), spendable_wei, database_now(), kept)
+    # A message whose deadline a block has passed unused waits for finality alone; it keeps no exit from its place.
+    in_flight = unmined.exclude(message__unused_at_block__isnull=False).count()
+    return Round(wallet, ruling, asked, in_flight, spendable_wei, database_now(), kept)
 
 
 def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:

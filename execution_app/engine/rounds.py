@@ -22,6 +22,7 @@ from execution_app.engine import (
     remote_signing,
     replace,
     reserve,
+    waiting,
 )
 from execution_app.engine.gateway import posting, signing
 from execution_app.errors import Refused
@@ -82,6 +83,7 @@ def track() -> list[int]:
         if not alone:
             return []
         heads.follow()
+        posting.listen()
         for wallet_id in _wallets(state__in=sorted(UNMINED)):
             try:
                 with _halting(wallet_id):
@@ -93,7 +95,6 @@ def track() -> list[int]:
 
 
 def _keep_moving(wallet_id: int) -> None:
-    posting.listen(wallet_id)
     signing.sign_waiting(wallet_id)
     posting.post(wallet_id)
     market = _market()
@@ -123,14 +124,14 @@ def _consumed(wallet_id: int) -> int:
 
 def wallets_with_work() -> list[int]:
     """Wallets with waiting intents that are due, or slots that nobody has signed or offered."""
-    due = Q(state__in=sorted(WAITING)) & (Q(next_try_at=None) | Q(next_try_at__lte=Now()))
+    due = Q(state__in=sorted(WAITING)) & waiting.due()
     return _wallets(due | Q(state__in=UNOFFERED))
 
 
 def wallets_unheard() -> list[int]:
     """Wallets with work that was due for a while and that nobody has looked at: their bells are lost."""
     before = Now() - timedelta(seconds=UNHEARD_S)
-    due = Q(state__in=sorted(WAITING)) & (Q(next_try_at=None) | Q(next_try_at__lte=before))
+    due = Q(state__in=sorted(WAITING)) & waiting.due(timedelta(seconds=UNHEARD_S))
     return _wallets(due | Q(state__in=[IntentState.RESERVED, IntentState.SIGNED]), updated_at__lte=before)[
         :UNHEARD_LIMIT
     ]

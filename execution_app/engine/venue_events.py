@@ -4,6 +4,8 @@ An order that the venue no longer lists as pending has left an event between its
 own block and the head, and that stretch is read, so a crash or a flush cannot
 step over it. Where the event is not found, or the book refuses it, the order
 remembers how far was read: one such order costs a bounded look, not ever more.
+From time to time it is read anew from its own block, since nodes may show a log
+long after its block, and what kept the book from taking it may have gone.
 """
 
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ BATCH = 2_000
 LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS_A_PASS = 10
 READ_AGAIN = 64  # blocks
+READ_ANEW = 256  # blocks, while one look reads all of them; then whenever they have doubled
 # What an event raises that the venue cannot have written.
 NONSENSE = (DataError, LookupError, ValueError, ArithmeticError)
 
@@ -69,7 +72,7 @@ def _look(ended: list[VenueOrder], head: int) -> None:
             )
     for order in ended if sure else ():
         standing = VenueOrder.objects.filter(pk=order.pk, state=OrderState.REGISTERED)
-        standing.filter(block_hash=order.block_hash).update(scanned_to_block=end)
+        standing.filter(block_hash=order.block_hash).update(scanned_to_block=_read_to(order, end, head))
 
 
 def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]]) -> list[VenueOrder]:
@@ -104,6 +107,20 @@ def _start(order: VenueOrder) -> int:
     """The first block to read; some are read again, for nodes that index late and for short reorgs."""
     read_to: int = order.scanned_to_block or 0
     return max(order.block_number, read_to - READ_AGAIN)
+
+
+def _read_to(order: VenueOrder, end: int, head: int) -> int:
+    """How far its blocks count as read, now that they were until `end`: not at all, where they are due to be read anew."""
+    before: int | None = order.scanned_to_block
+    if before is None or end < head or head - before > READ_AGAIN:
+        return end  # not at the head, or only just there
+    born: int = order.block_number
+    return born if _stage(head - born) > _stage(before - born) else end
+
+
+def _stage(age: int) -> int:
+    """Grows with the age in blocks, less and less often: what is read anew in all is a small multiple of the age."""
+    return min(age, LOG_SPAN * SPANS_A_PASS) // READ_ANEW + age.bit_length()
 
 
 def _decoded(entry: dict[str, Any]) -> events.OrderEvent | None:

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 BY = "engine"
 BATCH = 64
 RETRY_S = 0.5
+NOT_LATE = timedelta(0)
 
 
 def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
@@ -30,11 +31,17 @@ def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
     # Who waits for the mode is always due: it returns for all at once, and the younger must not be placed first.
     return (
         TxIntent.objects.filter(wallet=wallet, state__in=[IntentState.PENDING, IntentState.HELD])
-        .filter(Q(next_try_at=None) | Q(next_try_at__lte=Now()) | Q(reason=Reason.MODE_DEGRADED))
+        .filter(due() | Q(reason=Reason.MODE_DEGRADED))
         .select_related("position")
         .prefetch_related("trader")  # one object for all, where a join would make one for each
         .order_by("action", "id")  # "close" sorts before "levels" and "open"
     )
+
+
+def due(late: timedelta = NOT_LATE) -> Q:
+    """Whose turn it is, or was `late` ago. Nobody waits for more than RETRY_S: of who seems to, the clock was set back."""
+    put_off = Now() + timedelta(seconds=RETRY_S)
+    return Q(next_try_at=None) | Q(next_try_at__lte=Now() - late) | Q(next_try_at__gt=put_off)
 
 
 def database_now() -> datetime:

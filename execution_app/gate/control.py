@@ -205,6 +205,11 @@ def _stand_in_line() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LINE_LOCK])
 
 
+def _is_unanswered(last: str) -> Q:
+    """Whether the lease is younger than the last answer; one that lies ahead is of before the clock was set back."""
+    return Q(**{last: None}) | Q(**{f"{last}__lt": F("leased_at")}) | Q(**{f"{last}__gt": Now()})
+
+
 def _await_leases() -> tuple[list[str], list[str]]:
     """Wait for broadcasts and signatures that had begun.
 
@@ -217,12 +222,12 @@ def _await_leases() -> tuple[list[str], list[str]]:
     while True:
         under_way = list(
             unheld.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))
-            .filter(Q(last_offered_at=None) | Q(last_offered_at__lt=F("leased_at")))
+            .filter(_is_unanswered("last_offered_at"))
             .values_list("tx_hash", flat=True)
         )
         under_way += (
             unposted.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))
-            .filter(Q(last_posted_at=None) | Q(last_posted_at__lt=F("leased_at")))
+            .filter(_is_unanswered("last_posted_at"))
             .values_list("digest", flat=True)
         )
         asked = SignRequest.objects.filter(leased_at__gt=Now() - timedelta(seconds=LEASE_S))

@@ -131,8 +131,8 @@ class ModeWatch:
         self.set_in_redis = frozenset(kind for kind, origin in seen.restrictions if origin is Origin.REDIS)
 
     def _born(self, seen: Seen) -> datetime:
-        """When this process began, in the database's time."""
-        if self.started_at is None:
+        """When this process began, in the database's time; where that clock was set back behind it, when that was seen."""
+        if self.started_at is None or seen.now < self.started_at:
             self.started_at = seen.now
         return self.started_at
 

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 
 from execution_app import meters
@@ -48,7 +49,8 @@ def follow(head: Head) -> None:
             intent__settled_at=None, intent__road=Road.GATEWAY, intent__state__in=sorted(UNMINED)
         )
         .select_related("intent__trader", "intent__wallet", "intent__position")
-        .order_by("id")[:BATCH]
+        # First of all what may still be executed: the others wait for finality alone.
+        .order_by(F("unused_at_block").asc(nulls_first=True), "id")[:BATCH]
     )
     if not open_:
         return

@@ -7,7 +7,7 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 
 from execution_app import meters
 from execution_app.engine import level_changes
@@ -28,7 +28,8 @@ from execution_app.venues.gateway import Event, Offer
 
 log = structlog.get_logger(__name__)
 BATCH = 16
-ASKED = 32  # statuses of one wallet in one look
+ASKED = 32  # statuses in one look
+LISTEN_S = 2.0  # of one look: who follows the chain asks, and the chain is followed again only afterwards
 LEAVING = (IntentState.SIGNED, IntentState.SENDING, IntentState.PENDING_INCLUSION)
 
 
@@ -98,11 +99,14 @@ def _lease(wallet_id: int) -> list[VenueMessage]:
 
 
 def _is_due(message: VenueMessage, now: datetime) -> bool:
-    """The timer runs from the last post, or from the lease of who died or is still at it."""
+    """The timer runs from the last post, or from the lease of who died or is still at it; see `broadcast`.
+
+    Where the last post lies ahead the lease alone counts.
+    """
     leased, posted = message.leased_at, message.last_posted_at
-    if leased is not None and (posted is None or posted < leased):
-        return leased < now - timedelta(seconds=LEASE_S)
-    return posted is None or posted < now - timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)
+    if leased is not None and (posted is None or posted < leased or posted > now):
+        return abs(now - leased) > timedelta(seconds=LEASE_S)
+    return posted is None or abs(now - posted) > timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)
 
 
 def _record(message: VenueMessage, answer: Posted) -> None:
@@ -117,7 +121,8 @@ def _record(message: VenueMessage, answer: Posted) -> None:
             outcome=answer.outcome,
             posts=F("posts") + 1,
             posted_at=Coalesce("posted_at", Now()),
-            last_posted_at=Now(),
+            # Never before the first post, which lies ahead where the clock was set back since.
+            last_posted_at=Greatest(Now(), F("posted_at")),
             said=wire.plain(said),
             **fields,
         )
@@ -139,18 +144,21 @@ def _move_on(message: VenueMessage, tracking_id: str) -> None:
         meters.SIGNAL_TO_BROADCAST.observe(age.total_seconds())
 
 
-def listen(wallet_id: int) -> int:
+def listen() -> int:
     """Read what the gateway tells of accepted messages since the last time; returns how many events.
 
-    For people alone: none of it moves an intent. What the gateway has forgotten
-    is posted again, with the gate's leave.
+    For people alone: none of it moves an intent, so a gateway that is slow is asked about some, in turn. What it has
+    forgotten is posted again, with the gate's leave.
     """
+    begun_s = time.monotonic()
     due = Q(asked_at=None) | Q(asked_at__lt=Now() - timedelta(seconds=1))
-    accepted = VenueMessage.objects.filter(
-        due, intent__wallet_id=wallet_id, intent__settled_at=None, intent__state__in=LEAVING
-    ).exclude(tracking_id="")
+    accepted = VenueMessage.objects.filter(due, intent__settled_at=None, intent__state__in=LEAVING).exclude(
+        tracking_id=""
+    )
     heard = 0
     for message in accepted.order_by(F("asked_at").asc(nulls_first=True), "id")[:ASKED]:
+        if time.monotonic() - begun_s > LISTEN_S:
+            break
         VenueMessage.objects.filter(pk=message.pk).update(asked_at=Now())
         try:
             events = gateway.status(message.tracking_id, message.last_seq)

@@ -11,7 +11,7 @@ from execution_app.engine import waiting
 from execution_app.engine.exits import MAX_FAILURES
 from execution_app.engine.further import ask_further
 from execution_app.engine.venue_events import READ_AGAIN
-from execution_app.models import Position, TxIntent, TxSend, VenueOrder
+from execution_app.models import Position, TxIntent, TxSend
 from execution_app.states import Action, SendOutcome
 from execution_app.venues.events import TOPICS
 from tests import invariants
@@ -176,7 +176,9 @@ def test_an_order_without_its_event_costs_a_bounded_look(
     again(rig)
     other.refresh_from_db()
     assert other.state == "filled"
-    VenueOrder.objects.update(scanned_to_block=None)
+    for _ in range(6):
+        rig.mine(READ_AGAIN - 10)
+        rig.track()
     again(rig)
     lost.refresh_from_db()
     assert lost.state == "filled"

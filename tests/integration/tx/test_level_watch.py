@@ -14,12 +14,12 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
 from execution_app import tasks
-from execution_app.engine import level_watch, rounds
+from execution_app.engine import level_watch, rounds, waiting
 from execution_app.gate import control
 from execution_app.models import Position, Protection, ProtectionTrigger, TxSend
 from execution_app.moves import open_intent
 from execution_app.node import rpc
-from execution_app.states import Action, Origin, RestrictionKind
+from execution_app.states import Action, Origin, Reason, RestrictionKind
 from tests import invariants
 from tests.execution.test_meters import value
 from tests.execution.test_quotes import next_block
@@ -228,6 +228,18 @@ def test_a_stop_lets_nothing_be_asked_for_and_levels_are_judged_anew_after_it(ri
     ]
     assert again(position).state == "closed"
     invariants.check(node)
+
+
+def test_a_stop_whose_close_found_nothing_fires_again_where_the_position_is_open(rig: Rig) -> None:
+    """Nodes had no trade there at a final block, and have it after all."""
+    position = open_guarded(rig, trailing_stop_pct="1")
+    assert look(90_000).fired == 1
+    waiting.end_empty(closes()[0], Reason.CLOSED_ELSEWHERE, "the venue has no such trade")
+    assert look().fired == 1
+    end(rig)
+    assert [close.state for close in closes()] == ["no_op", "filled"]
+    assert again(position).state == "closed"
+    assert look().fired == 0
 
 
 def test_a_trigger_that_cannot_be_noted_keeps_no_other_from_firing(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from execution_app import meters
 from execution_app.book.drift import compare
 from execution_app.engine import heads
 from execution_app.errors import Disagreement
-from execution_app.models import Chain, Position, TxIntent, VenueOrder
+from execution_app.models import Chain, Position, TxIntent, TxReceipt, VenueOrder
 from execution_app.node import rpc
 from execution_app.states import Action
 from tests import invariants, real_parts
@@ -190,9 +190,11 @@ def test_one_endpoint_alone_makes_nothing_final(rig: Rig, nodes: list[LaggingNod
     settle(rig, nodes, intent)
 
 
-def test_a_receipt_of_a_block_that_nobody_else_has_never_becomes_final(
+def test_a_receipt_of_a_block_that_nobody_else_has_holds_up_nothing_and_never_becomes_final(
     rig: Rig, nodes: list[LaggingNode]
 ) -> None:
+    """As of a node that keeps what was mined on a fork which has left."""
+
     def forged(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         if request["method"] == "eth_getTransactionReceipt" and answer["result"]:
             logs = [{**log, "blockHash": ZERO} for log in answer["result"]["logs"]]
@@ -205,11 +207,15 @@ def test_a_receipt_of_a_block_that_nobody_else_has_never_becomes_final(
     nodes[0].faults.tell = forged
     intent = rig.intent()
     rig.submit()
-    for _ in range(4):
+    for _ in range(3):
         rig.mine(4)
         rig.track()
-    assert state(intent) == "pending_inclusion"
-    assert intent.settled_at is None
+    rig.keep()
+    rig.track()
+    assert state(intent) == "filled"
+    assert intent.transitions.filter(to_state="mined").count() == 2, "it is believed once"
+    receipt = TxReceipt.objects.get()
+    assert (receipt.status, receipt.canonical, receipt.block_hash == ZERO) == (1, True, False)
     settle(rig, nodes, intent)
 
 

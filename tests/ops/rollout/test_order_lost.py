@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from execution_app.engine.venue_events import READ_AGAIN
 from execution_app.models import AuditEntry, Position, Reservation, TxIntent
 from execution_app.states import Action, Reason
 from tests import invariants
@@ -99,6 +100,24 @@ def test_the_event_is_there(rig: Rig, node: Proxy, capsys: pytest.CaptureFixture
     assert intent.state == "filled"
     _, refused = order_lost(capsys, intent, "--yes", *WHY)
     assert "no order that waits" in refused
+    invariants.check(node)
+
+
+def test_an_event_that_nodes_show_late_is_read_at_the_next_look(
+    rig: Rig, node: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    intent = ordered(rig)
+    rig.keep()
+    node.faults.hide_logs = True
+    for _ in range(2):
+        rig.mine(2 * READ_AGAIN)
+        rig.track()
+    node.faults.hide_logs = False
+    said, _ = order_lost(capsys, intent)
+    assert "the next look at the chain reads it" in said["against"][0]
+    rig.track()
+    intent.refresh_from_db()
+    assert intent.state == "filled"
     invariants.check(node)
 
 

@@ -1,0 +1,93 @@
+"""The database's clock goes back by an hour: nothing that was put off for a moment waits until it has caught up."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+from django.db.models.functions import Now
+
+from execution_app.book import quotes
+from execution_app.engine import rounds
+from execution_app.gate import control, watch
+from execution_app.models import TxIntent, TxSend
+from execution_app.states import Action, Origin, RestrictionKind
+from tests import invariants
+from tests.execution.test_exits import opened, pause
+from tests.guarded import move_price
+from tests.integration.tx.test_gateway_faults import Scene, scene, state_of
+from tests.proxy import Proxy
+from tests.rig import Rig
+from tests.timers import set_clock_back
+
+__all__ = ["scene"]  # the fixture
+
+
+def test_an_exit_that_waited_for_the_venue_leaves(rig: Rig, node: Proxy) -> None:
+    opened(rig)
+    pause(paused=True)
+    close = rig.intent(Action.CLOSE)
+    rig.submit()
+    assert TxIntent.objects.get(pk=close.pk).next_try_at is not None
+    pause(paused=False)
+    set_clock_back()
+    assert rounds.wallets_with_work() == [rig.wallet.pk]
+    rig.run()
+    assert state_of(close) == "filled"
+    invariants.check(node)
+
+
+def test_bytes_that_were_refused_are_offered_again_and_named_by_a_stop(rig: Rig, node: Proxy) -> None:
+    intent = rig.intent()
+    node.faults.refuse_next, node.faults.refusal = 1, "txpool is full"
+    rig.submit()
+    assert state_of(intent) == "sending"
+    set_clock_back()
+    TxSend.objects.update(leased_at=Now())  # as of who offers them just now
+    found = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="test")
+    assert found.in_flight == [TxSend.objects.get().tx_hash]
+    control.lift(RestrictionKind.STOP, Origin.COMMAND, by="test")
+    rig.run()
+    assert state_of(intent) == "filled"
+    invariants.check(node)
+
+
+def test_a_stuck_order_is_replaced(rig: Rig, node: Proxy) -> None:
+    intent = rig.intent()
+    node.hold()
+    rig.submit()
+    set_clock_back()
+    rig.track()
+    assert list(intent.sends.order_by("attempt").values_list("kind", flat=True)) == ["exec", "bump"]
+    node.release()
+    rig.run()
+    assert state_of(intent) == "filled"
+    invariants.check(node)
+
+
+def test_a_message_that_was_not_accepted_is_posted_again(scene: Scene) -> None:
+    scene.gateway.faults.refuse_next = 1
+    intent = scene.ask()
+    scene.rig.submit()
+    assert state_of(intent) == "sending"
+    set_clock_back()
+    scene.rig.submit()
+    assert state_of(intent) == "pending_inclusion"
+
+
+def test_a_price_from_before_does_not_pass_for_a_fresh_one(rig: Rig) -> None:
+    """Or no stop would fire for an hour, whatever the price does."""
+    move_price(100_000)
+    quotes.keep()
+    set_clock_back()
+    move_price(90_000)
+    quotes.keep()
+    assert quotes.newest(["BTC-USD"]).fresh == {"BTC-USD": Decimal(90_000)}
+
+
+def test_a_process_that_began_before_trades_on(rig: Rig) -> None:
+    watcher = watch.start("worker")
+    assert watcher.started_at is not None
+    watcher.started_at += timedelta(hours=1)
+    watcher.look()
+    assert watcher.ruling().mode == "DRY"
+    rig.open_gate()
+    assert watcher.ruling().mode == "LIVE"
