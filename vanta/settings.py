@@ -65,6 +65,7 @@ MIDDLEWARE = [
     "ops.watch.middleware.HttpMeter",
     "ops.panel.whence.Whence",
     "ops.panel.content_policy.ContentPolicy",
+    "signals_app.body.FewForms",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

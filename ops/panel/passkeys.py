@@ -1,15 +1,18 @@
 """Passkeys (WebAuthn) beside one-time codes: somebody adds one on their own page, and shows it where a code is asked for.
 
-What is to be signed is drawn by the server, stands in the session for two
-minutes and is good once. The browser's answer comes with the form that it is for.
+What is to be signed is drawn by the server for one form as it was filled in,
+stands in the session for two minutes and is good once. The browser's answer comes
+with that form; under another address, or with another content, it is refused.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 from django import forms
@@ -20,7 +23,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from webauthn import (
@@ -49,7 +52,10 @@ from execution_app.models import Passkey
 log = structlog.get_logger(__name__)
 
 FIELD = "passkey"
-ASKED = "vanta_passkey"  # in the session: what is to be signed, and since when
+FORM = "passkey_for"  # beside the form's fields, when the browser asks: the path that the form goes to
+ASKED = "vanta_passkey"  # in the session: what is to be signed, for what, and since when
+# What of a form is no part of what it asks for.
+_NOT_ASKED = frozenset({FIELD, FORM, "code", "csrfmiddlewaretoken"})
 GOOD_FOR_S = 120
 ANSWER_LIMIT = 16 * 1024
 MOST = 10  # passkeys of one person
@@ -131,7 +137,10 @@ def _remove(user: User, key: int) -> bool:
 
 
 def options(request: HttpRequest, what: str) -> HttpResponse:
-    """What the browser's authenticator is asked to sign; a new one at each request. POST, so that no other site can ask."""
+    """What the browser's authenticator is asked to sign; a new one at each request. POST, so that no other site can ask.
+
+    The body has the fields of the form that the answer will come with, and in FORM its path.
+    """
     user = _user(request)
     if request.method != "POST":
         return HttpResponse(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
@@ -157,7 +166,12 @@ def options(request: HttpRequest, what: str) -> HttpResponse:
             allow_credentials=known,
             user_verification=UserVerificationRequirement.REQUIRED,
         )
-    request.session[ASKED] = {"what": what, "challenge": asked.challenge.hex(), "at_s": _now_s()}
+    request.session[ASKED] = {
+        "what": what,
+        "act": _act(unquote(request.POST.get(FORM, "")), request.POST),
+        "challenge": asked.challenge.hex(),
+        "at_s": _now_s(),
+    }
     return JsonResponse(json.loads(options_to_json(asked)), headers={"Cache-Control": "no-store"})
 
 
@@ -236,7 +250,15 @@ def _challenge(request: HttpRequest, what: str) -> tuple[bytes, datetime]:
     asked = request.session.pop(ASKED, None)
     if asked is None or asked["what"] != what or _now_s() - asked["at_s"] > GOOD_FOR_S:
         raise Refused(f"a passkey is shown within {GOOD_FOR_S} s and once; try again")
+    if asked.get("act") != _act(request.path, request.POST):
+        raise Refused("that passkey was shown for something else; try again")
     return bytes.fromhex(asked["challenge"]), datetime.fromtimestamp(asked["at_s"], UTC)
+
+
+def _act(path: str, fields: QueryDict) -> str:
+    """By which a form with this content is known again; neither the code nor the passkey is content."""
+    told = sorted((name, fields.getlist(name)) for name in fields if name not in _NOT_ASKED)
+    return sha256(json.dumps([path, told]).encode()).hexdigest()
 
 
 def _now_s() -> float:

@@ -44,13 +44,17 @@ class ShortSession:
 
 
 def _note(request: HttpRequest, now_s: float) -> None:
-    """Let the session live on from here, though never past its day."""
+    """Let the session live on from here, though never past its day, however often something is written into it."""
     since_s = float(request.session.setdefault(SINCE, now_s))
-    if now_s - float(request.session.get(DID, 0)) <= NOTED_EVERY_S:
+    left_s = int(since_s + AT_MOST_S - now_s)
+    if left_s <= 0:
+        request.session.flush()
+        return
+    # Whatever else is written makes it last as long again as was said last, so that is said anew.
+    if not request.session.modified and now_s - float(request.session.get(DID, 0)) <= NOTED_EVERY_S:
         return
     request.session[DID] = now_s
-    left_s = int(since_s + AT_MOST_S - now_s)
-    request.session.set_expiry(max(1, min(settings.SESSION_COOKIE_AGE, left_s)))
+    request.session.set_expiry(min(settings.SESSION_COOKIE_AGE, left_s))
 
 
 def listen() -> None:

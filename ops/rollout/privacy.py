@@ -7,6 +7,7 @@ log has had the pseudonym from the beginning, so its chain stays as it is.
 
 import json
 import zipfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import IO, Any
@@ -19,7 +20,7 @@ from psycopg.errors import LockNotAvailable
 from execution_app import audit, people
 from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.errors import Refused, Retryable
-from execution_app.models import Cap, Person, Position, Trader, TxIntent
+from execution_app.models import Archive, ArchivedTable, Cap, Person, Position, Trader, TxIntent
 from execution_app.models.people import TELEGRAM_IDS_END
 from execution_app.states import CapScope, PositionEnd, PositionState
 from ops.rollout.privacy_tables import KEPT, Kept
@@ -53,6 +54,8 @@ def export(
             "made_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "tg_user_id": tg_user_id,
             "rows": counts,
+            # What senders added to old signals is there alone.
+            "archives": archived(tg_user_id),
         }
         archive.writestr("about.json", json.dumps(about, indent=1))
         who = audit.by(by, origin)
@@ -100,10 +103,32 @@ def obstacles(tg_user_id: int) -> list[str]:
     return found
 
 
+def archived(tg_user_id: int) -> list[str]:
+    """Names of the archives that may hold signals of this person, by their id (ops/rollout/leaving.py); the oldest first.
+
+    Told by days and ids, without the files: a signal stays in its table, and its day's archive had it if it had any `meta`.
+    """
+    days = Archive.objects.raw(
+        "SELECT a.* FROM archives a WHERE a.table_name = %s AND EXISTS (SELECT FROM signals s WHERE s.tg_user_id = %s"
+        " AND s.id BETWEEN a.first_id AND a.last_id AND (s.received_at AT TIME ZONE 'UTC')::date = a.day)"
+        " ORDER BY a.day, a.part",
+        [ArchivedTable.SIGNALS.value, tg_user_id],
+    )
+    return [archive.file for archive in days]
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """`rows` of each table that were changed or deleted, and `archives` that have the id still."""
+
+    rows: dict[str, int]
+    archives: list[str]
+
+
 def pseudonymise(
     tg_user_id: int, *, by: str, reason: str, origin: AuditOrigin = AuditOrigin.COMMAND
-) -> dict[str, int]:
-    """Forget whose this person's history is; returns the rows of each table that were changed or deleted.
+) -> Forgotten:
+    """Forget whose this person's history is, and say which archives remember it.
 
     Cannot be taken back. Raises Refused while anything of theirs is open or not settled, and where they are not
     known, Retryable while rows are held by somebody else.
@@ -111,16 +136,18 @@ def pseudonymise(
     _check(tg_user_id, by, reason)
     try:
         with transaction.atomic(durable=True):
-            counts = _forget(tg_user_id, by, reason, origin)
+            done = _forget(tg_user_id, by, reason, origin)
     except OperationalError as problem:
         if isinstance(problem.__cause__, LockNotAvailable):
             raise Retryable("their rows are being worked on; nothing was changed, try again") from None
         raise
-    log.warning("a person was pseudonymised", by=by, rows=sum(counts.values()))
-    return counts
+    log.warning(
+        "a person was pseudonymised", by=by, rows=sum(done.rows.values()), archives=len(done.archives)
+    )
+    return done
 
 
-def _forget(tg_user_id: int, by: str, reason: str, origin: AuditOrigin) -> dict[str, int]:
+def _forget(tg_user_id: int, by: str, reason: str, origin: AuditOrigin) -> Forgotten:
     people.stand_alone(tg_user_id)
     # Nothing new is decided for them while this row is held, and nothing at all afterwards.
     trader = Trader.objects.select_for_update().filter(tg_user_id=tg_user_id).first()
@@ -131,6 +158,7 @@ def _forget(tg_user_id: int, by: str, reason: str, origin: AuditOrigin) -> dict[
     if standing:
         raise Refused(f"telegram {tg_user_id} still has {', '.join(standing)}; close and settle those first")
     number = people.pseudonym_of(tg_user_id)
+    files = archived(tg_user_id)
     counts = {
         "traders": Trader.objects.filter(tg_user_id=tg_user_id).update(
             tg_user_id=number, label="", enabled=False
@@ -145,11 +173,15 @@ def _forget(tg_user_id: int, by: str, reason: str, origin: AuditOrigin) -> dict[
         if kept.goes and kept.model is not Person:
             counts[kept.table], _ = kept.rows(tg_user_id).delete()
     who = audit.by(by, origin)
-    told = {"rows": {name: count for name, count in counts.items() if count}, "trader": trader is not None}
+    told = {
+        "rows": {name: count for name, count in counts.items() if count},
+        "trader": trader is not None,
+        "archives": files,
+    }
     subject = f"telegram {number}"
     audit.record(AuditAction.PERSON_PSEUDONYMISED, subject, reason=people.veiled(reason), after=told, who=who)
     counts["people"], _ = Person.objects.filter(pk=tg_user_id).delete()
-    return {name: count for name, count in counts.items() if count}
+    return Forgotten({name: count for name, count in counts.items() if count}, files)
 
 
 def _check(tg_user_id: int, by: str, reason: str) -> None:

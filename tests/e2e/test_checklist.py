@@ -33,7 +33,7 @@ from tests.containers import PROCESSES, WITH_ENV, Container, declared, filled, r
 TRADER = 123
 ADDRESS = "0x8ba1f109551bD432803012645Ac136ddd64DBA72"
 DUMP = """
-mkdir -p backups && pg_dump -Fc "$DATABASE_URL" > "backups/vanta-preprod-$(date +%F).dump"
+mkdir -p -m 700 backups && pg_dump -Fc "$DATABASE_URL" > "backups/vanta-preprod-$(date +%F).dump"
 pg_restore --list "backups/vanta-preprod-$(date +%F).dump"
 """
 INDEX = """

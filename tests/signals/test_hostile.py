@@ -292,6 +292,24 @@ class TestSlowSenders:
                 return
         pytest.fail("no signal is taken after the silent senders left")
 
+    def test_silent_forms_keep_nobody_out(self, webhook: int) -> None:
+        """The login's form is read before anybody knows who sends it; a cookie of the right length is enough."""
+        form = (
+            "POST /admin/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            f"Cookie: csrftoken={'a' * 32}\r\nContent-Length: 100\r\n\r\nusername="
+        )
+        silent = [socket.create_connection(("127.0.0.1", webhook), timeout=15) for _ in range(80)]
+        try:
+            for connection in silent:
+                connection.sendall(form.encode())
+            time.sleep(1)  # all of them are being read
+            asked = "GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            assert send(webhook, asked.encode()).status == 200
+            assert send(webhook, request(open_body())).status == 202
+        finally:
+            for connection in silent:
+                connection.close()
+
 
 @pytest.mark.usefixtures("database")
 def test_the_server_has_survived_all_of_it(webhook: int) -> None:

@@ -73,10 +73,13 @@ class ForgetPerson(_OfPerson):
 
     def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
         loosening.permit(by=person.name, reason=person.reason, code=person.code)
-        counts = privacy.pseudonymise(
+        done = privacy.pseudonymise(
             told["tg_user_id"], by=person.name, reason=person.reason, origin=AuditOrigin.ADMIN
         )
-        return f"Forgotten: {sum(counts.values()):,} rows. Backups made before have the id until they are deleted."
+        said = f"Forgotten: {sum(done.rows.values()):,} rows. Backups made before have the id until they are deleted."
+        if done.archives:
+            said += f" These archives have it, too: {', '.join(done.archives)}; see privacy in the runbook's pages."
+        return said
 
 
 DEEDS: tuple[Deed, ...] = (ExportPerson(), ForgetPerson())

@@ -112,3 +112,20 @@ def test_nobody_stays_logged_in_for_longer_than_a_working_day(people: None) -> N
     assert timedelta(seconds=0) < left <= timedelta(seconds=60)
     Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
     assert client.get(HOME).status_code == 302
+
+
+def test_no_writing_keeps_a_session_past_its_day(people: None) -> None:
+    """Each question for a passkey is written into the session, which would last as long again from there."""
+    client = log_in()
+    data = client.session
+    data[sessions.SINCE] -= sessions.AT_MOST_S - 60
+    data.save()
+    ask = "/admin/passkeys/options/shown/"
+    assert client.post(ask).status_code == 200
+    assert Session.objects.get().expire_date - timezone.now() <= timedelta(seconds=60)
+    data = client.session
+    data[sessions.SINCE] -= 60
+    data.save()
+    client.post(ask)
+    assert not Session.objects.exists()
+    assert client.post(ask).status_code == 302, "to the login"

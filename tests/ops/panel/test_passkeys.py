@@ -1,5 +1,6 @@
 """A passkey stands in for a one-time code: for whose it is, on our site, for what was asked just now, and once."""
 
+import uuid
 from typing import Any
 
 import pytest
@@ -14,13 +15,17 @@ from execution_app.models import AuditEntry, Passkey
 from execution_app.states import Origin, RestrictionKind
 from ops.panel import passkeys
 from tests.ops.panel.authenticator import Authenticator
-from tests.ops.panel.test_deeds import press
+from tests.ops.panel.test_deeds import WHY, press
 
 PAGE = "/admin/passkeys/"
+LIVE = "/admin/do/live/"
+ONCE = str(uuid.uuid4())
+SAID = {"once": ONCE, "reason": WHY, "confirm": "LIVE"}
 
 
-def asked(client: Client, what: str) -> dict[str, Any]:
-    answer = client.post(f"{PAGE}options/{what}/")
+def asked(client: Client, what: str, path: str = LIVE, said: dict[str, str] = SAID) -> dict[str, Any]:
+    """As the page's script asks, before a form with this content goes to this path."""
+    answer = client.post(f"{PAGE}options/{what}/", {**said, "passkey": "", "passkey_for": path})
     assert answer.status_code == 200, answer
     assert "no-store" in answer.headers["Cache-Control"]
     found: dict[str, Any] = answer.json()
@@ -28,7 +33,7 @@ def asked(client: Client, what: str) -> dict[str, Any]:
 
 
 def add(client: Client, authenticator: Authenticator, code: str = "", name: str = "my phone") -> Any:
-    answer = authenticator.create(asked(client, "new"))
+    answer = authenticator.create(asked(client, "new", PAGE, {"name": name}))
     return client.post(PAGE, {"name": name, "code": code, "passkey": answer})
 
 
@@ -45,7 +50,7 @@ def restrict() -> None:
 
 def loosened(client: Client, answer: str) -> bool:
     restrict()
-    status = press(client, "live", "LIVE", passkey=answer).status_code
+    status = press(client, "live", "LIVE", passkey=answer, once=ONCE).status_code
     assert status in {302, 422}
     assert (status == 302) == (control.active_kinds() == frozenset())
     return bool(status == 302)
@@ -79,6 +84,24 @@ def test_of_two_requests_at_once_with_one_question_only_the_first_passes(
     session.save()
     assert not loosened(admin, second)
     assert loosened(admin, phone.get(asked(admin, "shown"))), "a new question is answered anew"
+
+
+OTHER_FORMS: dict[str, tuple[str, dict[str, str]]] = {
+    "another deed": ("/admin/do/allow-opens/", SAID),
+    "removing a passkey": (f"{PAGE}1/remove/", {}),
+    "the same form said otherwise": (LIVE, SAID | {"reason": "something harmless"}),
+    "the same form once more": (LIVE, SAID | {"once": str(uuid.uuid4())}),
+    "no form at all": ("", {}),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_FORMS)
+def test_what_was_shown_for_another_form_opens_nothing(
+    admin: Client, phone: Authenticator, other: str
+) -> None:
+    """Whoever gets hold of an answer, as by a page that looks like another, can use it for nothing else."""
+    assert not loosened(admin, phone.get(asked(admin, "shown", *OTHER_FORMS[other])))
+    assert loosened(admin, phone.get(asked(admin, "shown")))
 
 
 LIES: dict[str, dict[str, Any]] = {
@@ -141,6 +164,8 @@ def test_it_is_removed_with_itself_and_by_the_shell(admin: Client, phone: Authen
     admin.post(path)
     assert Passkey.objects.count() == 1, "whoever finds an open window removes nothing"
     admin.post(path, {"passkey": phone.get(asked(admin, "shown"))})
+    assert Passkey.objects.count() == 1, "that was shown to lift a restriction"
+    admin.post(path, {"passkey": phone.get(asked(admin, "shown", path, {}))})
     assert not Passkey.objects.exists()
     assert add(admin, phone).status_code == 302
     second_factor.remove("root")
@@ -164,5 +189,5 @@ def test_a_stop_is_resumed_with_it(admin: Client, phone: Authenticator) -> None:
     words = {"reason": "looked into it"}
     admin.post(path, words)
     assert control.active_kinds() == {RestrictionKind.STOP}
-    admin.post(path, words | {"passkey": phone.get(asked(admin, "shown"))})
+    admin.post(path, words | {"passkey": phone.get(asked(admin, "shown", path, words))})
     assert control.active_kinds() == frozenset()

@@ -14,7 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from execution_app import audit, people
 from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
-from execution_app.models import AuditEntry, Cap, Person, Position, Trader, TxIntent
+from execution_app.models import Archive, AuditEntry, Cap, Person, Position, Trader, TxIntent
 from execution_app.models.people import PSEUDONYMS_BEGIN
 from ops.audit import reader, verifier
 from ops.bot.models import Role, TelegramUpdate, TelegramUser
@@ -241,6 +241,40 @@ def test_history_changes_in_no_other_way(database: None, change: Any) -> None:
         Cap.objects.update(scope="trader", scope_value=str(WHO), name="leverage_x", value=3)
     with pytest.raises(IntegrityError), transaction.atomic():
         change()
+
+
+def archive_of_their_day(**other: Any) -> str:
+    """An archive whose days and ids say that it may hold their signal."""
+    with without_guards():
+        Signal.objects.update(received_at="2026-01-01T12:00:00Z")
+        ids = Signal.objects.order_by("id").values_list("id", flat=True)
+        fields = {"table_name": "signals", "day": "2026-01-01", "part": 1, "rows": 1, "sha256": "0" * 64}
+        row = fields | {"first_id": ids[0], "last_id": ids[len(ids) - 1]} | other
+        return str(Archive.objects.create(file=f"signals-{row['day']}.{row['part']}.jsonl.gz", **row).file)
+
+
+def test_archives_that_remember_are_named(
+    database: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were written before, with the id and what its sender added, and no word in the database reaches them."""
+    settled()
+    file = archive_of_their_day()
+    archive_of_their_day(day="2026-01-02")
+    archive_of_their_day(part=2, first_id=10_000, last_id=10_001)
+    path = tmp_path / "bob.zip"
+    call_command("privacy", "export", str(WHO), "--to", str(path), "--reason", "asked for")
+    with zipfile.ZipFile(path) as handed_out:
+        assert json.loads(handed_out.read("about.json"))["archives"] == [file]
+    with pytest.raises(CommandError, match=rf"nothing is in the way.*{file}"):
+        call_command("privacy", "pseudonymise", str(WHO), "--reason", "asked for")
+    capsys.readouterr()
+    with pytest.raises(CommandError, match=file) as ended:
+        call_command("privacy", "pseudonymise", str(WHO), "--reason", "asked for", "--yes", "--json")
+    assert ended.value.returncode == 3
+    assert json.loads(capsys.readouterr().out)["in_archives"] == [file]
+    entry = AuditEntry.objects.get(action="person_pseudonymised")
+    assert (entry.after or {})["archives"] == [file]
+    assert not Person.objects.exists()
 
 
 def test_forgotten_is_forgotten(database: None) -> None:

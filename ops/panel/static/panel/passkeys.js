@@ -1,5 +1,5 @@
 "use strict";
-// Asks the browser for a passkey and sends its answer with the form that asked.
+// Asks the browser for a passkey and sends its answer with the form that asked; the server is told first what the form says.
 (() => {
   const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
   const text = (buffer) =>
@@ -37,8 +37,11 @@
     button.disabled = true;
     try {
       const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
+      const body = new URLSearchParams(new FormData(form));
+      body.delete("code");
+      body.set("passkey_for", new URL(form.getAttribute("action") || location.href, location.href).pathname);
       const answer = await fetch(button.dataset.passkey, {
-        method: "POST", headers: { "X-CSRFToken": token }, credentials: "same-origin", redirect: "error",
+        method: "POST", body, headers: { "X-CSRFToken": token }, credentials: "same-origin", redirect: "error",
       });
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
       const publicKey = given(await answer.json());

@@ -12,11 +12,14 @@ from execution_app.errors import Refused, Retryable
 from ops.rollout import privacy
 from ops.rollout.operator import account
 
+STILL_ARCHIVED = 3
+
 
 class Command(BaseCommand):
     help = (
         "export: one ZIP of everything kept about a Telegram user. pseudonymise: their id is replaced by a random number "
-        "for good, once nothing of theirs is open. who: whose a pseudonym is. Exit status: 0 done, 1 refused."
+        "for good, once nothing of theirs is open. who: whose a pseudonym is. Exit status: 0 done, 1 refused, 3 done, and "
+        "the archives that are named have the id still (docs/privacy.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -64,9 +67,21 @@ class Command(BaseCommand):
         if not options["yes"]:
             standing = privacy.obstacles(tg_user_id)
             words = f"in the way: {', '.join(standing)}" if standing else "nothing is in the way"
+            if files := privacy.archived(tg_user_id):
+                words += f"; their id stays in {', '.join(files)}"
             raise CommandError(f"{words}; it cannot be taken back, so it takes --yes")
-        counts = privacy.pseudonymise(tg_user_id, by=options["by"], reason=options["reason"])
-        self._tell(options, counts, "forgotten; backups made before have the id until they are deleted")
+        done = privacy.pseudonymise(tg_user_id, by=options["by"], reason=options["reason"])
+        if options["json"]:
+            self.stdout.write(json.dumps({**done.rows, "in_archives": done.archives}))
+        else:
+            self._tell(
+                options, done.rows, "forgotten; backups made before have the id until they are deleted"
+            )
+        if done.archives:
+            raise CommandError(
+                f"forgotten in the database, and not in {', '.join(done.archives)}: docs/privacy.md says what to do",
+                returncode=STILL_ARCHIVED,
+            )
 
     def _who(self, options: dict[str, Any]) -> None:
         found = people.whose({options["pseudonym"]}).get(options["pseudonym"])
