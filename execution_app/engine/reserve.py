@@ -2,7 +2,7 @@
 
 import structlog
 from django.db import transaction
-from django.db.models import DecimalField, ExpressionWrapper, F, Max, Sum
+from django.db.models import Count, DecimalField, ExpressionWrapper, F, Max, Sum
 from django.db.models.functions import Coalesce
 
 from execution_app import reservations
@@ -12,6 +12,7 @@ from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
     BY,
+    actions_due,
     database_now,
     end_closed_elsewhere,
     hold,
@@ -84,8 +85,9 @@ def _sort(wallet_id: int) -> list[TxIntent]:
     """Those that may be placed, exits first; opens are looked for once the exits are sorted, which may refuse some."""
     ready: list[TxIntent] = []
     returned = Returned()
+    due = actions_due(wallet_id)
     for action in TURNS:
-        keys = turn(Wallet.objects.get(pk=wallet_id), action)
+        keys = turn(wallet_id, action) if action in due else []
         while keys:
             with transaction.atomic(durable=True):
                 wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
@@ -158,10 +160,10 @@ def _begin(wallet: Wallet, ruling: Ruling, asked: Asked) -> Round:
         DecimalField(max_digits=60, decimal_places=0),
     )
     dearest = Max(Coalesce("sends__max_fee_wei", "sign_request__max_fee_wei"))
-    owed = unmined.annotate(max_fee_wei=dearest).aggregate(total=Sum(cost))["total"] or 0
-    spendable_wei = asked.market.balance_wei - int(owed)
+    owed = unmined.annotate(max_fee_wei=dearest).aggregate(count=Count("pk"), total=Sum(cost))
+    spendable_wei = asked.market.balance_wei - int(owed["total"] or 0)
     kept = level_changes.symbols_kept(wallet, asked.market.at)
-    return Round(wallet, ruling, asked, unmined.count(), spendable_wei, database_now(), kept)
+    return Round(wallet, ruling, asked, owed["count"], spendable_wei, database_now(), kept)
 
 
 def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
