@@ -31,19 +31,17 @@ def move(intent: TxIntent, to: IntentState, *, why: str, by: str, **fields: Any)
         fields["settled_at"] = Now()
     if to in RELEASING:
         fields["holds_position"] = False
-    with transaction.atomic():
+    # No savepoint of its own within another transaction: nothing is written where it raises Stale.
+    with transaction.atomic(savepoint=False):
         changed = TxIntent.objects.filter(pk=intent.pk, state=old, settled_at=None).update(
             state=to, updated_at=Now(), **fields
         )
-        if not changed:
-            raise Stale(f"intent {intent.pk} is no longer {old}")
-        IntentTransition.objects.create(
-            intent_id=intent.pk, from_state=old, to_state=to, why=why[:400], by=by[:64]
-        )
-        if intent.action == Action.OPEN and to in reservations.SHAPING:
-            reservations.follow(intent.pk)
-        if IntentState.HELD in (old, to):
-            _tell_holding(intent, to, str(fields.get("reason", "")), why)
+        if changed:
+            _record(intent, old, to, why=why, by=by)
+            if IntentState.HELD in (old, to):
+                _tell_holding(intent, to, str(fields.get("reason", "")), why)
+    if not changed:
+        raise Stale(f"intent {intent.pk} is no longer {old}")
     intent.state = to
     for name, value in fields.items():
         if name != "settled_at":
@@ -51,6 +49,14 @@ def move(intent: TxIntent, to: IntentState, *, why: str, by: str, **fields: Any)
     log.info(
         "intent", intent=intent.pk, key=intent.intent_key, nonce=intent.nonce, move=f"{old}>{to}", why=why
     )
+
+
+def _record(intent: TxIntent, old: IntentState, to: IntentState, *, why: str, by: str) -> None:
+    IntentTransition.objects.create(
+        intent_id=intent.pk, from_state=old, to_state=to, why=why[:400], by=by[:64]
+    )
+    if intent.action == Action.OPEN and to in reservations.SHAPING:
+        reservations.follow(intent.pk, to)
 
 
 def _tell_holding(intent: TxIntent, to: IntentState, reason: str, why: str) -> None:
@@ -90,6 +96,8 @@ def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
     as `move` does; the intents in memory are then not to be used any more.
     """
     assert to not in TERMINAL | RELEASING | {IntentState.FILLED, IntentState.VENUE_CANCELLED}
+    if not steps:
+        return
     from_states: dict[IntentState, list[Step]] = defaultdict(list)
     for step in steps:
         from_states[IntentState(step.intent.state)].append(step)

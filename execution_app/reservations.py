@@ -19,16 +19,43 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from django.db import OperationalError, connection, transaction
-from django.db.models import F, Sum
+from django.db.models import F
 from django.db.models.functions import Now
 from psycopg.errors import LockNotAvailable
 
-from execution_app.models import Fill, Position, Reservation, TxIntent
+from execution_app.models import Reservation, TxIntent
 from execution_app.models.arrays import rows_of
-from execution_app.states import TERMINAL, Action, IntentState, Mode, ReservationState
+from execution_app.states import TERMINAL, IntentState, Mode, ReservationState
 
 SOON = "500ms"
 RISK_LOCK = 0x7269736B  # the trigger that guards new reservations takes the same
+
+# A position that no final close, absence or replacement has taken out; a correction begins it anew. Replaced is one
+# of which a later trade in the same slot of the venue is final, since it keeps one a slot.
+_LEFT = """WITH opening AS (
+    SELECT fill.collateral_usdc, fill.leverage_x, held.id, held.trader_id, held.venue, held.pair_index,
+        held.trade_index, held.mode, held.opened_at, held.absent_at_block
+    FROM fills AS fill JOIN positions AS held ON held.id = fill.position_id
+    WHERE fill.intent_id = %s AND fill.action = 'open'
+)
+SELECT opening.absent_at_block IS NOT NULL OR EXISTS (
+        SELECT FROM positions AS later JOIN fills AS fill ON fill.position_id = later.id
+        WHERE (later.trader_id, later.venue, later.pair_index, later.trade_index, later.mode)
+            = (opening.trader_id, opening.venue, opening.pair_index, opening.trade_index, opening.mode)
+        AND later.opened_at > opening.opened_at
+        AND fill.action = 'open' AND fill.mode = 'LIVE' AND fill.settled_at IS NOT NULL
+    ),
+    coalesce(corrected.collateral_usdc, opening.collateral_usdc),
+    coalesce(corrected.leverage_x, opening.leverage_x),
+    (
+        SELECT coalesce(sum(fill.collateral_usdc), 0) FROM fills AS fill
+        WHERE fill.position_id = opening.id AND fill.action = 'close' AND fill.settled_at IS NOT NULL
+        AND (corrected.block_number IS NULL OR fill.block_number > corrected.block_number)
+    )
+FROM opening LEFT JOIN LATERAL (
+    SELECT collateral_usdc, leverage_x, block_number FROM position_corrections WHERE position_id = opening.id
+    ORDER BY block_number DESC LIMIT 1
+) AS corrected ON true"""
 
 # States of an open whose arrival may change what is at stake.
 SHAPING = TERMINAL | {
@@ -51,6 +78,11 @@ def lock_soon() -> bool:
     """As `lock`, but wait only a moment: opens hold their wallet meanwhile, and exits want it. Says whether it is ours."""
     if not connection.in_atomic_block:
         raise RuntimeError("caps are asked inside the transaction that they guard")
+    with connection.cursor() as cursor:
+        # Free nearly always; where somebody has it or waits for it already, this has not got it.
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [RISK_LOCK])
+        if cursor.fetchone()[0]:
+            return True
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('lock_timeout')")
@@ -93,12 +125,12 @@ def _drawn(intent: TxIntent, mode: Mode) -> Reservation:
     )
 
 
-def follow(intent_id: int) -> None:
+def follow(intent_id: int, moved_to: IntentState | None = None) -> None:
     """Bring an open's reservation to what its order and its position are now; none or a released one stays.
 
-    Runs in the transaction that changed them.
+    Runs in the transaction that changed them. `moved_to` is the state that it gave the intent, where it did just that.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         # Locked before anything is read: of two that follow at once, the later sees what the earlier did.
         held = (
             Reservation.objects.select_for_update()
@@ -108,7 +140,7 @@ def follow(intent_id: int) -> None:
         )
         if held is None:
             return
-        state, notional_usdc = _due(held, TxIntent.objects.get(pk=intent_id))
+        state, notional_usdc = _due(held, moved_to)
         if (state, notional_usdc) == (held.state, held.notional_usdc):
             return
         released = state is ReservationState.RELEASED
@@ -125,42 +157,30 @@ def reopen(intents: Sequence[TxIntent]) -> None:
     )
 
 
-def _due(held: Reservation, intent: TxIntent) -> tuple[ReservationState, Decimal]:
+def _due(held: Reservation, moved_to: IntentState | None) -> tuple[ReservationState, Decimal]:
     asked_usdc: Decimal = held.asked_usdc
-    state = IntentState(intent.state)
+    state, settled_at = moved_to, None
+    if state is None:
+        named, settled_at = TxIntent.objects.values_list("state", "settled_at").get(pk=held.intent_id)
+        state = IntentState(named)
     if state in (IntentState.FILLED, IntentState.SIMULATED):
-        fill = Fill.objects.filter(intent=intent, action=Action.OPEN).select_related("position").first()
-        if fill is None:
+        left_usdc = _left_usdc(held.intent_id)
+        if left_usdc is None:
             return ReservationState.EXPOSED, asked_usdc  # its fill follows in this transaction
-        left_usdc = _left_usdc(fill)
         return (ReservationState.EXPOSED if left_usdc else ReservationState.RELEASED), left_usdc
-    refunded = state is IntentState.VENUE_CANCELLED and intent.settled_at is not None
+    refunded = state is IntentState.VENUE_CANCELLED and settled_at is not None
     if refunded or state in TERMINAL:
         return ReservationState.RELEASED, Decimal(0)
     return ReservationState.OPEN, asked_usdc
 
 
-def _left_usdc(opening: Fill) -> Decimal:
-    """Notional of a position that no final close, absence or replacement has taken out; a correction begins it anew."""
-    position = opening.position
-    if position.absent_at_block is not None or _is_replaced(position):
-        return Decimal(0)
-    closes = Fill.objects.filter(position=position, action=Action.CLOSE, settled_at__isnull=False)
-    held_usdc, leverage_x = opening.collateral_usdc, opening.leverage_x
-    corrected = position.corrections.order_by("block_number").last()
-    if corrected is not None:
-        held_usdc, leverage_x = corrected.collateral_usdc, corrected.leverage_x
-        closes = closes.filter(block_number__gt=corrected.block_number)
-    closed_usdc: Decimal = closes.aggregate(usdc=Sum("collateral_usdc"))["usdc"] or Decimal(0)
-    left_usdc: Decimal = max(held_usdc - closed_usdc, Decimal(0)) * leverage_x
+def _left_usdc(intent_id: int) -> Decimal | None:
+    """Notional that an open's fill has at stake; None where it has no fill."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LEFT, [intent_id])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    is_over, held_usdc, leverage_x, closed_usdc = row
+    left_usdc: Decimal = Decimal(0) if is_over else max(held_usdc - closed_usdc, Decimal(0)) * leverage_x
     return left_usdc
-
-
-def _is_replaced(position: Position) -> bool:
-    """Whether a later trade in the same slot of the venue is final; it keeps one a slot."""
-    slot = {
-        f"position__{name}": getattr(position, name)
-        for name in ("trader_id", "venue", "pair_index", "trade_index", "mode")
-    }
-    later = Fill.objects.filter(**slot, action=Action.OPEN, mode=Mode.LIVE, settled_at__isnull=False)
-    return later.filter(position__opened_at__gt=position.opened_at).exists()

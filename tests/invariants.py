@@ -14,22 +14,14 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
 
-from execution_app.models import (
-    Archive,
-    IntentTransition,
-    Position,
-    TxIntent,
-    TxReceipt,
-    TxSend,
-    VenueOrder,
-    Wallet,
-)
+from execution_app.models import Archive, IntentTransition, TxIntent, Wallet
 from execution_app.node import rpc
 from execution_app.states import MOVES, TERMINAL, IntentState, Mode, PositionState, Road, SendKind
 from execution_app.venues import events, onchain
-from tests import real_parts, sent_bytes, stakes
+from tests import real_parts, sent_bytes, stakes, whole_book
 from tests.proxy import Offer, Proxy, read_raw
-from tests.rig import rpc_call
+from tests.rig import endpoint, rpc_call
+from tests.whole_book import Book
 
 
 @dataclass(frozen=True)
@@ -79,33 +71,44 @@ def check(
     the wallets existed.
     """
     offers = list(proxy.log) if proxy else []
-    for wallet in Wallet.objects.select_related("trader"):
-        seen = look(wallet.address, first_block)
+    # What is on the chain was in the book before.
+    seen_of = {
+        address: look(address, first_block) for address in Wallet.objects.values_list("address", flat=True)
+    }
+    book = whole_book.read()
+    for wallet in book.wallets.values():
+        seen = seen_of[wallet.address]
         mine = [offer for offer in offers if offer.sender == wallet.address]
-        _slots(wallet)
-        executed_once(wallet, seen, foreign)
-        _known_hashes(mine, seen, foreign)
-        _no_gap(wallet, seen, foreign, drained=drained)
-        _finality(wallet, seen)
+        _slots(wallet, book)
+        executed_once(wallet, seen, foreign, book)
+        _known_hashes(mine, seen, foreign, book)
+        _no_gap(wallet, seen, foreign, book, drained=drained)
+        _finality(wallet, seen, book)
         if drained:
-            _positions(wallet)
-    _order_of_nonces()
-    _histories()
+            _positions(wallet, book)
+    _order_of_nonces(book)
+    _histories(book)
     _stops(offers, stops)
-    sent_bytes.check(offers)
-    stakes.check_held()
+    sent_bytes.check(offers, book)
+    stakes.check_held(book)
     if drained:
-        stakes.check()
-        unsettled = list(TxIntent.objects.filter(settled_at=None).values_list("pk", "state", "reason"))
+        stakes.check(book)
+        unsettled = [(i.pk, i.state, i.reason) for i in book.intents.values() if i.settled_at is None]
         assert not unsettled, f"I10: unsettled {unsettled}"
 
 
 def look(address: str, first_block: int | None = None) -> Seen:
     """Walk every block since the venue was deployed, or from a later one."""
-    node = rpc.Endpoint(real_parts.anvil.url)
+    node = endpoint()
     head = int(rpc_call("eth_blockNumber"), 16)
     first = real_parts.deployment.deployed_at_block if first_block is None else first_block
-    blocks = node.batch([("eth_getBlockByNumber", (hex(n), True)) for n in range(first, head + 1)])
+    *blocks, finalized, count = node.batch(
+        [
+            *(("eth_getBlockByNumber", (hex(n), True)) for n in range(first, head + 1)),
+            ("eth_getBlockByNumber", ("finalized", False)),
+            ("eth_getTransactionCount", (address, "latest")),
+        ]
+    )
     found = [
         transaction
         for block in blocks
@@ -113,9 +116,8 @@ def look(address: str, first_block: int | None = None) -> Seen:
         if transaction["from"].lower() == address.lower()
     ]
     receipts = node.batch([("eth_getTransactionReceipt", (t["hash"],)) for t in found])
-    finalized = rpc_call("eth_getBlockByNumber", "finalized", False)
     return Seen(
-        count=int(rpc_call("eth_getTransactionCount", address, "latest"), 16),
+        count=int(count, 16),
         finalized=int(finalized["number"], 16),
         hashes={int(block["number"], 16): block["hash"] for block in blocks},
         mined=[_mined(transaction, receipt) for transaction, receipt in zip(found, receipts, strict=True)],
@@ -143,11 +145,13 @@ def _mined(transaction: dict[str, Any], receipt: dict[str, Any]) -> Mined:
     )
 
 
-def _slots(wallet: Wallet) -> None:
-    intents = list(TxIntent.objects.filter(wallet=wallet, nonce__isnull=False))
-    doubled = [nonce for nonce, times in Counter(i.nonce for i in intents).items() if times > 1]
+def _slots(wallet: Wallet, book: Book) -> None:
+    nonces = Counter(intent.nonce for intent in book.of_wallet(wallet) if intent.nonce is not None)
+    doubled = [nonce for nonce, times in nonces.items() if times > 1]
     assert not doubled, f"I2: nonces with two intents: {doubled}"
-    for send in TxSend.objects.filter(intent__wallet=wallet).select_related("intent"):
+    for send in book.sends:
+        if send.intent.wallet_id != wallet.pk:
+            continue
         said = read_raw("0x" + bytes(send.raw).hex())
         assert said.tx_hash == send.tx_hash, f"stored hash of send {send.pk} is not its bytes'"
         assert said.sender == wallet.address, f"send {send.pk} is signed by {said.sender}"
@@ -156,9 +160,10 @@ def _slots(wallet: Wallet) -> None:
         )
 
 
-def executed_once(wallet: Wallet, seen: Seen, foreign: Collection[str]) -> None:
+def executed_once(wallet: Wallet, seen: Seen, foreign: Collection[str], book: Book) -> None:
     """I1, counted from the orders that the venue registered in canonical blocks."""
-    sends = {s.tx_hash: s for s in TxSend.objects.filter(intent__wallet=wallet).select_related("intent")}
+    sends = {send.tx_hash: send for send in book.sends if send.intent.wallet_id == wallet.pk}
+    intents = book.of_wallet(wallet)
     by_intent: dict[int, list[str]] = defaultdict(list)
     for mined in seen.mined:
         if mined.tx_hash in foreign:
@@ -171,34 +176,28 @@ def executed_once(wallet: Wallet, seen: Seen, foreign: Collection[str]) -> None:
             by_intent[send.intent_id].append(mined.tx_hash)
     twice = {key: hashes for key, hashes in by_intent.items() if len(hashes) > 1}
     assert not twice, f"I1: executed twice: {twice}"
-    filled = set(
-        TxIntent.objects.filter(wallet=wallet, mode=Mode.LIVE, state=IntentState.FILLED)
-        .exclude(road=Road.GATEWAY)  # tests/letters.py
-        .values_list("pk", flat=True)
-    )
+    filled = {
+        intent.pk
+        for intent in intents
+        # Of messages: tests/letters.py
+        if intent.mode == Mode.LIVE and intent.state == IntentState.FILLED and intent.road != Road.GATEWAY
+    }
     # No pass may know yet that a block has left the chain.
-    receipts = TxReceipt.objects.filter(intent__in=filled, canonical=True)
-    filled -= {row.intent_id for row in receipts if seen.hashes.get(row.block_number) != row.block_hash}
+    filled -= {row.intent_id for row in book.receipts if seen.hashes.get(row.block_number) != row.block_hash}
     assert filled <= by_intent.keys(), f"filled without an execution: {filled - by_intent.keys()}"
-    ended = set(
-        TxIntent.objects.filter(wallet=wallet, state__in=sorted(TERMINAL)).values_list("pk", flat=True)
-    )
+    ended = {intent.pk for intent in intents if intent.state in TERMINAL}
     assert not ended & by_intent.keys(), f"ended unexecuted, yet executed: {ended & by_intent.keys()}"
 
 
-def _known_hashes(offers: Sequence[Offer], seen: Seen, foreign: Collection[str]) -> None:
-    ours = set(TxSend.objects.values_list("tx_hash", flat=True))
+def _known_hashes(offers: Sequence[Offer], seen: Seen, foreign: Collection[str], book: Book) -> None:
+    ours = {send.tx_hash for send in book.sends}
     received = {offer.tx_hash for offer in offers} | {mined.tx_hash for mined in seen.mined}
     unknown = received - ours - set(foreign)
     assert not unknown, f"I3: nodes received hashes that are not in tx_sends: {sorted(unknown)}"
 
 
-def _no_gap(wallet: Wallet, seen: Seen, foreign: Collection[str], *, drained: bool) -> None:
-    owned = sorted(
-        nonce
-        for nonce in TxIntent.objects.filter(wallet=wallet).values_list("nonce", flat=True)
-        if nonce is not None
-    )
+def _no_gap(wallet: Wallet, seen: Seen, foreign: Collection[str], book: Book, *, drained: bool) -> None:
+    owned = sorted(intent.nonce for intent in book.of_wallet(wallet) if intent.nonce is not None)
     # What the test itself sent has no intent, unless it took an intent's slot.
     spent = {mined.nonce for mined in seen.mined if mined.tx_hash in foreign} - set(owned)
     slots = sorted([*owned, *(nonce for nonce in spent if nonce < wallet.next_nonce)])
@@ -209,12 +208,11 @@ def _no_gap(wallet: Wallet, seen: Seen, foreign: Collection[str], *, drained: bo
             assert seen.count == wallet.next_nonce, f"I4: chain count {seen.count} of {wallet.next_nonce}"
 
 
-def _order_of_nonces() -> None:
+def _order_of_nonces(book: Book) -> None:
     last: dict[int, int] = {}
-    moves = IntentTransition.objects.filter(to_state=IntentState.RESERVED).select_related("intent")
-    for reserved in moves.order_by("id"):
+    for reserved in book.moves:
         wallet_id, nonce = reserved.intent.wallet_id, reserved.intent.nonce
-        if reserved.intent.road == Road.GATEWAY:
+        if reserved.to_state != IntentState.RESERVED or reserved.intent.road == Road.GATEWAY:
             continue  # messages are spent in no order
         assert wallet_id is not None
         assert nonce is not None
@@ -222,12 +220,11 @@ def _order_of_nonces() -> None:
         last[wallet_id] = nonce
 
 
-def _finality(wallet: Wallet, seen: Seen) -> None:
-    receipts = {r.intent_id: r for r in TxReceipt.objects.filter(intent__wallet=wallet, canonical=True)}
-    orders = {o.intent_id: o for o in VenueOrder.objects.filter(intent__wallet=wallet)}
+def _finality(wallet: Wallet, seen: Seen, book: Book) -> None:
+    receipts = {receipt.intent_id: receipt for receipt in book.receipts}
     by_hash = {mined.tx_hash: mined for mined in seen.mined}
-    for intent in TxIntent.objects.filter(wallet=wallet, settled_at__isnull=False, nonce__isnull=False):
-        if intent.state == IntentState.LOST_NONCE:
+    for intent in book.of_wallet(wallet):
+        if intent.settled_at is None or intent.nonce is None or intent.state == IntentState.LOST_NONCE:
             continue
         receipt = receipts.get(intent.pk)
         assert receipt is not None, f"I6: intent {intent.pk} settled as {intent.state} without a receipt"
@@ -238,7 +235,7 @@ def _finality(wallet: Wallet, seen: Seen) -> None:
         )
         assert mined.succeeded == bool(receipt.status), f"receipt of intent {intent.pk} has another status"
         if intent.state in (IntentState.FILLED, IntentState.VENUE_CANCELLED):
-            order = orders[intent.pk]
+            order = book.orders[intent.pk]
             assert mined.orders == (order.order_id,), f"intent {intent.pk} holds another order"
             assert order.done_block_number is not None
             _final(intent, order.done_block_number, order.done_block_hash, seen)
@@ -249,12 +246,12 @@ def _final(intent: TxIntent, number: int, block_hash: str, seen: Seen) -> None:
     assert seen.hashes.get(number) == block_hash, f"I6: intent {intent.pk} settled on a stale block {number}"
 
 
-def _histories() -> None:
+def _histories(book: Book) -> None:
     paths: dict[int, list[IntentTransition]] = defaultdict(list)
-    for line in IntentTransition.objects.order_by("id"):
+    for line in book.moves:
         paths[line.intent_id].append(line)
     archived = set(Archive.objects.filter(table_name="intent_transitions").values_list("day", flat=True))
-    for intent in TxIntent.objects.all():
+    for intent in book.intents.values():
         if (
             not paths[intent.pk]
             and intent.settled_at
@@ -290,7 +287,7 @@ def _stops(offers: Sequence[Offer], stops: Sequence[Stop]) -> None:
         assert not new, f"I8: first broadcast under a stop: {new}"
 
 
-def _positions(wallet: Wallet) -> None:
+def _positions(wallet: Wallet, book: Book) -> None:
     held = {
         (
             p.pair_index,
@@ -300,7 +297,8 @@ def _positions(wallet: Wallet) -> None:
             p.is_long,
             int(p.venue_timestamp.timestamp()) if p.venue_timestamp else None,
         )
-        for p in Position.objects.filter(trader_id=wallet.trader_id, mode=Mode.LIVE, state=PositionState.OPEN)
+        for p in book.positions.values()
+        if (p.trader_id, p.mode, p.state) == (wallet.trader_id, Mode.LIVE, PositionState.OPEN)
     }
     stored = {
         (t.pair_index, t.trade_index, t.collateral_usdc, t.leverage_x, t.is_long, t.opened_at)
@@ -312,7 +310,7 @@ def _positions(wallet: Wallet) -> None:
 def open_trades(trader: str) -> list[onchain.OpenTrade]:
     """Everything that the venue's storage holds for a trader."""
     storage = real_parts.deployment.storage
-    node = rpc.Endpoint(real_parts.anvil.url)
+    node = endpoint()
     pairs = sorted(onchain.PAIRS.values())
     counts = node.batch([rpc.eth_call(storage, onchain.call_open_trades_count(trader, p)) for p in pairs])
     found: list[onchain.OpenTrade] = []

@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from execution_app.models import TxIntent, VenueMessage
-from execution_app.node import rpc
 from execution_app.states import TERMINAL, Action, IntentState, Road
 from execution_app.venues import events, gateway, onchain
 from tests import real_parts
-from tests.rig import rpc_call
+from tests.rig import endpoint, rpc_call
 
 
 def check(posts: Iterable[bytes], *, first_block: int | None = None, drained: bool = True) -> None:
@@ -54,12 +53,14 @@ def _body(action: Action, content: bytes, signature: bytes) -> bytes:
 
 def executions(messages: Iterable[VenueMessage], first_block: int | None = None) -> dict[int, list[int]]:
     """Order ids that canonical transactions with a message's nonce registered, by message."""
-    node = rpc.Endpoint(real_parts.anvil.url)
+    by_nonce = {message.nonce[2:]: message.pk for message in messages}
+    found: dict[int, list[int]] = defaultdict(list)
+    if not by_nonce:
+        return found
+    node = endpoint()
     head = int(rpc_call("eth_blockNumber"), 16)
     first = real_parts.deployment.deployed_at_block if first_block is None else first_block
     blocks = node.batch([("eth_getBlockByNumber", (hex(n), True)) for n in range(first, head + 1)])
-    by_nonce = {message.nonce[2:]: message.pk for message in messages}
-    found: dict[int, list[int]] = defaultdict(list)
     for block in blocks:
         for transaction in block["transactions"]:
             keys = [key for nonce, key in by_nonce.items() if nonce in transaction["input"]]

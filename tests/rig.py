@@ -129,7 +129,12 @@ def rpc_call(method: str, *params: Any) -> Any:
     """One call of the test to its node, in anvil's words."""
     if isinstance(real_parts.anvil, hardhat_node.Hardhat):
         return hardhat_node.call(real_parts.anvil.url, method, *params)
-    return _node(real_parts.anvil.url, os.getpid()).call(method, *params)
+    return endpoint().call(method, *params)
+
+
+def endpoint() -> rpc.Endpoint:
+    """The test's own connection to its node, for batches."""
+    return _node(real_parts.anvil.url, os.getpid())
 
 
 @lru_cache(maxsize=4)

@@ -14,27 +14,27 @@ from typing import Any
 
 import rlp  # type: ignore[import-untyped]
 from django.conf import settings
-from django.db.models import Max
 
-from execution_app.models import Fill, TxIntent, TxSend, Wallet
+from execution_app.models import TxSend
 from execution_app.states import Action, IntentState, Mode, SendKind
 from tests.proxy import PRICE_BUMP_PCT, Offer
+from tests.whole_book import Book
 
 GWEI = 10**9
 
 
-def check(offers: Sequence[Offer]) -> None:
+def check(offers: Sequence[Offer], book: Book) -> None:
     """Assert all of it; holds at any moment, also when work is half done."""
     slots: dict[int, list[TxSend]] = defaultdict(list)
-    for send in TxSend.objects.order_by("intent", "attempt").select_related("intent__wallet"):
+    for send in sorted(book.sends, key=lambda one: (one.intent_id, one.attempt)):
         slots[send.intent_id].append(send)
     for sends in slots.values():
         _one_order(sends)
         _raised(sends)
         _cancel_is_last(sends, offers)
-    _halted()
-    _dry()
-    _as_asked()
+    _halted(book)
+    _dry(book)
+    _as_asked(book)
 
 
 def _one_order(sends: Sequence[TxSend]) -> None:
@@ -96,20 +96,23 @@ def _cancel_is_last(sends: Sequence[TxSend], offers: Sequence[Offer]) -> None:
         seen.add(offer.tx_hash)
 
 
-def _halted() -> None:
-    for wallet in Wallet.objects.exclude(halted_reason=""):
-        late = TxSend.objects.filter(intent__wallet=wallet, signed_at__gt=wallet.halted_at)
-        assert not late.exists(), f"I16: wallet {wallet.pk} signed after it was halted"
+def _halted(book: Book) -> None:
+    for send in book.sends:
+        wallet = send.intent.wallet
+        assert wallet is not None
+        late = wallet.halted_reason and wallet.halted_at is not None and send.signed_at > wallet.halted_at
+        assert not late, f"I16: wallet {wallet.pk} signed after it was halted"
 
 
-def _dry() -> None:
-    simulated = TxIntent.objects.filter(mode=Mode.DRY)
-    owning = simulated.exclude(nonce=None) | simulated.filter(sends__isnull=False)
-    assert not owning.exists(), "I17: a simulated intent owns a nonce or bytes"
+def _dry(book: Book) -> None:
+    signed = {send.intent_id for send in book.sends}
+    simulated = [intent for intent in book.intents.values() if intent.mode == Mode.DRY]
+    owning = [intent.pk for intent in simulated if intent.nonce is not None or intent.pk in signed]
+    assert not owning, f"I17: a simulated intent owns a nonce or bytes: {owning}"
 
 
-def _as_asked() -> None:
-    fills = Fill.objects.select_related("intent", "position").filter(mode=Mode.LIVE)
+def _as_asked(book: Book) -> None:
+    fills = [fill for fill in book.fills if fill.mode == Mode.LIVE]
     for fill in fills:
         intent = fill.intent
         if intent.action == Action.OPEN:
@@ -128,16 +131,21 @@ def _as_asked() -> None:
         else:
             asked, got = (intent.close_usdc,), (fill.collateral_usdc,)
         assert asked == got, f"I18: intent {intent.pk} asked for {asked} and got {got}"
-    filled = TxIntent.objects.filter(mode=Mode.LIVE, state=IntentState.FILLED)
-    assert {fill.intent_id for fill in fills} == set(filled.values_list("pk", flat=True)), (
-        "I18: fills and filled intents are not the same"
-    )
+    filled = {
+        intent.pk
+        for intent in book.intents.values()
+        if intent.mode == Mode.LIVE and intent.state == IntentState.FILLED
+    }
+    assert {fill.intent_id for fill in fills} == filled, "I18: fills and filled intents are not the same"
     taken: dict[int, Decimal] = defaultdict(Decimal)
-    for fill in fills.exclude(intent__action=Action.OPEN):
-        taken[fill.position_id] += fill.collateral_usdc
-    for opening in fills.filter(intent__action=Action.OPEN):
+    for fill in fills:
+        if fill.intent.action != Action.OPEN:
+            taken[fill.position_id] += fill.collateral_usdc
+    for opening in fills:
+        if opening.intent.action != Action.OPEN:
+            continue
         # Margin that its owner added is the owner's doing, and is in a correction.
-        added = opening.position.corrections.aggregate(usdc=Max("collateral_usdc"))["usdc"] or Decimal(0)
-        assert taken[opening.position_id] <= max(opening.collateral_usdc, added), (
+        added = [row.collateral_usdc for row in book.corrections.get(opening.position_id, ())]
+        assert taken[opening.position_id] <= max([opening.collateral_usdc, *added]), (
             f"I18: closes took {taken[opening.position_id]} out of position {opening.position_id}"
         )

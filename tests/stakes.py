@@ -3,8 +3,10 @@
 from collections import defaultdict
 from decimal import Decimal
 
-from execution_app.models import Fill, Position, Reservation, RiskLog
-from execution_app.states import TERMINAL, Action, IntentState, Mode, PositionState
+from execution_app.models import Fill, Reservation, RiskLog
+from execution_app.states import TERMINAL, IntentState, Mode, PositionState
+from tests import whole_book
+from tests.whole_book import Book
 
 NOTHING = Decimal(0)
 
@@ -37,27 +39,29 @@ def most_at_once(mode: Mode = Mode.LIVE, **of: object) -> int:
     return most
 
 
-def check() -> None:
+def check(book: Book | None = None) -> None:
     """Once all is done, what is at stake is exactly what is open, and the log adds up to it."""
+    book = book or whole_book.read()
     open_usdc: dict[str, Decimal] = defaultdict(Decimal)
-    for position in Position.objects.filter(state=PositionState.OPEN):
-        open_usdc[position.mode] += position.collateral_usdc * position.leverage_x
+    for position in book.positions.values():
+        if position.state == PositionState.OPEN:
+            open_usdc[position.mode] += position.collateral_usdc * position.leverage_x
     for mode in Mode:
-        held = Reservation.objects.filter(mode=mode)
-        at_stake = sum((row.notional_usdc for row in held), NOTHING)
-        logged = sum((line.change_usdc for line in RiskLog.objects.filter(mode=mode)), NOTHING)
+        at_stake = sum((row.notional_usdc for row in book.reservations if row.mode == mode), NOTHING)
+        logged = book.logged_usdc.get(mode.value, NOTHING)
         assert at_stake == open_usdc[mode], f"I9: {mode} {at_stake} is reserved, {open_usdc[mode]} is open"
         assert logged == at_stake, f"I9: the log says {logged}, {at_stake} is reserved"
 
 
-def check_held() -> None:
+def check_held(book: Book | None = None) -> None:
     """At any moment: what may still become exposure, or is some, is reserved; nothing is released before it is final."""
-    for held in Reservation.objects.select_related("intent"):
+    book = book or whole_book.read()
+    for held in book.reservations:
         intent = held.intent
         state = IntentState(intent.state)
         refunded = state is IntentState.VENUE_CANCELLED and intent.settled_at is not None
         over = state in TERMINAL - {IntentState.SIMULATED} or refunded
-        opening = Fill.objects.filter(intent=intent).select_related("position").first()
+        opening = book.fill_of.get(intent.pk)
         if over:
             assert held.released_at is not None, f"I9: intent {intent.pk} is {state}, and holds a reservation"
         elif opening is None:
@@ -70,29 +74,27 @@ def check_held() -> None:
             assert held.notional_usdc >= least_usdc, (
                 f"I9: position {position.pk} is {least_usdc}, and {held.notional_usdc} is reserved"
             )
-        _released_late(held, opening)
+        _released_late(held, opening, book)
 
 
-def _released_late(held: Reservation, opening: Fill | None) -> None:
+def _released_late(held: Reservation, opening: Fill | None, book: Book) -> None:
     if held.released_at is None:
         return
     final_at = held.intent.settled_at
     assert final_at is not None, f"I9: intent {held.intent_id} was released and is not final"
     assert held.released_at >= final_at, f"I9: intent {held.intent_id} was released before it was final"
     if opening is not None and opening.position.absent_at_block is None:
-        closes = Fill.objects.filter(position=opening.position, action=Action.CLOSE).exclude(settled_at=None)
-        held_usdc, corrected = opening.collateral_usdc, opening.position.corrections.last()
-        if corrected is not None:
-            held_usdc, closes = (
-                corrected.collateral_usdc,
-                closes.filter(block_number__gt=corrected.block_number),
-            )
+        ended = opening.position
+        closes = [fill for fill in book.closes_of(ended.pk) if fill.settled_at is not None]
+        held_usdc, corrections = opening.collateral_usdc, book.corrections.get(ended.pk, [])
+        if corrections:
+            held_usdc = corrections[-1].collateral_usdc
+            closes = [fill for fill in closes if (fill.block_number or 0) > corrections[-1].block_number]
         done = sum((fill.collateral_usdc for fill in closes), NOTHING) >= held_usdc
-        replaced = Position.objects.filter(
-            trader=opening.position.trader,
-            pair_index=opening.position.pair_index,
-            trade_index=opening.position.trade_index,
-            mode=opening.mode,
-            opened_at__gt=opening.position.opened_at,
+        slot = (ended.trader_id, ended.pair_index, ended.trade_index, opening.mode)
+        replaced = any(
+            (one.trader_id, one.pair_index, one.trade_index, one.mode) == slot
+            and one.opened_at > ended.opened_at
+            for one in book.positions.values()
         )
-        assert done or replaced.exists(), f"I9: intent {held.intent_id} was released with a position open"
+        assert done or replaced, f"I9: intent {held.intent_id} was released with a position open"

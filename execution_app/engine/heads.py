@@ -7,13 +7,12 @@ is guarded by the state it starts from.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-from django.db import transaction
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from execution_app import meters
 from execution_app.book import orders
@@ -32,9 +31,6 @@ Block = tuple[int, str]  # number and hash
 log = structlog.get_logger(__name__)
 BY = "heads"
 BATCH = 2_000
-# Of a row, its intent and the block that it stands in.
-AT = ("intent_id", "block_number", "block_hash")
-DONE_AT = ("intent_id", "done_block_number", "done_block_hash")
 MINED_STATES = (
     IntentState.MINED,
     IntentState.ORDERED,
@@ -44,13 +40,43 @@ MINED_STATES = (
 )
 
 
+# What stands in blocks, by intent: its receipt, its order, where that ended, and new levels; one look sees all as one.
+_MINED = """SELECT intent.id, intent.nonce IS NULL, intent.state, receipt.block_number, receipt.block_hash,
+    placed.block_number, placed.block_hash, placed.done_block_number, placed.done_block_hash
+FROM tx_intents AS intent
+LEFT JOIN tx_receipts AS receipt ON receipt.intent_id = intent.id AND receipt.canonical
+LEFT JOIN venue_orders AS placed ON placed.intent_id = intent.id
+WHERE intent.settled_at IS NULL AND intent.state = ANY(%s) ORDER BY intent.id LIMIT %s"""
+
+
+# A message has no nonce and needs none; many may wait for finality, and fill no place of a slot.
+_SLOTS = """SELECT id, wallet_id, nonce FROM tx_intents
+WHERE settled_at IS NULL AND state = ANY(%s) AND nonce IS NOT NULL ORDER BY id LIMIT %s"""
+_MESSAGES = """SELECT EXISTS (SELECT FROM tx_intents
+WHERE settled_at IS NULL AND state = ANY(%s) AND nonce IS NULL)"""
+_NOTE = """UPDATE chains SET head_number = %s, head_hash = %s, reconciled_at = statement_timestamp(),
+    finalized_number = CASE WHEN %s AND (finalized_number < %s OR finalized_hash = '') THEN %s ELSE finalized_number END,
+    finalized_hash = CASE WHEN %s AND (finalized_number < %s OR finalized_hash = '') THEN %s ELSE finalized_hash END
+WHERE chain_id = %s RETURNING halted_reason"""
+
+
+@dataclass(frozen=True)
+class _Mined:
+    """The blocks in which an intent's transaction and its order's end stand; None where there is no such block."""
+
+    state: IntentState
+    mined_in: Block | None
+    ended_in: Block | None
+
+
 def follow() -> Head:
     """One pass: compare, collect receipts, notice reorgs, read the venue's events, settle what is final.
 
     Raises Disagreement when chain and database do not describe the same past,
     RpcFault when no node answers; nothing is changed on guesswork.
     """
-    mark = _mark()
+    chain = reconcile.expect_chain()
+    mark = _mark(chain)
     try:
         head = watermark.look(mark)
     except Disagreement as problem:
@@ -58,16 +84,16 @@ def follow() -> Head:
     except rpc.RpcFault:
         reconcile.halt_on_foreign_endpoints()
         raise
-    reconcile.check_identity(head.chain_id, head.genesis_hash)
+    reconcile.check_identity(head.chain_id, head.genesis_hash, chain)
     restored.compare()
     with rpc.reading_from(head.readers):
         _pass(head)
-    _note(head, mark)
+    if _note(head, mark):
+        reconcile.resume(head.chain_id)
     return head
 
 
-def _mark() -> Mark:
-    chain = reconcile.expect_chain()
+def _mark(chain: Chain | None) -> Mark:
     if chain is None:
         return Mark()
     final = chain.finalized_number if chain.finalized_hash else NOTHING_FINAL
@@ -78,46 +104,65 @@ def _pass(head: Head) -> None:
     counts = _counts(head)
     reconcile.check_wallets(counts)
     # First of all: an order id of a block that left may belong to another order by now.
-    _, gone = _forget_reorganised()
-    apply_receipts(_consumed(counts), head.finalized)
-    read_orders_again()
-    following.follow(head)
-    venue_events.collect(head.number)
-    standing, gone_meanwhile = _forget_reorganised()
+    before = _mined()
+    _, gone = _forget_reorganised(before)
+    consumed, messages = _taken(counts)
+    # What there is nothing of is not asked for; what another pass makes of it meanwhile, the next one finds.
+    some_of_all = gone or len(before) == BATCH
+    states = set(MINED_STATES) if some_of_all else {one.state for one in before.values()}
+    if consumed:
+        apply_receipts(consumed, head.finalized)
+    if consumed or IntentState.MINED in states:
+        read_orders_again()
+    if messages:
+        following.follow(head)
+    if consumed or messages or states & {IntentState.MINED, IntentState.ORDERED}:
+        venue_events.collect(head.number)
+    standing, gone_meanwhile = _forget_reorganised(_mined())
     settle(standing, head.finalized)
-    taken.settle(standing, head.finalized)
-    reconcile.resume(head.chain_id)
+    if changed := [pk for pk, state in standing.items() if state is IntentState.CHANGED]:
+        taken.settle(changed, head.finalized)
     if gone or gone_meanwhile:
         log.warning("blocks left the chain", intents=gone + gone_meanwhile, head=head.number)
 
 
-def _note(head: Head, mark: Mark) -> None:
-    """What was acted on; the final block only ever goes on."""
-    chain = Chain.objects.filter(pk=head.chain_id)
-    if head.finalized > mark.final and head.finalized_hash:
-        # Another pass may have gone on further meanwhile.
-        chain.filter(Q(finalized_number__lt=head.finalized) | Q(finalized_hash="")).update(
-            finalized_number=head.finalized, finalized_hash=head.finalized_hash
+def _note(head: Head, mark: Mark) -> bool:
+    """What was acted on; the final block only ever goes on, and another pass may have gone further meanwhile.
+
+    Says whether trading was halted until now.
+    """
+    further = head.finalized > mark.final and bool(head.finalized_hash)
+    final = (further, head.finalized)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _NOTE,
+            [
+                *(head.number, head.block_hash),
+                *(*final, head.finalized, *final, head.finalized_hash),
+                head.chain_id,
+            ],
         )
-    chain.update(head_number=head.number, head_hash=head.block_hash, reconciled_at=Now())
+        found = cursor.fetchone()
+    return found is not None and bool(found[0])
 
 
-def _unsettled(states: Iterable[str]) -> QuerySet[TxIntent]:
-    return TxIntent.objects.filter(settled_at=None, state__in=states).order_by("id")
+def _taken(counts: dict[int, int]) -> tuple[list[TxIntent], bool]:
+    """Unmined intents whose nonce the chain has taken, and whether there are messages, which have no nonce.
 
-
-def _consumed(counts: dict[int, int]) -> list[TxIntent]:
-    """Unmined intents whose nonce the chain has taken; what is pending is not read, however much it is."""
-    # A message has no nonce and needs none; many may wait for finality.
-    owned = _unsettled(sorted(UNMINED)).filter(nonce__isnull=False)
-    slots = owned.values_list("pk", "wallet_id", "nonce")[:BATCH]
-    keys = [pk for pk, wallet, nonce in slots if nonce is not None and nonce < counts.get(wallet or 0, 0)]
-    return list(TxIntent.objects.filter(pk__in=keys).order_by("id")) if keys else []
+    What is pending is not read, however much it is.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_SLOTS, [sorted(UNMINED), BATCH])
+        slots = cursor.fetchall()
+        cursor.execute(_MESSAGES, [sorted(UNMINED)])
+        (messages,) = cursor.fetchone()
+    keys = [pk for pk, wallet, nonce in slots if nonce < counts.get(wallet or 0, 0)]
+    return list(TxIntent.objects.filter(pk__in=keys).order_by("id")) if keys else [], messages
 
 
 def _counts(head: Head) -> dict[int, int]:
     """Transactions the chain has from each wallet, by wallet id, at this head; balances are noted by the way."""
-    wallets = list(Wallet.objects.filter(chain_id=head.chain_id))
+    wallets = reconcile.with_settled_nonces("wallets.chain_id = %s", head.chain_id)
     tag = hex(head.number)
     calls: list[rpc.Call] = [("eth_getTransactionCount", (wallet.address, tag)) for wallet in wallets]
     calls += [("eth_getBalance", (wallet.address, tag)) for wallet in wallets]
@@ -128,18 +173,16 @@ def _counts(head: Head) -> dict[int, int]:
         if answer is None:
             raise rpc.RpcFault("the node does not know a wallet's count or balance")
     for wallet, balance in zip(wallets, answers[len(wallets) :], strict=True):
-        Wallet.objects.filter(pk=wallet.pk).exclude(balance_wei=int(balance, 16)).update(
-            balance_wei=int(balance, 16)
-        )
+        if wallet.balance_wei != int(balance, 16):
+            Wallet.objects.filter(pk=wallet.pk).update(balance_wei=int(balance, 16))
     counts = {wallet.pk: int(count, 16) for wallet, count in zip(wallets, answers, strict=False)}
     for wallet in wallets:
-        counts[wallet.pk] = _unless_too_low(wallet, counts[wallet.pk], tag)
+        counts[wallet.pk] = _unless_too_low(wallet, wallet.settled_nonce, counts[wallet.pk], tag)
     return counts
 
 
-def _unless_too_low(wallet: Wallet, count: int, tag: str) -> int:
+def _unless_too_low(wallet: Wallet, settled: int | None, count: int, tag: str) -> int:
     """A count below what was final here is no proof by one node: others that show more are believed."""
-    settled = reconcile.settled_nonce(wallet)
     if settled is None or count > settled:
         return count
     found = [
@@ -156,33 +199,16 @@ def _unless_too_low(wallet: Wallet, count: int, tag: str) -> int:
     return highest
 
 
-def _forget_reorganised() -> tuple[list[int], list[int]]:
+def _forget_reorganised(mined: dict[int, _Mined]) -> tuple[dict[int, IntentState], list[int]]:
     """Take back what stood in blocks that a majority of endpoints has no longer on the chain.
 
-    Returns the intents whose blocks all stand by such a majority, and those that
-    were taken back. Only the former may become final in this pass.
+    Returns the states of intents whose blocks all stand by such a majority, and the intents
+    that were taken back. Only the former may become final in this pass.
     """
-    mined = list(_unsettled(MINED_STATES).values_list("pk", "nonce")[:BATCH])
-    keys = [pk for pk, _ in mined]
-    orders_of = VenueOrder.objects.filter(intent__in=keys)
-    stands = {
-        pk: (number, block_hash)
-        for pk, number, block_hash in TxReceipt.objects.filter(intent__in=keys, canonical=True).values_list(
-            *AT
-        )
-    }
-    # A message has no receipt of ours; its order stands in the block that registered it.
-    stands |= {
-        pk: (number, block_hash)
-        for pk, number, block_hash in orders_of.filter(intent__nonce=None).values_list(*AT)
-    }
-    stands |= taken.blocks(keys)
-    done = {
-        pk: (number, block_hash)
-        for pk, number, block_hash in orders_of.exclude(done_block_number=None).values_list(*DONE_AT)
-    }
     votes, needed = (
-        _votes(sorted({number for number, _ in (*stands.values(), *done.values())})),
+        _votes(
+            sorted({block[0] for one in mined.values() for block in (one.mined_in, one.ended_in) if block})
+        ),
         quorum.needed(),
     )
 
@@ -192,9 +218,9 @@ def _forget_reorganised() -> tuple[list[int], list[int]]:
     def has_left(number: int, block_hash: str) -> bool:
         return votes[number].total() - votes[number][block_hash] >= needed
 
-    standing, taken_back = [], []
-    for pk in keys:
-        mined_in, ended_in = stands.get(pk), done.get(pk)
+    standing, taken_back = {}, []
+    for pk, one in mined.items():
+        mined_in, ended_in = one.mined_in, one.ended_in
         try:
             if mined_in is not None and has_left(*mined_in):
                 _unmine(pk, mined_in)
@@ -203,10 +229,30 @@ def _forget_reorganised() -> tuple[list[int], list[int]]:
                 _unfill(pk, ended_in)
                 taken_back.append(pk)
             elif (mined_in is None or is_in(*mined_in)) and (ended_in is None or is_in(*ended_in)):
-                standing.append(pk)
+                standing[pk] = one.state
         except Stale:
             continue
     return standing, taken_back
+
+
+def _mined() -> dict[int, _Mined]:
+    """What the chain has of ours and is not final, by intent."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MINED, [[*MINED_STATES], BATCH])
+        rows = cursor.fetchall()
+    found = {}
+    for pk, is_message, state, receipt_at, receipt_in, order_at, order_in, done_at, done_in in rows:
+        # A message has no receipt of ours; its order stands in the block that registered it.
+        number, block_hash = (order_at, order_in) if is_message else (receipt_at, receipt_in)
+        found[pk] = _Mined(
+            IntentState(state),
+            None if number is None else (number, block_hash),
+            None if done_at is None else (done_at, done_in),
+        )
+    changed = [pk for pk, one in found.items() if one.state is IntentState.CHANGED]
+    for pk, seen_in in taken.blocks(changed).items() if changed else ():
+        found[pk] = replace(found[pk], mined_in=seen_in)
+    return found
 
 
 def _unfill(key: int, ended_in: Block) -> None:

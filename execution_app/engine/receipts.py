@@ -1,6 +1,7 @@
 """Receipts: which of a slot's transactions the chain took, and when that is final."""
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from execution_app.states import Action, IntentState, SendKind
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
+ENDED = (IntentState.FILLED, IntentState.VENUE_CANCELLED)
 AGAIN = 50  # receipts read again in one pass
 SEEN = (
     *("intent", "block_number", "block_hash", "status", "gas_used"),
@@ -203,8 +205,18 @@ def _lose(intent: TxIntent) -> None:
         reconcile.halt_wallet(intent.wallet, reason)
 
 
-def settle(standing: list[int], finalized: int) -> None:
+def settle(standing: Mapping[int, IntentState], finalized: int) -> None:
     """Make final what stands in final blocks. `standing` are the intents whose blocks this pass saw on the chain."""
+    mined_ = [pk for pk, state in standing.items() if state is IntentState.MINED]
+    ended = [pk for pk, state in standing.items() if state in ENDED]
+    if mined_:
+        _settle_transactions(mined_, finalized)
+    if ended:
+        _settle_orders(ended, finalized)
+
+
+def _settle_transactions(standing: Collection[int], finalized: int) -> None:
+    """Of cancels, and of what was reverted."""
     for receipt in TxReceipt.objects.filter(
         intent__in=standing,
         canonical=True,
@@ -222,13 +234,12 @@ def settle(standing: list[int], finalized: int) -> None:
                 exits.ask_again(receipt.intent)
         except Stale:
             continue
-    _settle_orders(standing, finalized)
 
 
-def _settle_orders(standing: list[int], finalized: int) -> None:
+def _settle_orders(standing: Collection[int], finalized: int) -> None:
     ended = TxIntent.objects.filter(
         pk__in=standing,
-        state__in=[IntentState.FILLED, IntentState.VENUE_CANCELLED],
+        state__in=ENDED,
         settled_at=None,
         venue_order__done_block_number__lte=finalized,
     ).annotate(done=F("venue_order__done_block_number"))
@@ -244,8 +255,9 @@ def _settle_orders(standing: list[int], finalized: int) -> None:
                 positions.fold(fill.position)
                 if fill.action == Action.OPEN:
                     positions.release_replaced(fill.position)
-            if settled:
-                reservations.follow(intent.pk)  # a refund is over only now
+            elif settled:
+                # A refund is over only now. Where there is a fill, its position's fold has followed it.
+                reservations.follow(intent.pk)
             if settled and intent.state == IntentState.VENUE_CANCELLED:
                 exits.ask_again(intent)
         if settled:

@@ -1,22 +1,26 @@
 """Do chain and database describe the same past? Nobody trades before that is answered."""
 
 from functools import lru_cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max
 from django.db.models.functions import Now
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction
 from execution_app.errors import Disagreement
-from execution_app.models import Chain, TxIntent, Wallet
+from execution_app.models import Chain, Wallet
 from execution_app.node import identity, rpc
 from execution_app.venues import onchain
 
 log = structlog.get_logger(__name__)
+# By hand: it is asked for twice in every pass.
+_WITH_SETTLED = """SELECT wallets.*, (
+    SELECT nonce FROM tx_intents
+    WHERE wallet_id = wallets.id AND settled_at IS NOT NULL AND nonce IS NOT NULL ORDER BY nonce DESC LIMIT 1
+) AS settled_nonce FROM wallets"""
 
 
 def expect_chain() -> Chain | None:
@@ -26,12 +30,15 @@ def expect_chain() -> Chain | None:
     return chain
 
 
-def check_identity(chain_id: int, genesis_hash: str) -> None:
-    """Check that the node is on the chain this database trades on. Raises Disagreement."""
+def check_identity(chain_id: int, genesis_hash: str, known: Chain | None = None) -> None:
+    """Check that the node is on the chain this database trades on. Raises Disagreement.
+
+    `known` is that chain's row, where this pass has read it: what is held against the node never changes in it.
+    """
     environment = settings.ENVIRONMENT
     if chain_id != environment.chain_id:
         halt(f"the node is on chain {chain_id}, CHAIN_ID is {environment.chain_id}")
-    chain = _adopted(chain_id, genesis_hash)
+    chain = known or _adopted(chain_id, genesis_hash)
     if chain.genesis_hash != genesis_hash:
         halt(
             f"the node's chain began with block {genesis_hash}, this database trades on {chain.genesis_hash}"
@@ -80,25 +87,23 @@ def check_wallets(counts: dict[int, int]) -> None:
     chain's state. A count below what is settled means that the chain is an old
     copy or the node lies: nobody trades. Raises Disagreement for the latter.
     """
-    for wallet in Wallet.objects.filter(pk__in=counts):
+    for wallet in with_settled_nonces("wallets.id = ANY(%s)", [*counts]):
         count = counts[wallet.pk]
         if count > wallet.next_nonce and not wallet.halted_reason:
             reason = (
                 f"the chain has {count} transactions of this wallet, this database signed {wallet.next_nonce}"
             )
             halt_wallet(wallet, reason)
-        settled = settled_nonce(wallet)
+        settled = wallet.settled_nonce
         if settled is not None and count <= settled:
             halt(
                 f"the chain has {count} transactions of {wallet.address}, but nonce {settled} was final here"
             )
 
 
-def settled_nonce(wallet: Wallet) -> int | None:
-    """The highest nonce of the wallet whose end is final here."""
-    settled = TxIntent.objects.filter(wallet=wallet, settled_at__isnull=False)
-    highest: int | None = settled.aggregate(Max("nonce"))["nonce__max"]
-    return highest
+def with_settled_nonces(condition: str, value: object) -> list[Any]:
+    """Wallets for which the condition holds, each with its `settled_nonce`: the highest whose end is final here, or None."""
+    return list(Wallet.objects.raw(f"{_WITH_SETTLED} WHERE {condition}", [value]))
 
 
 def halt_wallet(wallet: Wallet, reason: str) -> None:

@@ -12,6 +12,7 @@ from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
     BY,
+    actions_due,
     database_now,
     end_closed_elsewhere,
     hold,
@@ -84,8 +85,9 @@ def _sort(wallet_id: int) -> list[TxIntent]:
     """Those that may be placed, exits first; opens are looked for once the exits are sorted, which may refuse some."""
     ready: list[TxIntent] = []
     returned = Returned()
+    due = actions_due(wallet_id)
     for action in TURNS:
-        keys = turn(Wallet.objects.get(pk=wallet_id), action)
+        keys = turn(wallet_id, action) if action in due else []
         while keys:
             with transaction.atomic(durable=True):
                 wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)

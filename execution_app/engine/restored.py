@@ -17,17 +17,21 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import ProgrammingError, connection, transaction
-from django.db.models import Max
 from django.db.models.functions import Coalesce, Greatest
 
 from execution_app.engine import reconcile
-from execution_app.models import TxIntent, Wallet
+from execution_app.models import Wallet
 
 log = structlog.get_logger(__name__)
 FILE = "database.json"
 REDIS_KEY = "database_seen"
 REDIS_TIMEOUT_S = 0.3
 REASON_LIMIT = 200
+# All of it at one moment, by one statement, since every pass over the chain asks.
+_SERVER = "(SELECT system_identifier::text FROM pg_control_system()), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+_NO_SERVER = "'', '0'"
+_SEEN = """(SELECT coalesce(max(id), 0) FROM tx_intents),
+    (SELECT coalesce(json_object_agg(chain_id || ':' || address, next_nonce), '{}') FROM wallets)"""
 
 
 @dataclass(frozen=True)
@@ -86,27 +90,18 @@ def difference(known: Sight, now: Sight) -> str:
 
 
 def look() -> Sight:
-    """Read what names the database now."""
-    system, timeline = _server()
-    nonces = {
-        f"{chain_id}:{address}": nonce
-        for chain_id, address, nonce in Wallet.objects.values_list("chain_id", "address", "next_nonce")
-    }
-    return Sight(system, timeline, TxIntent.objects.aggregate(last=Max("id"))["last"] or 0, nonces)
-
-
-def _server() -> tuple[str, int]:
-    """System identifier and timeline; blank where this login may not ask, as on some managed servers."""
+    """Read what names the database now; the server's part is blank where this login may not ask for it."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT system_identifier::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-                " FROM pg_control_system()"
-            )
-            system, timeline = cursor.fetchone()
-    except ProgrammingError:
-        return "", 0
-    return system, int(timeline, 16)
+        return _seen(_SERVER)
+    except ProgrammingError:  # as on some managed servers
+        return _seen(_NO_SERVER)
+
+
+def _seen(server: str) -> Sight:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {server}, {_SEEN}")
+        system, timeline, highest_intent, nonces = cursor.fetchone()
+    return Sight(system, int(timeline, 16), highest_intent, nonces)
 
 
 def _halt_all(problem: str, known: Sight) -> None:

@@ -3,12 +3,10 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.db import connection
-from django.db.models import Q
-from django.db.models.functions import Now
 
 from execution_app.book import delegations, external, quotes
 from execution_app.book.drift import compare
@@ -26,7 +24,7 @@ from execution_app.engine import (
 )
 from execution_app.engine.gateway import posting, signing
 from execution_app.errors import Refused
-from execution_app.models import TxIntent, Wallet
+from execution_app.models import Wallet
 from execution_app.node import fees, gas, rpc, signers
 from execution_app.states import UNMINED, WAITING, IntentState
 
@@ -40,6 +38,13 @@ TRACK_LOCK = (0x76616E74, 0)  # one follower at a time saves work; two would do 
 WATCH_LOCK = (0x76616E74, 1)
 SUBMIT_LOCK = 0x76616E75  # with the wallet's id
 HUNG_S = 10  # without a word to the database: longer than a node may take to answer
+_WALLETS = "SELECT DISTINCT wallet_id FROM tx_intents WHERE settled_at IS NULL AND wallet_id IS NOT NULL"
+# As `waiting.due` has it.
+_DUE = """state = ANY(%s) AND (next_try_at IS NULL OR next_try_at <= statement_timestamp() - make_interval(secs => %s)
+    OR next_try_at > statement_timestamp() + make_interval(secs => %s))
+OR state = ANY(%s)"""
+_UNHEARD = f"({_DUE}) AND updated_at <= statement_timestamp() - make_interval(secs => %s)"
+_LOWEST = "SELECT min(nonce) FROM tx_intents WHERE wallet_id = %s AND state = ANY(%s)"
 _HUNG = """SELECT held.pid FROM pg_locks AS held JOIN pg_stat_activity AS session USING (pid)
 WHERE held.locktype = 'advisory' AND held.granted AND (held.classid, held.objid, held.objsubid) = (%s, %s, 2)
 AND session.state LIKE 'idle%%' AND session.state_change < clock_timestamp() - make_interval(secs => %s)"""
@@ -52,8 +57,7 @@ def submit(wallet_id: int) -> None:
         placed = 1
         while placed:
             placed = reserve.reserve(wallet_id)
-            signing.sign_waiting(wallet_id)
-            posted = posting.post(wallet_id)
+            posted = _sign_and_post(wallet_id) if _has_messages(wallet_id) else 0
             market = _market() if _has_slots(wallet_id) else None
             if market is None:
                 return
@@ -71,6 +75,11 @@ def _halting(wallet_id: int) -> Iterator[None]:
         reconcile.halt_wallet(Wallet.objects.get(pk=wallet_id), str(used))
 
 
+def _sign_and_post(wallet_id: int) -> int:
+    signing.sign_waiting(wallet_id)
+    return posting.post(wallet_id)
+
+
 def _offer_signed(wallet_id: int, market: fees.Market) -> None:
     """What a remote signer has signed by now: replacements leave at once, first sends through the gate."""
     signed = remote_signing.sign_waiting(wallet_id, market)
@@ -84,7 +93,7 @@ def track() -> list[int]:
             return []
         heads.follow()
         posting.listen()
-        for wallet_id in _wallets(state__in=sorted(UNMINED)):
+        for wallet_id in _unmined():
             try:
                 with _halting(wallet_id):
                     _keep_moving(wallet_id)
@@ -95,8 +104,8 @@ def track() -> list[int]:
 
 
 def _keep_moving(wallet_id: int) -> None:
-    signing.sign_waiting(wallet_id)
-    posting.post(wallet_id)
+    if _has_messages(wallet_id):
+        _sign_and_post(wallet_id)
     market = _market()
     begun_s = time.monotonic()
     offers.offer(cancels.sign(wallet_id, market), begun_s)
@@ -114,36 +123,42 @@ def _keep_moving(wallet_id: int) -> None:
 
 def _consumed(wallet_id: int) -> int:
     """The lowest nonce of the wallet that is not mined, as the last look at the chain left it."""
-    lowest = (
-        TxIntent.objects.filter(wallet_id=wallet_id, state__in=sorted(UNMINED))
-        .order_by("nonce")
-        .values_list("nonce")
-    ).first()
-    return -1 if lowest is None or lowest[0] is None else lowest[0]
+    with connection.cursor() as cursor:
+        cursor.execute(_LOWEST, [wallet_id, sorted(UNMINED)])
+        (lowest,) = cursor.fetchone()
+    return -1 if lowest is None else int(lowest)
 
 
 def wallets_with_work() -> list[int]:
     """Wallets with waiting intents that are due, or slots that nobody has signed or offered."""
-    due = Q(state__in=sorted(WAITING)) & waiting.due()
-    return _wallets(due | Q(state__in=UNOFFERED))
+    return _wallets(_DUE, sorted(WAITING), 0, waiting.RETRY_S, [*UNOFFERED])
 
 
 def wallets_unheard() -> list[int]:
     """Wallets with work that was due for a while and that nobody has looked at: their bells are lost."""
-    before = Now() - timedelta(seconds=UNHEARD_S)
-    due = Q(state__in=sorted(WAITING)) & waiting.due(timedelta(seconds=UNHEARD_S))
-    return _wallets(due | Q(state__in=[IntentState.RESERVED, IntentState.SIGNED]), updated_at__lte=before)[
-        :UNHEARD_LIMIT
-    ]
+    states = [IntentState.RESERVED, IntentState.SIGNED]
+    late = sorted(WAITING), UNHEARD_S, waiting.RETRY_S, states, UNHEARD_S
+    return _wallets(_UNHEARD, *late)[:UNHEARD_LIMIT]
 
 
-def _wallets(*conditions: Q, **lookups: object) -> list[int]:
-    rows = TxIntent.objects.filter(*conditions, settled_at=None, wallet__isnull=False, **lookups)
-    return [pk for (pk,) in rows.order_by("wallet_id").values_list("wallet_id").distinct() if pk is not None]
+def _unmined() -> list[int]:
+    return _wallets("state = ANY(%s)", sorted(UNMINED))
+
+
+def _wallets(condition: str, *values: Any) -> list[int]:
+    """Those of unsettled intents for which the condition holds. By hand: several are asked for in every pass."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_WALLETS} AND ({condition}) ORDER BY wallet_id", values)
+        return [int(pk) for (pk,) in cursor.fetchall()]
 
 
 def _has_slots(wallet_id: int) -> bool:
-    return wallet_id in _wallets(state__in=UNOFFERED)
+    return bool(_wallets("wallet_id = %s AND state = ANY(%s)", wallet_id, [*UNOFFERED]))
+
+
+def _has_messages(wallet_id: int) -> bool:
+    """Whether anything of the wallet goes, or may still go, by the gateway: it has a place and no nonce of the wallet's."""
+    return bool(_wallets("wallet_id = %s AND state = ANY(%s) AND nonce IS NULL", wallet_id, sorted(UNMINED)))
 
 
 def _market() -> fees.Market:

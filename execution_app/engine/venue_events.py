@@ -62,21 +62,22 @@ def _look(ended: list[VenueOrder], head: int) -> None:
     """Read what became of these from the first of them on, as far as one look goes."""
     start = min(_start(order) for order in ended)
     end = min(head, start + LOG_SPAN * SPANS_A_PASS - 1)
-    missing = _apply({order.order_id: order for order in ended}, _logs(start, end))
-    sure = not missing or _others_have_none(missing, start, end)
+    done: set[int] = set()
+    missing = _apply({order.order_id: order for order in ended}, _logs(start, end), done)
+    sure = not missing or _others_have_none(missing, start, end, done)
     for order in missing:
         if sure and end == head and order.scanned_to_block is None:
             meters.INVARIANT_VIOLATIONS.labels("ended_order_has_event").inc()
             log.error(
                 "the venue dropped an order without an event", intent=order.intent_id, order=order.order_id
             )
-    for order in ended if sure else ():
+    for order in [one for one in ended if one.pk not in done] if sure else ():
         standing = VenueOrder.objects.filter(pk=order.pk, state=OrderState.REGISTERED)
         standing.filter(block_hash=order.block_hash).update(scanned_to_block=_read_to(order, end, head))
 
 
-def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]]) -> list[VenueOrder]:
-    """Execute or refund what these logs say; returns the orders of which they say nothing."""
+def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]], done: set[int]) -> list[VenueOrder]:
+    """Execute or refund what these logs say, and note the keys of those orders; returns those of which they say nothing."""
     for entry in entries:
         event = _decoded(entry)
         order = by_id.get(event.order_id) if event is not None else None
@@ -89,6 +90,7 @@ def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]]) -> list[
                 orders.refund(order, event)
             else:
                 continue
+            done.add(order.pk)
         except Stale as moved:
             # Its block has left the chain; the next look finds what stands there now.
             log.info("an event has left the chain", order=order.order_id, why=str(moved))
@@ -154,14 +156,14 @@ def _no_longer_pending(outstanding: Sequence[tuple[int, int]], head: int) -> dic
     return ended
 
 
-def _others_have_none(missing: list[VenueOrder], start: int, end: int) -> bool:
+def _others_have_none(missing: list[VenueOrder], start: int, end: int, done: set[int]) -> bool:
     """Apply what any endpoint has about these orders; says whether a majority answered, and so the rest has no event."""
     answered = 0
     for _, answers in quorum.ask_each(_spans(start, end)):
         if all(isinstance(answer, list) for answer in answers):
             answered += 1
             missing[:] = _apply(
-                {order.order_id: order for order in missing}, [one for a in answers for one in a]
+                {order.order_id: order for order in missing}, [one for a in answers for one in a], done
             )
     return answered >= quorum.needed()
 

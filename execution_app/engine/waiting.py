@@ -26,8 +26,8 @@ RETRY_S = 0.5
 NOT_LATE = timedelta(0)
 
 
-def waiting(wallet: Wallet) -> QuerySet[TxIntent]:
-    """Intents of a wallet that have no nonce, exits first, then in the order they came."""
+def waiting(wallet: Wallet | int) -> QuerySet[TxIntent]:
+    """Intents of a wallet, or of its id, that have no nonce, exits first, then in the order they came."""
     # Who waits for the mode is always due: it returns for all at once, and the younger must not be placed first.
     return (
         TxIntent.objects.filter(wallet=wallet, state__in=[IntentState.PENDING, IntentState.HELD])
@@ -51,13 +51,21 @@ def database_now() -> datetime:
         return moment
 
 
-def turn(wallet: Wallet, action: Action) -> list[int]:
+def actions_due(wallet: Wallet | int) -> set[str]:
+    """What is waited for at all: most passes find intents of one kind, or none."""
+    return set(waiting(wallet).order_by().values_list("action", flat=True).distinct())
+
+
+def turn(wallet: Wallet | int, action: Action) -> list[int]:
     """Whose turn it is: the oldest, and those that were not looked at for longest, all in the order they came.
 
     The oldest alone would keep all others from their turn where they wait for something that does not come.
     """
     due = waiting(wallet).filter(action=action).values_list("pk", flat=True)
-    return sorted({*due[:BATCH], *due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:BATCH]})
+    oldest = list(due[:BATCH])
+    if len(oldest) < BATCH:
+        return sorted(oldest)  # there are no others
+    return sorted({*oldest, *due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:BATCH]})
 
 
 def sort(wallet: Wallet, ruling: Ruling, now: datetime, keys: list[int]) -> tuple[list[TxIntent], list[int]]:

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from execution_app.gate import approval, caps, control, limits, modes, usage, watch
 from execution_app.gate.caps import Breach, Order
+from execution_app.gate.look import look
 from execution_app.gate.modes import Facts, Ruling
 from execution_app.models import Reservation, TxIntent
 from execution_app.states import Action, CapName, Mode, Reason
@@ -48,9 +49,9 @@ class Admission:
 def ruling_now() -> Ruling:
     """The mode that holds until the caller's transaction ends."""
     known = watch.process_facts()
-    active = control.hold_still()
-    problem = watch.chain_problem()
-    facts = Facts(active, known.snapshot, problem)
+    control.hold_line()
+    seen = look()  # restrictions and chain at one moment
+    facts = Facts(seen.kinds, known.snapshot, watch.chain_problem(seen))
     return modes.rule(watch.limits(), facts, time.monotonic())
 
 

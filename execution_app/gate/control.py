@@ -35,6 +35,7 @@ IN_FLIGHT_LIMIT = 500
 # Answers after which a node may or may not hold the bytes.
 UNCLEAR = (SendOutcome.UNKNOWN, SendOutcome.RPC_FAULT)
 LINE_LOCK = 0x73746F70
+_ACTIVE = "SELECT kind FROM mode_changes WHERE lifted_at IS NULL"
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,9 @@ def active() -> list[Restriction]:
 
 
 def active_kinds() -> Kinds:
-    return frozenset(
-        RestrictionKind(kind)
-        for kind in Restriction.objects.filter(lifted_at=None).values_list("kind", flat=True)
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(_ACTIVE)
+        return frozenset(RestrictionKind(kind) for (kind,) in cursor.fetchall())
 
 
 def epoch() -> int:
@@ -169,12 +169,17 @@ def epoch() -> int:
 
 def hold_still() -> Kinds:
     """Read the restrictions so that none can be set until the caller's transaction ends."""
+    hold_line()
+    return active_kinds()
+
+
+def hold_line() -> None:
+    """No restriction can be set until the caller's transaction ends; whoever reads them reads them after this."""
     if not connection.in_atomic_block:
         raise RuntimeError("the gate is read inside the transaction that it guards")
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [LINE_LOCK])
         cursor.execute("SELECT 1 FROM control WHERE id = 1 FOR SHARE")
-    return active_kinds()
 
 
 class Turn:

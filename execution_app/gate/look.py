@@ -28,6 +28,10 @@ class Seen:
     reconciled_at: datetime | None
     now: datetime
 
+    @property
+    def kinds(self) -> frozenset[RestrictionKind]:
+        return frozenset(kind for kind, _ in self.restrictions)
+
     def chain_problem(self, started_at: datetime) -> str:
         """Why chain and database do not permit a process that began then to trade; blank when they do."""
         if self.halted is None:

@@ -127,7 +127,7 @@ class ModeWatch:
         return seen.epoch
 
     def _note(self, seen: Seen) -> None:
-        self.active = frozenset(kind for kind, _ in seen.restrictions)
+        self.active = seen.kinds
         self.set_in_redis = frozenset(kind for kind, origin in seen.restrictions if origin is Origin.REDIS)
 
     def _born(self, seen: Seen) -> datetime:
@@ -292,8 +292,8 @@ def effective_mode() -> str:
     return view().mode
 
 
-def chain_problem() -> str:
-    """Why chain and database do not permit trading, asked afresh; blank when they do."""
+def chain_problem(seen: Seen | None = None) -> str:
+    """Why chain and database do not permit trading, asked afresh or as it was just seen; blank when they do."""
     if _watch is None or _owner_pid != os.getpid() or _watch.started_at is None:
         return "this process does not watch the mode"
-    return look().chain_problem(_watch.started_at)
+    return (seen or look()).chain_problem(_watch.started_at)

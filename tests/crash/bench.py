@@ -30,9 +30,8 @@ from ops.rehearsal.rpc import Node
 from signals_app import tasks as signal_tasks
 from signals_app.models import Signal, SourceGrant
 from tests import real_parts
-from tests.crash import sites
 from tests.crash.door import Door
-from tests.crash.points import Points
+from tests.crash.points import Points, by_file
 from tests.crash.store import Store
 from tests.rig import Rig, rpc_call
 from tests.timers import pass_a_minute
@@ -71,7 +70,7 @@ class Bench:
         watch.stop()
         # What is imported, opened and read here need not be in every child.
         self.client.get("/health/live")
-        sites.inspect()
+        by_file()
         signers._account(self.rig.wallet.address)
         self.first_block = int(rpc_call("eth_blockNumber"), 16)
         self.door.reset()

@@ -28,6 +28,15 @@ from tests.crash.sites import Site
 PUBLISHED_WITHIN_S = 3.0
 
 
+@lru_cache(maxsize=1)
+def by_file() -> dict[str, list[Site]]:
+    """Places by the path of their file; what is read before a fork need not be in every child."""
+    found: dict[str, list[Site]] = defaultdict(list)
+    for site in sites.inspect():
+        found[str(sites.ROOT / site.file)].append(site)
+    return dict(found)
+
+
 class Points:
     """Counts points and dies by SIGKILL at occurrence `die_at` of label `label`; every point goes into the file first."""
 
@@ -40,9 +49,7 @@ class Points:
         self._thread = threading.get_ident()
         self._pid = os.getpid()
         self._aside = False
-        self._by_file: dict[str, list[Site]] = defaultdict(list)
-        for site in sites.inspect():
-            self._by_file[str(sites.ROOT / site.file)].append(site)
+        self._by_file = by_file()
 
     def is_ours(self) -> bool:
         """The mode watch and whoever publishes are not on the road, nor is another process that was forked on it."""

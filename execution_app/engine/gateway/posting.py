@@ -40,6 +40,8 @@ def post(wallet_id: int) -> int:
     """
     begun_s = time.monotonic()
     leased = _lease(wallet_id)
+    if not leased:
+        return 0
     answers = gateway.post_all(
         [_offer(message) for message in leased],
         lambda: time.monotonic() - begun_s < LEASE_S - gateway.CONNECT_TIMEOUT_S,

@@ -1,5 +1,6 @@
 """Whoever sits on the caps' lock keeps opens waiting, and never an exit."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from threading import Event, Thread
 
@@ -15,7 +16,7 @@ from execution_app.engine import heads, receipts
 from execution_app.errors import Refused
 from execution_app.gate import cap_rows
 from execution_app.models import AuditEntry, TxIntent, VenueOrder
-from execution_app.states import Action, CapName, CapScope
+from execution_app.states import Action, CapName, CapScope, IntentState
 from tests import invariants
 from tests.execution.test_exits import opened
 from tests.proxy import Proxy
@@ -86,7 +87,7 @@ def test_a_close_that_is_final_with_its_open_releases_after_it(
     assert list(states) == ["filled", "ordered"]
     settle = receipts.settle
 
-    def last(standing: list[int], finalized: int) -> None:
+    def last(standing: Mapping[int, IntentState], finalized: int) -> None:
         # Where nobody asks for an order, rows come as they lie on the disk.
         TxIntent.objects.filter(pk=opening.pk).update(updated_at=Now())
         VenueOrder.objects.filter(intent=opening).update(scanned_to_block=None)
