@@ -11,8 +11,8 @@ def holding() -> str:
     """Every restriction that holds, who set it, and where it is lifted."""
     lines = [
         words.RESTRICTION.format(
-            kind=row.kind,
-            origin=row.origin,
+            kind=words.restriction(row.kind),
+            origin=words.origin(row.origin),
             by=words.safe(people.unveiled(row.set_by)),
             at=words.moment(row.set_at),
             reason=words.safe(row.reason),

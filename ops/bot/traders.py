@@ -36,6 +36,11 @@ def held(trader: Trader, word: str = "") -> list[Position]:
     return list(rows)
 
 
+def without(trader: Trader, word: str) -> str:
+    """What to say where nothing open of theirs goes by this symbol or number."""
+    return words.NO_SUCH_POSITION.format(number=word) if word and held(trader) else words.NO_POSITIONS
+
+
 def at_stake_usdc(trader: Trader) -> Decimal:
     """Notional of what is open and of opens under way, DRY and LIVE alike."""
     size: DecimalField[Decimal, Decimal] = DecimalField(max_digits=36, decimal_places=10)

@@ -65,7 +65,7 @@ def test_a_forged_button_does_what_its_sender_may_and_no_more(chat: Chat) -> Non
     chat.press(VIEWER, menu, "approve:sig:x:1")
     chat.press(VIEWER, menu, "\0" * 64)
     said = [one.text for one in chat.settle(VIEWER)]
-    assert sum("needs the role operator" in text for text in said) == 1
+    assert sum("Only an operator may do that" in text for text in said) == 1
     assert control.active() == []
     # Of an operator, too, a button asks for nothing that no button has.
     shown = chat.ask(OPERATOR, "/start")
