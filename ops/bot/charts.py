@@ -175,7 +175,8 @@ def _mark(axes: Axes, place: float, value: float, said: str) -> None:
     axes.plot([place], [value], marker="o", color=LINE, clip_on=False)
     axes.annotate(
         said,
-        (place, value),
+        (1, value),
+        xycoords=("axes fraction", "data"),  # a wide bar would cover it beside the point
         xytext=(12, 0),
         textcoords="offset points",
         va="center",

@@ -65,7 +65,7 @@ def _listed(person: TelegramUser, word: str, percent: Decimal) -> Reply:
         return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     found = traders.held(trader, word)
     if not found:
-        return Reply(words.safe(words.begun(traders.without(trader, word))))
+        return Reply(words.safe(traders.without(trader, word)))
     rows = found[:MOST]
     newest = quotes.newest(sorted({row.symbol for row in rows}))
     tokens, buttons, lines = [], [], []

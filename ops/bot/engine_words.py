@@ -6,7 +6,7 @@ said as it is: a strange word is better than none.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from ops.bot import words
@@ -44,6 +44,10 @@ SENTENCES: Mapping[str, str] = {
     "health streak {streak}": "STREAK",
     "emergency stop": "STOP_STANDS",
     "chain and database have not been compared yet": "NOT_YET_COMPARED",
+    "chain and database have not been compared since this process started": "NOT_COMPARED_SINCE",
+    "chain and database were last compared too long ago": "COMPARED_LONG_AGO",
+    "database: {text}": "DATABASE_SAYS",
+    "EXEC_MODE is DRY": "EXEC_MODE_DRY",
     "key exec_mode is unreadable": "KEY_UNREADABLE",
     "key exec_mode is of another epoch": "KEY_OTHER_EPOCH",
     "the epoch in Redis is not the database's": "EPOCH_OTHER",
@@ -113,13 +117,17 @@ SENTENCES: Mapping[str, str] = {
     "trade {slot} on {symbol} of trader {user_id}": "UNKNOWN_TRADE",
 }
 BETWEEN = ("; ", ", ")  # several things that are told in one row
-NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
+FREE = frozenset({"text", "detail"})
+NUMBERS = frozenset({"s", "count", "days", "usdc", "eth", "most", "digits", "bytes", "price"})
 NAME = re.compile(r"\\\{([a-z_]+)\\\}")
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:
     def group(found: re.Match[str]) -> str:
-        return rf"(?P<{found[1]}>{'.*' if found[1] in {'text', 'detail'} else '[^ ]+?'})"
+        kind = found[1]
+        spelling = ".*" if kind in FREE else NUMBER.pattern if kind in NUMBERS else "[^ ]+?"
+        return f"(?P<{kind}>{spelling})"
 
     return re.compile(NAME.sub(group, re.escape(sentence)), re.DOTALL)
 
@@ -151,23 +159,9 @@ def _translated(text: str) -> str | None:
 
 
 def _spelt(kind: str, value: str) -> str:
-    match kind:
-        case "text":
-            return said(value)
-        case "reason":
-            return words.reason(value)
-        case "state":
-            return words.state(value)
-        case "usdc":
-            return words.usdc(Decimal(value))
-        case "eth":
-            return words.eth(Decimal(value)).removesuffix(" ETH")
-        case "field" | "level":
-            return words.field(value)
-        case "value" | "other":
-            return _value(value)
-        case _:
-            return words.safe(value)
+    if kind in SPELLINGS:
+        return SPELLINGS[kind](value)
+    return words.grouped(Decimal(value)) if kind in NUMBERS else words.safe(value)
 
 
 def _value(spelt: str) -> str:
@@ -177,3 +171,20 @@ def _value(spelt: str) -> str:
     if spelt == "None":
         return words.text("NONE")
     return words.grouped(Decimal(spelt)) if NUMBER.fullmatch(spelt) else words.safe(spelt)
+
+
+SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "text": said,
+    "reason": words.reason,
+    "state": words.state,
+    "usdc": lambda value: words.usdc(Decimal(value)),
+    "eth": lambda value: words.eth(Decimal(value)).removesuffix(" ETH"),
+    "field": words.field,
+    "level": words.field,
+    "value": _value,
+    "other": _value,
+    # To be copied by a tap.
+    "address": words.code,
+    "storage": words.code,
+    "trading": words.code,
+}

@@ -91,7 +91,9 @@ def signals(person: TelegramUser, _arguments: list[str]) -> str:
             symbol=words.safe(row.symbol),
             side=row.side,
             decision=words.state(row.decision) if row.decision else words.SIGNAL_RECEIVED,
-            reasons=", ".join(map(words.reason, row.reasons)),
+            reasons=words.ORDER_REASON.format(reason="; ".join(map(words.reason, row.reasons)))
+            if row.reasons
+            else "",
             key=words.code(row.intent_key),
         )
         for row in rows

@@ -86,7 +86,7 @@ def _offer(person: TelegramUser, arguments: list[str], name: str, title: str, us
 def _one(trader: Trader, word: str) -> Position:
     found = traders.held(trader, word)
     if not found:
-        raise ValueError(words.begun(traders.without(trader, word)))
+        raise ValueError(traders.without(trader, word))
     if len(found) > 1:
         numbers = ", ".join(f"#{row.pk}" for row in found)
         raise Refused(words.SEVERAL_POSITIONS.format(numbers=numbers))

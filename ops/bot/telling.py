@@ -118,7 +118,8 @@ IMPOSED = {"emergency_stop": "STOP_IMPOSED", "dry": "DRY_IMPOSED", "reduce_only"
 def _mode(step: Facts, _names: dict[str, str], _about: Facts) -> str:
     reason = words.safe(step["reason"]) or words.NO_REASON
     if step["what"] == "mode":
-        return words.text(f"MODE_{step['mode']}").format(reason=engine_words.said(step["reason"])).strip()
+        why = words.begun(engine_words.said(step["reason"]))
+        return words.text(f"MODE_{step['mode']}").format(reason=f"{why}." if why else "").strip()
     said = {"by": words.safe(step["by"]), "origin": words.origin(step["origin"]), "reason": reason}
     if step["what"] == "imposed":
         return words.text(IMPOSED[step["kind"]]).format(**said)

@@ -38,7 +38,9 @@ def held(trader: Trader, word: str = "") -> list[Position]:
 
 def without(trader: Trader, word: str) -> str:
     """What to say where nothing open of theirs goes by this symbol or number."""
-    return words.NO_SUCH_POSITION.format(number=word) if word and held(trader) else words.NO_POSITIONS
+    if not word or not held(trader):
+        return words.NO_POSITIONS
+    return f"{words.begun(words.NO_SUCH_POSITION.format(number=word))}."
 
 
 def at_stake_usdc(trader: Trader) -> Decimal:

@@ -32,6 +32,8 @@ LOOKING = {
     "ops/watch/node.py": set(),
     "ops/rollout/wallet_check.py": set(),
     "execution_app/book/drift.py": set(),
+    "execution_app/gate/look.py": set(),
+    "execution_app/gate/modes.py": set(),
 }
 SAYING = frozenset({"Refused", "Retryable", "Check", "Finding"})
 NAMES = {"trader", "key", "halt", "nonce", "gas", "usdc", "allowance", "delegation", "ok", "fail", "warn"}
@@ -66,7 +68,7 @@ def sentences(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.Assign):
             said = (
                 [node.value]
-                if getattr(node.targets[0], "id", "") in {"step", "detail", "approve", "delegate"}
+                if getattr(node.targets[0], "id", "") in {"step", "detail", "reason", "approve", "delegate"}
                 else []
             )
         else:
@@ -103,6 +105,9 @@ def test_every_sentence_of_the_engine_is_known(module: str, left_out: set[str]) 
         ("stop_loss is crossed already at 7; send a CLOSE instead",
          "the price is 7 and past this stop loss already. /close closes at once",
          "der Preis ist 7 und schon über diesen Stop-Loss hinaus. /close schließt sofort"),
+        ("not halted", "ready", "bereit"),
+        ("3 halted", "3 halted", "3 angehalten"),
+        ("lasts 25510 days, longer than the 90 that are wise", "lasts 25,510 days; more than 90 are unwise", "gilt 25,510 Tage; mehr als 90 sind unklug"),
         ("redis: ConnectionError", "Redis: ConnectionError", "Redis: ConnectionError"),
         ("nobody <b>knows</b> this", "nobody &lt;b&gt;knows&lt;/b&gt; this", "nobody &lt;b&gt;knows&lt;/b&gt; this"),
     ],

@@ -169,7 +169,7 @@ def literals(path: Path) -> Iterator[tuple[int, str]]:
 
 # Kept in rows for operators, written in the machine's English; syntax; SQL.
 KNOWN = re.compile(
-    r"\s*(SELECT|INSERT|WITH)\b|/[a-z]+ |told [a-z_ ]+|waiting: |said in Telegram|retry after |offset points|upper left|not made: |(confirmation of|conversation with) |\[?(EVENT|off|CODE|KEY|SYMBOL)[ |]"
+    r"\s*(SELECT|INSERT|WITH)\b|/[a-z]+ |told [a-z_ ]+|waiting: |said in Telegram|retry after |offset points|axes fraction|upper left|not made: |(confirmation of|conversation with) |\[?(EVENT|off|CODE|KEY|SYMBOL)[ |]"
 )
 
 
