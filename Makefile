@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test commands crashtest drills alerts soak faults model replay bench mutation fuzz audit check fmt lock clean
+.PHONY: help run chain test commands crashtest drills alerts soak faults model replay bench mutation fuzz audit screens check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -86,6 +86,11 @@ mutation: ## small changes of the code that guards money, each of which a test h
 commands: ## every command of the documents: run, run against a stand-in or validated only (ARGS="--json")
 	@$(BOOTSTRAP) dev
 	@$(CHECK_ENV) DJANGO_SETTINGS_MODULE=vanta.settings $(PYTHON) -m tests.documents $(ARGS)
+
+screens: ## pictures of the bot's conversations and the panel's pages, to look at, in var/screens/ (ARGS="-k binding")
+	@$(BOOTSTRAP) dev
+	@PANEL_SCREENS=1 $(PYTHON) -m pytest -q $(or $(ARGS),tests/ops/panel/test_browser.py) \
+		tests/ops/bot/trades/screens.py tests/ops/bot/trades/screens_trading.py
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

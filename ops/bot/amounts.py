@@ -3,7 +3,6 @@
 import re
 from decimal import Decimal
 
-from execution_app.gate.caps import plain
 from ops.bot import words
 from signals_app.payloads import MAX_LEVERAGE_X, MAX_PRICE, MAX_SLIPPAGE_PCT, MAX_USDC, SYMBOL
 
@@ -58,5 +57,5 @@ def number(what: str, text: str, digits: int, most: Decimal) -> str:
     if not _NUMBER.fullmatch(text) or len(text.partition(".")[2]) > digits:
         raise ValueError(words.NO_NUMBER.format(what=what, digits=digits))
     if not 0 < Decimal(text) <= most:
-        raise ValueError(words.OUT_OF_RANGE.format(what=what, most=plain(most)))
+        raise ValueError(words.OUT_OF_RANGE.format(what=what, most=words.grouped(most)))
     return text

@@ -18,7 +18,7 @@ from execution_app.errors import Refused, Retryable
 from execution_app.models import Position, Trader, TxIntent
 from execution_app.node import ownership
 from execution_app.states import PositionState
-from ops.bot import binding_pages, words
+from ops.bot import binding_pages, engine_words, words
 from ops.bot.models import TelegramBinding, TelegramPage, TelegramUser
 
 MOST_WORDS = 2
@@ -34,11 +34,12 @@ def bind(person: TelegramUser, arguments: list[str]) -> str:
         address = read_address(arguments[0])
         if len(arguments) == 1:
             return _challenge(person, address)
-        return _prove(person, address, read_signature(arguments[1]))
+        said = _prove(person, address, read_signature(arguments[1]))
+        return f"{said}\n{words.begun(words.SEE_WALLET)}."
     except ValueError as problem:
         return words.safe(problem)
     except (Refused, Retryable) as problem:
-        return words.REFUSED.format(why=words.safe(problem))
+        return words.REFUSED.format(why=engine_words.said(problem))
 
 
 def settle(person: TelegramUser, row: TelegramPage) -> str:
@@ -126,7 +127,7 @@ def _prove(person: TelegramUser, address: str, signature: bytes) -> str:
     """The node may be asked, so that comes before the transaction; the challenge is used up within it."""
     current = _current(person)
     if current is not None and current.address == address:
-        return words.BOUND_ALREADY.format(address=words.code(address))
+        return words.BOUND.format(address=words.code(address))
     _refuse_other(person, address)
     mine = TelegramBinding.objects.filter(tg_user_id=person.tg_user_id, address=address, proved_at=None)
     row = mine.filter(expires_at__gt=Now()).order_by("-id").first()

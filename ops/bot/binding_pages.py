@@ -47,6 +47,12 @@ def open_page(token: str) -> TelegramPage | None:
     return rows.first()
 
 
+def language_of(token: str) -> str:
+    """In which a link that is over was made; blank where nobody knows it any more. Raises django.db.Error."""
+    row = TelegramPage.objects.filter(token_sha256=hashed(token)).first()
+    return "" if row is None else row.language
+
+
 def answer(page: TelegramPage, address: str, signature: bytes) -> bool:
     """Take down what was signed; False where another answer came first, or its time is over. Raises django.db.Error."""
     rows = TelegramPage.objects.filter(pk=page.pk, answered_at=None, expires_at__gt=Now())

@@ -58,7 +58,7 @@ def _pnl(figure: Figure, picture: Mapping[str, Any]) -> None:
     else:
         _nothing(axes)
     axes.set_xlim(places[0] - 0.7, places[-1] + 0.7)
-    _by_day(axes, "%d.%m.")
+    _by_day(axes, "%m-%d")
 
 
 def _exposure(figure: Figure, picture: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ def _exposure(figure: Figure, picture: Mapping[str, Any]) -> None:
         _nothing(axes)
     span = places[-1] - places[0]
     axes.set_xlim(places[0], places[-1])
-    _by_day(axes, "%d.%m." if span > FEW_DAYS else "%H:%M")
+    _by_day(axes, "%m-%d" if span > FEW_DAYS else "%H:%M")
 
 
 def _card(figure: Figure, picture: Mapping[str, Any]) -> None:
@@ -104,14 +104,14 @@ def _card(figure: Figure, picture: Mapping[str, Any]) -> None:
         (words.CARD_OPENED, words.moment(datetime.fromisoformat(picture["opened_at"]))),
     ]
     for row, (name, said) in enumerate(facts):
-        figure.text(0.05, 0.32 - row * 0.09, name, fontsize=12, color=FAINT)
-        figure.text(0.20, 0.32 - row * 0.09, said, fontsize=12, color=INK)
+        figure.text(0.05, 0.32 - row * 0.09, name, fontsize=13, color=FAINT)
+        figure.text(0.22, 0.32 - row * 0.09, said, fontsize=13, color=INK)
     _ladder(figure, value)
 
 
 def _ladder(figure: Figure, value: Mapping[str, Decimal]) -> None:
     """The prices that matter, where they stand to each other."""
-    axes = figure.add_axes((0.60, 0.08, 0.10, 0.70))
+    axes = figure.add_axes((0.54, 0.08, 0.10, 0.70))  # a price of seven digits fits beside it
     axes.set_axis_off()
     levels = [
         (value[name], label, color)
@@ -175,7 +175,8 @@ def _mark(axes: Axes, place: float, value: float, said: str) -> None:
     axes.plot([place], [value], marker="o", color=LINE, clip_on=False)
     axes.annotate(
         said,
-        (place, value),
+        (1, value),
+        xycoords=("axes fraction", "data"),  # a wide bar would cover it beside the point
         xytext=(12, 0),
         textcoords="offset points",
         va="center",

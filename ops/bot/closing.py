@@ -10,11 +10,10 @@ from execution_app.book import quotes
 from execution_app.engine import exits
 from execution_app.errors import Refused
 from execution_app.gate import control
-from execution_app.gate.caps import plain
 from execution_app.models import Position, Trader
 from execution_app.states import Action, PositionState, RestrictionKind
 from execution_app.tasks import submit
-from ops.bot import amounts, confirmations, holdings, traders, words
+from ops.bot import amounts, confirmations, engine_words, holdings, traders, words
 from ops.bot.models import TelegramUser
 from ops.bot.replies import Button, Reply
 
@@ -63,10 +62,10 @@ def _listed(person: TelegramUser, word: str, percent: Decimal) -> Reply:
     try:
         trader = traders.of(person)
     except Refused as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)))
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     found = traders.held(trader, word)
     if not found:
-        return Reply(words.NO_POSITIONS)
+        return Reply(words.safe(traders.without(trader, word)))
     rows = found[:MOST]
     newest = quotes.newest(sorted({row.symbol for row in rows}))
     tokens, buttons, lines = [], [], []
@@ -100,12 +99,12 @@ def _part(row: Position, percent: Decimal) -> Decimal | None:
 
 
 def _label(row: Position, part_usdc: Decimal | None) -> str:
-    size = plain(row.collateral_usdc if part_usdc is None else part_usdc)
+    """Exact, since it is what the tap asks for; the mode stands in the list above, and a phone's buttons are short."""
+    if part_usdc is not None:
+        return words.REDUCE_LABEL.format(number=row.pk, symbol=row.symbol, usdc=words.grouped(part_usdc))
     return words.CLOSE_LABEL.format(
         number=row.pk,
-        mode=row.mode,
         symbol=row.symbol,
         side=words.side(is_long=row.is_long),
-        usdc=size,
-        verb=words.CLOSE if part_usdc is None else words.TAKE_OUT,
+        usdc=words.grouped(row.collateral_usdc),
     )

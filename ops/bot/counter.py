@@ -45,7 +45,7 @@ class Command:
 
 
 def _greet(person: TelegramUser, _arguments: list[str]) -> str:
-    return words.GREETING.format(role=person.role)
+    return words.GREETING.format(role=words.role(person.role))
 
 
 def _help(person: TelegramUser, _arguments: list[str]) -> str:
@@ -199,7 +199,7 @@ def _decide(person: TelegramUser, one: Incoming) -> Reply:
 
 def _not_theirs(person: TelegramUser, name: str, needed: Role) -> Reply:
     log.warning("telegram command refused", command=name, tg_user_id=person.tg_user_id, role=person.role)
-    return Reply(words.NOT_YOURS.format(role=needed.value, mine=person.role))
+    return Reply(words.NOT_YOURS.format(role=words.role(needed.value), mine=words.role(person.role)))
 
 
 def _menu(person: TelegramUser) -> list[list[Button]]:

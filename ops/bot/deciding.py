@@ -7,7 +7,7 @@ from execution_app.desks.onchain import OnChainDesk
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Trader, TxIntent
 from execution_app.states import Action
-from ops.bot import closing, confirmations, flows, leveling, offers, opening, traders, words
+from ops.bot import closing, confirmations, engine_words, flows, leveling, offers, opening, traders, words
 from ops.bot.models import Step, TelegramConfirmation, TelegramUser
 from ops.bot.replies import Button, Reply
 
@@ -39,7 +39,7 @@ def leave(person: TelegramUser, token: str, message_id: int) -> Reply:
     except confirmations.Old:
         return Reply(words.LEFT, instead=True)
     except Refused as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)))
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     flows.end_of(person.tg_user_id, token)
     return Reply(words.LEFT, instead=True)
 
@@ -49,7 +49,7 @@ def again(person: TelegramUser, token: str, _message_id: int) -> Reply:
     try:
         asked = confirmations.asked_before(token, person.tg_user_id)
     except Refused as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)))
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     if asked["action"] != Action.OPEN:
         return Reply(words.UNKNOWN)
     answers = {name: value for name, value in asked.items() if name not in {"action", "price"}}
@@ -72,9 +72,9 @@ def _decide(person: TelegramUser, token: str, message_id: int, code: str) -> Rep
         flows.end_of(person.tg_user_id, token)
         return _told_again(token)
     except (confirmations.Old, offers.Moved) as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)), _anew(token), instead=True)
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)), _anew(token), instead=True)
     except (Refused, Retryable) as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)))
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     flows.end_of(person.tg_user_id, token)
     return _taken(key)
 
@@ -116,7 +116,7 @@ def _told_again(token: str) -> Reply:
     intent = TxIntent.objects.filter(intent_key=key).first()
     if intent is None:
         return Reply(words.DECIDED, instead=True)
-    text = words.TAKEN_ONCE.format(key=words.code(key), state=intent.state)
+    text = words.TAKEN_ONCE.format(key=words.code(key), state=words.state(intent.state))
     return Reply(text, _look_at(key), instead=True)
 
 

@@ -77,7 +77,7 @@ def _order(row: TxIntent) -> str:
         symbol=words.safe(row.symbol),
         side=words.side(is_long=row.is_long),
         size=size,
-        state=row.state,
+        state=words.state(row.state),
         reason=words.ORDER_REASON.format(reason=words.reason(row.reason)) if row.reason else "",
         key=words.code(row.intent_key),
     )
@@ -90,8 +90,10 @@ def signals(person: TelegramUser, _arguments: list[str]) -> str:
             at=words.moment(row.received_at),
             symbol=words.safe(row.symbol),
             side=row.side,
-            decision=row.decision or words.SIGNAL_RECEIVED,
-            reasons=", ".join(map(words.reason, row.reasons)),
+            decision=words.state(row.decision) if row.decision else words.SIGNAL_RECEIVED,
+            reasons=words.ORDER_REASON.format(reason="; ".join(map(words.reason, row.reasons)))
+            if row.reasons
+            else "",
             key=words.code(row.intent_key),
         )
         for row in rows
@@ -114,7 +116,7 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
         return words.NOT_FOUND.format(what=words.WHAT_ORDER, name=words.code(name))
     lines = [_order(row)]
     if row.reason_detail:
-        lines.append(words.safe(row.reason_detail))
+        lines.append(words.WHY_DETAIL.format(detail=words.safe(row.reason_detail)))
     fill = getattr(row, "fill", None)
     if fill is not None:
         lines.append(
@@ -123,13 +125,12 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
             )
         )
     moves = IntentTransition.objects.filter(intent=row).order_by("-id")[:MOST]
+    day = row.accepted_at.astimezone(UTC).date()
     lines += [
-        words.WHY_MOVE.format(
-            at=words.moment(step.at), state=words.safe(step.to_state), why=words.safe(step.why)
-        )
+        words.WHY_MOVE.format(at=words.clock(step.at, day), state=words.state(step.to_state))
         for step in reversed(moves)
     ]
-    return words.bullet_list(words.WHY_TITLE, lines)
+    return words.bullet_list(words.WHY_TITLE.format(day=day), lines)
 
 
 def pnl(person: TelegramUser, _arguments: list[str]) -> str:

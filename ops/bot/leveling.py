@@ -9,7 +9,7 @@ from execution_app.book import levels, protections
 from execution_app.errors import Refused
 from execution_app.gate import second_factor
 from execution_app.models import Position, Protection, Trader
-from ops.bot import amounts, confirmations, flows, traders, words
+from ops.bot import amounts, confirmations, engine_words, flows, traders, words
 from ops.bot.models import Step, TelegramUser
 from ops.bot.replies import Button, Reply
 
@@ -19,11 +19,11 @@ TWO_WORDS = 2
 
 
 def take_profit(person: TelegramUser, arguments: list[str]) -> Reply:
-    return _offer(person, arguments, "take_profit", words.TAKE_PROFIT, "/tp BTC-USD 70000")
+    return _offer(person, arguments, "take_profit", words.TAKE_PROFIT, "/tp BTC-USD 120000")
 
 
 def stop_loss(person: TelegramUser, arguments: list[str]) -> Reply:
-    return _offer(person, arguments, "stop_loss", words.STOP_LOSS, "/sl BTC-USD 50000")
+    return _offer(person, arguments, "stop_loss", words.STOP_LOSS, "/sl BTC-USD 90000")
 
 
 def take(
@@ -52,14 +52,18 @@ def take(
 
 def _offer(person: TelegramUser, arguments: list[str], name: str, title: str, usage: str) -> Reply:
     if len(arguments) != TWO_WORDS:
-        return Reply(words.USAGE.format(usage=words.LEVEL_USAGE.format(usage=usage)))
+        return Reply(f"{words.USAGE.format(usage=usage)}\n{words.LEVEL_USAGE}")
     try:
         price = amounts.level(arguments[1])
         trader = traders.of(person)
         position = _one(trader, arguments[0])
-    except (ValueError, Refused) as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)))
+    except ValueError as problem:
+        return Reply(words.safe(problem))
+    except Refused as problem:
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     before, loosens = _compared(position, name, None if price is None else Decimal(price))
+    if before == (None if price is None else Decimal(price)):
+        return Reply(f"{words.begun(words.LEVEL_IS_SO)}.")
     asked = {"action": ACTION, "position": position.pk, "level": name, "price": price}
     token = confirmations.offer(person.tg_user_id, asked)
     text = words.LEVEL_OFFER.format(
@@ -82,7 +86,7 @@ def _offer(person: TelegramUser, arguments: list[str], name: str, title: str, us
 def _one(trader: Trader, word: str) -> Position:
     found = traders.held(trader, word)
     if not found:
-        raise Refused(words.NO_POSITIONS)
+        raise ValueError(traders.without(trader, word))
     if len(found) > 1:
         numbers = ", ".join(f"#{row.pk}" for row in found)
         raise Refused(words.SEVERAL_POSITIONS.format(numbers=numbers))

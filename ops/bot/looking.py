@@ -7,10 +7,10 @@ from django.conf import settings
 from execution_app.book import quotes
 from execution_app.engine.waiting import database_now
 from execution_app.gate import limits, usage
-from execution_app.gate.caps import ENVIRONMENT, SUMMED, UNITS, VARIABLES, Limit, plain
+from execution_app.gate.caps import ENVIRONMENT, SUMMED, VARIABLES, Limit
 from execution_app.models import Cap, Position, TxIntent
 from execution_app.states import IntentState, Mode, PositionState
-from ops.bot import words
+from ops.bot import engine_words, words
 from ops.bot.amounts import as_symbol
 from ops.bot.models import TelegramUser
 from ops.bot.restrictions import holding, mode_line
@@ -25,7 +25,7 @@ def status(_person: TelegramUser, _arguments: list[str]) -> str:
     held = unsettled.filter(state=IntentState.HELD).count()
     checks = _checks()
     ill = [
-        words.STATUS_PART.format(name=name, detail=words.safe(check.detail))
+        words.STATUS_PART.format(name=words.check(name), detail=engine_words.said(check.detail))
         for name, check in checks.items()
         if not check.ok
     ]
@@ -47,8 +47,8 @@ def mode(_person: TelegramUser, _arguments: list[str]) -> str:
 
 def show_health(_person: TelegramUser, _arguments: list[str]) -> str:
     lines = [
-        f"{words.WELL if check.ok else words.ILL} {name}"
-        + (f": {words.safe(check.detail)}" if check.detail else "")
+        f"{words.WELL if check.ok else words.ILL} {words.check(name)}"
+        + (f": {engine_words.said(check.detail)}" if check.detail else "")
         for name, check in _checks().items()
     ]
     return words.bullet_list(words.HEALTH_TITLE, lines)
@@ -84,15 +84,20 @@ def caps(_person: TelegramUser, _arguments: list[str]) -> str:
 
 
 def _cap(limit: Limit, now: datetime) -> str:
-    title = VARIABLES[limit.name] if limit.origin == ENVIRONMENT else limit.name.value
+    title = words.cap(limit.name.value)
+    if limit.origin == ENVIRONMENT:
+        title = f"{title} ({words.code(VARIABLES[limit.name])})"
     scope, used = "", ""
     if limit.scope_value:
-        scope = words.CAP_SCOPE.format(scope=limit.scope.value, name=words.safe(limit.scope_value))
-    unit = UNITS.get(limit.name, "")
+        scope = words.CAP_SCOPE.format(
+            scope=words.scope(limit.scope.value), name=words.safe(limit.scope_value)
+        )
     if limit.name in SUMMED:
-        live, dry = (f"{plain(usage.used(limit, mode, now))}{unit}" for mode in (Mode.LIVE, Mode.DRY))
+        live, dry = (
+            words.limited(limit.name, usage.used(limit, mode, now)) for mode in (Mode.LIVE, Mode.DRY)
+        )
         used = words.CAP_USED.format(live=live, dry=dry)
-    return words.CAP.format(title=title, scope=scope, value=f"{plain(limit.value)}{unit}", used=used)
+    return words.CAP.format(title=title, scope=scope, value=words.limited(limit.name, limit.value), used=used)
 
 
 def markets(_person: TelegramUser, _arguments: list[str]) -> str:

@@ -10,7 +10,7 @@ from execution_app.engine import permissions
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import admission, control, limits, usage
-from execution_app.gate.caps import PER_ORDER, SUMMED, UNITS, Limit, plain
+from execution_app.gate.caps import PER_ORDER, SUMMED, Limit, plain
 from execution_app.models import StackMode, Trader, TxIntent, Wallet
 from execution_app.node import rpc
 from execution_app.states import Action, CapName, Mode, Reason, RestrictionKind
@@ -208,7 +208,7 @@ def _room(draft: TxIntent, mode: Mode) -> list[str]:
             found[limit.name] = (left, limit)
     return [
         words.OFFER_CAP.format(
-            name=words.cap(name.value), left=plain(left), of=plain(limit.value), unit=UNITS.get(name, "")
+            name=words.cap(name.value), left=words.limited(name, left), of=words.limited(name, limit.value)
         )
         for name, (left, limit) in found.items()
     ]

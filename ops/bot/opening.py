@@ -8,12 +8,12 @@ from django.conf import settings
 
 from execution_app.errors import Refused, Retryable
 from execution_app.states import Action
-from ops.bot import amounts, confirmations, flows, offers, traders, words
+from ops.bot import amounts, confirmations, engine_words, flows, offers, traders, words
 from ops.bot.models import Step, TelegramUser
 from ops.bot.replies import Button, Reply
 
 Asked = dict[str, Any]
-USAGE = "/open BTC-USD long 5 2x 0.5% tp=70000 sl=50000"
+USAGE = "/open BTC-USD long 5 2x 0.5% tp=120000 sl=90000"
 IN_ORDER = (Step.SYMBOL, Step.SIDE, Step.COLLATERAL, Step.LEVERAGE, Step.SLIPPAGE, Step.TAKE_PROFIT, Step.STOP_LOSS)  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def begin(person: TelegramUser, arguments: list[str]) -> Reply:
     try:
         traders.of(person)
     except Refused as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)))
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     missing = [step for step in NEEDED if READS[step][0] not in answers]
     if not missing:
         return quote(person, answers)
@@ -104,7 +104,7 @@ def quote(person: TelegramUser, answers: Asked) -> Reply:
         trader = traders.of(person)
         offer = offers.make(asked, trader)
     except (Refused, Retryable) as problem:
-        return Reply(words.REFUSED.format(why=words.safe(problem)))
+        return Reply(words.REFUSED.format(why=engine_words.said(problem)))
     wants_code = traders.needs_code(person, trader, offer.notional_usdc)
     if wants_code and not person.account:
         return Reply(words.REFUSED.format(why=traders.without_account(person)))

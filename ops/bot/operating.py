@@ -12,7 +12,7 @@ from execution_app.gate import control, loosening, second_factor
 from execution_app.gate.approval import UNUSED_S
 from execution_app.models import Position, TxIntent
 from execution_app.states import IntentState, Mode, Origin, PositionState, RestrictionKind
-from ops.bot import words
+from ops.bot import engine_words, words
 from ops.bot.models import TelegramUser
 from ops.bot.restrictions import holding
 from ops.rollout import flattening, reconciling
@@ -72,7 +72,7 @@ def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usa
         try:
             loosening.permit(by=person.account, reason=reason, code=code)
         except Refused as refusal:
-            return words.REFUSED.format(why=words.safe(refusal))
+            return words.REFUSED.format(why=engine_words.said(refusal))
         lifted = control.lift(kind, Origin.TELEGRAM, by=person.account, reason=reason[:400])
     return (words.RESUMED if lifted else words.NOT_RESUMED).format(holding=holding())
 
@@ -82,7 +82,7 @@ def list_held(_person: TelegramUser, _arguments: list[str]) -> str:
     lines = [
         words.HELD_ONE.format(
             key=words.code(one.intent_key),
-            action=one.action,
+            action=words.text(f"DOES_{one.action.upper()}"),
             symbol=words.safe(one.symbol),
             reason=words.reason(one.reason),
             at=words.moment(one.accepted_at),
@@ -106,7 +106,7 @@ def approve(person: TelegramUser, arguments: list[str]) -> str:
         with _acting(person):
             held.approve(key, by=person.account, reason=reason, code=code, origin=AuditOrigin.TELEGRAM)
     except (Refused, Retryable) as problem:
-        return words.REFUSED.format(why=words.safe(problem))
+        return words.REFUSED.format(why=engine_words.said(problem))
     return words.APPROVED.format(key=words.code(key), seconds=UNUSED_S)
 
 
@@ -128,9 +128,9 @@ def reconcile(_person: TelegramUser, _arguments: list[str]) -> str:
     try:
         missing, unknown = reconciling.differences()
     except Refused as problem:
-        return words.REFUSED.format(why=words.safe(problem))
-    lines = [words.MISSING_LINE.format(what=words.safe(one)) for one in missing]
-    lines += [words.UNKNOWN_LINE.format(what=words.safe(one)) for one in unknown]
+        return words.REFUSED.format(why=engine_words.said(problem))
+    lines = [words.MISSING_LINE.format(what=engine_words.said(one)) for one in missing]
+    lines += [words.UNKNOWN_LINE.format(what=engine_words.said(one)) for one in unknown]
     return words.bullet_list(words.DIFFERENCES, lines[:MOST_HELD]) if lines else words.RECONCILED
 
 
@@ -153,7 +153,7 @@ def flatten(person: TelegramUser, arguments: list[str]) -> str:
         try:
             second_factor.verify(person.account, code)
         except Refused as refusal:
-            return words.REFUSED.format(why=words.safe(refusal))
+            return words.REFUSED.format(why=engine_words.said(refusal))
         control.impose(
             RestrictionKind.REDUCE_ONLY, Origin.TELEGRAM, by=person.name, reason=reason.strip()[:400]
         )

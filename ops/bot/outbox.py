@@ -157,10 +157,20 @@ def close(chat_id: int, why: str) -> bool:
     return bool(changed)
 
 
+_spoken: dict[int, str] = {}  # of those who may use the bot, so not many
+
+
 def language_of(chat_id: int, telegrams: str) -> str:
     """What they chose or, without a choice, what their Telegram is set to. Raises django.db.Error."""
     row = TelegramChat.objects.filter(tg_user_id=chat_id).first()
-    return telegrams if row is None else row.asked_language or telegrams or row.language
+    spoken = telegrams if row is None else row.asked_language or telegrams or row.language
+    _spoken[chat_id] = spoken
+    return spoken
+
+
+def last_language_of(chat_id: int, telegrams: str) -> str:
+    """As far as this process knows, without asking the database: what is said while that is away is in it, too."""
+    return _spoken.get(chat_id, telegrams)
 
 
 def heard(chat_id: int, language: str) -> None:

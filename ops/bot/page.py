@@ -48,7 +48,8 @@ def bind(request: HttpRequest, token: str) -> HttpResponse:
 
 def _bind(request: HttpRequest, token: str) -> HttpResponse:
     page = binding_pages.open_page(token)
-    spoken = request.headers.get("Accept-Language", "")[:2] if page is None else page.language
+    known = binding_pages.language_of(token) if page is None else page.language
+    spoken = known or request.headers.get("Accept-Language", "")[:2]
     with words.speaking(spoken):
         if page is None:
             return _show(request, {"problem": words.PAGE_OVER}, HTTPStatus.GONE)

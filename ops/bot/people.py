@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from execution_app import audit
 from execution_app.audit_words import AuditAction
 from execution_app.errors import Refused
-from ops.bot.models import Role, TelegramUser
+from ops.bot.models import Notice, Role, TelegramUser
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,8 @@ def allow(tg_user_id: int, role: Role, *, account: str = "", label: str = "", by
         before = _told(row)
         if row is not None and all(getattr(row, name) == value for name, value in fields.items()):
             return False
+        if role is Role.TRADER and row is not None and row.role != Role.TRADER:
+            _tell_nothing_more(tg_user_id)
         fields |= {"allowed_by": by[:150]}
         row, _ = TelegramUser.objects.update_or_create(
             tg_user_id=tg_user_id, defaults={**fields, "allowed_at": Now()}
@@ -61,9 +63,15 @@ def revoke(tg_user_id: int, *, by: str) -> bool:
             return False
         before = _told(row)
         row.delete()
+        _tell_nothing_more(tg_user_id)
         audit.record(AuditAction.TELEGRAM_REVOKED, f"telegram {tg_user_id}", before=before)
     log.warning("telegram user revoked", tg_user_id=tg_user_id, by=by)
     return True
+
+
+def _tell_nothing_more(tg_user_id: int) -> None:
+    """What waits for somebody was made for what they might see then: other people's trades, too."""
+    Notice.objects.filter(tg_user_id=tg_user_id, due_at__isnull=False).delete()
 
 
 def _told(row: TelegramUser | None) -> dict[str, str] | None:

@@ -62,7 +62,8 @@ def card(person: TelegramUser, arguments: list[str]) -> Reply:
         held = held.filter(trader__tg_user_id=person.tg_user_id)
     position = (held.filter(pk=int(number)) if number else held).first()
     if position is None:
-        return Reply(words.NO_POSITIONS)
+        other = words.NO_SUCH_POSITION.format(number=f"#{number}")
+        return Reply(f"{words.begun(other)}." if number and held.exists() else words.NO_POSITIONS)
     own = position.trader.tg_user_id == person.tg_user_id
     whose = "" if own else words.WHOSE.format(whose=words.safe(position.trader))
     caption = words.CARD_CAPTION.format(position=position.pk, mode=position.mode, whose=whose)

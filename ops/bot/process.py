@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from ops.bot import binding_pages, confirmations, counter, idling, inbox, outbox, words
 from ops.bot.dispatch import Dispatcher
@@ -184,7 +184,7 @@ class Process:
                 if not said:
                     said = True
                     # Beside the tries: a Telegram that is away, too, must not keep a stop waiting.
-                    with words.speaking(one.language):
+                    with words.speaking(outbox.last_language_of(one.user_id, one.language)):
                         self._start(self._window.say(one.chat_id, Reply(words.NOT_STOPPED_YET)))
                 await asyncio.sleep(TRY_AGAIN_S)
         await self._finish(one)
@@ -199,7 +199,7 @@ class Process:
             await self._finish(one)
             await self._tell(one, reply)
             if full:
-                with words.speaking(one.language):
+                with words.speaking(outbox.last_language_of(one.user_id, one.language)):
                     await self._window.say(one.chat_id, Reply(words.TOO_MANY))
             lane.popleft()
         del self._waiting[user_id]
@@ -210,11 +210,15 @@ class Process:
         except DatabaseError as error:
             log.warning("not answered", command=one.command, why=type(error).__name__)
             # A commit whose answer is lost may hold: nobody is told that nothing was done who may have traded.
-            with words.speaking(one.language):
-                return Reply(words.NOT_CERTAIN if counter.decides(one) else words.DATABASE_AWAY)
+            with words.speaking(outbox.last_language_of(one.user_id, one.language)):
+                if counter.decides(one):
+                    return Reply(words.NOT_CERTAIN)
+                # What the database refuses, it has answered: to try again in a minute would help nobody.
+                is_away = isinstance(error, OperationalError | InterfaceError)
+                return Reply(words.DATABASE_AWAY if is_away else words.FAILED)
         except Exception:  # a slip of ours in one answer must not end everybody's bot
             log.exception("not answered", command=one.command)
-            with words.speaking(one.language):
+            with words.speaking(outbox.last_language_of(one.user_id, one.language)):
                 return Reply(words.FAILED)
 
     async def _finish(self, one: Incoming) -> None:

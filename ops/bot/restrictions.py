@@ -3,7 +3,7 @@
 from execution_app import people
 from execution_app.gate import control
 from execution_app.models import StackMode
-from execution_app.states import Mode, RestrictionKind
+from execution_app.states import Mode, Origin, RestrictionKind
 from ops.bot import words
 
 
@@ -11,16 +11,23 @@ def holding() -> str:
     """Every restriction that holds, who set it, and where it is lifted."""
     lines = [
         words.RESTRICTION.format(
-            kind=row.kind,
-            origin=row.origin,
+            kind=words.restriction(row.kind),
+            origin=words.origin(row.origin),
             by=words.safe(people.unveiled(row.set_by)),
             at=words.moment(row.set_at),
             reason=words.safe(row.reason),
-            where=words.text(f"LIFTED_{row.origin.upper()}"),
+            where=_lifted(RestrictionKind(row.kind), Origin(row.origin)),
         )
         for row in control.active()
     ]
     return "\n".join(lines) or words.NOTHING_HOLDS
+
+
+def _lifted(kind: RestrictionKind, origin: Origin) -> str:
+    """Where it is lifted, which is where it was set."""
+    if (kind, origin) == (RestrictionKind.REDUCE_ONLY, Origin.TELEGRAM):
+        return words.LIFTED_TELEGRAM_REDUCE_ONLY
+    return words.text(f"LIFTED_{origin.name}")
 
 
 def mode_line() -> str:

@@ -60,7 +60,7 @@ def export(person: TelegramUser, _arguments: list[str]) -> Reply:
     writer.writerow(COLUMNS)
     writer.writerows([_cells(row) for row in rows])
     name = f"vanta-fills-{rows[0].filled_at:%Y%m%d}.csv"
-    text = words.EXPORTED.format(count=len(rows), most=MOST_FILLS)
+    text = words.EXPORTED.format(count=len(rows), most=words.grouped(Decimal(MOST_FILLS)))
     return Reply(text, document=Document(name, out.getvalue().encode()))
 
 

@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
-from ops.bot import binding, outbox, people, standing, words
+from ops.bot import binding, engine_words, outbox, people, standing, words
 from ops.bot.models import Event, Role, TelegramPage
 from ops.bot.notices import News, post
 
@@ -36,9 +36,9 @@ def _settle(row: TelegramPage) -> int:
             except Retryable as problem:
                 if database_now() < row.expires_at:
                     return 0
-                said = words.REFUSED.format(why=words.safe(problem))
+                said = words.REFUSED.format(why=engine_words.said(problem))
             except (Refused, ValueError) as problem:
-                said = words.REFUSED.format(why=words.safe(problem))
+                said = words.REFUSED.format(why=engine_words.said(problem))
     # The proof is committed; told again after a death it says that it holds already.
     with transaction.atomic():
         if not TelegramPage.objects.filter(pk=row.pk, settled_at=None).update(settled_at=Now()):

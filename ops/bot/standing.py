@@ -10,9 +10,9 @@ from execution_app.gate import usage
 from execution_app.gate.caps import Limit
 from execution_app.models import AuditEntry, IntentTransition, Position, Reservation, Trader, Wallet
 from execution_app.node import rpc
-from execution_app.states import CapName, CapScope, Mode, PositionState
+from execution_app.states import CapName, CapScope, Mode, PositionState, RestrictionKind
 from execution_app.venues.scales import USDC_DIGITS, from_units
-from ops.bot import binding, people, traders, words
+from ops.bot import binding, engine_words, people, traders, words
 from ops.bot.holdings import own
 from ops.bot.models import Role, TelegramUser
 from ops.bot.restrictions import holding
@@ -40,8 +40,11 @@ def wallet(person: TelegramUser, _arguments: list[str]) -> str:
             words.YOUR_ADDRESS.format(address=words.code(trader.address)),
             words.YOUR_DELEGATE.format(address=words.code(delegate.address)),
             _bound(trader),
-            *(f"{SIGNS[one.status]} {one.name}: {words.safe(one.detail)}" for one in findings),
-            words.NEXT_STEP.format(step=words.code(step)) if step else words.ALL_DONE,
+            *(
+                f"{SIGNS[one.status]} {words.finding(one.name)}: {engine_words.said(one.detail)}"
+                for one in findings
+            ),
+            words.NEXT_STEP.format(step=engine_words.said(step)) if step else words.ALL_DONE,
         ],
     )
 
@@ -64,7 +67,7 @@ def balance(person: TelegramUser, _arguments: list[str]) -> str:
         usdc=words.usdc(chain.usdc),
         allowance=allowed,
         stake=words.usdc(traders.at_stake_usdc(trader)),
-        gas=f"{from_units(chain.balance_wei, 18):f}",
+        gas=words.eth(from_units(chain.balance_wei, 18)),
     )
     return words.bullet_list(words.BALANCE, [text])
 
@@ -73,10 +76,10 @@ def _examined(person: TelegramUser) -> Examined | str:
     """Or what to say where there is nothing to look at."""
     trader = Trader.objects.filter(tg_user_id=person.tg_user_id).first()
     if trader is None:
-        return f"{SIGNS['warn']} {words.NO_TRADER.format(user_id=person.tg_user_id)}"
+        return f"{SIGNS['warn']} {words.begun(words.NO_TRADER.format(user_id=person.tg_user_id))}"
     delegate = Wallet.objects.filter(trader=trader).select_related("trader").first()
     if delegate is None:
-        return f"{SIGNS['warn']} {words.NO_WALLET.format(user_id=person.tg_user_id)}"
+        return f"{SIGNS['warn']} {words.begun(words.NO_WALLET.format(user_id=person.tg_user_id))}"
     try:
         chain, findings = wallet_check.examine_from_outside(trader, delegate)
     except (rpc.NodeError, rpc.RpcFault):
@@ -129,11 +132,11 @@ def logs(person: TelegramUser, _arguments: list[str]) -> str:
             words.LOG_ENTRY.format(
                 at=words.moment(one.at),
                 actor=words.safe(one.actor),
-                origin=one.origin,
-                action=one.action,
-                subject=words.safe(one.subject),
-                reason=words.safe(one.reason),
-            ).rstrip()
+                origin=words.origin(one.origin),
+                action=words.audit(one.action),
+                subject=_subject(one.subject),
+                reason=words.LOG_REASON.format(reason=words.safe(one.reason)) if one.reason else "",
+            )
             for one in AuditEntry.objects.order_by("-seq")[:MOST]
         ]
     else:
@@ -142,12 +145,19 @@ def logs(person: TelegramUser, _arguments: list[str]) -> str:
             words.LOG_MOVE.format(
                 at=words.moment(one.at),
                 symbol=words.safe(one.intent.symbol),
-                state=words.safe(one.to_state),
-                why=words.safe(one.why),
-            ).rstrip()
+                state=words.state(one.to_state),
+            )
             for one in moves.select_related("intent")[:MOST]
         ]
     return words.bullet_list(words.LOGS, lines) if lines else words.NO_LOGS
+
+
+def _subject(subject: str) -> str:
+    """Whom or what an entry is about; a restriction is named as everywhere else."""
+    kind, _, origin = subject.partition(" of ")
+    if kind in set(RestrictionKind):
+        return f"{words.restriction(kind)} ({words.origin(origin)})"
+    return words.safe(subject)
 
 
 def users(_person: TelegramUser, _arguments: list[str]) -> str:

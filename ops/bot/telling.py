@@ -6,7 +6,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from ops.bot import words
+from ops.bot import engine_words, words
 from ops.bot.models import Event
 from ops.bot.outbox import Job
 
@@ -109,7 +109,7 @@ def _gone(_step: Facts, names: dict[str, str], _about: Facts) -> str:
 def _drift(step: Facts, names: dict[str, str], _about: Facts) -> str:
     if not step["drift"]:
         return words.DRIFT_OVER.format(**names)
-    return words.DRIFTS.format(**names, drift=words.safe(step["drift"]))
+    return words.DRIFTS.format(**names, drift=engine_words.said(step["drift"]))
 
 
 IMPOSED = {"emergency_stop": "STOP_IMPOSED", "dry": "DRY_IMPOSED", "reduce_only": "REDUCE_ONLY_IMPOSED"}
@@ -118,16 +118,16 @@ IMPOSED = {"emergency_stop": "STOP_IMPOSED", "dry": "DRY_IMPOSED", "reduce_only"
 def _mode(step: Facts, _names: dict[str, str], _about: Facts) -> str:
     reason = words.safe(step["reason"]) or words.NO_REASON
     if step["what"] == "mode":
-        return words.text(f"MODE_{step['mode']}").format(reason=words.safe(step["reason"])).strip()
-    said = {"by": words.safe(step["by"]), "origin": words.safe(step["origin"]), "reason": reason}
+        why = words.begun(engine_words.said(step["reason"]))
+        return words.text(f"MODE_{step['mode']}").format(reason=f"{why}." if why else "").strip()
+    said = {"by": words.safe(step["by"]), "origin": words.origin(step["origin"]), "reason": reason}
     if step["what"] == "imposed":
         return words.text(IMPOSED[step["kind"]]).format(**said)
-    kind = words.text(f"RESTRICTION_{step['kind'].upper()}")
-    return words.LIFTED.format(kind=kind, **said)
+    return words.LIFTED.format(kind=words.restriction(step["kind"]), **said)
 
 
 def _gas(step: Facts, names: dict[str, str], _about: Facts) -> str:
-    balance = f"{Decimal(step['balance_wei']) / WEI_PER_ETH:.6f} ETH"
+    balance = words.eth(Decimal(step["balance_wei"]) / WEI_PER_ETH)
     return (words.GAS_LOW if step["low"] else words.GAS_AGAIN).format(**names, balance=balance)
 
 

@@ -36,6 +36,13 @@ def held(trader: Trader, word: str = "") -> list[Position]:
     return list(rows)
 
 
+def without(trader: Trader, word: str) -> str:
+    """What to say where nothing open of theirs goes by this symbol or number."""
+    if not word or not held(trader):
+        return words.NO_POSITIONS
+    return f"{words.begun(words.NO_SUCH_POSITION.format(number=word))}."
+
+
 def at_stake_usdc(trader: Trader) -> Decimal:
     """Notional of what is open and of opens under way, DRY and LIVE alike."""
     size: DecimalField[Decimal, Decimal] = DecimalField(max_digits=36, decimal_places=10)

@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from html import escape
 from typing import Any
 
 from django.conf import settings
 
-from execution_app.gate.caps import plain
+from execution_app.gate.caps import UNITS, plain
+from execution_app.states import CapName
 from ops.bot.texts import ENGLISH, LANGUAGES
 
 EXPLORERS = {8453: "https://basescan.org/tx/", 84532: "https://sepolia.basescan.org/tx/"}
@@ -59,7 +60,60 @@ def language() -> str:
 
 def reason(name: str) -> str:
     """Why an order was refused or waits, for people."""
-    known = f"REASON_{name.upper()}"
+    return _named("REASON", name)
+
+
+def state(name: str) -> str:
+    """How far an order or a position is, or what was decided about a signal."""
+    return _named("STATE", name)
+
+
+def origin(name: str) -> str:
+    """By which way something was done."""
+    return _named("ORIGIN", name)
+
+
+def role(name: str) -> str:
+    """What somebody is here."""
+    return _named("ROLE", name)
+
+
+def restriction(name: str) -> str:
+    return _named("RESTRICTION", name)
+
+
+def finding(name: str) -> str:
+    """What is looked at in a wallet."""
+    return _named("FINDING", name)
+
+
+def check(name: str) -> str:
+    """A part of the stack."""
+    return _named("CHECK", name)
+
+
+def scope(name: str) -> str:
+    """What a cap sums over."""
+    return _named("SCOPE", name)
+
+
+def audit(name: str) -> str:
+    """What the audit log keeps."""
+    return _named("AUDIT", name)
+
+
+def begun(sentence: str) -> str:
+    """What stands behind a colon elsewhere, as a sentence of its own."""
+    return f"{sentence[:1].upper()}{sentence[1:]}"
+
+
+def field(name: str) -> str:
+    """A column of a position, or a level of it."""
+    return _named("FIELD", name)
+
+
+def _named(prefix: str, name: str) -> str:
+    known = f"{prefix}_{name.upper()}"
     return text(known) if known in LANGUAGES[ENGLISH] else safe(name)
 
 
@@ -75,6 +129,7 @@ def transaction(tx_hash: str) -> str:
 
 WELL, ILL = "\N{WHITE HEAVY CHECK MARK}", "\N{CROSS MARK}"
 MOST_WORD = 200
+CENT, UNIT = Decimal("0.01"), Decimal("0.000001")
 
 
 def safe(text: object) -> str:
@@ -91,16 +146,37 @@ def bullet_list(title: str, lines: Iterable[str]) -> str:
 
 
 def usdc(value: Decimal, *, signed: bool = False) -> str:
-    """To the cent where it is not exact to it: what is shown is for people."""
-    cents = value.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
-    sign = "+" if signed and cents > 0 else ""
-    return f"{sign}{cents:,f} USDC"
+    """To the cent, for people; what is less than ten of them with all its digits, or a small fee would be nothing."""
+    shown = value.quantize(CENT if abs(value) >= 10 * CENT else UNIT, ROUND_HALF_EVEN)
+    whole, _, digits = f"{shown:,f}".partition(".")
+    text = f"{whole}.{digits.rstrip('0').ljust(2, '0')}" if shown else "0.00"
+    sign = "+" if signed and shown > 0 else ""
+    return f"{sign}{text} USDC"
 
 
 def usd(price: Decimal) -> str:
     """A price, with every digit that says something."""
-    whole, _, digits = plain(price).partition(".")
-    return f"{int(whole):,}{'.' + digits if digits else ''} USD"
+    return f"{grouped(price)} USD"
+
+
+def eth(value: Decimal) -> str:
+    """To a millionth: whoever pays gas counts orders, not wei."""
+    return f"{grouped(value.quantize(UNIT, ROUND_HALF_EVEN))} ETH"
+
+
+def grouped(value: Decimal) -> str:
+    """Exact, thousands apart, without trailing zeros."""
+    text = f"{value:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def limited(name: CapName, value: Decimal) -> str:
+    """A value of a cap, with its unit."""
+    if name is CapName.LEVERAGE:
+        return times(value)
+    if name is CapName.GAS_PER_DAY:
+        return eth(value.scaleb(-18))
+    return f"{grouped(value)}{UNITS.get(name, '')}"
 
 
 def cents(price: Decimal) -> Decimal:
@@ -111,8 +187,7 @@ def cents(price: Decimal) -> Decimal:
 
 def cap(name: str) -> str:
     """A limit's name, for people."""
-    known = f"LIMIT_{name.upper()}"
-    return text(known) if known in LANGUAGES[ENGLISH] else safe(name)
+    return _named("LIMIT", name)
 
 
 def so_far(answers: Mapping[str, Any]) -> str:
@@ -121,15 +196,16 @@ def so_far(answers: Mapping[str, Any]) -> str:
     if "is_long" in answers:
         parts.append(f"<b>{side(is_long=answers['is_long'])}</b>")
     if "collateral_usdc" in answers:
-        parts.append(f"{safe(answers['collateral_usdc'])} USDC")
+        parts.append(usdc(Decimal(answers["collateral_usdc"])))
     if "leverage_x" in answers:
-        parts.append(f"{safe(answers['leverage_x'])}\N{MULTIPLICATION SIGN}")
+        parts.append(times(Decimal(answers["leverage_x"])))
     if "slippage_pct" in answers:
-        parts.append(f"{safe(answers['slippage_pct'])} %")
-    if "take_profit" in answers:
-        parts.append(f"{text('TAKE_PROFIT')} {safe(answers['take_profit'] or text('NONE'))}")
-    if "stop_loss" in answers:
-        parts.append(f"{text('STOP_LOSS')} {safe(answers['stop_loss'] or text('NONE'))}")
+        parts.append(text("SLIPPAGE_SO_FAR").format(slippage=safe(answers["slippage_pct"])))
+    parts += [
+        f"{text(name.upper())} {usd(Decimal(answers[name])) if answers[name] else text('NONE')}"
+        for name in ("take_profit", "stop_loss")
+        if name in answers
+    ]
     return ", ".join(parts)
 
 
@@ -139,6 +215,12 @@ def times(value: Decimal) -> str:
 
 def moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def clock(at: datetime, day: date) -> str:
+    """The time alone where the day is known."""
+    at = at.astimezone(UTC)
+    return f"{at:%H:%M:%S}" if at.date() == day else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def lasting(age: timedelta | float) -> str:

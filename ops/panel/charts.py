@@ -29,15 +29,25 @@ DAYS, HOURS, SYMBOLS, NEWEST = 14, 24, 20, 5_000
 WITHIN_MS = 2_000
 INK, GOOD, BAD, LIVE, DRY = "#6f7886", "#16a34a", "#dc2626", "#dc2626", "#3b82f6"
 _AXIS = {"grid": {}, "ticks": {"color": INK}}
-OPTIONS = json.dumps(
-    {
-        "responsive": True,
-        "maintainAspectRatio": False,
-        "animation": False,
-        "plugins": {"legend": {"labels": {"color": INK}}},
-        "scales": {"x": _AXIS, "y": {**_AXIS, "beginAtZero": True}},
-    }
-)
+
+
+def _options(**ticks: int) -> str:
+    """As Chart.js takes them; `ticks` are more of the axis of values."""
+    return json.dumps(
+        {
+            "responsive": True,
+            "maintainAspectRatio": False,
+            "animation": False,
+            "plugins": {"legend": {"labels": {"color": INK}}},
+            "scales": {
+                "x": _AXIS,
+                "y": {"grid": {}, "ticks": {"color": INK, **ticks}, "beginAtZero": True},
+            },
+        }
+    )
+
+
+OPTIONS, OF_COUNTS = _options(), _options(precision=0)  # nobody has half an intent
 _BY_DAY = """
 SELECT (filled_at AT TIME ZONE 'UTC')::date, sum(coalesce(sent_to_trader_usdc - collateral_usdc, 0)), count(*)
 FROM fills WHERE action = 'close' AND mode = %(mode)s AND filled_at >= %(since)s GROUP BY 1
@@ -70,6 +80,7 @@ class Chart:
     data: str
     empty: str
     problem: str = ""
+    options: str = OPTIONS
 
 
 @dataclass(frozen=True)
@@ -145,9 +156,8 @@ def _outcomes(title: str) -> Chart:
     found = _ask(_OUTCOMES, newest=NEWEST)
     rows = [(state, f"{count:,}") for state, count in found]
     drawn = _data([state for state, _ in found], intents=([count for _, count in found], DRY))
-    return Chart(
-        title, "bar", ("State", "Intents"), rows, drawn, "No intent yet. Send a signal to POST /signals."
-    )
+    empty = "No intent yet. Send a signal to POST /signals."
+    return Chart(title, "bar", ("State", "Intents"), rows, drawn, empty, options=OF_COUNTS)
 
 
 PLANS = (
@@ -159,7 +169,7 @@ PLANS = (
         Plan(f"{mode.value}: exposure now (USDC)", "execution_app.view_reservation", _exposure(mode))
         for mode in Mode
     ),
-    Plan("LIVE: from the intent to its block (s)", "execution_app.view_txreceipt", _latency),
+    Plan("LIVE: from the intent to its block (s), by UTC hour", "execution_app.view_txreceipt", _latency),
     Plan(f"States of the newest {NEWEST:,} intents", "execution_app.view_txintent", _outcomes),
 )
 
@@ -167,7 +177,7 @@ PLANS = (
 def charts(request: HttpRequest) -> HttpResponse:
     """Every chart that this user may see; one that cannot be made says so and hides no other."""
     drawn = [_made(plan) for plan in PLANS if request.user.has_perm(plan.permission)]
-    context = {**admin.site.each_context(request), "title": "Charts", "charts": drawn, "options": OPTIONS}
+    context = {**admin.site.each_context(request), "title": "Charts", "charts": drawn}
     return TemplateResponse(request, "panel/charts.html", context)
 
 

@@ -18,7 +18,8 @@ from execution_app.models import (
 )
 from execution_app.states import PositionState
 from ops.panel.lists import symbols, when, words
-from ops.panel.pages import Lines, LongPage, Page, amount, direction, mode, plain, short, shown
+from ops.panel.pages import Lines, LongPage, Page, amount, direction, mode, short, shown
+from ops.panel.words import grouped
 
 _POSITION_COLOURS = {
     PositionState.OPEN.value: "success",
@@ -84,7 +85,7 @@ class PositionPage(LongPage):
     )
     list_filter = ("mode", "state", words("symbol", symbols), ("drift", EmptyFieldListFilter))
     found_by = ("trader__label", "trader__tg_user_id", "trader__address")
-    search_help_text = "whole label, Telegram id or address of the trader"
+    search_help_text = "whole label, Telegram id or address"
     list_select_related = ("trader",)
     ordering = ("-id",)
     inlines = (ProtectionLines, FillLines)
@@ -209,7 +210,7 @@ class WalletPage(Page):
 
     @shown("Balance (ETH)", ordering="balance_wei")
     def balance_eth(self, wallet: Wallet) -> str | None:
-        return None if wallet.balance_wei is None else plain(Decimal(wallet.balance_wei).scaleb(-18))
+        return None if wallet.balance_wei is None else grouped(Decimal(wallet.balance_wei).scaleb(-18))
 
     @shown("State", colours={"ok": "success", "HALTED": "danger"})
     def trades(self, wallet: Wallet) -> str:

@@ -51,7 +51,7 @@ class SignalPage(LongPage):
         words("side", SIDES),
     )
     found_by = ("signal_id",)
-    search_help_text = "whole signal id or key; Find knows traders, hashes and addresses"
+    search_help_text = "whole signal id or key; more by Find"
     ordering = ("-id",)
     extra_fields = (intent_link,)
 

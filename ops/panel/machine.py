@@ -80,7 +80,7 @@ class AuditPage(LongPage):
     list_display = ("seq", "at", "action", "told_subject", "told_actor", "origin", "address", "reason")
     list_filter = (when("at", by_id=True), "action", "origin")
     search_fields = ("subject", "actor", "reason")
-    search_help_text = "subject, actor or reason; a person by their Telegram id"
+    search_help_text = "subject, actor, reason or Telegram id"
     ordering = ("-seq",)
 
     @shown("Subject", ordering="subject")

@@ -14,6 +14,7 @@ from unfold.admin import ModelAdmin, TabularInline
 
 from execution_app.states import IntentState, Mode
 from ops.panel import lists, roles
+from ops.panel.words import grouped
 
 Column = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -159,18 +160,18 @@ def _on_page(field: "Field[Any, Any]") -> str | Column:
 
 @cache  # the same column object each time, which is how the admin recognises it
 def amount(field: str, title: str, unit: str) -> Column:
-    """A number with its unit in the header, without trailing zeros."""
+    """A number with its unit in the header, thousands apart and without trailing zeros."""
 
     @shown(f"{title} ({unit})" if unit else title, ordering=field)
     def column(row: Model) -> str | None:
         value: Decimal | None = getattr(row, field)
-        return None if value is None else plain(value)
+        return None if value is None else grouped(value)
 
     return column
 
 
 def plain(value: Decimal) -> str:
-    """Exact, without exponent and without trailing zeros."""
+    """Exact, without exponent and without trailing zeros, for files."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -179,7 +180,7 @@ def gwei(field: str, title: str) -> Column:
     @shown(f"{title} (gwei)", ordering=field)
     def column(row: Model) -> str | None:
         value: Decimal | None = getattr(row, field)
-        return None if value is None else plain(Decimal(value).scaleb(-9))
+        return None if value is None else grouped(Decimal(value).scaleb(-9))
 
     return column
 

@@ -96,7 +96,7 @@ class TxIntentPage(LongPage):
         words("symbol", symbols),
     )
     found_by = ("intent_key", "sends__tx_hash", "trader__tg_user_id")
-    search_help_text = "whole key, transaction hash or Telegram id"
+    search_help_text = "whole key, hash or Telegram id"
     list_select_related = ("wallet",)
     ordering = ("-id",)
     inlines = (TransitionLines, SendLines, ReceiptLines)
@@ -176,7 +176,7 @@ class VenueMessagePage(LongPage):
     )
     list_filter = (when("made_at", by_id=True), "outcome")
     found_by = ("digest", "tracking_id", "intent__intent_key")
-    search_help_text = "whole digest, tracking id, or key of the intent"
+    search_help_text = "whole digest, tracking id or key"
     list_select_related = ("intent",)
     ordering = ("-id",)
     extra_fields = (raw_hex("content", "Message"), raw_hex("signature", "Signature"))

@@ -114,7 +114,7 @@ _POSTS = (
 )
 # What /approve and /reject write; the road of an order is the workers'.
 _INTENT_DECISION = (
-    *("state", "reason", "reason_detail", "settled_at", "next_try_at", "updated_at"),
+    *("state", "reason", "reason_detail", "settled_at", "next_try_at", "updated_at", "holds_position"),
     *("approved_at", "approved_by"),
 )
 _CODE_USED = ("drift", "last_t", "last_used_at", "throttling_failure_count", "throttling_failure_timestamp")
@@ -187,7 +187,8 @@ TABLES: dict[str, Line] = {
     "restore_points": READ,
     # Written by the command that archives, as the tables' owner.
     "archives": READ,
-    "risk_reservations": Line(worker=_CHANGES),
+    # The bot locks the place of an open that is rejected; what is held has none yet.
+    "risk_reservations": Line(worker=_CHANGES, bot=Rights(update=("reserved_at",))),
     # Written by a trigger, with the rights of whoever changed a reservation.
     "risk_log": Line(worker=APPEND),
     "stack_mode": Line(web=_CHANGES, worker=_CHANGES),

@@ -5,9 +5,11 @@ from types import ModuleType
 
 from ops.bot.texts import (
     english,
+    english_engine,
     english_notices,
     english_trading,
     german,
+    german_engine,
     german_notices,
     german_trading,
 )
@@ -20,6 +22,6 @@ def _texts(*modules: ModuleType) -> Mapping[str, str]:
 
 
 LANGUAGES: Mapping[str, Mapping[str, str]] = {
-    ENGLISH: _texts(english, english_trading, english_notices),
-    "de": _texts(german, german_trading, german_notices),
+    ENGLISH: _texts(english, english_trading, english_notices, english_engine),
+    "de": _texts(german, german_trading, german_notices, german_engine),
 }

@@ -39,7 +39,7 @@ def test_every_look_is_answered_with_nothing_there(chat: Chat, name: str) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("/START@vanta_test_bot", "You are viewer here"),
+        ("/START@vanta_test_bot", "You are a viewer here"),
         ("/help", "/price SYMBOL"),
         ("hello", "I do not know that"),
         ("/trade everything", "I do not know that"),
@@ -64,8 +64,8 @@ def test_every_look_is_answered_with_nothing_there(chat: Chat, name: str) -> Non
         ("/risk", "LIVE: 0 open, at stake 0.00 USDC notional"),
         ("/logs", "Nothing was written down yet."),
         ("/export", "There is no fill yet."),
-        ("/wallet", "needs the role trader"),
-        ("/flatten yes please do", "needs the role operator"),
+        ("/wallet", "Only a trader may do that"),
+        ("/flatten yes please do", "Only an operator may do that"),
     ],
 )
 def test_what_is_said(chat: Chat, text: str, words: str) -> None:
@@ -95,7 +95,7 @@ def test_buttons_reply_in_place(chat: Chat) -> None:
     assert (menu.text, menu.edits) == ("No open positions.", 1)
     chat.press(OPERATOR, menu, menu.buttons["Wallet"])
     chat.settle(OPERATOR)
-    assert "there is no trader of your Telegram id" in menu.text
+    assert "There is no trader of your Telegram id" in menu.text
 
 
 def test_a_trade_is_told_from_signal_to_worth(chat: Chat, rig: Rig) -> None:
@@ -111,7 +111,7 @@ def test_a_trade_is_told_from_signal_to_worth(chat: Chat, rig: Rig) -> None:
     assert opened.intent_key in chat.ask(OPERATOR, "/history").text
     why = chat.ask(TRADER, f"/why {opened.intent_key}").text
     assert "Filled LIVE at" in why
-    assert "pending_inclusion" in why
+    assert "sent, waits for a block" in why
     assert "BTC-USD: 101,000 USD" in chat.ask(VIEWER, "/markets").text
     assert "1 LIVE, 0 DRY" in chat.ask(OPERATOR, "/status").text
     rig.intent(Action.CLOSE)
@@ -137,8 +137,8 @@ def test_caps_are_told_with_what_is_used(chat: Chat) -> None:
         name="exposure_usdc", scope="trader", scope_value="123", value=50, set_by="x", reason="x"
     )
     told = chat.ask(VIEWER, "/caps").text
-    assert "MAX_NOTIONAL_USDC: 1000 USDC" in told
-    assert "exposure_usdc for trader 123: 50 USDC, used 0 USDC DRY and 0 USDC LIVE" in told
+    assert "notional per order (MAX_NOTIONAL_USDC): 1,000 USDC" in told
+    assert "exposure for trader 123: 50 USDC, used 0 USDC DRY and 0 USDC LIVE" in told
     assert "BTC-USD, ETH-USD, SOL-USD" in told
 
 
@@ -169,9 +169,9 @@ def test_results_are_told_by_day_week_and_month_and_given_as_a_file(chat: Chat, 
     assert "in 1 close(s), 0 won (0 %)" in chat.ask(TRADER, "/performance").text
     assert "LIVE: no close yet" not in chat.ask(VIEWER, "/performance").text
     logs = chat.ask(TRADER, "/logs").text
-    assert "BTC-USD filled" in logs
+    assert "BTC-USD: filled" in logs
     said = chat.ask(TRADER, "/export")
-    assert (said.kind, said.text) == ("document", "2 fill(s), the newest 10000 at most.")
+    assert (said.kind, said.text) == ("document", "2 fill(s), the newest 10,000 at most.")
     rows = list(csv.DictReader(io.StringIO(said.content.decode())))
     assert [(row["action"], row["symbol"], row["mode"]) for row in rows] == [
         ("close", "BTC-USD", "LIVE"),
@@ -189,7 +189,7 @@ def test_operators_see_people_the_audit_log_and_what_differs(chat: Chat, rig: Ri
     assert f"{VIEWER} viewer" in told
     chat.ask(OPERATOR, "/reduceonly too much at once")
     logs = chat.ask(OPERATOR, "/logs").text
-    assert "restriction_imposed" in logs
+    assert "restriction set Reduce-only (Telegram): too much" in logs
     assert "too much at once" in logs
     assert "Nothing was written" in chat.ask(TRADER, "/logs").text
     control.lift(RestrictionKind.REDUCE_ONLY, Origin.TELEGRAM, by="test", reason="test")

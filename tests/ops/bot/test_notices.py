@@ -76,11 +76,11 @@ def test_stop_and_mode_reach_everybody_but_who_did_it(told: Chat) -> None:
     told.ask(OPERATOR, "/stop the price is wrong")
     for user in (TRADER, VIEWER):
         said = wait_for(told, user, "Emergency stop")
-        assert f"by telegram {OPERATOR} (telegram): the price is wrong" in said.text
+        assert f"by telegram {OPERATOR} (Telegram): the price is wrong" in said.text
     control.lift(RestrictionKind.STOP, Origin.TELEGRAM, by="ann", reason="looked into it")
     ModeChange.objects.create(kind="effective", mode="LIVE", reason="", streak=3, epoch=1, said_by="worker")
     for user in (TRADER, VIEWER, OPERATOR):
-        wait_for(told, user, "Emergency stop of telegram lifted by ann: looked into it")
+        wait_for(told, user, "Emergency stop (Telegram) lifted by ann: looked into it")
         wait_for(told, user, "The stack is LIVE.")
     assert not any("Emergency stop by" in one.text for one in unasked(told, OPERATOR)), "they were answered"
 
@@ -104,9 +104,9 @@ def test_what_lasts_is_told_when_it_begins_and_ends(told: Chat) -> None:
     Wallet.objects.filter(pk=wallet.pk).update(balance_wei=10**18)
     over = wait_for(told, TRADER, "Drift over")
     assert over.edits == 1, "the alarm itself says that it is over"
-    assert "0.001000 ETH" not in wait_for(told, TRADER, "Gas money is back").text
+    assert "0.001 ETH" not in wait_for(told, TRADER, "Gas money is back").text
     Position.objects.filter(pk=position.pk).update(drift="leverage_x is 2, the venue has 3")
-    again = wait_for(told, TRADER, "leverage_x is 2, the venue has 3")
+    again = wait_for(told, TRADER, "leverage: 2 here, 3 at the venue")
     assert again.message_id != over.message_id, "another time is another message"
 
 
@@ -174,7 +174,7 @@ def test_everybody_chooses_what_they_are_told(told: Chat) -> None:
     assert told.ask(VIEWER, "/notify mode off").buttons["Stop and mode: off"] == "notify:mode:on"
     assert "Usage" in told.ask(VIEWER, "/notify everything off").text
     control.impose(RestrictionKind.REDUCE_ONLY, Origin.HTTP, by="ann", reason="drill")
-    assert wait_for(told, TRADER, "Reduce-only by ann (http): drill").silent
+    assert wait_for(told, TRADER, "Reduce-only by ann (API): drill").silent
     assert not wait_for(told, OPERATOR, "Reduce-only by ann").silent
     told.settle(VIEWER)
     assert not any("Reduce-only" in one.text for one in told.said(VIEWER))
@@ -189,8 +189,8 @@ def test_the_language_is_theirs(told: Chat) -> None:
         told.bot.wait_for(lambda: "Ab jetzt spreche ich Deutsch" in asked.text)
         control.impose(RestrictionKind.REDUCE_ONLY, Origin.HTTP, by="ann", reason="drill")
         for user in (VIEWER, OPERATOR):
-            wait_for(told, user, "Nur Abbau durch ann (http): drill")
-        wait_for(told, TRADER, "Reduce-only by ann (http): drill")
+            wait_for(told, user, "Nur Abbau durch ann (API): drill")
+        wait_for(told, TRADER, "Reduce-only by ann (API): drill")
     finally:
         del told.telegram.languages[VIEWER]
 

@@ -14,6 +14,7 @@ from execution_app.states import Action, IntentState, Origin, Reason, Restrictio
 from tests.ops.bot.chat import Bot, Chat
 from tests.ops.bot.conftest import OPERATOR
 from tests.ops.bot.enrolled import Enrolled
+from tests.ops.bot.forks import Forks
 from tests.ops.bot.telegram import Telegram
 from tests.rig import Rig
 
@@ -27,10 +28,12 @@ def telegram() -> Iterator[Telegram]:
 
 
 @pytest.fixture(scope="module")
-def bot(telegram: Telegram, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bot]:
-    """As elsewhere, but one that may resume."""
+def bot(
+    telegram: Telegram, forks: Forks, login: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bot]:
+    """As elsewhere, with the rights of the bot's role and no others, but one that may resume."""
     folder: Path = tmp_path_factory.mktemp("bot")
-    with Bot(telegram.base, folder / "bot.log", TELEGRAM_MAY_RESUME="true") as running:
+    with Bot(telegram.base, folder / "bot.log", forks.begin, TELEGRAM_MAY_RESUME="true", **login) as running:
         yield running
 
 
@@ -74,7 +77,7 @@ def test_resuming_needs_account_code_and_reason_and_lifts_what_telegram_set(chat
     code = ann.code()
     said = chat.ask(OPERATOR, f"/resume {code} looked into it").text
     assert "Lifted what Telegram had set." in said
-    assert "emergency_stop from http" in said, "what still holds is told"
+    assert "Emergency stop (API) by x" in said, "what still holds is told"
     assert [row.origin for row in control.active()] == ["http"]
     assert "the code is wrong" in chat.ask(OPERATOR, f"/resume {code} looked into it").text, "good once"
     lifted = AuditEntry.objects.get(action="restriction_lifted")
@@ -84,6 +87,8 @@ def test_resuming_needs_account_code_and_reason_and_lifts_what_telegram_set(chat
 
 def test_what_is_held_is_listed_and_rejected(chat: Chat, rig: Rig) -> None:
     assert "Nothing is held." in chat.ask(OPERATOR, "/held").text
+    opens = held(rig, Action.OPEN)
+    assert "Rejected" in chat.ask(OPERATOR, f"/reject {opens.intent_key} not wanted").text
     waits = held(rig)
     assert waits.intent_key in chat.ask(OPERATOR, "/held").text
     assert "Usage: /reject KEY REASON" in chat.ask(OPERATOR, f"/reject {waits.intent_key}").text
@@ -91,7 +96,7 @@ def test_what_is_held_is_listed_and_rejected(chat: Chat, rig: Rig) -> None:
     assert "Rejected" in chat.ask(OPERATOR, f"/reject {waits.intent_key} not wanted").text
     waits.refresh_from_db()
     assert (waits.state, waits.reason, waits.nonce) == ("rejected", "operator_rejected", None)
-    told = AuditEntry.objects.get(action="intent_decided")
+    told = AuditEntry.objects.get(action="intent_decided", subject=waits.intent_key)
     assert (told.actor, told.origin, told.reason) == (
         f"telegram {pseudonym_of(OPERATOR)}",
         "telegram",
@@ -106,7 +111,7 @@ def test_an_approval_is_one_closes_with_a_code_and_a_reason(chat: Chat, rig: Rig
     close = held(rig)
     key = close.intent_key
     assert "Usage: /approve KEY CODE REASON" in chat.ask(OPERATOR, f"/approve {key} 123456").text
-    assert "no intent is called" in chat.ask(OPERATOR, "/approve sig:x:1 123456 redis is down").text
+    assert "no order is called" in chat.ask(OPERATOR, "/approve sig:x:1 123456 redis is down").text
     assert "the code is wrong" in chat.ask(OPERATOR, f"/approve {key} 000000 redis is down").text
     close.refresh_from_db()
     assert close.approved_at is None

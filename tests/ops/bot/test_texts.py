@@ -8,11 +8,23 @@ from string import Formatter
 
 import pytest
 
-from execution_app.states import IntentState, Reason, TriggerKind
-from ops.bot import counter, offers, opening, words
-from ops.bot.models import Event, Level
+from execution_app.audit_words import AuditAction, AuditOrigin
+from execution_app.states import (
+    Action,
+    CapName,
+    CapScope,
+    IntentState,
+    Origin,
+    PositionState,
+    Reason,
+    RestrictionKind,
+    TriggerKind,
+)
+from ops.bot import counter, engine_words, opening, words
+from ops.bot.models import Event, Level, Role
 from ops.bot.texts import ENGLISH, LANGUAGES
 from ops.bot.trade_news import EVENTS
+from ops.watch import health
 from tests import real_parts
 from tests.ops.bot.telegram_rules import check_text
 
@@ -20,12 +32,28 @@ BOT = real_parts.ROOT / "ops" / "bot"
 OTHERS = sorted(set(LANGUAGES) - {ENGLISH})
 # Names that are put together while the bot runs.
 MADE_UP = re.compile(
-    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|PAGE|SIDE|QUESTION|LIMIT)_[A-Z_]+|[A-Z_]+_IMPOSED"
+    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|PAGE|SIDE|QUESTION|LIMIT|DOES)_[A-Z_]+"
+    r"|(STATE|ORIGIN|ROLE|SCOPE|CHECK|FINDING|FIELD|AUDIT|ENGINE)_[A-Z_]+|[A-Z_]+_IMPOSED"
 )
 SENTENCE = re.compile(r"<(b|i|a|code)\b|[A-Za-z]{2,}[,.:;!?]? [A-Za-z]{2,}")
 # Logs, errors for whoever reads the code's own words, and what the heartbeat says to operators.
 SPOKEN_ELSEWHERE = frozenset({"warning", "info", "error", "exception", "_say_once", "Closed", "debug"})
-NOTES = {"idling.py", "refusals.py"}
+# And what the engine writes, which is translated there.
+NOTES = {"idling.py", "refusals.py", "engine_words.py"}
+
+
+NAMED: dict[str, set[str]] = {
+    "LIMIT": {one.value for one in CapName},
+    "STATE": {*IntentState, *PositionState, "accepted", "rejected"},
+    "ORIGIN": {*Origin, *AuditOrigin},
+    "ROLE": set(Role),
+    "SCOPE": set(CapScope),
+    "DOES": set(Action),
+    "RESTRICTION": set(RestrictionKind),
+    "CHECK": set(health.CHECKS),
+    "AUDIT": set(AuditAction),
+    "ENGINE": set(engine_words.SENTENCES.values()),
+}
 
 
 def placeholders(text: str) -> set[str]:
@@ -71,6 +99,7 @@ def test_every_text_that_is_named_exists_and_is_used() -> None:
         "NAME",
     }
     assert named - set(LANGUAGES[ENGLISH]) == set()
+    named |= set(re.findall(r"\btext\(\"([A-Z_]+)\"\)", (BOT / "words.py").read_text()))
     unused = {name for name in LANGUAGES[ENGLISH] if name not in named and not MADE_UP.fullmatch(name)}
     assert unused == set()
 
@@ -90,9 +119,10 @@ def test_names_that_are_put_together_exist() -> None:
     assert {f"QUESTION_{step.name}" for step in opening.IN_ORDER} == {
         name for name in texts if name.startswith("QUESTION_")
     }
-    assert {f"LIMIT_{name.value.upper()}" for name in offers.SHOWN} == {
-        name for name in texts if name.startswith("LIMIT_")
-    }
+    for prefix, named in NAMED.items():
+        assert {f"{prefix}_{name.upper()}" for name in named} == {
+            name for name in texts if name.startswith(f"{prefix}_")
+        }
     assert set(EVENTS) < set(IntentState)
 
 
@@ -139,7 +169,7 @@ def literals(path: Path) -> Iterator[tuple[int, str]]:
 
 # Kept in rows for operators, written in the machine's English; syntax; SQL.
 KNOWN = re.compile(
-    r"\s*(SELECT|INSERT|WITH)\b|/[a-z]+ |told [a-z_ ]+|waiting: |said in Telegram|retry after |offset points|upper left|not made: |(confirmation of|conversation with) |\[?(EVENT|off|CODE|KEY|SYMBOL)[ |]"
+    r"\s*(SELECT|INSERT|WITH)\b|/[a-z]+ |told [a-z_ ]+|waiting: |said in Telegram|retry after |offset points|axes fraction|upper left|not made: |(confirmation of|conversation with) |\[?(EVENT|off|CODE|KEY|SYMBOL)[ |]"
 )
 
 

@@ -1,4 +1,4 @@
-"""`python -m pytest tests/ops/bot/trades/screens.py`: pictures of conversations and of the page of /bind, for people to look at, in var/screens/bot.
+"""`make screens`: pictures of conversations and of the page of /bind, for people to look at, in var/screens/bot.
 
 No part of the suite: what is said and done is tested beside it, and how it looks is for eyes.
 """
@@ -113,13 +113,31 @@ def test_notices(told: Chat, rig: Rig, window: Browser, language: str) -> None:
         ),
         ("trade 2", {**position, "intent_key": "sig:drill:2"}, [step("pending", "accepted"), step("rejected", "refused", reason=Reason.NOTIONAL_ABOVE_CAP.value)]),
         ("trade 3", {**position, "intent_key": "sig:drill:3"}, [step("pending", "accepted"), step("held", "accepted", reason=Reason.MODE_DEGRADED.value), step("expired", "refused", reason=Reason.LAG_EXCEEDED.value)]),
+        ("trade 4", {**position, "is_long": None, "collateral_usdc": None, "intent_key": "tpsl:7:1", "owner": 999}, [step("pending", "accepted"), step("simulated", "filled", mode="DRY", price="0.4012345", fee_usdc="0.006", pnl_usdc="-1234.5")]),
+        *[
+            (f"trade {number}", {**position, "intent_key": f"sig:drill:{number}"}, [step("pending", "accepted"), step(state, event, number, **facts)])
+            for number, (state, event, facts) in enumerate((
+                ("bump", "replaced", {"hash": "0x" + "ab" * 32}),
+                ("cancel", "replaced", {"hash": "0x" + "ab" * 32}),
+                ("taken_back", "mined", {"hash": "0x" + "ab" * 32}),
+                ("no_op", "refused", {"reason": Reason.NO_POSITION.value}),
+                ("changed", "filled", {}),
+                ("venue_cancelled", "reverted", {"reason": Reason.VENUE_WOULD_CANCEL.value, "hash": "0x" + "ab" * 32}),
+                ("final_reverted", "reverted", {"reason": Reason.VENUE_REVERT.value, "hash": "0x" + "ab" * 32}),
+                ("final_cancelled", "reverted", {"hash": "0x" + "ab" * 32}),
+                ("lost_nonce", "reverted", {"reason": Reason.MAY_BE_EXECUTED.value, "hash": "0x" + "ab" * 32}),
+                ("lapsed", "reverted", {"reason": Reason.ORDER_LOST.value}),
+            ), 10)
+        ],
         ("level 1", position, [step("x", "level", kind="stop_loss", price="89990", level="90000", position=7)]),
+        ("level 2", position, [step("x", "level", kind="time_stop", price=None, level=None, position=7)]),
         ("gone 1", position, [step("x", "liquidated")]),
-        ("drift 1", position, [step("x", "drift", drift="the venue has 4 USDC, the book 5")]),
+        ("drift 1", position, [step("x", "drift", drift="collateral_usdc is 5, the venue has 4")]),
         ("drift 2", position, [step("x", "drift", drift="")]),
         ("gas 1", wallet, [step("x", "gas", low=True, balance_wei="1200000000000000")]),
+        ("gas 2", wallet, [step("x", "gas", low=False, balance_wei="51200000000000000")]),
         *[(f"delegate {n}", wallet, [step("x", "delegate", stage=stage, until=(at + timedelta(days=n)).isoformat())]) for n, stage in enumerate(("ended", "day", "week", ""))],
-        ("daily 1", {}, [step("x", "daily", day=f"{at:%Y-%m-%d}", modes=[{"mode": "LIVE", "pnl_usdc": "-1.25", "closes": 2, "opens": 3, "held": 1, "exposure_usdc": "10"}])]),
+        ("daily 1", {"picture": {"kind": "pnl", "mode": "LIVE", "points": [(f"2026-01-{day:02}", str(day % 7 - 3)) for day in range(1, 31)]}}, [step("x", "daily", day=f"{at:%Y-%m-%d}", modes=[{"mode": "LIVE", "pnl_usdc": "-1.25", "closes": 2, "opens": 3, "held": 1, "exposure_usdc": "10"}, {"mode": "DRY", "pnl_usdc": "0", "closes": 0, "opens": 0, "held": 0, "exposure_usdc": "0"}])]),
     ]  # fmt: skip
     for thread, about, steps in made:
         notice(

@@ -52,7 +52,7 @@ def test_a_signature_binds_the_address_and_makes_the_trader(chat: Chat, person: 
     assert (trader.tg_user_id, trader.address, trader.enabled) == (TRADER, person.address, True)
     assert [one.action for one in AuditEntry.objects.order_by("seq")] == ["trader_added", "telegram_bound"]
     assert f"manage.py wallet create {TRADER}" in chat.ask(TRADER, "/wallet").text
-    assert "bound to you already" in chat.ask(TRADER, f"/bind {person.address} {sign(person, text)}").text
+    assert "is yours" in chat.ask(TRADER, f"/bind {person.address} {sign(person, text)}").text
     assert TelegramBinding.objects.count() == 1
 
 
@@ -70,7 +70,7 @@ def test_what_is_no_proof_binds_nothing(chat: Chat, person: LocalAccount) -> Non
         "another person"
     )
     assert "no challenge" in chat.ask(TRADER, f"/bind {other.address} {sign(other, text)}").text
-    assert "needs the role trader" in chat.ask(VIEWER, f"/bind {address}").text
+    assert "Only a trader may do that" in chat.ask(VIEWER, f"/bind {address}").text
     mistyped = "0x" + "".join(one.swapcase() for one in address[2:])
     assert "wrong checksum" in chat.ask(TRADER, f"/bind {mistyped}").text
     assert "40 hex digits" in chat.ask(TRADER, "/bind 0x1234").text
@@ -123,7 +123,7 @@ def test_the_wallet_tells_the_next_step(chat: Chat, rig: Rig) -> None:
     told = chat.ask(TRADER, "/wallet").text
     assert rig.trader.address in told
     assert rig.wallet.address in told
-    for part in ("allowance: ", "delegation: ", "gas: ", "usdc: ", "not proved by you"):
+    for part in ("allowance: ", "delegation: ", "gas: ", "USDC: ", "not proved by you"):
         assert part in told
     money = chat.ask(TRADER, "/balance").text
     assert "USDC at your address: 1,000,000.00 USDC" in money
@@ -131,7 +131,7 @@ def test_the_wallet_tells_the_next_step(chat: Chat, rig: Rig) -> None:
     theirs = Trader.objects.create(tg_user_id=OPERATOR, address="0x" + "12" * 20)
     Wallet.objects.create(trader=theirs, chain_id=31337, address="0x" + "ab" * 20)
     told = chat.ask(OPERATOR, "/wallet").text
-    assert "the trader's delegate is 0x0000" in told
+    assert "your delegate at the venue is 0x0000" in told
     assert "Next: send " in told, "the earliest step first"
     said = quote(chat, OPEN, OPERATOR)
     assert "our wallet may not trade for you. /wallet" in said.text

@@ -28,7 +28,7 @@ def position(chat: Chat, rig: Rig) -> Position:
 def test_a_close_is_one_tap_and_closes_that_position(chat: Chat, rig: Rig, position: Position) -> None:
     said = quote(chat, "/close btc")
     (label,) = said.buttons
-    assert label == f"Close #{position.pk} LIVE BTC-USD LONG 5 USDC"
+    assert label == f"Close #{position.pk} BTC-USD LONG: 5 USDC"
     tap(chat, said)
     close = TxIntent.objects.get(action="close")
     assert (close.position_id, close.only_position, close.intent_key[:3]) == (position.pk, True, "tg:")
@@ -37,14 +37,14 @@ def test_a_close_is_one_tap_and_closes_that_position(chat: Chat, rig: Rig, posit
     assert position.state == "closed"
     assert Position.objects.get(symbol="ETH-USD").state == "open"
     assert len(quote(chat, "/close").buttons) == 1
-    assert "No open positions." in chat.ask(TRADER, f"/close #{position.pk}").text
+    assert f"no open position #{position.pk}" in chat.ask(TRADER, f"/close #{position.pk}").text
 
 
 def test_a_part_is_taken_out_once_however_often_it_is_tapped(
     chat: Chat, rig: Rig, position: Position
 ) -> None:
     said = quote(chat, f"/reduce #{position.pk} 30%")
-    assert list(said.buttons) == [f"Take out of #{position.pk} LIVE BTC-USD LONG 1.5 USDC"]
+    assert list(said.buttons) == [f"#{position.pk} BTC-USD: take out 1.5 USDC"]
     data = button(said, "ok:")
     for _ in range(2):
         chat.telegram.presses(TRADER, said, data)
@@ -65,7 +65,7 @@ def test_a_position_that_has_closed_meanwhile_is_not_closed_again(
     tap(chat, first)
     rig.run()
     tap(chat, second)
-    assert "no position" in last(chat)
+    assert "no open position" in last(chat)
     assert TxIntent.objects.filter(action="close").count() == 1
 
 
@@ -91,8 +91,8 @@ WRONG = [
     ("/reduce btc half", "The percentage must be a plain number"),
     ("/close doge", "No open positions."),
     ("/close #99999999999999999999", "No open positions."),
-    ("/tp btc", "Usage: /tp BTC-USD 70000"),
-    ("/sl btc up", "A level must be a plain number"),
+    ("/tp btc", "Usage: /tp BTC-USD 120000"),
+    ("/sl btc up", "The price must be a plain number"),
     ("/sl btc 1", "No open positions."),
 ]
 

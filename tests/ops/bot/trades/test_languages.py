@@ -33,8 +33,8 @@ def test_a_conversation_and_a_tap(german: Chat, rig: Rig) -> None:
     german.settle(TRADER)
     assert said.text.startswith("Das eröffnen?")
     assert "Nominalwert: 10.00 USDC" in said.text
-    assert "Übrig von Nominalwert je Order" in said.text
-    assert [*said.buttons][:2] == ["Eröffnen", "Lassen"]
+    assert "Übrig unter der Grenze für Nominalwert je Order" in said.text
+    assert [*said.buttons][:2] == ["Eröffnen", "Verwerfen"]
     tap(german, said)
     intent = TxIntent.objects.get()
     assert (intent.collateral_usdc, intent.leverage_x, intent.take_profit, intent.stop_loss) == (
@@ -45,7 +45,7 @@ def test_a_conversation_and_a_tap(german: Chat, rig: Rig) -> None:
     )
     assert said.text.startswith(f"Angenommen als {intent.intent_key}")
     assert "there is no trader" in german.ask(OPERATOR, "/open btc long 5").text, "others have theirs"
-    assert "Einen Namen haben nur" in quote(german, "/open btc long 5 2x at=7").text
+    assert "Ich kenne nur tp=" in quote(german, "/open btc long 5 2x at=7").text
 
 
 def test_a_text_that_was_made_in_one_language_is_signed_in_another(german: Chat) -> None:

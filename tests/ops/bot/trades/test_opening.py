@@ -29,7 +29,7 @@ def test_a_quote_and_a_tap_open_one_position(chat: Chat, rig: Rig) -> None:
         "Price: ",
         "Fee to open: ",
         "Liquidation: about ",
-        "Left of notional",
+        "Left under the cap on notional",
     ):
         assert words in said.text
     assert "Take profit: 900,000 USD\nStop loss: 60,000 USD" in said.text
@@ -38,7 +38,7 @@ def test_a_quote_and_a_tap_open_one_position(chat: Chat, rig: Rig) -> None:
     intent = TxIntent.objects.get()
     token = TelegramConfirmation.objects.get().token
     assert intent.intent_key == f"tg:{token}"
-    assert said.text.startswith(f"Taken down as tg:{token}")
+    assert said.text.startswith(f"Accepted as tg:{token}")
     assert list(said.buttons.values()) == [f"why:tg:{token}"]
     assert (intent.tg_user_id, intent.collateral_usdc, intent.leverage_x, intent.is_long) == (
         TRADER,
@@ -66,7 +66,7 @@ def test_a_double_tap_is_one_order(chat: Chat, rig: Rig) -> None:
     rig.run()
     assert TxIntent.objects.count() == 1
     assert TxSend.objects.count() == 1
-    assert "Taken down once" in said.text
+    assert "Accepted once" in said.text
 
 
 def test_a_tap_while_another_process_takes_the_same_one_waits_and_finds_it(chat: Chat, rig: Rig) -> None:
@@ -81,7 +81,7 @@ def test_a_tap_while_another_process_takes_the_same_one_waits_and_finds_it(chat:
     chat.settle(TRADER)
     rig.run()
     assert TxIntent.objects.count() == TxSend.objects.count() == 1
-    assert "Taken down once" in said.text
+    assert "Accepted once" in said.text
 
 
 def _somebody_waits() -> bool:
@@ -111,8 +111,8 @@ def test_many_threads_with_one_token_make_one_order(chat: Chat, rig: Rig) -> Non
     for thread in threads:
         thread.join(60)
     assert len(told) == 6
-    assert sum(text.startswith("Taken down as") for text in told) == 1
-    assert sum("Taken down once" in text for text in told) == 5
+    assert sum(text.startswith("Accepted as") for text in told) == 1
+    assert sum("Accepted once" in text for text in told) == 5
     rig.run()
     assert TxIntent.objects.count() == TxSend.objects.count() == 1
 
@@ -133,7 +133,7 @@ def test_a_death_between_commit_and_answer_opens_nothing_more(chat: Chat, rig: R
     }
     TelegramUpdate.objects.filter(pk=number).update(handled_at=None, body=body, received_at=Now())
     chat.bot.begin()
-    chat.bot.wait_for(lambda: "Taken down once" in said.text)
+    chat.bot.wait_for(lambda: "Accepted once" in said.text)
     chat.settle(TRADER)
     rig.run()
     assert TxIntent.objects.count() == TxSend.objects.count() == 1
@@ -175,7 +175,7 @@ def test_forged_strange_and_stale_taps_open_nothing(chat: Chat, rig: Rig) -> Non
     chat.settle(OPERATOR)
     chat.press(VIEWER, chat.ask(VIEWER, "/version"), data)
     chat.settle(VIEWER)
-    assert "needs the role trader" in last(chat, VIEWER)
+    assert "Only a trader may do that" in last(chat, VIEWER)
     assert TelegramConfirmation.objects.get().used_at is None
     TelegramConfirmation.objects.update(created_at="2026-01-01T00:00:00Z", expires_at=Now())
     tap(chat, said)
@@ -191,7 +191,7 @@ def test_what_was_left_is_not_opened_after_all(chat: Chat, rig: Rig) -> None:
     said = quote(chat)
     ok = button(said, "ok:")
     tap(chat, said, "no:")
-    assert said.text == "Left. Nothing was done."
+    assert said.text == "Dropped. Nothing was done."
     chat.press(TRADER, said, ok)
     chat.settle(TRADER)
     assert "was decided already" in said.text
@@ -210,7 +210,7 @@ WRONG = [
     ("/open btc long 5 2x 90%", "at most 80"),
     ("/open btc long 5 2x 1% 7", "more words"),
     ("/open btc long 5 2x tp=1 tp=2", "said twice"),
-    ("/open btc long 5 2x to=1", "tp=, sl= or slip="),
+    ("/open btc long 5 2x to=1", "tp=, sl= and slip="),
     ("/open doge long 5 2x", "DOGE-USD is not traded here"),
     ("/open <b> long 5 2x", "A symbol looks like"),
     ("/open btc long 600 2x", "larger than an order may be. /caps shows"),
@@ -231,7 +231,7 @@ def test_what_is_no_order_gets_no_button(chat: Chat, rig: Rig) -> None:
 
 def test_only_an_enabled_trader_trades(chat: Chat, rig: Rig) -> None:
     assert "no trader of your Telegram id" in chat.ask(OPERATOR, OPEN).text
-    assert "needs the role trader" in chat.ask(VIEWER, OPEN).text
+    assert "Only a trader may do that" in chat.ask(VIEWER, OPEN).text
     said = quote(chat)
     Trader.objects.update(enabled=False)
     tap(chat, said)
@@ -240,7 +240,7 @@ def test_only_an_enabled_trader_trades(chat: Chat, rig: Rig) -> None:
     Trader.objects.update(enabled=True)
     TelegramUser.objects.filter(tg_user_id=TRADER).update(role=Role.VIEWER.value)
     tap(chat, said)
-    assert "needs the role trader" in last(chat)
+    assert "Only a trader may do that" in last(chat)
     assert TxIntent.objects.count() == 0
 
 
@@ -288,11 +288,11 @@ def test_above_a_size_a_code_is_the_tap(chat: Chat, rig: Rig) -> None:
     ann.device.refresh_from_db()
     ann.device.throttle_reset()
     code = ann.code()
-    assert "Taken down as" in chat.ask(TRADER, code).text
+    assert "Accepted as" in chat.ask(TRADER, code).text
     TelegramFlow.objects.create(
         tg_user_id=TRADER, step="code", answers=_waits_for(said), message_id=said.message_id
     )
-    assert "Taken down once" in chat.ask(TRADER, code).text, (
+    assert "Accepted once" in chat.ask(TRADER, code).text, (
         "as after a death before the conversation was ended"
     )
     assert "do not know" in chat.ask(TRADER, code).text, "nothing asks for a code any more"
@@ -327,7 +327,7 @@ def test_the_conversation_asks_one_thing_after_the_other(chat: Chat, rig: Rig) -
     tap(chat, said, "q:collateral:5")
     said = quote(chat, "2x")
     tap(chat, said, "q:slippage:1")
-    assert "ETH-USD, SHORT, 5 USDC, 2\N{MULTIPLICATION SIGN}, 1 %" in said.text
+    assert "ETH-USD, SHORT, 5.00 USDC, 2\N{MULTIPLICATION SIGN}, slippage 1 %" in said.text
     said = quote(chat, "1")
     tap(chat, said, "q:stop_loss:none")
     assert "ETH-USD SHORT 5.00 USDC" in said.text
@@ -355,7 +355,7 @@ def test_a_button_of_a_question_that_is_answered_answers_no_other(chat: Chat, ri
     flow = TelegramFlow.objects.get()
     assert (flow.step, flow.answers) == ("collateral", {"symbol": "BTC-USD", "is_long": True})
     tap(chat, said, "q:away")
-    assert said.text == "Left. Nothing was done."
+    assert said.text == "Dropped. Nothing was done."
     assert "do not know" in chat.ask(TRADER, "5").text
 
 
@@ -369,8 +369,8 @@ def test_two_people_at_once_keep_their_own_and_a_restart_keeps_both(chat: Chat, 
     theirs_next = quote(chat, "7", OPERATOR)
     tap(chat, mine, "q:collateral:5")
     tap(chat, mine, "q:leverage:2")
-    assert "ETH-USD, LONG, 7 USDC" in theirs_next.text
-    assert "BTC-USD, LONG, 5 USDC, 2" in mine.text
+    assert "ETH-USD, LONG, 7.00 USDC" in theirs_next.text
+    assert "BTC-USD, LONG, 5.00 USDC, 2" in mine.text
     tap(chat, mine, "q:slippage:0.5")
     tap(chat, mine, "q:take_profit:none")
     tap(chat, mine, "q:stop_loss:none")

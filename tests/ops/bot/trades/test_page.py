@@ -123,3 +123,8 @@ def test_it_speaks_its_readers_language(told: Chat, browser: Client) -> None:
     said = browser.get(link(told)).content.decode()
     assert '<html lang="de">' in said
     assert "Wallet dieses Browsers nehmen" in unescape(said)
+    over = link(told)
+    TelegramPage.objects.update(expires_at="2026-01-01T00:00:00Z")
+    assert "Schreib dem Bot /bind" in unescape(browser.get(over).content.decode()), (
+        "when its time is over, too"
+    )
