@@ -170,6 +170,8 @@ def test_close_and_levels(told: Chat, rig: Rig, window: Browser, language: str) 
     phone.look()
     phone.ask(f"/close #{first.pk}")
     control.impose(RestrictionKind.STOP, Origin.HTTP, by="ann", reason="drill")
+    # Told first, or the notice would be taken for the answer.
+    told.bot.wait_for(lambda: any("drill" in one.text for one in told.said(TRADER)))
     phone.look()
     phone.press(phone.ask("/close"), "ok:")
     rig.submit()
