@@ -27,14 +27,13 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-# Imported so that the families are shown from the first scrape of any process.
-import ops.watch.meters  # noqa: F401
 from execution_app import meters
 from execution_app.node.breaker import BreakerState
 from execution_app.node.node_errors import HELD_BY_NODE
 from execution_app.node.rpc import OUT
 from execution_app.states import HOLDING, OTHER_REASON, Mode, SendOutcome
 from ops.watch import gauges
+from ops.watch.meters import HTTP_REQUESTS
 from signals_app.meters import OTHER_SOURCE, SIGNALS_DEDUPLICATED, SIGNALS_RECEIVED
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -63,6 +62,7 @@ def begin_at_zero() -> None:
         (meters.POSITIONS_CORRECTED, product(symbols)),
         (meters.RPC_BREAKER, product(positions, (*BreakerState, OUT))),
         (meters.RPC_UNRECOGNISED, [(position,) for position in positions]),
+        (HTTP_REQUESTS, [(status, "/signals", "POST") for status in ("500", "503")]),
         (SIGNALS_RECEIVED, [(OTHER_SOURCE,)]),
         (SIGNALS_DEDUPLICATED, [(OTHER_SOURCE,)]),
     )

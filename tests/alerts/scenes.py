@@ -6,7 +6,7 @@ The first ones are those whose expressions look back longest: an alert over `[15
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.alerts import counted, dark, neglected, restrained
+from tests.alerts import counted, dark, full, neglected, restrained
 from tests.alerts.ground import Ground
 
 
@@ -40,16 +40,16 @@ SCENES = (
     Scene("undelivered", ("VantaAlertsUndelivered",), counted.undelivered),
     Scene("foreign", ("VantaNonceLost", "VantaWalletHalted"), counted.foreign),
     Scene("elsewhere", ("VantaPositionDrift",), restrained.elsewhere),
+    Scene("full", ("VantaHttpErrors",), full.play),
     Scene("stopped", ("VantaStopHolds", "VantaNotStopped"), restrained.stopped),
     Scene(
         "dark",
         (
-            *("VantaIntentStuck", "VantaWalletLow", "VantaWalletEmpty", "VantaDelegateExpiring"),
-            *("VantaDelegateEnding", "VantaHeldTooLong", "VantaHeldExpired", "VantaMetricsIncomplete"),
-            *("VantaNodeFailing", "VantaTpslFailing", "VantaPriceStale", "VantaQueueBacklog"),
-            *("VantaWorkerSilent", "VantaTpslSilent", "VantaBeatSilent", "VantaWebhookSilent"),
-            *("VantaRedisAway", "VantaStuckInDry", "VantaModeFlapping", "VantaDatabaseAway"),
-            "VantaHttpErrors",
+            *("VantaIntentStuck", "VantaWalletLow", "VantaWalletEmpty", "VantaHeldTooLong"),
+            *("VantaHeldExpired", "VantaMetricsIncomplete", "VantaNodeFailing", "VantaTpslFailing"),
+            *("VantaPriceStale", "VantaQueueBacklog", "VantaWorkerSilent", "VantaTpslSilent"),
+            *("VantaBeatSilent", "VantaWebhookSilent", "VantaRedisAway", "VantaStuckInDry"),
+            *("VantaModeFlapping", "VantaDelegateExpiring", "VantaDelegateEnding", "VantaDatabaseAway"),
         ),
         dark.play,
     ),

@@ -21,35 +21,42 @@ NOTICED_WITHIN_S = 120
 # Nobody ends the silence of a drill that was killed, so each ends by itself.
 LONGEST_S = 3 * 3600
 
-_MODE = {"VantaStuckInDry": 0, "VantaModeFlapping": 600, "VantaHeldTooLong": 0, "VantaHeldExpired": 900}
+# As the rules' keep_firing_for: of most alerts, and of those that keep others quiet.
+_KEPT_S, _PART_KEPT_S = 180, 360
+_MODE = {
+    "VantaStuckInDry": _KEPT_S,
+    "VantaModeFlapping": 600,
+    "VantaHeldTooLong": _KEPT_S,
+    "VantaHeldExpired": 900,
+}
 _SILENT = {
-    "VantaWebhookSilent": 0,
-    "VantaWorkerSilent": 0,
-    "VantaBeatSilent": 0,
-    "VantaMetricsSilent": 0,
+    "VantaWebhookSilent": _KEPT_S,
+    "VantaWorkerSilent": _KEPT_S,
+    "VantaBeatSilent": _KEPT_S,
+    "VantaMetricsSilent": _PART_KEPT_S,
     "VantaRestarting": 1800,
 }
-# By drill, its alerts, each with the seconds that it looks back: so long it fires on when all is well again.
+# By drill, its alerts, each with the seconds that it looks back and is kept: so long it fires on when all is well again.
 EXPECTED: Mapping[str, Mapping[str, int]] = {
-    "redis-outage": {**_MODE, "VantaRedisAway": 0},
-    "emergency-stop": {**_MODE, "VantaRedisAway": 0},
+    "redis-outage": {**_MODE, "VantaRedisAway": _KEPT_S},
+    "emergency-stop": {**_MODE, "VantaRedisAway": _KEPT_S},
     "duplicate-signal": {},
     "crash": {**_MODE, **_SILENT},
     "restore": {**_MODE, **_SILENT},
     "rpc-trouble": {
         **_MODE,
         "VantaNodeFailing": 300,
-        "VantaRbfExcess": 15 * 60,
-        "VantaIntentStuck": 0,
-        "VantaPriceStale": 0,
+        "VantaRbfExcess": 900,
+        "VantaIntentStuck": _KEPT_S,
+        "VantaPriceStale": _KEPT_S,
         "VantaTpslFailing": 300,
     },
     "reorg": {},
     "database": {
         **_MODE,
         **_SILENT,
-        "VantaDatabaseAway": 0,
-        "VantaMetricsIncomplete": 0,
+        "VantaDatabaseAway": _PART_KEPT_S,
+        "VantaMetricsIncomplete": _KEPT_S,
         "VantaHttpErrors": 300,
     },
 }
@@ -68,14 +75,14 @@ class Silences:
         expected = EXPECTED[self.report.drill]
         if not self.url or not expected:
             return
-        by_memory: dict[int, list[str]] = defaultdict(list)
-        for name, looks_back_s in expected.items():
-            by_memory[looks_back_s].append(name)
-        for looks_back_s, names in by_memory.items():
+        by_length: dict[int, list[str]] = defaultdict(list)
+        for name, fires_on_s in expected.items():
+            by_length[fires_on_s].append(name)
+        for fires_on_s, names in by_length.items():
             body = self._body(sorted(names), LONGEST_S)
             try:
                 made = self._ask("POST", "/api/v2/silences", body)
-                self._set[str(made["silenceID"])] = (looks_back_s, body)
+                self._set[str(made["silenceID"])] = (fires_on_s, body)
             except (OSError, ValueError, KeyError, urllib3.exceptions.HTTPError) as error:
                 self.end()
                 raise CannotRun(
@@ -85,8 +92,8 @@ class Silences:
 
     def end(self) -> None:
         """Let each end when what it silences must be over. A silence that stays is a failure of the drill."""
-        for silence_id, (looks_back_s, body) in list(self._set.items()):
-            lasts_s = looks_back_s + NOTICED_WITHIN_S
+        for silence_id, (fires_on_s, body) in list(self._set.items()):
+            lasts_s = fires_on_s + NOTICED_WITHIN_S
             shorter = body | {"id": silence_id, "endsAt": _in(lasts_s)}
             names = body["matchers"][0]["value"].removeprefix("^(").removesuffix(")$").replace("|", ", ")
             try:

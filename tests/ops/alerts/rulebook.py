@@ -32,6 +32,11 @@ class Rule:
         return SEVERITY in self.expr
 
 
+def seconds(duration: str) -> int:
+    """Of one number and one unit, as the rules write it."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
 def groups() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return found

@@ -123,16 +123,36 @@ def test_a_part_that_is_away_is_one_message_and_a_ticket_in_dry(scene: Scene) ->
     exporter.now(faults.DRY)
     tower.wait(lambda: "VantaDatabaseAway" in ends.ended(receivers.messages), "the database is back")
     before = len(receivers.messages)
+    tower.wait(lambda: not tower.firing() & hidden, "heartbeats are read again")
     exporter.answers = False
-    tower.wait(lambda: tower.held_back() >= hidden, "everything is hidden")
     tower.wait(lambda: len(receivers.messages) > before, "silence is the alert")
     scene.rounds()
     assert ends.names(receivers.messages[before:]) == Counter(VantaMetricsSilent=1)
+    assert not tower.firing() & hidden, "what nobody can read of is told to be silent"
     exporter.restart()
     exporter.answers = True
     tower.wait(lambda: "VantaMetricsSilent" in ends.ended(receivers.messages), "somebody answers again")
     scene.rounds()
     assert set(ends.names(receivers.messages[before:])) == {"VantaMetricsSilent"}
+
+
+def test_what_cannot_be_read_is_not_told_to_be_over_and_then_again(scene: Scene) -> None:
+    exporter, receivers, tower = scene.exporter, scene.receivers, scene.tower
+    before = len(receivers.messages)
+    wrong = faults.AT_ONCE["VantaPriceStale"]
+    exporter.now(wrong)
+    tower.wait(lambda: len(receivers.messages) > before, "an old price is the alert")
+
+    exporter.now(wrong | faults.DATABASE_AWAY)
+    tower.wait(lambda: len(receivers.messages) > before + 1, "the database is the alert")
+    exporter.now(wrong)
+    tower.wait(lambda: "VantaDatabaseAway" in ends.ended(receivers.messages[before:]), "the database is back")
+    scene.rounds()
+    assert "VantaPriceStale" in tower.firing()
+    assert ends.names(receivers.messages[before:]) == Counter(VantaPriceStale=1, VantaDatabaseAway=1)
+    exporter.now({})
+    tower.wait(lambda: "VantaPriceStale" in ends.ended(receivers.messages[before:]), "the price is fresh")
+    assert ends.ended(receivers.messages[before:]) == Counter(VantaPriceStale=1, VantaDatabaseAway=1)
 
 
 def test_a_page_is_never_kept_quiet_by_a_ticket_and_what_needs_nothing_by_nothing(scene: Scene) -> None:

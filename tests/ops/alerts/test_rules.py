@@ -21,6 +21,10 @@ NEVER = {
     *("VantaNotStopped", "VantaSignatureRefused", "VantaNotionalBreach", "VantaLeverageBreach"),
     "VantaSymbolBreach",
 }
+# Alertmanager keeps others quiet while these fire (ops/alertmanager.yml).
+PARTS = {"VantaMetricsSilent", "VantaDatabaseAway"}
+WINDOWED = re.compile(r"\w+(\{[^}]*\})?\[\w+\]")
+EVERY_S = 30  # between scrapes, and between evaluations
 # Their silence is the danger, so they fire when their metric is gone.
 FIRES_WHEN_ABSENT = {
     *("VantaWatchdog", "VantaMetricsSilent", "VantaMetricsIncomplete", "VantaDatabaseAway", "VantaRedisAway"),
@@ -114,6 +118,33 @@ def test_what_must_never_happen_always_pages_and_needs_nothing() -> None:
     for name in NEVER:
         assert ALERTS[name].labels == {"severity": "page"}, name
         assert "for" not in ALERTS[name].as_written, f"{name} waits for nothing"
+
+
+def test_no_alert_is_over_because_it_cannot_be_read() -> None:
+    """What `needs` a part stays until that part has become an alert, and that one until what it hid is over."""
+    kept_s = {
+        name: rulebook.seconds(rule.as_written.get("keep_firing_for", "0s")) for name, rule in ALERTS.items()
+    }
+    waits_s = max(rulebook.seconds(ALERTS[name].as_written["for"]) for name in PARTS)
+    for name in PARTS:
+        assert kept_s[name] > max(kept_s[other] for other in set(ALERTS) - PARTS), name
+        assert kept_s[name] > rulebook.seconds("5m"), f"{name}: an alert looks back 5 minutes at it"
+    for name in set(ALERTS) - PARTS - {"VantaWatchdog"}:
+        at_once = WINDOWED.sub("", ALERTS[name].expr)
+        if rulebook.metrics(at_once):
+            assert kept_s[name] >= waits_s + 2 * EVERY_S, name
+        else:
+            assert not kept_s[name], f"{name}: a hole in a window ends nothing"
+
+
+def test_absence_is_the_same_alert_as_silence_and_says_nothing_while_nobody_answers() -> None:
+    """Other labels would be a second message; and VantaMetricsSilent comes later than these."""
+    found = {
+        name: rule.expr for name, rule in ALERTS.items() if "vanta_heartbeat_timestamp_seconds" in rule.expr
+    }
+    assert len(found) == 5
+    for name, expr in found.items():
+        assert re.search(r'or \(max\(absent\(.*\)\) and on \(\) max\(up\{job="vanta"\}\) == 1\)', expr), name
 
 
 def test_every_alert_says_what_it_is_and_where_to_read_on() -> None:

@@ -43,7 +43,7 @@ def shorter(duration: str, times: int = SHORTER) -> str:
 
 
 def shorter_rules(times: int, *, windows: bool) -> dict[str, Any]:
-    """The rule file with its `for`, and its windows and offsets where asked; thresholds are values and stay."""
+    """The rule file with its `for` and `keep_firing_for`, and its windows and offsets where asked; thresholds are values and stay."""
     groups = rulebook.groups()
     for group in groups:
         for rule in group["rules"]:
@@ -52,8 +52,9 @@ def shorter_rules(times: int, *, windows: bool) -> dict[str, Any]:
                 rule["expr"] = re.sub(
                     r"\boffset (\w+)", lambda m: f"offset {shorter(m[1], times)}", rule["expr"]
                 )
-            if "for" in rule:
-                rule["for"] = shorter(rule["for"], times)
+            for name in ("for", "keep_firing_for"):
+                if name in rule:
+                    rule[name] = shorter(rule[name], times)
     return {"groups": groups}
 
 
