@@ -65,13 +65,14 @@ def _look(ended: list[VenueOrder], head: int) -> None:
     done: set[int] = set()
     missing = _apply({order.order_id: order for order in ended}, _logs(start, end), done)
     sure = not missing or _others_have_none(missing, start, end, done)
+    later = _ended_later(missing, head) if sure and end == head else set()
     for order in missing:
-        if sure and end == head and order.scanned_to_block is None:
+        if sure and end == head and order.scanned_to_block is None and order.pk not in later:
             meters.INVARIANT_VIOLATIONS.labels("ended_order_has_event").inc()
             log.error(
                 "the venue dropped an order without an event", intent=order.intent_id, order=order.order_id
             )
-    for order in [one for one in ended if one.pk not in done] if sure else ():
+    for order in [one for one in ended if one.pk not in done | later] if sure else ():
         standing = VenueOrder.objects.filter(pk=order.pk, state=OrderState.REGISTERED)
         standing.filter(block_hash=order.block_hash).update(scanned_to_block=_read_to(order, end, head))
 
@@ -166,6 +167,27 @@ def _others_have_none(missing: list[VenueOrder], start: int, end: int, done: set
                 {order.order_id: order for order in missing}, [one for a in answers for one in a], done
             )
     return answered >= quorum.needed()
+
+
+def _ended_later(missing: list[VenueOrder], head: int) -> set[int]:
+    """Of these, whose end stands above the head: a node may answer for one block out of the next one's state.
+
+    They are the next look's, and nothing is applied. Where the node does not say, none of them is judged by this one.
+    """
+    fresh = {order.order_id: order.pk for order in missing if order.scanned_to_block is None}
+    if not fresh:
+        return set()
+    address = settings.ENVIRONMENT.venue_trading_address
+    span = {"address": address, "fromBlock": hex(head), "toBlock": "latest"}
+    try:
+        found = [_decoded(entry) for entry in rpc.read("eth_getLogs", span)]
+    except rpc.NodeError as problem:
+        log.warning("no logs above the head", head=head, problem=str(problem))
+        return set(fresh.values())
+    told = {
+        event.order_id for event in found if isinstance(event, (events.OrderExecuted, events.OrderCancelled))
+    }
+    return {key for order_id, key in fresh.items() if order_id in told}
 
 
 def _logs(start: int, head: int) -> list[dict[str, Any]]:

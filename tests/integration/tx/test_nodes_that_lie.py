@@ -14,6 +14,7 @@ from execution_app.errors import Disagreement
 from execution_app.models import Chain, Position, TxIntent, TxReceipt, VenueOrder
 from execution_app.node import rpc
 from execution_app.states import Action
+from execution_app.venues import onchain
 from tests import invariants, real_parts
 from tests.chaos.lagging_node import LaggingNode
 from tests.proxy import LIES
@@ -273,6 +274,52 @@ def test_no_logs_from_one_and_silence_from_the_others_proves_nothing(
     rig.track()
     assert state(intent) == "ordered"
     assert (VenueOrder.objects.get().scanned_to_block, violations._value.get()) == (None, before)
+    settle(rig, nodes, intent)
+
+
+def test_an_end_above_the_head_is_no_lost_event(rig: Rig, nodes: list[LaggingNode]) -> None:
+    """A node may answer for one block out of the next one's state; the logs of that one were not read."""
+    violations = meters.INVARIANT_VIOLATIONS.labels("ended_order_has_event")
+    before = violations._value.get()
+    intent = rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    head = rpc_call("eth_getBlockByNumber", "latest", False)
+    rig.keep()
+    asked = "0x" + onchain.call_is_pending(0).hex()[:8]
+
+    def tell(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        method, params = request["method"], request["params"]
+        if method == "eth_getBlockByNumber" and params[0] == "latest":
+            return {**answer, "result": head}
+        if method == "eth_call" and params[0]["data"].startswith(asked):
+            return {**answer, "result": ZERO}
+        return answer
+
+    for node in nodes:
+        node.faults.tell = tell
+    rig.track()
+    assert state(intent) == "ordered"
+    assert (VenueOrder.objects.get().scanned_to_block, violations._value.get()) == (None, before)
+    settle(rig, nodes, intent)
+    assert violations._value.get() == before
+
+
+def test_an_end_that_nobody_has_an_event_of_is_counted_once(rig: Rig, nodes: list[LaggingNode]) -> None:
+    violations = meters.INVARIANT_VIOLATIONS.labels("ended_order_has_event")
+    before = violations._value.get()
+    intent = rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    rig.keep()
+    for node in nodes:
+        node.faults.tell = instead("eth_getLogs", [])
+    rig.track()
+    rig.mine()
+    rig.track()
+    assert violations._value.get() == before + 1
     settle(rig, nodes, intent)
 
 
