@@ -16,7 +16,7 @@ from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
-from execution_app.states import Action, IntentState, SendKind
+from execution_app.states import ORDER_CHANGES, ORDERS, Action, IntentState, SendKind
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
@@ -66,7 +66,12 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
 
 def _is_plain(intent: TxIntent, shown: list[Shown]) -> bool:
     """Whether its order was mined under one hash, as nearly all are; many of these are stored together."""
-    return len(shown) == 1 and shown[0][0].kind != SendKind.CANCEL and intent.state in mined.FROM
+    return (
+        len(shown) == 1
+        and shown[0][0].kind != SendKind.CANCEL
+        and intent.state in mined.FROM
+        and intent.action in ORDERS
+    )
 
 
 def _denied(found: dict[int, list[Shown]]) -> Denied:
@@ -135,6 +140,11 @@ def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> None:
 
 
 def _register(intent: TxIntent, receipt: dict[str, Any]) -> None:
+    if intent.action in ORDER_CHANGES:
+        done = mined.change(intent, receipt)
+        if done is not None:
+            move(intent, IntentState.CHANGED, why=done, by=BY)
+        return
     event = mined.registration(intent, receipt)
     if event is not None:
         orders.register(intent, event)
@@ -209,9 +219,12 @@ def settle(standing: list[int], finalized: int) -> None:
         intent__in=standing,
         canonical=True,
         block_number__lte=finalized,
-        intent__state=IntentState.MINED,
+        intent__state__in=[IntentState.MINED, IntentState.CHANGED],
         intent__settled_at=None,
     ).select_related("intent", "send"):
+        if receipt.intent.state == IntentState.CHANGED:
+            _settle_change(receipt)
+            continue
         cancelled = receipt.send.kind == SendKind.CANCEL
         if receipt.status and not cancelled:
             continue  # its order is still to be read from the receipt
@@ -223,6 +236,12 @@ def settle(standing: list[int], finalized: int) -> None:
         except Stale:
             continue
     _settle_orders(standing, finalized)
+
+
+def _settle_change(receipt: TxReceipt) -> None:
+    changed = TxIntent.objects.filter(pk=receipt.intent_id, state=IntentState.CHANGED, settled_at=None)
+    if changed.update(settled_at=Now(), updated_at=Now()):
+        log.info("settled", intent=receipt.intent_id, state="changed", block=receipt.block_number)
 
 
 def _settle_orders(standing: list[int], finalized: int) -> None:

@@ -15,12 +15,7 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
-from execution_app.venues.calls import (
-    CANCEL_LIMIT,
-    CANCEL_LIMIT_ARGUMENTS,
-    UPDATE_LIMIT,
-    UPDATE_LIMIT_ARGUMENTS,
-)
+from execution_app.venues.calls import CANCEL_LIMIT, CANCEL_LIMIT_ARGUMENTS
 from execution_app.venues.orders import CloseOrder as CloseOrder  # noqa: PLC0414 - part of this path, as the next ones
 from execution_app.venues.orders import OpenOrder as OpenOrder  # noqa: PLC0414
 from execution_app.venues.orders import OpenTrade as OpenTrade  # noqa: PLC0414
@@ -66,7 +61,6 @@ _ORDERS: dict[bytes, Sequence[str]] = {
     OPEN_TRADE: _OPEN_ARGUMENTS,
     CLOSE_TRADE_MARKET: _CLOSE_ARGUMENTS,
     CANCEL_LIMIT: CANCEL_LIMIT_ARGUMENTS,
-    UPDATE_LIMIT: UPDATE_LIMIT_ARGUMENTS,
 }
 ALLOWED_DELEGATED_SELECTORS: frozenset[bytes] = frozenset(_ORDERS)
 
