@@ -11,9 +11,11 @@ class IntentState(StrEnum):
     SENDING = "sending"  # a broadcast has begun: a node may hold the bytes
     PENDING_INCLUSION = "pending_inclusion"  # a node said it holds the bytes
     MINED = "mined"  # a receipt exists in a block that may still be reorganised
-    ORDERED = "ordered"  # the venue registered the order; a keeper has to execute it
+    ORDERED = "ordered"  # the venue registered the order; a keeper has to execute it, at once or at its price
     FILLED = "filled"  # the venue executed it; settled once that block is final
-    CHANGED = "changed"  # the venue took its new levels; settled once that block is final
+    CHANGED = (
+        "changed"  # the venue did what it asked for, which is no order; settled once that block is final
+    )
     VENUE_CANCELLED = "venue_cancelled"  # the venue refunded it; settled once that block is final
     FINAL_REVERTED = "final_reverted"  # mined, failed, and final
     FINAL_CANCELLED = "final_cancelled"  # its slot was filled by a cancel, and final
@@ -122,10 +124,21 @@ class Action(StrEnum):
     OPEN = "open"
     CLOSE = "close"
     LEVELS = "levels"  # new levels of a position at the venue: a message without an order
+    CANCEL_ORDER = "cancel_order"  # takes back an open that rests at the venue
 
 
-# What fills: new levels do not.
+# What fills: new levels do not, nor what is done to an order that rests.
 ORDERS = (Action.OPEN, Action.CLOSE)
+# What is done to an order that rests at the venue: a transaction that registers nothing.
+ORDER_CHANGES = (Action.CANCEL_ORDER,)
+
+
+class OrderType(StrEnum):
+    """When the venue executes an open: at once, or when the oracle reaches its price; until then it rests there."""
+
+    MARKET = "market"
+    LIMIT = "limit"  # at its price or better
+    STOP_LIMIT = "stop_limit"  # at its price or worse, within the slippage
 
 
 class OrderState(StrEnum):
@@ -260,6 +273,7 @@ class Reason(StrEnum):
     OPERATOR_REJECTED = "operator_rejected"
     MAY_BE_EXECUTED = "may_be_executed"
     ORDER_LOST = "order_lost"
+    NO_ORDER = "no_order"
 
 
 # Why an intent is held, the labels of its counters; a test reaches each.

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -16,9 +17,10 @@ from execution_app.gate.admission import order_breaches
 from execution_app.gate.caps import Order
 from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
-from execution_app.states import Action, IntentState, Reason
+from execution_app.states import Action, IntentState, OrderType, Reason, Road
 from execution_app.tasks import submit
-from execution_app.venues.interface import DEFAULT_MAX_LAG_S
+from execution_app.venues.interface import DEFAULT_MAX_LAG_S, UnsupportedError, require
+from execution_app.venues.interface import Action as Asked
 from execution_app.venues.onchain import PAIRS
 from signals_app import meters
 from signals_app.models import Signal, SourceGrant
@@ -26,6 +28,12 @@ from signals_app.models import Signal, SourceGrant
 log = structlog.get_logger(__name__)
 BY = "decision"
 CLOCK_SKEW_S = 5
+# What each type asks of the venue's adapter.
+OPENS = {
+    OrderType.MARKET: Asked.OPEN_MARKET,
+    OrderType.LIMIT: Asked.OPEN_LIMIT,
+    OrderType.STOP_LIMIT: Asked.OPEN_STOP_LIMIT,
+}
 LEVELS = ("take_profit", "stop_loss", "trailing_stop_pct", "break_even_pct", "time_stop_s")
 
 
@@ -99,15 +107,25 @@ def _what(signal: Signal) -> list[Objection]:
     found = []
     if signal.symbol not in PAIRS:
         found.append(Objection(Reason.SYMBOL_UNKNOWN, f"the venue has no pair {signal.symbol}"))
-    if signal.order_type != "market":
-        detail = f"order_type {signal.order_type} is not supported, only market"
-        found.append(Objection(Reason.ORDER_TYPE_UNSUPPORTED, detail))
+    if unsupported := _unsupported(signal):
+        found.append(Objection(Reason.ORDER_TYPE_UNSUPPORTED, unsupported))
     if signal.side == "CLOSE" and any(getattr(signal, name) is not None for name in LEVELS):
         detail = f"{', '.join(LEVELS)} come with an open; `manage.py protection set` changes a position's"
         found.append(Objection(Reason.TRIGGER_PRICE_UNSUPPORTED, detail))
     if signal.side != "CLOSE":
         found += [Objection(breach.reason, breach.detail) for breach in order_breaches(_order(signal))]
     return found
+
+
+def _unsupported(signal: Signal) -> str:
+    """Why this deployment's road to the venue has no such order; blank where it has."""
+    if signal.side == "CLOSE":
+        return "" if signal.order_type == OrderType.MARKET else "a CLOSE is a market order"
+    try:
+        require(settings.ENVIRONMENT.venue, OPENS[OrderType(signal.order_type)], "order_type")
+    except UnsupportedError as refusal:
+        return str(refusal)
+    return ""
 
 
 def _order(signal: Signal) -> Order:
@@ -145,6 +163,7 @@ def _open(
     signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
 ) -> TxIntent:
     closes = signal.side == "CLOSE"
+    rests = not closes and signal.order_type != OrderType.MARKET
     refusal = {}
     if objections:
         refusal = {
@@ -165,6 +184,10 @@ def _open(
         collateral_usdc=None if closes else signal.collateral_usdc,
         leverage_x=None if closes else signal.leverage_x,
         slippage_pct=signal.slippage_pct,
+        order_type=OrderType.MARKET.value if closes else signal.order_type,
+        limit_price=None if closes else signal.limit_price,
+        # Only one road has it, whatever VENUE says by the time it is signed.
+        road=Road.ONCHAIN.value if rests else "",
         reduce_usdc=signal.reduce_usdc,
         reduce_pct=signal.reduce_pct,
         **{name: getattr(signal, name) for name in LEVELS},

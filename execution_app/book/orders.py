@@ -45,6 +45,8 @@ def _fresh(event: OrderRegistered) -> dict[str, Any]:
         "order_id": event.order_id,
         "block_number": event.block_number,
         "block_hash": event.block_hash,
+        "limit_index": event.limit_index,
+        "rested_to_block": None,
         "state": OrderState.REGISTERED,
         "done_block_number": None,
         "done_block_hash": "",

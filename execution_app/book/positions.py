@@ -17,6 +17,7 @@ from execution_app.states import (
     Action,
     IntentState,
     Mode,
+    OrderType,
     PositionEnd,
     PositionState,
 )
@@ -105,6 +106,18 @@ def asked_at(close: TxIntent) -> int:
     """The id of the request's first intent, in whose order it stands; its further ones are younger."""
     first = TxIntent.objects.filter(intent_key=close.intent_key.partition("#")[0])
     return first.values_list("pk", flat=True).get()
+
+
+def leaves_all(close: TxIntent) -> bool:
+    """Whether it closes all there is: then what rests at the venue is taken back, too."""
+    return close.reduce_usdc is None and close.reduce_pct is None and not close.only_position
+
+
+def resting() -> QuerySet[TxIntent]:
+    """Opens that wait at the venue for their price: rightly, and for however long."""
+    return TxIntent.objects.filter(action=Action.OPEN, state=IntentState.ORDERED).exclude(
+        order_type=OrderType.MARKET
+    )
 
 
 def earlier_open(close: TxIntent) -> QuerySet[TxIntent]:

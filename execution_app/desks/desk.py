@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from execution_app.book import full_cost
+from execution_app.book import full_cost, positions
 from execution_app.book.full_cost import Quote
 from execution_app.desks import views
 from execution_app.desks.reports import report
@@ -14,11 +14,12 @@ from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Position, Trader, TxIntent
 from execution_app.states import Action as IntentAction
-from execution_app.states import Mode, Road
+from execution_app.states import Mode, OrderType, Road
 from execution_app.venues.interface import (
     CAPABILITIES,
     DEFAULT_MAX_LAG_S,
     Action,
+    CancelRequest,
     CloseRequest,
     Holding,
     LevelsRequest,
@@ -41,6 +42,9 @@ _ASKED = (
     "slippage_pct",
     "take_profit",
     "stop_loss",
+    "order_type",
+    "limit_price",
+    "target",
 )
 BY = "desk"
 
@@ -82,6 +86,10 @@ class Desk(ABC):
         Raises Refused as `open` does, and Retryable where there is no price fresh enough.
         """
         asked = self._asked(request)
+        if request.action is not Action.OPEN_MARKET:
+            raise Refused(
+                f"nobody knows when the price of an {request.action.value} comes, so it has no quote"
+            )
         found = views.look(request.symbol, self.trader)
         if stale := found.problem(request.symbol, IntentAction.OPEN):
             raise Retryable(stale)
@@ -100,6 +108,7 @@ class Desk(ABC):
             "slippage_pct": request.slippage_pct,
             "take_profit": request.take_profit,
             "stop_loss": request.stop_loss,
+            **_resting(request),
         }
 
     def close(self, request: CloseRequest) -> Submission:
@@ -135,6 +144,21 @@ class Desk(ABC):
             expires_at=database_now() + timedelta(seconds=DEFAULT_MAX_LAG_S),
         )
 
+    def cancel(self, request: CancelRequest) -> Submission:
+        require(self.name, Action.CANCEL_ORDER)
+        order = TxIntent.objects.filter(intent_key=request.order, trader=self.trader).first()
+        known = TxIntent.objects.filter(intent_key=request.key).exists()
+        if order is None or not (known or positions.resting().filter(pk=order.pk).exists()):
+            raise Refused(f"{self.name} has no order {request.order} that rests at the venue")
+        return self._take_down(
+            request.key,
+            action=IntentAction.CANCEL_ORDER.value,
+            symbol=order.symbol,
+            slippage_pct=order.slippage_pct,
+            road=Road.ONCHAIN.value,
+            target=order,
+        )
+
     def poll(self, key: str) -> Report:
         return report(key)
 
@@ -159,6 +183,20 @@ class Desk(ABC):
         return Submission(intent.intent_key, is_new)
 
 
+def _resting(request: OpenRequest) -> dict[str, Any]:
+    """The columns of an order that rests, which one road alone takes; none for a market order."""
+    if request.action is Action.OPEN_MARKET:
+        return {}
+    order_type = OrderType.LIMIT if request.action is Action.OPEN_LIMIT else OrderType.STOP_LIMIT
+    if request.limit_price is None:
+        raise Refused(f"an {request.action.value} needs a limit_price")
+    return {
+        "order_type": order_type.value,
+        "limit_price": request.limit_price,
+        "road": Road.ONCHAIN.value,
+    }
+
+
 def _require_exact(request: OpenRequest) -> None:
     if request.limit_price is not None and request.action is Action.OPEN_MARKET:
         # Else somebody who named a price is filled at whatever it is.
@@ -166,7 +204,7 @@ def _require_exact(request: OpenRequest) -> None:
     _require_units(request.collateral_usdc, USDC_DIGITS, "collateral_usdc")
     if request.max_lag_s < 1:
         raise Refused(f"max_lag_s must be at least 1, it is {request.max_lag_s}")
-    for name in ("leverage_x", "slippage_pct", "take_profit", "stop_loss"):
+    for name in ("leverage_x", "slippage_pct", "take_profit", "stop_loss", "limit_price"):
         value = getattr(request, name)
         if value is not None:
             _require_units(value, VENUE_DIGITS, name)

@@ -22,7 +22,7 @@ from execution_app.errors import Refused, Stale
 from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.moves import move, open_intent
 from execution_app.node import signers
-from execution_app.states import WAITING, Action, IntentState, Mode, Reason, SendOutcome
+from execution_app.states import WAITING, Action, IntentState, Mode, Reason, Road, SendOutcome
 from execution_app.venues import onchain
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 
@@ -149,6 +149,8 @@ def _open_found(wallet: Wallet, use: Use, by: str) -> TxIntent:
         slippage_pct=order.slippage_pct,
         take_profit=order.take_profit,
         stop_loss=order.stop_loss,
+        **consumed.type_of(order),
+        road=Road.ONCHAIN.value,
     )
     return intent
 

@@ -2,20 +2,27 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from execution_app.book import positions
 from execution_app.models import Position, TxIntent, TxSend, Wallet
 from execution_app.node import history, signers
 from execution_app.node.history import Counts, Found
-from execution_app.states import UNMINED, WAITING, Action, Mode, PositionState, SendKind
+from execution_app.states import UNMINED, WAITING, Action, Mode, OrderType, PositionState, SendKind
 from execution_app.venues import onchain
 from execution_app.venues.calldata import read_order
 from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.orders import Kind
 from execution_app.venues.scales import USDC_DIGITS, to_units
 
 # More consumed nonces than this are no accident that one command should repair.
 LIMIT = 1_000
 PCT_DIGITS = 4  # what the columns of leverage and slippage hold
+ORDER_TYPES = {
+    Kind.MARKET: OrderType.MARKET,
+    Kind.STOP_LIMIT: OrderType.STOP_LIMIT,
+    Kind.LIMIT: OrderType.LIMIT,
+}
 
 
 class What(StrEnum):
@@ -119,6 +126,7 @@ def _asked_for(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -
             slippage_pct=order.slippage_pct,
             take_profit=order.take_profit,
             stop_loss=order.stop_loss,
+            **type_of(order),
         ).first()
     position = position_of(wallet, order)
     for intent in waiting.filter(action=Action.CLOSE) if position is not None else ():
@@ -126,6 +134,13 @@ def _asked_for(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -
         if position is not None and bound and not positions.is_taken(position, intent):
             return intent
     return None
+
+
+def type_of(order: OpenOrder) -> dict[str, Any]:
+    """An open's type and trigger in our columns."""
+    order_type = ORDER_TYPES[order.kind]
+    rests = order_type is not OrderType.MARKET
+    return {"order_type": order_type.value, "limit_price": order.wanted_price if rests else None}
 
 
 def position_of(wallet: Wallet, order: CloseOrder) -> Position | None:

@@ -12,13 +12,13 @@ from execution_app import meters
 from execution_app.book import orders
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
-from execution_app.models import TxIntent, TxReceipt, TxSend
+from execution_app.models import TxIntent, TxReceipt, TxSend, VenueOrder
 from execution_app.models.arrays import rows_of
 from execution_app.models.intents import MOST_WEI
 from execution_app.moves import Step, move_all
 from execution_app.states import IntentState
 from execution_app.venues import events
-from execution_app.venues.events import OrderRegistered
+from execution_app.venues.events import OrderCancelled, OrderRegistered
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
@@ -121,6 +121,23 @@ def row_of(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> TxReceipt
         l1_fee_wei=int(receipt.get("l1Fee") or "0x0", 16),
         canonical=True,
     )
+
+
+def change(intent: TxIntent, receipt: dict[str, Any]) -> str | None:
+    """What a successful receipt says was done to the order that the intent names; None, and it is counted, where it says nothing.
+
+    A slot that had changed hands is said and counted, too: the order that was hit ends by its own event.
+    """
+    decoded = [events.decode(entry, trading_address=intent.to_address) for entry in receipt["logs"]]
+    found = [event for event in decoded if isinstance(event, OrderCancelled)]
+    order = VenueOrder.objects.filter(intent=intent.target).first()
+    if len(found) == 1 and order is not None and found[0].order_id == order.order_id:
+        return f"order {order.order_id} is taken back"
+    meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+    log.error(
+        "another order than the one that was meant", intent=intent.pk, orders=[e.order_id for e in found]
+    )
+    return f"order {found[0].order_id} is taken back, which was not meant" if found else None
 
 
 def registration(intent: TxIntent, receipt: dict[str, Any]) -> OrderRegistered | None:

@@ -10,7 +10,7 @@ from execution_app import reservations
 from execution_app.book import prices, shadow
 from execution_app.engine import replace, signatures
 from execution_app.engine.gateway import making
-from execution_app.engine.plans import Plan
+from execution_app.engine.plans import EXITS, Plan
 from execution_app.engine.waiting import BY, database_now, hold, refuse
 from execution_app.errors import Refused, Stale
 from execution_app.gate.admission import counts_rows, room
@@ -19,7 +19,7 @@ from execution_app.models import Shadow, TxIntent, Wallet
 from execution_app.models.arrays import rows_of
 from execution_app.moves import Step, move_all
 from execution_app.node import fees, signers
-from execution_app.states import Action, IntentState, Mode, Reason, SendKind
+from execution_app.states import ORDERS, Action, IntentState, Mode, OrderType, Reason, SendKind
 
 # In-flight places that opens cannot use, and closes' worth of gas that opens leave in the wallet.
 EXIT_PLACES = 4
@@ -75,7 +75,7 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     if round_.asked.signer_problem is not None:
         hold(intent, *round_.asked.signer_problem)
         return False
-    exits = intent.action == Action.CLOSE
+    exits = intent.action in EXITS
     if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
         return False
     if making.goes(intent):
@@ -133,8 +133,8 @@ def _place_message(round_: Round, intent: TxIntent, plan: Plan) -> bool:
 
 
 def _cast_shadow(round_: Round, intent: TxIntent, plan: Plan) -> None:
-    if intent.action == Action.LEVELS:
-        return
+    if intent.action not in ORDERS or intent.order_type != OrderType.MARKET:
+        return  # nobody knows when its price comes
     row = shadow.cast(intent, round_.market, plan.close_usdc)
     if row is not None:
         round_.shadows.append(row)
@@ -212,7 +212,7 @@ def _owned(one: Placement) -> dict[str, object]:
         "value_wei": one.slot.value_wei,
         "gas_limit": one.slot.gas_limit,
         "l1_fee_wei": one.intent.l1_fee_wei,
-        "wanted_price": one.plan.wanted_price,
+        "wanted_price": one.plan.wanted_price or None,
         "close_usdc": one.plan.close_usdc,
         "reason": "",
         "reason_detail": "",

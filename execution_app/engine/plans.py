@@ -10,17 +10,25 @@ from execution_app.book import absence
 from execution_app.book.prices import Market
 from execution_app.engine import permissions
 from execution_app.engine.gateway import making
-from execution_app.models import Position, TxIntent, Wallet
+from execution_app.models import Position, TxIntent, VenueOrder, Wallet
 from execution_app.node import node_errors, rpc, signers
-from execution_app.states import Action, Reason, SendOutcome
+from execution_app.states import Action, OrderType, Reason, SendOutcome
 from execution_app.venues import onchain
+from execution_app.venues.calls import encode_cancel_limit
 from execution_app.venues.costs import levels_refusal
+from execution_app.venues.orders import Kind
 
 PASSING_REVERTS = frozenset(
     {"Pausable: paused", "MAX_PENDING_ORDERS", "EXECUTION_FEE_NOT_SENT", "DELEGATE_NOT_APPROVED"}
 )
 
 
+EXITS = (Action.CLOSE, Action.CANCEL_ORDER)
+KINDS = {
+    OrderType.MARKET: Kind.MARKET,
+    OrderType.LIMIT: Kind.LIMIT,
+    OrderType.STOP_LIMIT: Kind.STOP_LIMIT,
+}
 # What the trial of a message as a transaction may end with: nothing, or that the venue takes messages alone.
 PASSING_MESSAGES = frozenset({"", "OnlyBatchedFlowAllowed"})
 
@@ -66,11 +74,13 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
         untried = [key for key, plan in sound if not plan.calldata]
         drafts |= {key: Plan(problem=lacks[0], detail=lacks[1], held=True) for key in untried}
     for (key, plan), answer in zip(tried, answers[permissions.CALLS :], strict=True):
-        exits = by_key[key].action == Action.CLOSE
+        exits = by_key[key].action in EXITS
         drafts[key] = _judged(plan, answer, exits=exits, signs=making.goes(by_key[key]))
         # Only where the venue refuses it: what it takes for permitted is permitted.
         if drafts[key].problem is not None and granted is not None:
-            lacking = granted.missing(None if exits else by_key[key].collateral_usdc)
+            lacking = granted.missing(
+                by_key[key].collateral_usdc if by_key[key].action == Action.OPEN else None
+            )
             if lacking is not None:
                 drafts[key] = Plan(problem=lacking[0], detail=lacking[1], held=True)
     for key, position in closes.items():
@@ -81,6 +91,8 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
 
 def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) -> Plan:
     assert intent.trader is not None
+    if intent.action == Action.CANCEL_ORDER:
+        return _taking_back(intent, intent.trader.address)  # whatever the price is
     if stale := market.problem(intent.symbol, Action(intent.action)):
         return Plan(problem=Reason.PRICE_UNAVAILABLE, detail=stale)
     price = market.prices[intent.symbol]
@@ -110,13 +122,23 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
     except ValueError as error:
         return Plan(problem=Reason.NOT_REPRESENTABLE, detail=str(error), final=True)
     return Plan(
-        price,
+        intent.limit_price or price,
         calldata,
         market.execution_fee_wei,
         close_usdc=close_usdc,
         position_id=intent.position_id,
         trade_opened_at=opened_at,
     )
+
+
+def _taking_back(intent: TxIntent, trader: str) -> Plan:
+    """Of the slot in which its order rests; `order_changes` has seen that no other order can be in it by then."""
+    assert intent.target is not None
+    slot = VenueOrder.objects.filter(intent=intent.target).values_list("limit_index", flat=True).first()
+    if slot is None:
+        return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order is not at the venue yet")
+    order = encode_cancel_limit(onchain.PAIRS[intent.symbol], slot)
+    return Plan(calldata=onchain.encode_delegated(trader, order))
 
 
 def _levels(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None, price: Decimal) -> Plan:
@@ -154,10 +176,11 @@ def _open_order(intent: TxIntent, trader: str, price: Decimal) -> onchain.OpenOr
         is_long=bool(intent.is_long),
         collateral_usdc=intent.collateral_usdc,
         leverage_x=intent.leverage_x,
-        wanted_price=price,
+        wanted_price=intent.limit_price or price,
         slippage_pct=intent.slippage_pct,
         take_profit=intent.take_profit,
         stop_loss=intent.stop_loss,
+        kind=KINDS[OrderType(intent.order_type)],
     )
 
 
@@ -212,6 +235,10 @@ def _judged(plan: Plan, answer: object, *, exits: bool, signs: bool) -> Plan:
         )
     if name == "NO_TRADE":
         return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade (NO_TRADE)")
+    if name == "NO_LIMIT":
+        return Plan(
+            problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue (NO_LIMIT)"
+        )
     if name == "ALREADY_BEING_CLOSED":
         return Plan(problem=Reason.WAITS_FOR_EARLIER_CLOSE, detail=f"the venue says {name}")
     # An exit outlives what the venue, its owner or an operator will set right; and one node's word ends none: it may

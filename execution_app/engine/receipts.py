@@ -17,7 +17,7 @@ from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
-from execution_app.states import Action, IntentState, SendKind
+from execution_app.states import ORDER_CHANGES, ORDERS, Action, IntentState, SendKind
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
@@ -68,7 +68,12 @@ def apply_receipts(consumed: list[TxIntent], finalized: int) -> None:
 
 def _is_plain(intent: TxIntent, shown: list[Shown]) -> bool:
     """Whether its order was mined under one hash, as nearly all are; many of these are stored together."""
-    return len(shown) == 1 and shown[0][0].kind != SendKind.CANCEL and intent.state in mined.FROM
+    return (
+        len(shown) == 1
+        and shown[0][0].kind != SendKind.CANCEL
+        and intent.state in mined.FROM
+        and intent.action in ORDERS
+    )
 
 
 def _denied(found: dict[int, list[Shown]]) -> Denied:
@@ -137,6 +142,11 @@ def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> None:
 
 
 def _register(intent: TxIntent, receipt: dict[str, Any]) -> None:
+    if intent.action in ORDER_CHANGES:
+        done = mined.change(intent, receipt)
+        if done is not None:
+            move(intent, IntentState.CHANGED, why=done, by=BY)
+        return
     event = mined.registration(intent, receipt)
     if event is not None:
         orders.register(intent, event)
@@ -207,7 +217,7 @@ def _lose(intent: TxIntent) -> None:
 
 def settle(standing: Mapping[int, IntentState], finalized: int) -> None:
     """Make final what stands in final blocks. `standing` are the intents whose blocks this pass saw on the chain."""
-    mined_ = [pk for pk, state in standing.items() if state is IntentState.MINED]
+    mined_ = [pk for pk, state in standing.items() if state in (IntentState.MINED, IntentState.CHANGED)]
     ended = [pk for pk, state in standing.items() if state in ENDED]
     if mined_:
         _settle_transactions(mined_, finalized)
@@ -221,9 +231,12 @@ def _settle_transactions(standing: Collection[int], finalized: int) -> None:
         intent__in=standing,
         canonical=True,
         block_number__lte=finalized,
-        intent__state=IntentState.MINED,
+        intent__state__in=[IntentState.MINED, IntentState.CHANGED],
         intent__settled_at=None,
     ).select_related("intent", "send"):
+        if receipt.intent.state == IntentState.CHANGED:
+            _settle_change(receipt)
+            continue
         cancelled = receipt.send.kind == SendKind.CANCEL
         if receipt.status and not cancelled:
             continue  # its order is still to be read from the receipt
@@ -234,6 +247,12 @@ def _settle_transactions(standing: Collection[int], finalized: int) -> None:
                 exits.ask_again(receipt.intent)
         except Stale:
             continue
+
+
+def _settle_change(receipt: TxReceipt) -> None:
+    changed = TxIntent.objects.filter(pk=receipt.intent_id, state=IntentState.CHANGED, settled_at=None)
+    if changed.update(settled_at=Now(), updated_at=Now()):
+        log.info("settled", intent=receipt.intent_id, state="changed", block=receipt.block_number)
 
 
 def _settle_orders(standing: Collection[int], finalized: int) -> None:

@@ -7,7 +7,7 @@ from django.db.models.functions import Coalesce
 
 from execution_app import reservations
 from execution_app.book import positions, prices, simulation
-from execution_app.engine import level_changes, plans
+from execution_app.engine import level_changes, order_changes, plans
 from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
@@ -29,13 +29,13 @@ from execution_app.gate.control import Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, Wallet
 from execution_app.node import signers
-from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
+from execution_app.states import ORDER_CHANGES, UNMINED, Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
 
 
 # Exits first, then what makes them happen at the venue.
-TURNS = (Action.CLOSE, Action.LEVELS, Action.OPEN)
+TURNS = (Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS, Action.OPEN)
 
 
 class Returned:
@@ -101,7 +101,9 @@ def _sort(wallet_id: int) -> list[TxIntent]:
 
 
 def _may_go(intent: TxIntent, ruling: Ruling, chain_at: int | None = None) -> bool:
-    """Orders are judged elsewhere; new levels by rules of their own."""
+    """Orders are judged elsewhere; new levels and what is done to an order that rests by rules of their own."""
+    if intent.action in ORDER_CHANGES:
+        return order_changes.may_go(intent, admit(intent, ruling).verdict)
     if intent.action != Action.LEVELS:
         return True
     return level_changes.may_go(intent, ruling, admit(intent, ruling).verdict, chain_at)

@@ -14,11 +14,12 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import DataError, IntegrityError
+from django.db.models import Q
 
 from execution_app import meters
 from execution_app.book import orders
 from execution_app.errors import Stale
-from execution_app.models import VenueOrder
+from execution_app.models import Chain, VenueOrder
 from execution_app.node import quorum, rpc
 from execution_app.states import IntentState, OrderState
 from execution_app.venues import events, onchain
@@ -36,8 +37,12 @@ NONSENSE = (DataError, LookupError, ValueError, ArithmeticError)
 def collect(head: int) -> None:
     """Apply what happened to outstanding orders up to this head."""
     outstanding = VenueOrder.objects.filter(state=OrderState.REGISTERED, intent__state=IntentState.ORDERED)
-    keys = list(outstanding.order_by("order_id").values_list("pk", "order_id")[:BATCH])
-    gone = _no_longer_pending(keys, head)
+    asked = outstanding.order_by("order_id").values_list("pk", "order_id", "limit_index")[:BATCH]
+    slots = {pk: slot for pk, _, slot in asked}
+    gone = _no_longer_pending([(pk, order_id) for pk, order_id, _ in asked], head)
+    resting = [pk for pk, slot in slots.items() if slot is not None and pk not in gone]
+    if resting:
+        _note_rest(resting)
     if not gone:
         return
     ended = list(
@@ -56,6 +61,16 @@ def collect(head: int) -> None:
     ):
         if some:
             _look(some, head)
+
+
+def _note_rest(resting: list[int]) -> None:
+    """What rests at the head has no end in a final block, so these are never read for it; written once in a look's reach."""
+    final = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).values_list("finalized_number").first()
+    if final is None or final[0] is None:
+        return
+    due = Q(rested_to_block=None) | Q(rested_to_block__lt=final[0] - LOG_SPAN)
+    rested = VenueOrder.objects.filter(due, pk__in=resting, block_number__lt=final[0] - LOG_SPAN)
+    rested.filter(state=OrderState.REGISTERED).update(rested_to_block=final[0])
 
 
 def _look(ended: list[VenueOrder], head: int) -> None:
@@ -109,7 +124,7 @@ def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]], done: se
 def _start(order: VenueOrder) -> int:
     """The first block to read; some are read again, for nodes that index late and for short reorgs."""
     read_to: int = order.scanned_to_block or 0
-    return max(order.block_number, read_to - READ_AGAIN)
+    return max(order.block_number, order.rested_to_block or 0, read_to - READ_AGAIN)
 
 
 def _read_to(order: VenueOrder, end: int, head: int) -> int:

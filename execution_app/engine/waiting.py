@@ -11,13 +11,14 @@ from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import absence, positions
+from execution_app.engine import resting
 from execution_app.engine.further import ask_further
 from execution_app.gate import control
 from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import move
-from execution_app.states import Action, IntentState, Mode, PositionState, Reason
+from execution_app.states import ORDER_CHANGES, Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
 BY = "engine"
@@ -99,8 +100,8 @@ def _is_ready(wallet: Wallet, intent: TxIntent, ruling: Ruling, now: datetime) -
     elif intent.state == IntentState.HELD and admission.verdict is Verdict.SIMULATE:
         # What waited for LIVE is not simulated: it expires, or an operator decides.
         note(intent, Reason(intent.reason), intent.reason_detail)
-    elif intent.action == Action.LEVELS:
-        return True  # engine/level_changes.py judges the rest
+    elif intent.action == Action.LEVELS or intent.action in ORDER_CHANGES:
+        return True  # engine/level_changes.py and engine/order_changes.py judge the rest
     elif intent.action == Action.OPEN:
         # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
         full = room(intent, admission.mode, now)
@@ -198,7 +199,13 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
             return False
         positions.let_go(intent)
     _supersede_held_opens(intent)
-    waits = positions.earlier_open(intent).exists()  # asked first: what fills meanwhile is found below
+    earlier = positions.earlier_open(intent)
+    if positions.leaves_all(intent) and mode is Mode.LIVE:
+        resting.take_back_before(intent)
+    else:
+        # What rests may do so for weeks, and who asks for less than all, or in DRY, leaves it there.
+        earlier = earlier.exclude(pk__in=positions.resting().values("pk"))
+    waits = earlier.exists()  # asked first: what fills meanwhile is found below
     found = list(positions.closable(intent, mode))
     if not found and waits:
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an earlier open on this symbol is not filled yet")

@@ -18,7 +18,7 @@ from execution_app.gate.caps import Breach, Order
 from execution_app.gate.look import look
 from execution_app.gate.modes import Facts, Ruling
 from execution_app.models import Reservation, TxIntent
-from execution_app.states import Action, CapName, Mode, Reason
+from execution_app.states import Action, CapName, Mode, OrderType, Reason
 
 
 class Verdict(Enum):
@@ -73,6 +73,9 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
         return Admission(Verdict.EXECUTE)
     if ruling.degraded:
         return Admission(Verdict.HOLD, Reason.MODE_DEGRADED, ruling.reason)
+    if opens and intent.order_type != OrderType.MARKET:
+        detail = f"a {intent.order_type} order is not simulated: in DRY it is refused"
+        return Admission(Verdict.REFUSE, Reason.ORDER_TYPE_UNSUPPORTED, detail)
     return Admission(Verdict.SIMULATE)
 
 

@@ -19,6 +19,10 @@ class VenueOrder(models.Model):
     block_number = models.BigIntegerField()
     block_hash = models.CharField(max_length=66)
     state = one_of(OrderState, default=OrderState.REGISTERED.value)
+    # The slot in which it rests, by which it is taken back; blank for a market order. Slots are given away again.
+    limit_index = models.PositiveIntegerField(null=True, blank=True)
+    # A final block at which the venue had it resting: its end stands behind that.
+    rested_to_block = models.BigIntegerField(null=True, blank=True)
     # Where the keeper's execution or refund stands, until it is final.
     done_block_number = models.BigIntegerField(null=True, blank=True)
     done_block_hash = models.CharField(max_length=66, blank=True, default="")

@@ -6,7 +6,16 @@ from django.db.models.functions import Now
 
 from execution_app.models.columns import factor, listed, one_of, price, usdc, wei
 from execution_app.models.traders import Trader, Wallet
-from execution_app.states import OWNING_NONCE, TERMINAL, Action, IntentState, Mode, Road
+from execution_app.states import (
+    ORDER_CHANGES,
+    OWNING_NONCE,
+    TERMINAL,
+    Action,
+    IntentState,
+    Mode,
+    OrderType,
+    Road,
+)
 
 # PostgreSQL holds NaN for greater than every number, so "above zero" alone lets it in.
 BEYOND = 10**18
@@ -16,6 +25,8 @@ _OF_LEVELS = (
     *("pending", "held", "rejected", "expired", "no_op", "reserved", "signed", "sending"),
     *("pending_inclusion", "mined", "changed", "lapsed"),
 )
+_OF_CHANGES = {*_OF_LEVELS, "final_reverted", "final_cancelled", "lost_nonce"} - {"lapsed"}
+_CHANGES = sorted(action.value for action in ORDER_CHANGES)
 
 
 class TxIntent(models.Model):
@@ -52,6 +63,11 @@ class TxIntent(models.Model):
     reduce_pct = factor(null=True, blank=True)
     take_profit = price(null=True, blank=True)
     stop_loss = price(null=True, blank=True)
+    # An open of another type than market rests at the venue until the oracle reaches `limit_price`.
+    order_type = one_of(OrderType, default=OrderType.MARKET.value, db_default=OrderType.MARKET.value)
+    limit_price = price(null=True, blank=True)
+    # The open that rests at the venue and that this one takes back.
+    target = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="order_changes")
     # Watched by us alone; the time counts from the fill.
     trailing_stop_pct = factor(null=True, blank=True)
     break_even_pct = factor(null=True, blank=True)
@@ -115,8 +131,34 @@ class TxIntent(models.Model):
                 name="ck_tx_intents_levels",
             ),
             models.CheckConstraint(
-                condition=~Q(state=IntentState.CHANGED.value) | Q(action=Action.LEVELS.value),
+                condition=~Q(state=IntentState.CHANGED.value)
+                | Q(action__in=[Action.LEVELS.value, *_CHANGES]),
                 name="ck_tx_intents_changed_levels",
+            ),
+            listed("tx_intents", "order_type", OrderType),
+            # What rests has its price, is an open, and goes on-chain alone.
+            models.CheckConstraint(
+                condition=Q(order_type=OrderType.MARKET.value, limit_price__isnull=True)
+                | Q(
+                    ~Q(order_type=OrderType.MARKET.value),
+                    limit_price__isnull=False,
+                    limit_price__gt=0,
+                    limit_price__lt=BEYOND,
+                    action=Action.OPEN.value,
+                    road=Road.ONCHAIN.value,
+                ),
+                name="ck_tx_intents_limit_price",
+            ),
+            # Whose open is named takes it back, on-chain alone: it owns a slot, and no order and no fill.
+            models.CheckConstraint(
+                condition=Q(~Q(action__in=_CHANGES), target__isnull=True)
+                | Q(
+                    action__in=_CHANGES,
+                    target__isnull=False,
+                    road=Road.ONCHAIN.value,
+                    state__in=sorted(_OF_CHANGES),
+                ),
+                name="ck_tx_intents_target",
             ),
             models.CheckConstraint(
                 condition=Q(trailing_stop_pct__isnull=True)

@@ -8,11 +8,12 @@ from eth_utils.address import to_checksum_address
 
 from execution_app.venues import onchain
 from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.orders import Kind
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units
 
 
 def read_order(data: bytes) -> OpenOrder | CloseOrder | None:
-    """The order that a delegated call carries; None where it is no market order of ours. Never raises."""
+    """The order that a delegated call carries; None where it is no order of ours. Never raises."""
     if data[:4] != onchain.DELEGATED_ACTION:
         return None
     try:
@@ -21,16 +22,14 @@ def read_order(data: bytes) -> OpenOrder | CloseOrder | None:
             return _open(trader, inner[4:])
         if inner[:4] == onchain.CLOSE_TRADE_MARKET:
             return _close(trader, inner[4:])
-    except (DecodingError, OverflowError):
+    except (DecodingError, OverflowError, ValueError):
         return None
     return None
 
 
-def _open(trader: str, data: bytes) -> OpenOrder | None:
+def _open(trader: str, data: bytes) -> OpenOrder:
     trade, kind, slippage = abi_decode((onchain.TRADE_TYPE, "uint8", "uint256"), data)
     _trader, pair, _index, _size, collateral, price, is_long, leverage, take_profit, stop_loss, _at = trade
-    if kind != onchain.MARKET_ORDER:
-        return None
     return OpenOrder(
         trader=to_checksum_address(trader),
         pair_index=pair,
@@ -41,6 +40,7 @@ def _open(trader: str, data: bytes) -> OpenOrder | None:
         slippage_pct=from_units(slippage, VENUE_DIGITS),
         take_profit=_level(take_profit),
         stop_loss=_level(stop_loss),
+        kind=Kind(kind),
     )
 
 

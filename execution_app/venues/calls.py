@@ -1,6 +1,6 @@
-"""The calls of the venue's on-chain path that nothing of ours sends: known byte for byte, on no list of what is signed.
+"""The rarer calls of the venue's on-chain path, byte for byte: an order that rests, margin, the end of a delegation.
 
-Limit orders, margin and the end of a delegation. An adapter that is asked for one says that it cannot.
+What of these is signed stands in `onchain.ALLOWED_DELEGATED_SELECTORS`; the others nothing of ours sends.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from eth_utils.crypto import keccak
 
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
 
-_CANCEL_LIMIT = ("uint256", "uint256")
-_UPDATE_LIMIT = ("uint256",) * 6
+CANCEL_LIMIT_ARGUMENTS = ("uint256", "uint256")
+UPDATE_LIMIT_ARGUMENTS = ("uint256",) * 6
 _UPDATE_MARGIN = ("uint256", "uint256", "uint8", "uint256", "bytes[]", "uint8")
 
 
@@ -22,8 +22,8 @@ def _selector(function: str, types: Sequence[str]) -> bytes:
     return keccak(text=f"{function}({','.join(types)})")[:4]
 
 
-CANCEL_LIMIT = _selector("cancelOpenLimitOrder", _CANCEL_LIMIT)
-UPDATE_LIMIT = _selector("updateOpenLimitOrder", _UPDATE_LIMIT)
+CANCEL_LIMIT = _selector("cancelOpenLimitOrder", CANCEL_LIMIT_ARGUMENTS)
+UPDATE_LIMIT = _selector("updateOpenLimitOrder", UPDATE_LIMIT_ARGUMENTS)
 UPDATE_MARGIN = _selector("updateMargin", _UPDATE_MARGIN)
 REMOVE_DELEGATE = _selector("removeDelegate", ("address",))
 
@@ -36,7 +36,8 @@ class Margin(IntEnum):
 
 
 def encode_cancel_limit(pair_index: int, order_index: int) -> bytes:
-    return CANCEL_LIMIT + abi_encode(_CANCEL_LIMIT, (pair_index, order_index))
+    """`order_index` is the slot in which the order rests, not its number."""
+    return CANCEL_LIMIT + abi_encode(CANCEL_LIMIT_ARGUMENTS, (pair_index, order_index))
 
 
 def encode_update_limit(
@@ -55,7 +56,7 @@ def encode_update_limit(
         to_units(take_profit or Decimal(0), VENUE_DIGITS, "take_profit"),
         to_units(stop_loss or Decimal(0), VENUE_DIGITS, "stop_loss"),
     )
-    return UPDATE_LIMIT + abi_encode(_UPDATE_LIMIT, (pair_index, order_index, *terms))
+    return UPDATE_LIMIT + abi_encode(UPDATE_LIMIT_ARGUMENTS, (pair_index, order_index, *terms))
 
 
 def encode_update_margin(

@@ -19,6 +19,15 @@ from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units
 _REGISTERED_DATA = ("uint256", "bool", "uint256", "uint256", "bool", "bool", "uint256", "uint256")
 _EXECUTED_DATA = ("uint256", TRADE_TYPE, "bool", "uint256", "uint256", "int256", "uint256", "bool")
 _CANCELLED_DATA = ("uint256", "uint256")
+# An order that rests: placed, triggered, given another price or levels, taken back.
+_PLACED_DATA = ("uint256", "uint256", "uint256", "uint256", "bool", "uint256", "uint256", "uint256")
+_TRIGGERED_DATA = (
+    *("uint256", "uint256", TRADE_TYPE, "uint8"),
+    *("uint256", "uint256", "int256", "uint256", "bool"),
+)
+_UPDATED_DATA = ("uint256",) * 7
+_TAKEN_BACK_DATA = ("uint256",) * 4
+_OPENED = 3  # a LimitExecuted's own kind: 0 take profit, 1 stop loss, 2 liquidation, 3 open
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class OrderRegistered(Event):
-    """MarketOrderInitiated; for a close `collateral_usdc` is the amount to close."""
+    """MarketOrderInitiated or OpenLimitPlaced; for a close `collateral_usdc` is the amount to close.
+
+    `limit_index` is the slot in which the order rests, None for a market order.
+    """
 
     order_id: int
     trader: str
@@ -44,11 +56,12 @@ class OrderRegistered(Event):
     collateral_usdc: Decimal
     leverage_x: Decimal
     registered_at: int
+    limit_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OrderExecuted(Event):
-    """MarketExecuted. `price` is the fill, `position_size_usdc` the notional.
+    """MarketExecuted, or LimitExecuted of an open. `price` is the fill, `position_size_usdc` the notional.
 
     For a close `collateral_usdc` is what this execution took out of the trade, `opened_at` the timestamp
     (unix s) the trade had before, `pnl_pct` in percent of the collateral, and `usdc_sent_to_trader` the
@@ -69,18 +82,32 @@ class OrderExecuted(Event):
     pnl_pct: Decimal
     usdc_sent_to_trader: Decimal
     opened_at: int
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
 class OrderCancelled(Event):
-    """MarketOpenCanceled: the collateral went back to the trader in full."""
+    """MarketOpenCanceled or OpenLimitCanceled: the collateral went back to the trader in full."""
 
     order_id: int
     trader: str
     pair_index: int
 
 
-OrderEvent = OrderRegistered | OrderExecuted | OrderCancelled
+@dataclass(frozen=True, slots=True)
+class OrderUpdated(Event):
+    """OpenLimitUpdated: an order that rests has these terms from here on."""
+
+    order_id: int
+    trader: str
+    pair_index: int
+    price: Decimal
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
+
+
+OrderEvent = OrderRegistered | OrderExecuted | OrderCancelled | OrderUpdated
 _Place = dict[str, Any]
 
 
@@ -127,7 +154,24 @@ def _registered(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderReg
 
 def _executed(place: _Place, _topics: Sequence[bytes], data: bytes) -> OrderExecuted:
     order_id, trade, is_open, price, size, pnl, sent, _is_pnl = _decoded(_EXECUTED_DATA, data)
-    trader, pair, index, collateral, _size, open_price, is_long, leverage, _tp, _sl, opened_at = trade
+    return _execution(place, order_id, trade, (price, size, pnl, sent), is_open=is_open)
+
+
+def _triggered(place: _Place, _topics: Sequence[bytes], data: bytes) -> OrderExecuted | None:
+    """What closes a trade by a level or by liquidation is no order of ours."""
+    order_id, _slot, trade, kind, price, size, pnl, sent, _is_pnl = _decoded(_TRIGGERED_DATA, data)
+    return (
+        _execution(place, order_id, trade, (price, size, pnl, sent), is_open=True)
+        if kind == _OPENED
+        else None
+    )
+
+
+def _execution(
+    place: _Place, order_id: int, trade: Sequence[Any], figures: tuple[int, ...], *, is_open: bool
+) -> OrderExecuted:
+    trader, pair, index, collateral, _size, open_price, is_long, leverage, tp, sl, opened_at = trade
+    price, size, pnl, sent = figures
     return OrderExecuted(
         **place,
         order_id=order_id,
@@ -144,7 +188,48 @@ def _executed(place: _Place, _topics: Sequence[bytes], data: bytes) -> OrderExec
         pnl_pct=from_units(pnl, VENUE_DIGITS),
         usdc_sent_to_trader=from_units(sent, USDC_DIGITS),
         opened_at=opened_at,
+        take_profit=_level(tp),
+        stop_loss=_level(sl),
     )
+
+
+def _placed(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderRegistered:
+    pair, slot, order_id, timestamp, is_long, collateral, leverage, _price = _decoded(_PLACED_DATA, data)
+    return OrderRegistered(
+        **place,
+        order_id=order_id,
+        trader=_indexed_address(topics),
+        pair_index=pair,
+        is_open=True,
+        is_long=is_long,
+        collateral_usdc=from_units(collateral, USDC_DIGITS),
+        leverage_x=from_units(leverage, VENUE_DIGITS),
+        registered_at=timestamp,
+        limit_index=slot,
+    )
+
+
+def _updated(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderUpdated:
+    pair, _slot, order_id, price, tp, sl, _timestamp = _decoded(_UPDATED_DATA, data)
+    return OrderUpdated(
+        **place,
+        order_id=order_id,
+        trader=_indexed_address(topics),
+        pair_index=pair,
+        price=from_units(price, VENUE_DIGITS),
+        take_profit=_level(tp),
+        stop_loss=_level(sl),
+    )
+
+
+def _taken_back(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderCancelled:
+    pair, _slot, order_id, _timestamp = _decoded(_TAKEN_BACK_DATA, data)
+    return OrderCancelled(**place, order_id=order_id, trader=_indexed_address(topics), pair_index=pair)
+
+
+def _level(units: int) -> Decimal | None:
+    """The venue writes "none" as 0."""
+    return from_units(units, VENUE_DIGITS) if units else None
 
 
 def _cancelled(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderCancelled:
@@ -165,7 +250,7 @@ def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
         raise ValueError(f"not the bytes of ({','.join(types)}): {fault}") from fault
 
 
-_Reader = Callable[[_Place, Sequence[bytes], bytes], OrderEvent]
+_Reader = Callable[[_Place, Sequence[bytes], bytes], OrderEvent | None]
 
 
 def _topic(event: str, types: str) -> bytes:
@@ -174,7 +259,7 @@ def _topic(event: str, types: str) -> bytes:
 
 def registering_topics(version: str = "rehearsal-v2") -> list[bytes]:
     """Topics of the logs that tell of a registered order; their second topic is the trader."""
-    return [topic for topic, reader in TOPICS[version].items() if reader is _registered]
+    return [topic for topic, reader in TOPICS[version].items() if reader in (_registered, _placed)]
 
 
 # One table per venue version: v2 on the live venue changed most topics and publishes no ABI, so it has no
@@ -186,5 +271,9 @@ TOPICS: dict[str, dict[bytes, _Reader]] = {
         ),
         _topic("MarketExecuted", ",".join(_EXECUTED_DATA)): _executed,
         _topic("MarketOpenCanceled", "uint256,address,uint256"): _cancelled,
+        _topic("OpenLimitPlaced", ",".join(("address", *_PLACED_DATA))): _placed,
+        _topic("OpenLimitUpdated", ",".join(("address", *_UPDATED_DATA))): _updated,
+        _topic("OpenLimitCanceled", ",".join(("address", *_TAKEN_BACK_DATA))): _taken_back,
+        _topic("LimitExecuted", ",".join(_TRIGGERED_DATA)): _triggered,
     }
 }

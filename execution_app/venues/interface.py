@@ -28,6 +28,7 @@ class Action(StrEnum):
     CLOSE_PART = "close_part"
     CHANGE_LEVELS = "change_levels"
     CHANGE_MARGIN = "change_margin"
+    CANCEL_ORDER = "cancel_order"
 
 
 class Outcome(StrEnum):
@@ -90,6 +91,14 @@ class LevelsRequest:
     position: int
     take_profit: Decimal | None
     stop_loss: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """Take back the open of the key `order`, which rests at the venue; it ends as CANCELLED, or has filled before."""
+
+    key: str
+    order: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,9 @@ class Venue(Protocol):
     def change_levels(self, request: LevelsRequest) -> Submission:
         """Take down new levels. Raises Refused as `close` does."""
 
+    def cancel(self, request: CancelRequest) -> Submission:
+        """Take down a cancel. Raises Refused where that order does not rest at the venue."""
+
     def poll(self, key: str) -> Report:
         """Raises Refused for a key that was never taken down."""
 
@@ -186,7 +198,7 @@ class Venue(Protocol):
 _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART})
 # v2 took the call for new levels away: they are changed by a signed message alone.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
-    "onchain": _MARKET_ORDERS,
+    "onchain": _MARKET_ORDERS | {Action.OPEN_LIMIT, Action.OPEN_STOP_LIMIT, Action.CANCEL_ORDER},
     "gateway": _MARKET_ORDERS | {Action.CHANGE_LEVELS},
     # Its levels are watched by ours alone (book/protections.py), and changed there.
     "paper": _MARKET_ORDERS,

@@ -14,6 +14,7 @@ from eth_utils.crypto import keccak
 
 from execution_app.venues import typed_data
 from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.orders import Kind
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, to_units
 from execution_app.venues.typed_data import CLOSE, DELEGATE, LEVELS, OPEN, TERMS, TYPES, Domain
 
@@ -159,6 +160,8 @@ def values(message: Message) -> dict[str, Any]:
 
 
 def _trade(order: OpenOrder) -> dict[str, Any]:
+    if order.kind is not Kind.MARKET:
+        raise ValueError(f"no {order.kind.name.lower()} order goes by message")
     return {
         "trader": to_checksum_address(order.trader),
         "pairIndex": order.pair_index,

@@ -6,7 +6,6 @@ another shape.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -16,11 +15,14 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
+from execution_app.venues.calls import CANCEL_LIMIT, CANCEL_LIMIT_ARGUMENTS
+from execution_app.venues.orders import CloseOrder as CloseOrder  # noqa: PLC0414 - part of this path, as the next ones
+from execution_app.venues.orders import OpenOrder as OpenOrder  # noqa: PLC0414
+from execution_app.venues.orders import OpenTrade as OpenTrade  # noqa: PLC0414
 from execution_app.venues.reverts import revert_name as revert_name  # noqa: PLC0414 - part of this path
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, to_units
 
 TRADE_TYPE = "(address,uint256,uint256,uint256,uint256,uint256,bool,uint256,uint256,uint256,uint256)"
-MARKET_ORDER = 0
 
 # Pair indices of the venue; assert the name with `call_pair_name` before trading one.
 PAIRS: dict[str, int] = {
@@ -55,51 +57,12 @@ DELEGATED_ACTION = _selector("delegatedAction", _DELEGATED_ARGUMENTS)
 # What a signer may put its key under when the transaction goes to the trading contract, and what such a
 # delegated call may carry inside.
 ALLOWED_SELECTORS: frozenset[bytes] = frozenset({DELEGATED_ACTION})
-ALLOWED_DELEGATED_SELECTORS: frozenset[bytes] = frozenset({OPEN_TRADE, CLOSE_TRADE_MARKET})
-_ORDERS: dict[bytes, Sequence[str]] = {OPEN_TRADE: _OPEN_ARGUMENTS, CLOSE_TRADE_MARKET: _CLOSE_ARGUMENTS}
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOrder:
-    """A market open. The fill must lie within `slippage_pct` of `wanted_price`, else the venue refunds."""
-
-    trader: str
-    pair_index: int
-    is_long: bool
-    collateral_usdc: Decimal
-    leverage_x: Decimal
-    wanted_price: Decimal
-    slippage_pct: Decimal
-    take_profit: Decimal | None = None
-    stop_loss: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CloseOrder:
-    """A market close of `collateral_usdc` out of the trade's collateral; all of it ends the trade."""
-
-    trader: str
-    pair_index: int
-    trade_index: int
-    collateral_usdc: Decimal
-    wanted_price: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTrade:
-    """A trade as the venue's storage holds it; `opened_at` is unix seconds, refreshed by partial closes."""
-
-    trader: str
-    pair_index: int
-    trade_index: int
-    collateral_usdc: Decimal
-    position_size_usdc: Decimal
-    open_price: Decimal
-    is_long: bool
-    leverage_x: Decimal
-    take_profit: Decimal | None
-    stop_loss: Decimal | None
-    opened_at: int
+_ORDERS: dict[bytes, Sequence[str]] = {
+    OPEN_TRADE: _OPEN_ARGUMENTS,
+    CLOSE_TRADE_MARKET: _CLOSE_ARGUMENTS,
+    CANCEL_LIMIT: CANCEL_LIMIT_ARGUMENTS,
+}
+ALLOWED_DELEGATED_SELECTORS: frozenset[bytes] = frozenset(_ORDERS)
 
 
 def encode_open(order: OpenOrder) -> bytes:
@@ -118,7 +81,7 @@ def encode_open(order: OpenOrder) -> bytes:
         0,
     )
     slippage = _positive(order.slippage_pct, VENUE_DIGITS, "slippage_pct")
-    return OPEN_TRADE + abi_encode(_OPEN_ARGUMENTS, (trade, MARKET_ORDER, slippage))
+    return OPEN_TRADE + abi_encode(_OPEN_ARGUMENTS, (trade, int(order.kind), slippage))
 
 
 def encode_close(order: CloseOrder) -> bytes:
@@ -170,7 +133,7 @@ def read_delegated(data: bytes) -> tuple[str, bytes]:
 
 
 def read_order(order: bytes) -> str | None:
-    """Return the trader whom an order's own arguments name; a close names none.
+    """Return the trader whom an order's own arguments name; none but an open names one.
 
     Raises ValueError for anything but a whole call of an order, written as we write it.
     """

@@ -20,6 +20,7 @@ REASONS = frozenset(
         "MAX_TRADES_PER_PAIR",
         "MAX_PENDING_ORDERS",
         "NO_TRADE",
+        "NO_LIMIT",
         "ALREADY_BEING_CLOSED",
         "EXECUTION_FEE_NOT_SENT",
         "DELEGATE_NOT_APPROVED",

@@ -24,9 +24,9 @@ ABOUT = {
     "trailing_stop_pct": "Close where the price is this far from the best one since the opening; with an open.",
     "break_even_pct": "Close at the opening price once the price was this much better; with an open.",
     "time_stop_s": "Close this many seconds after the fill; with an open.",
-    "order_type": "Other than market is understood, stored and rejected by the decision.",
-    "limit_price": "Price in USD; needed by limit and stop_limit, refused with market.",
-    "max_lag_s": "Seconds from ts, or from reception, after which it is too old to begin.",
+    "order_type": "limit and stop_limit rest at the venue until limit_price comes; only where VENUE is onchain, and not in DRY.",
+    "limit_price": "Price in USD at which it opens; needed by limit and stop_limit, refused with market.",
+    "max_lag_s": "Seconds from ts, or from reception, after which it is too old to begin; what rests at the venue has begun.",
     "ts": f"When the signal was made: RFC 3339 with zone, in the years {payloads.FIRST_YEAR} to {payloads.LAST_YEAR}.",
     "meta": "Anything of the sender's; kept and shown, never interpreted. "
     f"At most {payloads.MAX_META_BYTES} bytes as JSON, nested at most {payloads.MAX_META_NESTING} deep.",

@@ -6,7 +6,7 @@ from django.conf import settings
 
 from execution_app import audit
 from execution_app.audit_words import AuditOrigin
-from execution_app.engine import held
+from execution_app.engine import held, resting
 from execution_app.errors import Refused, Retryable, Stale
 from execution_app.gate import control, loosening, second_factor
 from execution_app.gate.approval import UNUSED_S
@@ -33,7 +33,10 @@ def stop(person: TelegramUser, arguments: list[str]) -> str:
             by=person.name,
             reason=" ".join(arguments) or NO_REASON,
         )
+        rests = [order.intent_key for order in resting.all_live()]
     rest = ""
+    if rests:
+        rest += words.STOP_RESTS.format(keys=", ".join(map(words.code, rests[:MOST_HELD])))
     if imposed.in_flight:
         rest += words.STOP_LEFT.format(hashes=", ".join(map(words.code, imposed.in_flight[:MOST_HELD])))
     if imposed.at_signer:

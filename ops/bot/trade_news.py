@@ -12,7 +12,7 @@ from execution_app.models import (
     TxSend,
     VenueMessage,
 )
-from execution_app.states import Action, IntentState, SendKind
+from execution_app.states import ORDER_CHANGES, Action, IntentState, SendKind
 from ops.bot.models import Event
 from ops.bot.notices import News
 
@@ -59,6 +59,8 @@ def _move(row: IntentTransition, fills: dict[int, Fill], hashes: dict[int, str])
         return None
     intent, event = row.intent, EVENTS[state]
     facts: dict[str, Any] = {"state": state.value}
+    if state is S.CHANGED and intent.action in ORDER_CHANGES:
+        facts = {"state": "order_taken_back"}
     if state is S.PENDING_INCLUSION and row.from_state in TAKEN_BACK:
         event, facts = Event.MINED, {"state": "taken_back"}
     if event in (Event.REFUSED, Event.REVERTED) or state is S.HELD:
@@ -128,10 +130,13 @@ def _of(intent: TxIntent, event: Event, key: str, at: Any, facts: dict[str, Any]
 def _about(intent: TxIntent) -> dict[str, Any]:
     """What of an order never changes."""
     levels = intent.action == Action.LEVELS and intent.position is not None
+    is_long = intent.position.is_long if levels and intent.position else intent.is_long
+    if intent.target is not None:
+        is_long = intent.target.is_long
     return {
         "symbol": intent.symbol,
         # A close has none: that is what it is called.
-        "is_long": intent.position.is_long if levels and intent.position else intent.is_long,
+        "is_long": is_long,
         "collateral_usdc": _plain(intent.collateral_usdc),
         "leverage_x": _plain(intent.leverage_x),
         "intent_key": intent.intent_key,

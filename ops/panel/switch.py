@@ -17,6 +17,7 @@ from django.template.loader import render_to_string
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import reverse
 
+from execution_app.engine import resting
 from execution_app.errors import Refused
 from execution_app.gate import control, loosening, second_factor
 from execution_app.states import Origin, RestrictionKind
@@ -27,6 +28,7 @@ from signals_app.deadline import database_deadline
 
 PERMISSION = "execution_app.change_control"
 REASON_LIMIT = 400
+SHOWN = 10  # orders that are named
 TEMPLATE = "panel/switch.html"
 NO_ANSWER = "panel/no_answer.html"
 
@@ -113,6 +115,11 @@ def stop(request: HttpRequest) -> HttpResponse:
         return _page(request, form, "stop", "Stop all execution")
     reason = form.cleaned_data["reason"] or "no reason given"
     imposed = control.impose(RestrictionKind.STOP, Origin.ADMIN, by=_name(request), reason=reason)
+    if rests := resting.all_live():
+        keys = ", ".join(order.intent_key for order in rests[:SHOWN])
+        messages.warning(
+            request, f"{len(rests):,} order(s) rest at the venue and may fill under the stop: {keys}"
+        )
     if imposed.in_flight:
         may_have_left = ", ".join(imposed.in_flight)
         messages.warning(

@@ -31,6 +31,7 @@ from ops.rehearsal.venue import OPERATOR_KEY
 POLL_S = 0.1
 SPAN = 1000  # ids that the storage's view looks at in one call
 BATCH = 40
+ASKED = 128  # orders that the venue judges in one call
 BASE_GAS = 150_000
 ORDER_GAS = (
     200_000  # measured: 62,000 in a batch, 160,000 for a pair's first trade; a full batch asks 8 of 30 M
@@ -94,7 +95,7 @@ class Keeper:
             self._head = head
         # Between heads only a delay or a pause can make an order due.
         if is_new or self._seen_at_s or self._alone_at_s:
-            self._execute(self._due(self.pending()))
+            self._execute(self._due(self._ready(self.pending())))
 
     def pending(self) -> list[int]:
         """Return the ids of registered orders, oldest first."""
@@ -107,6 +108,14 @@ class Keeper:
             start += SPAN
         self._oldest = found[0] if found else last + 1
         return found
+
+    def _ready(self, pending: list[int]) -> list[int]:
+        """Those of these that do not rest on: what rests waits for its price, which comes with a block."""
+        ready: list[int] = []
+        for start in range(0, len(pending), ASKED):
+            call = artefact("Trading").call("dueOrders", pending[start : start + ASKED])
+            ready += decode(["uint256[]"], self.node.call(self.deployment.trading, call))[0]
+        return ready
 
     def _due(self, pending: list[int]) -> list[int]:
         now_s = time.monotonic()

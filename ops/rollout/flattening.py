@@ -9,7 +9,7 @@ from django.db import transaction
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.bells import ring
-from execution_app.engine import exits
+from execution_app.engine import exits, resting
 from execution_app.models import Position
 from execution_app.states import Mode, PositionState
 from execution_app.tasks import submit
@@ -24,7 +24,7 @@ def flatten(
     say: Callable[[str], object] | None,
     origin: AuditOrigin = AuditOrigin.COMMAND,
 ) -> int:
-    """Close every LIVE position, those of opens that fill meanwhile too; returns how many are left.
+    """Close every LIVE position, those of opens that fill meanwhile too, and take back what rests; returns how many are left.
 
     The caller has set reduce-only. Ends early when all are closed.
     """
@@ -57,6 +57,10 @@ def _close_all(run: str, by: str, within_s: int, say: Callable[[str], object] | 
             return 0
         if time.monotonic() > deadline_s:
             return len(held) or under_way
+        for order in resting.all_live():
+            cancel = resting.ask_to_take_back(order, key=f"admin:flatten:{run}:order:{order.pk}", by=by)
+            if cancel.wallet_id is not None:
+                ring(submit, cancel.wallet_id)
         for position in held:
             wallet_id = exits.ask(position, key=f"admin:flatten:{run}:{position.pk}", by=by)
             if wallet_id is not None:

@@ -28,14 +28,14 @@ _STATE_AGES = """
 SELECT i.state, extract(epoch FROM clock_timestamp() - min(coalesce(t.at, i.accepted_at)))::float8
 FROM tx_intents i LEFT JOIN LATERAL
     (SELECT max(at) AS at FROM intent_transitions WHERE intent_id = i.id AND to_state = i.state) t ON true
-WHERE i.settled_at IS NULL GROUP BY i.state
+WHERE i.settled_at IS NULL AND NOT (i.state = 'ordered' AND i.order_type <> 'market') GROUP BY i.state
 """
 
 
 def state_ages() -> Families:
     family = GaugeMetricFamily(
         "vanta_intent_state_age_seconds",
-        "For how long the longest of the unsettled intents has been in a state; 0 without any.",
+        "For how long the longest of the unsettled intents has been in a state; 0 without any. Not what rests at the venue.",
         labels=["state"],
     )
     with connection.cursor() as cursor:

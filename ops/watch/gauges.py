@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from execution_app.book import quotes
+from execution_app.book import positions, quotes
 from execution_app.gate import watch
 from execution_app.models import ExternalTrade, Fill, Position, ProtectionTrigger, StackMode, TxIntent, Wallet
 from execution_app.states import Action, IntentState, Mode, PositionState, TriggerKind
@@ -122,12 +122,21 @@ def _intents() -> Families:
 
 def _oldest_unsettled() -> Families:
     age = ExpressionWrapper(Now() - Min("accepted_at"), output_field=DurationField())
-    oldest = TxIntent.objects.filter(settled_at=None).aggregate(age=age)["age"]
+    unsettled, rests = TxIntent.objects.filter(settled_at=None), positions.resting()
+    # What rests at the venue waits for its price, and for however long.
+    oldest = unsettled.exclude(pk__in=rests.values("pk")).aggregate(age=age)["age"]
     age_s = oldest.total_seconds() if oldest is not None else 0.0
     return [
         GaugeMetricFamily(
-            "vanta_oldest_unsettled_age_seconds", "Age of the oldest intent that is not settled.", age_s
-        )
+            "vanta_oldest_unsettled_age_seconds",
+            "Age of the oldest intent that is not settled and does not rest at the venue.",
+            age_s,
+        ),
+        GaugeMetricFamily(
+            "vanta_resting_orders",
+            "Orders that rest at the venue: each may fill by its price alone, also under a stop.",
+            rests.count(),
+        ),
     ]
 
 

@@ -8,6 +8,7 @@ from tests.crash import (
     roads_gate,
     roads_levels,
     roads_open,
+    roads_resting,
     roads_stop,
 )
 from tests.crash.scenario import Scenario
@@ -22,6 +23,7 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_gate.ROADS,
         *roads_levels.ROADS,
         *roads_desks.ROADS,
+        *roads_resting.ROADS,
         *roads_bot.ROADS,
     )
 }

@@ -24,6 +24,7 @@ from tests.invariants import Stop
 
 ROUNDS = 6  # of sweeps and blocks, within which every intent ends
 POSITION_ID = re.compile(r"^tpsl:\d+:")  # another one at each stage
+ORDER_ID = re.compile(r"@[0-9]+\.")  # of an order that a close takes back
 ROUNDS_HELD = 2  # where something stays held for a person, whatever goes on around it
 
 
@@ -195,14 +196,14 @@ def _ends(scenario: Scenario) -> None:
     """Every signal has led to an intent, and every intent is where the scenario ends."""
     states: dict[str, set[str]] = {}
     for key, state, reason in TxIntent.objects.values_list("intent_key", "state", "reason"):
-        name = POSITION_ID.sub("tpsl:", key.removeprefix(f"sig:{SOURCE}:"))
+        name = ORDER_ID.sub("@", POSITION_ID.sub("tpsl:", key.removeprefix(f"sig:{SOURCE}:")))
         states.setdefault(name, set()).add(f"{state}:{reason}")
     known = set(Signal.objects.values_list("signal_id", flat=True))
     for name, allowed in scenario.ends.items():
         signal_id = name.removesuffix("?")
         found = states.pop(signal_id, set())
         if not name.endswith("?"):
-            if "#" not in signal_id and ":" not in signal_id:
+            if not {"#", ":", "@"} & set(signal_id):
                 assert signal_id in known, f"lost: signal {signal_id} is not stored"
             assert found, f"lost: {signal_id} has led to no intent"
         wrong = {one for one in found if one not in allowed and one.partition(":")[0] not in allowed}

@@ -12,6 +12,7 @@ from tests.execution import (
     test_more_guards,
     test_people_guards,
     test_protection_guards,
+    test_resting_guards,
     test_restore_points,
     test_risk_constraints,
     test_shadow_guards,
@@ -45,6 +46,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_restore_points.ATTACKS,
         *test_message_guards.ATTACKS,
         *test_people_guards.ATTACKS,
+        *test_resting_guards.ATTACKS,
         *test_bot_rows.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
@@ -60,6 +62,7 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
     assert guards >= {
         ("tx_intents", "guard_intent"),
         ("tx_intents", "keep_intent"),
+        ("tx_intents", "guard_resting"),
         ("tx_sends", "guard_send"),
         ("tx_sends", "keep_send"),
         ("intent_transitions", "keep_transition"),

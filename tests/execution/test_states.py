@@ -22,6 +22,7 @@ LEGAL = [(old, new) for old in IntentState for new in sorted(MOVES[old])]
 LISTED: list[tuple[str, str, type[StrEnum]]] = [
     ("tx_intents", "state", states.IntentState),
     ("tx_intents", "action", states.Action),
+    ("tx_intents", "order_type", states.OrderType),
     ("tx_sends", "kind", states.SendKind),
     ("tx_sends", "outcome", states.SendOutcome),
     ("venue_messages", "outcome", states.SendOutcome),
@@ -120,7 +121,7 @@ def test_every_column_of_an_enum_has_its_check(undone: None) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT conname FROM pg_constraint WHERE contype = 'c' AND pg_get_constraintdef(oid) LIKE '%ANY%'"
-            " AND conname ~ '_(state|kind|outcome|action|origin)$' AND conrelid <> 'source_buckets'::regclass"
+            " AND conname ~ '_(state|kind|outcome|action|origin|order_type)$' AND conrelid <> 'source_buckets'::regclass"
         )
         checks = {name for (name,) in cursor.fetchall()}
     assert {name for name in checks if name.startswith("ck_")} == {

@@ -19,6 +19,8 @@ def test_the_artefact_is_of_this_source(name):
     ("function", "selector"),
     [
         ("openTrade", "19cde9a1"),
+        ("cancelOpenLimitOrder", "b9b6573a"),
+        ("updateOpenLimitOrder", "c641558e"),
         ("closeTradeMarket", "e5a97c92"),
         ("delegatedAction", "9a10cc32"),
         ("setDelegate", "d6a510d9"),
@@ -31,5 +33,8 @@ def test_selectors_are_the_venues(function, selector):
 
 
 def test_the_decoder_knows_the_order_events():
-    names = ("MarketOrderInitiated", "MarketExecuted", "MarketOpenCanceled")
+    names = (
+        *("MarketOrderInitiated", "MarketExecuted", "MarketOpenCanceled"),
+        *("OpenLimitPlaced", "OpenLimitUpdated", "OpenLimitCanceled", "LimitExecuted"),
+    )
     assert {artefact("Trading").topic(name) for name in names} == set(events.TOPICS["rehearsal-v2"])

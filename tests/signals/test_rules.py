@@ -91,10 +91,10 @@ REFUSED: list[tuple[str, dict[str, object], list[Reason], list[str]]] = [
         ["MAX_LEVERAGE", "75", "75.0001"],
     ),
     (
-        "limit order",
-        {"order_type": "limit", "limit_price": 60_000},
+        "limit order on a close",
+        CLOSE | {"order_type": "limit", "limit_price": 60_000},
         [Reason.ORDER_TYPE_UNSUPPORTED],
-        ["limit", "market"],
+        ["CLOSE", "market"],
     ),
     ("level on a close", CLOSE | {"stop_loss": 50_000}, [Reason.TRIGGER_PRICE_UNSUPPORTED], ["stop_loss"]),
     (
@@ -394,6 +394,6 @@ def test_every_reason_is_reached_by_a_test() -> None:
     files += [
         f"ops/rollout/test_{n}.py" for n in ("switches", "wallet_adopt", "order_lost", "backup_reconcile")
     ]
-    files += [f"integration/tx/test_{name}.py" for name in ("remote_signing", "permissions")]
+    files += [f"integration/tx/test_{name}.py" for name in ("remote_signing", "permissions", "resting")]
     source = "".join((real_parts.ROOT / "tests" / file).read_text() for file in files)
     assert [reason for reason in Reason if f"Reason.{reason.name}" not in source] == []

@@ -5,10 +5,12 @@ from decimal import Decimal
 
 import pytest
 
-from execution_app.venues import calls, grants, onchain
+from execution_app.venues import calls, grants, messages, onchain
 from execution_app.venues.calls import Margin
+from execution_app.venues.messages import OpenMessage
 from execution_app.venues.onchain import CloseOrder
-from tests.venues.samples import DELEGATE, LONG, SHORT, TRADER
+from execution_app.venues.orders import Kind
+from tests.venues.samples import DEADLINE_MS, DELEGATE, LONG, SHORT, TRADER
 
 ALICE = 0x70997970C51812DC3A010C7D01B50E0D17DC79C8
 BOB = 0x3C44CDDDB6A900FA2B585DD299E03D12FA4293BC
@@ -33,6 +35,8 @@ OPEN_SHORT = laid_out(
     *(ALICE, 5, 0, 0, 1_234_567_891, 1_234_567_891, 0, 749_999_000_000, 1, 2_000_000_000, 0),
     *(0, 800_000_000_000),
 )
+CANCEL_LIMIT = laid_out("b9b6573a", 1, 3)
+UPDATE_LIMIT = laid_out("c641558e", 1, 3, 10**15, 10**10, 5 * 10**9, 2 * 10**10)
 CLOSE = laid_out("e5a97c92", 1, 3, 2_500_000, 1_000_000_000_000_000)
 
 
@@ -41,14 +45,28 @@ def test_opens():
     assert onchain.encode_open(SHORT) == OPEN_SHORT
 
 
+@pytest.mark.parametrize(("kind", "number"), [(Kind.STOP_LIMIT, 1), (Kind.LIMIT, 2)])
+def test_opens_that_rest(kind, number):
+    expected = laid_out(
+        "19cde9a1",
+        *(ALICE, 1, 0, 0, 5_000_000, 1_000_005_000_000_000, 1, 20_000_000_000, 0, 0, 0),
+        *(number, 5_000_000_000),
+    )
+    order = replace(LONG, kind=kind)
+    assert onchain.encode_open(order) == expected
+    with pytest.raises(ValueError, match="by message"):
+        messages.encode(OpenMessage(order, DEADLINE_MS, 1))
+
+
 def test_a_close():
     assert onchain.encode_close(CloseOrder(TRADER, 1, 3, Decimal("2.5"), Decimal(100_000))) == CLOSE
 
 
-@pytest.mark.parametrize("order", [OPEN_LONG, OPEN_SHORT, CLOSE])
+@pytest.mark.parametrize("order", [OPEN_LONG, OPEN_SHORT, CLOSE, CANCEL_LIMIT])
 def test_a_delegated_order(order):
     expected = laid_out("9a10cc32", ALICE, 64, len(order), order)
     assert onchain.encode_delegated(TRADER, order) == expected
+    assert onchain.is_allowed(expected)
 
 
 def test_grants():
@@ -58,11 +76,11 @@ def test_grants():
 
 
 def test_limit_orders():
-    assert calls.encode_cancel_limit(1, 3) == laid_out("b9b6573a", 1, 3)
+    assert calls.encode_cancel_limit(1, 3) == CANCEL_LIMIT
     full = calls.encode_update_limit(
         1, 3, Decimal(100_000), Decimal(1), take_profit=Decimal("0.5"), stop_loss=Decimal(2)
     )
-    assert full == laid_out("c641558e", 1, 3, 10**15, 10**10, 5 * 10**9, 2 * 10**10)
+    assert full == UPDATE_LIMIT
     assert calls.encode_update_limit(0, 0, Decimal(1), Decimal("0.5")) == laid_out(
         "c641558e", 0, 0, 10**10, 5 * 10**9, 0, 0
     )
@@ -78,8 +96,7 @@ def test_margin():
 @pytest.mark.parametrize(
     "data",
     [
-        calls.encode_cancel_limit(1, 0),
-        calls.encode_update_limit(1, 0, Decimal(1), Decimal(1)),
+        UPDATE_LIMIT,
         calls.encode_update_margin(1, 0, Margin.WITHDRAW, Decimal(1), []),
         calls.encode_remove_delegate(DELEGATE),
         grants.encode_set_delegate(DELEGATE, 1_800_000_000),

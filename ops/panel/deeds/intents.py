@@ -8,11 +8,13 @@ from django.http import Http404
 from django.urls import reverse
 
 from execution_app.audit_words import AuditOrigin
-from execution_app.engine import cancels, held, replace, speedups
+from execution_app.bells import ring
+from execution_app.engine import cancels, held, replace, resting, speedups
 from execution_app.errors import Refused, Stale
 from execution_app.gate.approval import UNUSED_S
 from execution_app.models import TxIntent
 from execution_app.states import UNMINED, Action, IntentState
+from execution_app.tasks import submit
 from ops.panel import words
 from ops.panel.deeds.deed import Deed, Person, Subject, whole_number
 
@@ -152,6 +154,31 @@ class Cancel(Deed):
         return "The cancel is asked for; the trace shows which of the two is mined."
 
 
+class TakeBack(Deed):
+    """As `manage.py order take-back`, for one open that rests at the venue."""
+
+    name, title, button = "take-back", "Take back an order that rests at the venue", "Take it back"
+    permission = CHANGES_INTENTS
+
+    def look(self, target: str) -> Subject:
+        intent = _find(target)
+        note = "A transaction of the delegate takes it back and its collateral returns. Whichever is first there, it or the fill, decides."
+        return _subject(intent, resting.obstacle(intent), note)
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
+        key = f"admin:take-back:{subject.row.pk}:{person.once}"
+        cancel = resting.take_back(
+            subject.row.intent_key,
+            key=key,
+            by=person.name,
+            reason=person.reason,
+            origin=AuditOrigin.ADMIN,
+        )
+        if cancel.wallet_id is not None:
+            ring(submit, cancel.wallet_id)
+        return f"Asked for: {key}"
+
+
 class SpeedUp(Deed):
     """As nothing else: the engine's next replacement, before its time."""
 
@@ -187,5 +214,5 @@ class SpeedUp(Deed):
         return "The replacement is asked for; the trace shows it once it is signed."
 
 
-DEEDS: tuple[Deed, ...] = (Approve(), Reject(), SpeedUp(), Cancel())
+DEEDS: tuple[Deed, ...] = (Approve(), Reject(), SpeedUp(), Cancel(), TakeBack())
 SEVERAL: tuple[Deed, ...] = (RejectSeveral(),)

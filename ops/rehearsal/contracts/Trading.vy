@@ -45,6 +45,52 @@ event MarketOpenCanceled:
     pairIndex: uint256
 
 
+# An order that rests has the number that its execution names, and a slot of the trader's pair, by which it is
+# changed and cancelled; slots are given away again.
+event OpenLimitPlaced:
+    trader: indexed(address)
+    pairIndex: uint256
+    index: uint256
+    orderId: uint256
+    timestamp: uint256
+    isBuy: bool
+    initialPosToken: uint256
+    leverage: uint256
+    openPrice: uint256
+
+
+event OpenLimitUpdated:
+    trader: indexed(address)
+    pairIndex: uint256
+    index: uint256
+    orderId: uint256
+    newPrice: uint256
+    newTp: uint256
+    newSl: uint256
+    timestamp: uint256
+
+
+event OpenLimitCanceled:
+    trader: indexed(address)
+    pairIndex: uint256
+    index: uint256
+    orderId: uint256
+    timestamp: uint256
+
+
+# `orderType` is 3: this venue triggers orders to open alone. `t` is the trade as it is stored.
+event LimitExecuted:
+    orderId: uint256
+    limitIndex: uint256
+    t: shapes.T
+    orderType: uint8
+    price: uint256
+    positionSizeUSDC: uint256
+    percentProfit: int256
+    usdcSentToTrader: uint256
+    isPnl: bool
+
+
 event DelegateSet:
     trader: indexed(address)
     delegate: indexed(address)
@@ -79,6 +125,8 @@ struct Costs:
     executionFee: uint256
 
 
+LIMIT: constant(uint256) = 2
+TRIGGERED_OPEN: constant(uint8) = 3
 ONE: constant(uint256) = 10 ** 10
 HUNDRED_P: constant(uint256) = 100 * 10 ** 10
 BPS: constant(uint256) = 10_000
@@ -168,6 +216,44 @@ def closeTradeMarket(pairIndex: uint256, index: uint256, amount: uint256, wanted
 
 
 @external
+def cancelOpenLimitOrder(pairIndex: uint256, index: uint256):
+    """
+    @notice Take back an order that rests; its collateral returns to the trader.
+    """
+    trader: address = self._trader()
+    assert not self.paused, "Pausable: paused"
+    order_id: uint256 = self._resting(trader, pairIndex, index)
+    order: shapes.PendingOrder = staticcall store.pendingOrder(order_id)
+    extcall store.dropOrder(order_id)
+    extcall store.pay(trader, order.collateral)
+    log OpenLimitCanceled(
+        trader=trader, pairIndex=pairIndex, index=index, orderId=order_id, timestamp=block.timestamp
+    )
+
+
+@external
+def updateOpenLimitOrder(
+    pairIndex: uint256, index: uint256, price: uint256, slippageP: uint256, tp: uint256, sl: uint256
+):
+    trader: address = self._trader()
+    assert not self.paused, "Pausable: paused"
+    order_id: uint256 = self._resting(trader, pairIndex, index)
+    order: shapes.PendingOrder = staticcall store.pendingOrder(order_id)
+    self._check_terms(price, slippageP, order.buy, order.leverage, tp, sl)
+    extcall store.changeOrder(order_id, price, slippageP, tp, sl)
+    log OpenLimitUpdated(
+        trader=trader,
+        pairIndex=pairIndex,
+        index=index,
+        orderId=order_id,
+        newPrice=price,
+        newTp=tp,
+        newSl=sl,
+        timestamp=block.timestamp,
+    )
+
+
+@external
 def setDelegate(delegate: address, expiry: uint256):
     """
     @notice Let `delegate` open and close for the caller until the unix second `expiry`; replaces another.
@@ -193,7 +279,7 @@ def delegatedAction(trader: address, data: Bytes[MAX_CALL]) -> Bytes[32]:
     # Orders only: setDelegate and the rest read msg.sender, but a list of what may run says it outright.
     assert len(data) >= 4, "NOT_ALLOWED"
     selector: bytes4 = convert(slice(data, 0, 4), bytes4)
-    assert selector in [0x19cde9a1, 0xe5a97c92], "NOT_ALLOWED"
+    assert selector in [0x19cde9a1, 0xe5a97c92, 0xb9b6573a, 0xc641558e], "NOT_ALLOWED"
     self.acting_for = trader
     return raw_call(self, data, max_outsize=32, is_delegate_call=True)
 
@@ -270,15 +356,35 @@ def executeMarketOrders(
         published_at: uint256 = 0
         price, published_at = staticcall aggregator.price(order.pairIndex)
         if order.open:
-            self._execute_open(order_id, order, price)
+            if self._is_due(order, price):
+                self._execute_open(order_id, order, price)
         elif price != 0:
             self._execute_close(order_id, order, price)
+
+
+@view
+@external
+def dueOrders(orderIds: DynArray[uint256, MAX_ORDERS]) -> DynArray[uint256, MAX_ORDERS]:
+    """
+    @notice Those of these orders that would be executed or cancelled now: all but those that rest on.
+    """
+    due: DynArray[uint256, MAX_ORDERS] = []
+    for order_id: uint256 in orderIds:
+        order: shapes.PendingOrder = staticcall store.pendingOrder(order_id)
+        if order.trader == empty(address):
+            continue
+        price: uint256 = 0
+        published_at: uint256 = 0
+        price, published_at = staticcall aggregator.price(order.pairIndex)
+        if self._is_due(order, price):
+            due.append(order_id)
+    return due
 
 
 @internal
 def _register_open(trader: address, t: shapes.T, type: uint8, slippageP: uint256) -> uint256:
     assert not self.paused, "Pausable: paused"
-    assert type == 0, "ORDER_TYPE_UNSUPPORTED"
+    assert type <= 2, "ORDER_TYPE_UNSUPPORTED"
     assert t.trader == trader, "NOT_ALLOWED"
     self._check_open(t, slippageP)
     order_id: uint256 = extcall store.registerOrder(
@@ -286,6 +392,7 @@ def _register_open(trader: address, t: shapes.T, type: uint8, slippageP: uint256
             trader=trader,
             pairIndex=t.pairIndex,
             index=0,
+            type=convert(type, uint256),
             open=True,
             buy=t.buy,
             collateral=t.positionSizeUSDC,
@@ -297,6 +404,20 @@ def _register_open(trader: address, t: shapes.T, type: uint8, slippageP: uint256
             timestamp=block.timestamp,
         )
     )
+    if type != 0:
+        placed: shapes.PendingOrder = staticcall store.pendingOrder(order_id)
+        log OpenLimitPlaced(
+            trader=trader,
+            pairIndex=t.pairIndex,
+            index=placed.index,
+            orderId=order_id,
+            timestamp=block.timestamp,
+            isBuy=t.buy,
+            initialPosToken=t.positionSizeUSDC,
+            leverage=t.leverage,
+            openPrice=t.openPrice,
+        )
+        return order_id
     log MarketOrderInitiated(
         trader=trader,
         pairIndex=t.pairIndex,
@@ -326,6 +447,7 @@ def _register_close(
             trader=trader,
             pairIndex=pairIndex,
             index=index,
+            type=0,
             open=False,
             buy=trade.buy,
             collateral=amount,
@@ -404,6 +526,19 @@ def _execute_open(order_id: uint256, order: shapes.PendingOrder, oracle_price: u
         timestamp=block.timestamp,
     )
     trade.index = extcall store.storeTrade(trade)
+    if order.type != 0:
+        log LimitExecuted(
+            orderId=order_id,
+            limitIndex=order.index,
+            t=trade,
+            orderType=TRIGGERED_OPEN,
+            price=price,
+            positionSizeUSDC=trade.positionSizeUSDC,
+            percentProfit=0,
+            usdcSentToTrader=0,
+            isPnl=False,
+        )
+        return
     log MarketExecuted(
         orderId=order_id,
         t=trade,
@@ -481,19 +616,53 @@ def _check_open(t: shapes.T, slippageP: uint256):
     published_at: uint256 = 0
     price, published_at = staticcall aggregator.price(t.pairIndex)
     assert price != 0, "INVALID_PAIR"
-    assert t.openPrice != 0, "INVALID_PRICE"
-    assert slippageP != 0 and slippageP <= MAX_SLIPPAGE_P, "INVALID_SLIPPAGE"
+    self._check_terms(t.openPrice, slippageP, t.buy, t.leverage, t.tp, t.sl)
     assert t.leverage >= ONE and t.leverage <= limits.maxLeverage, "LEVERAGE_INCORRECT"
     assert t.positionSizeUSDC * t.leverage // ONE >= limits.minPositionUSDC, "BELOW_MIN_POS"
-    assert t.tp == 0 or (t.tp > t.openPrice) == t.buy and t.tp != t.openPrice, "WRONG_TP"
-    if t.sl != 0:
-        assert (t.sl < t.openPrice) == t.buy and t.sl != t.openPrice, "WRONG_SL"
-        distance: uint256 = max(t.sl, t.openPrice) - min(t.sl, t.openPrice)
-        assert distance * 100 * t.leverage // t.openPrice <= MAX_SL_P, "SL_TOO_BIG"
     assert staticcall store.pendingOrdersCount(t.trader) < limits.maxPendingOrders, "MAX_PENDING_ORDERS"
     held: uint256 = staticcall store.openTradesCount(t.trader, t.pairIndex)
     waiting: uint256 = staticcall store.pendingOpensCount(t.trader, t.pairIndex)
     assert held + waiting < limits.maxTradesPerPair, "MAX_TRADES_PER_PAIR"
+
+
+@pure
+@internal
+def _check_terms(
+    price: uint256, slippageP: uint256, buy: bool, leverage: uint256, tp: uint256, sl: uint256
+):
+    assert price != 0, "INVALID_PRICE"
+    assert slippageP != 0 and slippageP <= MAX_SLIPPAGE_P, "INVALID_SLIPPAGE"
+    assert tp == 0 or (tp > price) == buy and tp != price, "WRONG_TP"
+    if sl != 0:
+        assert (sl < price) == buy and sl != price, "WRONG_SL"
+        distance: uint256 = max(sl, price) - min(sl, price)
+        assert distance * 100 * leverage // price <= MAX_SL_P, "SL_TOO_BIG"
+
+
+@view
+@internal
+def _resting(trader: address, pairIndex: uint256, index: uint256) -> uint256:
+    order_id: uint256 = staticcall store.restingOrder(trader, pairIndex, index)
+    assert order_id != 0, "NO_LIMIT"
+    return order_id
+
+
+@view
+@internal
+def _is_due(order: shapes.PendingOrder, oracle_price: uint256) -> bool:
+    """
+    @notice Whether the keeper has to do with it now. One that rests waits until its price came and its fill is
+        within the slippage and beyond no level; all others are executed or cancelled at once.
+    """
+    if order.type == 0:
+        return True
+    # A limit order buys at its price or below, a stop-limit order at its price or above; sellers the other way.
+    if oracle_price == 0:
+        return False
+    came: bool = oracle_price <= order.wantedPrice
+    if order.buy != (order.type == LIMIT):
+        came = oracle_price >= order.wantedPrice
+    return came and self._is_acceptable(order, self._fill(oracle_price, order.buy, self.costs.spreadP))
 
 
 @pure

@@ -13,6 +13,7 @@ import shapes
 WORDS: constant(uint256) = 64
 SPAN: constant(uint256) = 1000
 MASK_1: constant(uint256) = 1
+MASK_2: constant(uint256) = 2 ** 2 - 1
 MASK_16: constant(uint256) = 2 ** 16 - 1
 MASK_40: constant(uint256) = 2 ** 40 - 1
 MASK_64: constant(uint256) = 2 ** 64 - 1
@@ -28,7 +29,7 @@ struct PackedTrade:
     levels: uint256
 
 
-# trader 160 | pair 16 | index 16 | open 1 | buy 1; collateral 80 | leverage 64 | slippage 64 | registered 40;
+# trader 160 | pair 16 | index 16 | open 1 | buy 1 | type 2; collateral 80 | leverage 64 | slippage 64 | registered 40;
 # wantedPrice 80 | tp 80 | sl 80
 struct PackedOrder:
     who: uint256
@@ -47,6 +48,9 @@ trades: HashMap[address, HashMap[uint256, HashMap[uint256, PackedTrade]]]
 # trades 128 | orders to open 128
 counts: HashMap[address, HashMap[uint256, uint256]]
 taken: HashMap[address, HashMap[uint256, HashMap[uint256, uint256]]]
+# The order that rests in a slot of a trader's pair, and which of the 256 slots are taken.
+resting: HashMap[address, HashMap[uint256, HashMap[uint256, uint256]]]
+restingSlots: HashMap[address, HashMap[uint256, uint256]]
 
 
 @deploy
@@ -74,25 +78,42 @@ def registerOrder(order: shapes.PendingOrder) -> uint256:
     assert order.collateral <= MASK_80, "INVALID_AMOUNT"
     assert order.wantedPrice <= MASK_80 and order.tp <= MASK_80 and order.sl <= MASK_80, "INVALID_PRICE"
     assert order.pairIndex <= MASK_16, "INVALID_PAIR"
+    id: uint256 = self.lastOrderId + 1
+    index: uint256 = order.index
     if order.open:
         self.counts[order.trader][order.pairIndex] += 1 << 128
         assert extcall IERC20(usdc).transferFrom(order.trader, self, order.collateral)
+        if order.type != 0:
+            index = self._rest(order.trader, order.pairIndex, id)
     else:
         terms: uint256 = self.trades[order.trader][order.pairIndex][order.index].terms
         self.trades[order.trader][order.pairIndex][order.index].terms = terms | (1 << 185)
     self.pendingOrdersCount[order.trader] += 1
-    id: uint256 = self.lastOrderId + 1
     self.lastOrderId = id
     self.orders[id] = PackedOrder(
         who=convert(order.trader, uint256)
         | (order.pairIndex << 160)
-        | (order.index << 176)
+        | (index << 176)
         | (convert(order.open, uint256) << 192)
-        | (convert(order.buy, uint256) << 193),
+        | (convert(order.buy, uint256) << 193)
+        | (order.type << 194),
         terms=order.collateral | (order.leverage << 80) | (order.slippageP << 144) | (order.timestamp << 208),
         levels=order.wantedPrice | (order.tp << 80) | (order.sl << 160),
     )
     return id
+
+
+@external
+def changeOrder(id: uint256, wantedPrice: uint256, slippageP: uint256, tp: uint256, sl: uint256):
+    """
+    @notice Give an order that rests another price and other levels.
+    """
+    self._only_trading()
+    assert slippageP <= MASK_64, "NOT_ALLOWED"
+    assert wantedPrice <= MASK_80 and tp <= MASK_80 and sl <= MASK_80, "INVALID_PRICE"
+    kept: uint256 = self.orders[id].terms & ~(MASK_64 << 144)
+    self.orders[id].terms = kept | (slippageP << 144)
+    self.orders[id].levels = wantedPrice | (tp << 80) | (sl << 160)
 
 
 @external
@@ -106,6 +127,9 @@ def dropOrder(id: uint256):
     self.pendingOrdersCount[order.trader] -= 1
     if order.open:
         self.counts[order.trader][order.pairIndex] -= 1 << 128
+        if order.type != 0:
+            self.resting[order.trader][order.pairIndex][order.index] = 0
+            self.restingSlots[order.trader][order.pairIndex] &= ~(1 << order.index)
     else:
         terms: uint256 = self.trades[order.trader][order.pairIndex][order.index].terms
         self.trades[order.trader][order.pairIndex][order.index].terms = terms & ~(1 << 185)
@@ -121,6 +145,15 @@ def isPending(id: uint256) -> bool:
 @external
 def pendingOrder(id: uint256) -> shapes.PendingOrder:
     return self._order(id)
+
+
+@view
+@external
+def restingOrder(trader: address, pairIndex: uint256, index: uint256) -> uint256:
+    """
+    @notice The order that rests in a slot; 0 where it is free.
+    """
+    return self.resting[trader][pairIndex][index]
 
 
 @view
@@ -146,6 +179,7 @@ def _order(id: uint256) -> shapes.PendingOrder:
         trader=convert(packed.who & MASK_160, address),
         pairIndex=(packed.who >> 160) & MASK_16,
         index=(packed.who >> 176) & MASK_16,
+        type=(packed.who >> 194) & MASK_2,
         open=(packed.who >> 192) & MASK_1 == 1,
         buy=(packed.who >> 193) & MASK_1 == 1,
         collateral=packed.terms & MASK_80,
@@ -263,20 +297,44 @@ def pay(receiver: address, amount: uint256):
 
 
 @internal
+def _rest(trader: address, pairIndex: uint256, id: uint256) -> uint256:
+    """
+    @notice Give an order the lowest free slot of those that rest.
+    """
+    used: uint256 = self.restingSlots[trader][pairIndex]
+    assert used != max_value(uint256), "MAX_PENDING_ORDERS"
+    bit: uint256 = ~used & unsafe_add(used, 1)
+    self.restingSlots[trader][pairIndex] = used | bit
+    slot: uint256 = self._place(bit)
+    self.resting[trader][pairIndex][slot] = id
+    return slot
+
+
+@pure
+@internal
+def _place(single: uint256) -> uint256:
+    """
+    @notice Where the one bit stands that is set, found by halving.
+    """
+    bit: uint256 = single
+    place: uint256 = 0
+    for half: uint256 in [128, 64, 32, 16, 8, 4, 2, 1]:
+        if bit >> half != 0:
+            bit = bit >> half
+            place += half
+    return place
+
+
+@internal
 def _take_index(trader: address, pairIndex: uint256) -> uint256:
     for word: uint256 in range(WORDS):
         used: uint256 = self.taken[trader][pairIndex][word]
         if used == max_value(uint256):
             continue
-        # The lowest zero bit, isolated, then found by halving.
+        # The lowest zero bit, isolated.
         bit: uint256 = ~used & unsafe_add(used, 1)
         self.taken[trader][pairIndex][word] = used | bit
-        place: uint256 = 0
-        for half: uint256 in [128, 64, 32, 16, 8, 4, 2, 1]:
-            if bit >> half != 0:
-                bit = bit >> half
-                place += half
-        return word * 256 + place
+        return word * 256 + self._place(bit)
     raise "MAX_TRADES_PER_PAIR"
 
 

@@ -20,6 +20,7 @@ from execution_app.venues.interface import (
     CAPABILITIES,
     DEFAULT_MAX_LAG_S,
     Action,
+    CancelRequest,
     CloseRequest,
     LevelsRequest,
     OpenRequest,
@@ -211,6 +212,7 @@ def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(wor
         Action.CHANGE_LEVELS: lambda: world.venue.change_levels(
             LevelsRequest("test:x", position, Decimal(120_000), None)
         ),
+        Action.CANCEL_ORDER: lambda: world.venue.cancel(CancelRequest("test:x", "test:1")),
     }
     lacking = asked.keys() - world.venue.capabilities
     assert lacking
@@ -219,7 +221,7 @@ def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(wor
             UnsupportedError, match=f"{world.venue.name} does not support {action}"
         ) as refused:
             asked[action]()
-        assert refused.value.field == ("" if action is Action.CHANGE_LEVELS else "action")
+        assert refused.value.field == ("action" if action.startswith("open") else "")
     assert (rows(), world.sent()) == (before, sent)
 
 

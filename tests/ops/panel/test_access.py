@@ -125,7 +125,9 @@ DOES = {
     **dict.fromkeys(
         ("dry", "live", "reduce-only", "allow-opens", "flatten", "set-cap", "lift-cap"), _OPERATOR
     ),
-    **dict.fromkeys(("approve", "reject", "reject-several", "cancel", "speed-up", "replay-dry"), _OPERATOR),
+    **dict.fromkeys(
+        ("approve", "reject", "reject-several", "cancel", "speed-up", "take-back", "replay-dry"), _OPERATOR
+    ),
     **dict.fromkeys(("close", "halve"), _TRADER),
     **dict.fromkeys(("rotate-secret", "retire-secret", "bind-trader", "unbind-trader"), _ADMIN),
     **dict.fromkeys(("export-person", "forget-person"), _ADMIN),

@@ -226,6 +226,21 @@ def test_an_open_is_cancelled_in_its_slot_and_an_exit_is_not(admin: Client) -> N
     assert "exits are not cancelled" in page(admin, f"cancel/{close.intent_key}")
 
 
+def test_an_order_that_rests_is_taken_back_once(admin: Client) -> None:
+    intent = one_of_each()
+    assert "no order that rests" in page(admin, f"take-back/{intent.intent_key}")
+    with without_guards():
+        TxIntent.objects.filter(pk=intent.pk).update(
+            state="ordered", settled_at=None, order_type="limit", limit_price=95_000, road="onchain"
+        )
+    assert press(admin, f"take-back/{intent.intent_key}", "BTC-USD").status_code == 302
+    cancel = TxIntent.objects.get(action="cancel_order")
+    assert (cancel.target, cancel.state) == (intent, "pending")
+    assert (entry().action, entry().origin) == ("pending_cancelled", "admin")
+    assert "is taking it back already" in page(admin, f"take-back/{intent.intent_key}")
+    assert TxIntent.objects.filter(action="cancel_order").count() == 1
+
+
 def test_what_is_in_flight_is_sped_up_as_the_page_has_shown_it(admin: Client) -> None:
     intent = one_of_each()
     assert "only what has left and is not mined" in page(admin, f"speed-up/{intent.intent_key}")

@@ -1,0 +1,95 @@
+"""Opens that rest at the venue until their price comes: asked to be taken back, once for each who asks."""
+
+import structlog
+from django.db import transaction
+from django.db.models import Q
+
+from execution_app import audit
+from execution_app.audit_words import AuditAction, AuditOrigin
+from execution_app.book import positions
+from execution_app.errors import Refused
+from execution_app.models import TxIntent
+from execution_app.moves import open_intent
+from execution_app.states import Action, IntentState, OrderType, Road
+
+log = structlog.get_logger(__name__)
+BY = "engine"
+# Each costs gas; what failed this often needs a person.
+MAX_FAILURES = 3
+
+
+def ask_to_take_back(order: TxIntent, *, key: str, by: str) -> TxIntent:
+    """The one intent of this key that takes an open back which rests at the venue; whichever is first there, it or the fill, decides."""
+    cancel, is_new = open_intent(
+        key=key,
+        by=by,
+        trader=order.trader,
+        wallet=order.wallet,
+        tg_user_id=order.tg_user_id,
+        source=order.source,
+        action=Action.CANCEL_ORDER.value,
+        symbol=order.symbol,
+        slippage_pct=order.slippage_pct,
+        road=Road.ONCHAIN.value,
+        target=order,
+    )
+    if is_new:
+        log.info("an order is to be taken back", intent=cancel.pk, key=key, order=order.intent_key, by=by)
+    return cancel
+
+
+def take_back_before(close: TxIntent) -> None:
+    """Who asks to be out of a symbol does not want to be in again when a price comes: what rests from before is taken back.
+
+    Runs in the transaction that binds the close, which then waits until each of them has ended, or filled.
+    """
+    resting = positions.resting().filter(trader=close.trader, symbol=close.symbol)
+    for order in resting.filter(id__lt=positions.asked_at(close)).order_by("id"):
+        asked = TxIntent.objects.filter(target=order, action=Action.CANCEL_ORDER)
+        if asked.filter(settled_at=None).exists():
+            continue
+        failed = Q(state__in=[IntentState.FINAL_REVERTED, IntentState.FINAL_CANCELLED])
+        if asked.filter(failed).count() >= MAX_FAILURES:
+            continue  # said where each failed; a person takes it back, or lets it rest
+        number = asked.count() + 1
+        ask_to_take_back(order, key=f"{close.intent_key}@{order.pk}.{number}", by=BY)
+
+
+def all_live() -> list[TxIntent]:
+    """Everything that rests now, oldest first: each may fill by its price alone, also under a stop."""
+    return list(positions.resting().select_related("trader", "wallet").order_by("id"))
+
+
+def obstacle(order: TxIntent) -> str:
+    """Why this cannot be taken back; blank where it can."""
+    if order.action != Action.OPEN or order.order_type == OrderType.MARKET:
+        return "it is no order that rests at the venue"
+    if order.state != IntentState.ORDERED:
+        return f"it does not rest at the venue: it is {order.state}"
+    under_way = TxIntent.objects.filter(target=order, action=Action.CANCEL_ORDER, settled_at=None)
+    asked = under_way.order_by("id").values_list("intent_key", flat=True).first()
+    return f"{asked} is taking it back already" if asked else ""
+
+
+def take_back(
+    order_key: str, *, key: str, by: str, reason: str, origin: AuditOrigin = AuditOrigin.COMMAND
+) -> TxIntent:
+    """A person's wish, told in the audit log; the same key again is the same wish. Raises Refused.
+
+    Nothing is signed here: whoever places it asks the gate.
+    """
+    with transaction.atomic(durable=True):
+        order = TxIntent.objects.select_related("trader", "wallet").filter(intent_key=order_key).first()
+        if order is None:
+            raise Refused(f"no intent is called {order_key}")
+        known = TxIntent.objects.filter(intent_key=key, target=order).first()
+        if known is not None:
+            return known
+        if problem := obstacle(order):
+            raise Refused(f"{order_key}: {problem}")
+        cancel = ask_to_take_back(order, key=key, by=by)
+        told = {"taken_back_by": key}
+        audit.record(
+            AuditAction.PENDING_CANCELLED, order_key, reason=reason, after=told, who=audit.by(by, origin)
+        )
+    return cancel
