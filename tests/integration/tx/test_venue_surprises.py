@@ -46,6 +46,7 @@ def owner_closes(rig: Rig) -> None:
         },
     )
     rpc_call("evm_setAutomine", False)
+    rig.mine()  # the node mines by itself only a moment later
     rig.keep()
 
 
