@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from execution_app import patience
 from execution_app.gate import control, modes
 from execution_app.gate.beats import Pulse
 from execution_app.gate.changes import ModeVoice
@@ -31,6 +32,7 @@ KEY = "exec_mode"
 EPOCH_KEY = "exec_mode_epoch"
 INTERVAL_S = 0.25
 REDIS_TIMEOUT_S = 0.3
+DATABASE_TIMEOUT_S = 8.0  # longer than a lock is waited for
 
 # Replace the value only while it is still what was read: an operator's SET in between must not be lost.
 _REWRITE = """
@@ -89,6 +91,7 @@ class ModeWatch:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        patience.answer_within(DATABASE_TIMEOUT_S)
         while not self._stopping.is_set():
             self.look()
             self._stopping.wait(INTERVAL_S)
@@ -229,6 +232,7 @@ _owner_pid = 0
 def start(component: str, *, pool_child: bool = False) -> ModeWatch:
     """Begin to watch in this process; again in the same process changes nothing."""
     global _watch, _owner_pid
+    patience.guard()
     if _watch is None or _owner_pid != os.getpid():
         _watch, _owner_pid = ModeWatch(component, pool_child=pool_child), os.getpid()
         _watch.start()
