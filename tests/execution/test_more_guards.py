@@ -152,6 +152,8 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     # Positions
     ("closed position reopened", "closed for good", lambda: change("positions", closed_for_good(), state="open", ended_by="")),
     ("closed position voided", "closed for good", lambda: change("positions", closed_for_good(), state="void", ended_by="")),
+    ("another end that is known", "closed for good", lambda: change(
+        "positions", rows.position(state="closed", ended_by="liquidation", settled_at=NOW), ended_by="owner")),
     ("another end", "closed for good", lambda: change("positions", closed_for_good(), ended_by="closed_elsewhere")),
     ("deleted position", "rows are kept", lambda: delete("positions", rows.position())),
     *(
@@ -207,6 +209,8 @@ ALLOWED: list[tuple[str, Callable[[], object]]] = [
     ("a reorg of an order", lambda: change("venue_orders", rows.order(state="executed"), state="registered")),
     ("an order that left with its block", lambda: delete("venue_orders", rows.order())),
     ("a reorg of a close", lambda: change("positions", rows.position(state="closed", ended_by="close"), state="open", ended_by="")),
+    ("an end that is learnt", lambda: change(
+        "positions", rows.position(state="closed", ended_by="closed_elsewhere", settled_at=NOW), ended_by="stop_loss")),
     ("a position that comes back", lambda: change("positions", rows.position(state="void"), state="open")),
     ("a fill that settles", lambda: change("fills", rows.fill(), settled_at=NOW)),
     ("another answer of a node", lambda: change("tx_sends", held_send(), outcome="already_known", offers=3, last_offered_at=LATER)),
