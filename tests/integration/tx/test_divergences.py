@@ -167,7 +167,8 @@ def test_a_trade_that_ended_elsewhere(rig: Rig, amount: int) -> None:
     opened(rig)
     owner_closes(rig, amount)
     position = compared()
-    assert (position.state, position.ended_by, position.paid_out_usdc) == ("closed", "owner", 5)
+    assert (position.state, position.ended_by) == ("closed", "owner")
+    assert position.paid_out_usdc == position.fills.get(intent=None).sent_to_trader_usdc > 0
     invariants.check()
 
 
