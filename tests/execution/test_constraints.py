@@ -256,23 +256,6 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("unknown fill mode", "ck_fills_mode", lambda: rows.fill(mode="TEST")),
     ("unknown fill action", "ck_fills_action", lambda: rows.fill(action="add")),
     ("live fill without block", "ck_fills_live_has_block", lambda: rows.fill(block_number=None)),
-    ("a fill of nobody's", "ck_fills_whose", lambda: rows.fill(ended_by="")),
-    (
-        "the venue's fill without a payout",
-        "ck_fills_whose",
-        lambda: rows.fill(ended_by="owner", action="close"),
-    ),
-    ("the venue opens nothing", "ck_fills_whose", lambda: rows.fill(ended_by="owner", sent_to_trader_usdc=1)),
-    (
-        "an end that says nothing",
-        "ck_fills_whose",
-        lambda: rows.fill(ended_by="closed_elsewhere", action="close", sent_to_trader_usdc=1),
-    ),
-    (
-        "an order's fill that names an end",
-        "ck_fills_whose",
-        lambda: rows.fill(ended_by="owner", intent_id=rows.intent(), action="close", sent_to_trader_usdc=1),
-    ),
     ("settled fill changed", "is settled", lambda: change("fills", settled_fill(), price=1)),
     ("settled fill unsettled", "is settled", lambda: change("fills", settled_fill(), settled_at=None)),
     ("settled fill deleted", "is settled", lambda: delete("fills", settled_fill())),

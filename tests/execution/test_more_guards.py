@@ -149,6 +149,23 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("cancelled order executed", "from cancelled to executed", lambda: change("venue_orders", rows.order(state="cancelled"), state="executed")),
     ("another order number", "under its number", lambda: change("venue_orders", rows.order(state="executed"), order_id=1)),
     ("order of another intent", "for life", lambda: change("venue_orders", rows.order(), intent_id=rows.intent())),
+    ("a fill of nobody's", "ck_fills_whose", lambda: rows.fill(ended_by="")),
+    (
+        "the venue's fill without a payout",
+        "ck_fills_whose",
+        lambda: rows.fill(ended_by="owner", action="close"),
+    ),
+    ("the venue opens nothing", "ck_fills_whose", lambda: rows.fill(ended_by="owner", sent_to_trader_usdc=1)),
+    (
+        "an end that says nothing",
+        "ck_fills_whose",
+        lambda: rows.fill(ended_by="closed_elsewhere", action="close", sent_to_trader_usdc=1),
+    ),
+    (
+        "an order's fill that names an end",
+        "ck_fills_whose",
+        lambda: rows.fill(ended_by="owner", intent_id=rows.intent(), action="close", sent_to_trader_usdc=1),
+    ),
     # Positions
     ("closed position reopened", "closed for good", lambda: change("positions", closed_for_good(), state="open", ended_by="")),
     ("closed position voided", "closed for good", lambda: change("positions", closed_for_good(), state="void", ended_by="")),

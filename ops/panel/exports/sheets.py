@@ -21,7 +21,7 @@ METHOD = "USDC as 1 USD; ETH at the ETH-USD fill of eth_usd_at, at most 24 h old
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ETHER = """
 LEFT JOIN LATERAL (
-    SELECT e.price AS eth_usd, e.filled_at AS eth_usd_at FROM fills e JOIN positions o ON o.id = e.position_id
+    SELECT e.price AS eth_usd, e.filled_at AS eth_usd_at FROM fills e JOIN tx_intents o ON o.id = e.intent_id
     WHERE e.filled_at <= {at} AND e.filled_at > {at} - interval '24 hours' AND o.symbol = 'ETH-USD'
     ORDER BY e.filled_at DESC LIMIT 1
 ) ether ON true
