@@ -43,6 +43,11 @@ TX_STUCK = Counter("vanta_tx_stuck_total", "Lowest nonces unmined past the bump 
 RBF_ATTEMPT = Counter("vanta_rbf_attempt_total", "Replacements signed with a higher fee.")
 REORGS = Counter("vanta_reorgs_total", "Blocks of ours that left the canonical chain.")
 GAS_USED = Counter("vanta_gas_used_total", "Gas used by our mined transactions.")
+VENUE_ENDINGS = Counter(
+    "vanta_venue_endings_total",
+    "Trades that no close of ours ended, by what the venue's event says.",
+    ["symbol", "how"],
+)
 TRADES = Counter("vanta_trades_total", "Executed orders.", ["symbol", "side", "mode"])
 POSITIONS_CORRECTED = Counter(
     "vanta_positions_corrected_total",

@@ -154,10 +154,18 @@ class PositionState(StrEnum):
 
 
 class PositionEnd(StrEnum):
-    """How a position ended; the book knows what was paid only for its own closes."""
+    """How a position ended: by a close of ours, by the venue or its owner as an event says, or nobody knows how."""
 
     CLOSE = "close"
-    CLOSED_ELSEWHERE = "closed_elsewhere"  # liquidated, a level of the venue's fired, or its owner closed it
+    TAKE_PROFIT = "take_profit"  # the venue's own level fired, as the next one
+    STOP_LOSS = "stop_loss"
+    LIQUIDATION = "liquidation"
+    OWNER = "owner"  # by a close that was not ours
+    CLOSED_ELSEWHERE = "closed_elsewhere"  # one of these four, and what it paid is not known
+
+
+# How a trade ends that no close of ours ended, where an event tells of it.
+ENDED_BY_VENUE = (PositionEnd.TAKE_PROFIT, PositionEnd.STOP_LOSS, PositionEnd.LIQUIDATION, PositionEnd.OWNER)
 
 
 class TriggerKind(StrEnum):

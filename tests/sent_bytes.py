@@ -112,9 +112,14 @@ def _dry(book: Book) -> None:
 
 
 def _as_asked(book: Book) -> None:
-    fills = [fill for fill in book.fills if fill.mode == Mode.LIVE]
+    fills = [fill for fill in book.fills if fill.mode == Mode.LIVE and fill.intent_id is not None]
+    for fill in book.fills:
+        if fill.intent_id is None:
+            ended = (fill.position.state, fill.position.ended_by) == ("closed", fill.ended_by)
+            assert ended, f"I18: position {fill.position_id} did not end by what the venue says ended it"
     for fill in fills:
         intent = fill.intent
+        assert intent is not None
         if intent.action == Action.OPEN:
             asked: tuple[Any, ...] = (
                 intent.collateral_usdc,
@@ -139,10 +144,10 @@ def _as_asked(book: Book) -> None:
     assert {fill.intent_id for fill in fills} == filled, "I18: fills and filled intents are not the same"
     taken: dict[int, Decimal] = defaultdict(Decimal)
     for fill in fills:
-        if fill.intent.action != Action.OPEN:
+        if fill.action != Action.OPEN:
             taken[fill.position_id] += fill.collateral_usdc
     for opening in fills:
-        if opening.intent.action != Action.OPEN:
+        if opening.action != Action.OPEN:
             continue
         # Margin that its owner added is the owner's doing, and is in a correction.
         added = [row.collateral_usdc for row in book.corrections.get(opening.position_id, ())]

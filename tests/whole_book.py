@@ -48,13 +48,14 @@ class Book:
                 intent.wallet = self.wallets[intent.wallet_id]
         of_intents: list[Iterable[Any]] = [self.sends, self.receipts, self.orders.values(), self.moves]
         for row in (one for rows in [*of_intents, self.fills, self.reservations] for one in rows):
-            row.intent = self.intents[row.intent_id]
+            if row.intent_id is not None:  # what the venue ended by itself has none
+                row.intent = self.intents[row.intent_id]
         sends = {send.pk: send for send in self.sends}
         for receipt in self.receipts:
             receipt.send = sends[receipt.send_id]
         for fill in self.fills:
             fill.position = self.positions[fill.position_id]
-        self.fill_of = {fill.intent_id: fill for fill in self.fills}
+        self.fill_of = {fill.intent_id: fill for fill in self.fills if fill.intent_id is not None}
 
     def of_wallet(self, wallet: Wallet) -> list[TxIntent]:
         return [intent for intent in self.intents.values() if intent.wallet_id == wallet.pk]

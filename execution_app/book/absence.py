@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
+from execution_app.book import endings
 from execution_app.book.positions import fold
 from execution_app.models import Position, TxIntent
 from execution_app.node import quorum, rpc
@@ -120,8 +121,8 @@ def _note(position: Position, block_number: int | None, block_hash: str) -> None
         )
 
 
-def end(position: Position, block_number: int) -> bool:
-    """Close a LIVE position that the venue had not at this final block; says whether it could be.
+def end(position: Position, block_number: int, ending: endings.Ending | None = None) -> bool:
+    """Close a LIVE position that the venue had not at this final block, by what event where one is known; says whether it could be.
 
     Not while fills or closes of ours are less final than that block: the venue
     may not have had the trade yet, or we may have ended it ourselves.
@@ -135,6 +136,9 @@ def end(position: Position, block_number: int) -> bool:
         if newer.exists() or ours.exists():
             return False
         Position.objects.filter(pk=position.pk).update(absent_at_block=block_number, drift="")
+        if ending is not None:
+            endings.write(position, ending)
         fold(position)
-    log.warning("closed elsewhere", position=position.pk, symbol=position.symbol, block=block_number)
+    if ending is None:
+        log.warning("closed elsewhere", position=position.pk, symbol=position.symbol, block=block_number)
     return True

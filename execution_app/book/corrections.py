@@ -34,9 +34,9 @@ _NOTHING_NOTED: dict[str, Any] = {"differs_at_block": None, "differs_at_hash": "
 
 
 def doubted() -> list[Position]:
-    """Positions that ended lately without a close of ours, newest first: one that is there all the same opens again."""
+    """Positions that ended lately and nobody knows how, newest first: one that is there all the same opens again."""
     ended = Position.objects.filter(mode=Mode.LIVE, state=PositionState.CLOSED)
-    lately = ended.exclude(ended_by=PositionEnd.CLOSE).filter(updated_at__gt=Now() - DOUBTED_FOR)
+    lately = ended.filter(ended_by=PositionEnd.CLOSED_ELSEWHERE, updated_at__gt=Now() - DOUBTED_FOR)
     return list(lately.select_related("trader").order_by("-id")[:BATCH])
 
 
@@ -65,7 +65,7 @@ def reconsider(position: Position, sighting: Sighting) -> bool:
         locked = Position.objects.select_for_update().get(pk=position.pk)
         if (
             locked.state != PositionState.CLOSED
-            or locked.ended_by == PositionEnd.CLOSE
+            or locked.ended_by != PositionEnd.CLOSED_ELSEWHERE
             or is_replaced(locked)
         ):
             return False

@@ -3,7 +3,7 @@
 import structlog
 from django.db.models.functions import Now
 
-from execution_app.book import absence, corrections
+from execution_app.book import absence, corrections, endings
 from execution_app.models import Position, TxIntent
 from execution_app.states import IN_FLIGHT, Mode, PositionState
 from execution_app.venues.onchain import OpenTrade
@@ -17,7 +17,7 @@ def compare() -> int:
 
     What drifts is shown, and repaired by writing down what the venue has, never by
     a trade. A trade that the venue had no more at a final block, and that no close
-    of ours ended, was closed elsewhere; one that it has otherwise is corrected.
+    of ours ended, was ended by the venue or its owner; one that it has otherwise is corrected.
     While a close of ours is under way a position is not judged anew.
     """
     held = Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).select_related("trader")
@@ -27,6 +27,7 @@ def compare() -> int:
         after, doubted = some[-1].pk, []
     if doubted:
         _compare([], doubted)
+    endings.learn()
     return drifting
 
 
@@ -35,10 +36,12 @@ def _compare(held: list[Position], doubted: list[Position]) -> int:
     sighting = absence.look([*held, *doubted])
     for position in doubted:
         corrections.reconsider(position, sighting)
+    missed = {position.pk: absence.remember(position, sighting) for position in held}
+    gone = {pk: block_number for pk, block_number in missed.items() if block_number is not None}
+    ends = endings.find(gone)
     for position in held:
-        block_number = absence.remember(position, sighting)
-        if block_number is not None:
-            absence.end(position, block_number)
+        if position.pk in gone:
+            absence.end(position, gone[position.pk], ends.get(position.pk))
     closing = _being_closed(held)
     drifting = 0
     for position in held:

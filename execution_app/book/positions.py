@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from django.db.models import Q, QuerySet
+from django.db.models import Min, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
@@ -163,7 +163,7 @@ def fold(position: Position) -> None:
 
     Fills count in the order of the chain, not in the one they were read in, and
     from the newest correction on only those that came after its block. What
-    a position paid that ended without a close of ours is not known: left blank.
+    a position paid that ended without a close of ours, nor an event that tells how, is not known: left blank.
     """
     fills = list(position.fills.order_by("block_number", "log_index", "id"))
     opening = next((fill for fill in fills if fill.action == Action.OPEN), None)
@@ -174,7 +174,7 @@ def fold(position: Position) -> None:
     if opening is not None:
         corrected = position.corrections.order_by("block_number").last()
         left_usdc = _left(opening, closing, corrected)
-        end = _end(position, left_usdc)
+        end = _end(position, left_usdc, closing)
         fields["state"] = PositionState.CLOSED if end else PositionState.OPEN
         fields["ended_by"] = end or ""
         fields["collateral_usdc"] = opening.collateral_usdc if end else left_usdc
@@ -188,14 +188,14 @@ def fold(position: Position) -> None:
             fields["paid_out_usdc"] = sum(
                 (fill.sent_to_trader_usdc or Decimal(0) for fill in closing), Decimal(0)
             )
-        if end is PositionEnd.CLOSE:
+        if end is not None and end is not PositionEnd.CLOSED_ELSEWHERE:
             fields["closed_at"] = closing[-1].filled_at
     settled = (
         opening is not None and all(fill.settled_at for fill in fills) and not _may_reopen(position, fields)
     )
     fields["settled_at"] = max(fill.settled_at for fill in fills if fill.settled_at) if settled else None
     Position.objects.filter(pk=position.pk).update(updated_at=Now(), **fields)
-    if opening is not None:
+    if opening is not None and opening.intent_id is not None:
         reservations.follow(opening.intent_id)
 
 
@@ -208,6 +208,7 @@ def _levels(position: Position, opening: Fill, corrected: Correction | None) -> 
     if corrected is not None:
         taken = taken.filter(message__spent_at_block__gt=corrected.block_number)
     source = taken.order_by("message__spent_at_block", "id").last() or corrected or opening.intent
+    assert source is not None  # an open is always an order's
     return {"take_profit": source.take_profit, "stop_loss": source.stop_loss}
 
 
@@ -240,7 +241,10 @@ def _after(fills: list[Fill], corrected: Correction | None) -> list[Fill]:
     return [fill for fill in fills if corrected is None or (fill.block_number or 0) > corrected.block_number]
 
 
-def _end(position: Position, left_usdc: Decimal) -> PositionEnd | None:
+def _end(position: Position, left_usdc: Decimal, closing: list[Fill]) -> PositionEnd | None:
+    told = next((fill.ended_by for fill in closing if fill.ended_by), None)
+    if told is not None:
+        return PositionEnd(told)
     if left_usdc <= 0:
         return PositionEnd.CLOSE
     gone = _is_absent(position) or _replacements(position).exists()
@@ -281,6 +285,13 @@ def release_replaced(position: Position) -> None:
     )
     for intent_id in at_stake.values_list("intent_id", flat=True):
         reservations.follow(intent_id)
+
+
+def replaced_at(position: Position) -> int | None:
+    """The final block in which the next trade of its slot was opened; None where there is none."""
+    final = _replacements(position).filter(settled_at__isnull=False)
+    first: int | None = final.aggregate(first=Min("block_number"))["first"]
+    return first
 
 
 def is_replaced(position: Position) -> bool:

@@ -80,6 +80,7 @@ def fee_usdc(fill: Fill) -> Decimal:
     """What the venue kept of a LIVE fill: of an open's collateral, or of what a close at its price was worth."""
     if fill.action == Action.OPEN:
         held_usdc: Decimal = fill.collateral_usdc
+        assert fill.intent is not None  # only what the venue closed by itself has none
         asked_usdc: Decimal = fill.intent.collateral_usdc or held_usdc
         return asked_usdc - held_usdc
     position = fill.position

@@ -1,6 +1,6 @@
 """DRY: the order is filled in our own book, at the oracle's price and the venue's costs, and nowhere else.
 
-Its levels are watched as those of a LIVE one are; it is not liquidated before it is closed.
+Its levels are watched as those of a LIVE one are, and so is its liquidation (`book/liquidation.py`).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
-"""The watch over protected positions: one look at the prices, then a close for each that a level demands.
+"""The watch over positions: one look at the prices, then a close for each that a level demands.
 
 Levels that the venue itself watches (those that came with a LIVE open) are its
 first: they are left to it for NATIVE_GRACE_S, then closed here like all others.
+Simulated positions that a price liquidates end here, since no venue does it.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from decimal import Decimal
 import structlog
 from django.db import DataError, IntegrityError, transaction
 
-from execution_app.book import protections, quotes
+from execution_app.book import liquidation, protections, quotes
 from execution_app.book.levels import Hit, Levels, decide
 from execution_app.engine import exits
 from execution_app.errors import Retryable
@@ -32,6 +33,7 @@ class Tick:
     """What one look came to: wallets with a close to place, and what kept it from being whole."""
 
     fired: int = 0
+    liquidated: int = 0
     wallets: set[int] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -61,7 +63,8 @@ def watch() -> Tick:
     stopped = RestrictionKind.STOP in control.active_kinds()
     if not stopped:
         protections.arm_refused()
-    symbols = protections.guarded_symbols()
+    simulated = liquidation.simulated_symbols()
+    symbols = sorted(simulated.union(protections.guarded_symbols()))
     if not symbols:
         return tick
     try:
@@ -72,6 +75,9 @@ def watch() -> Tick:
     tick.problems += [f"the price of {symbol} is {age_s:.0f} s old" for symbol, age_s in known.ages_s.items()]
     for symbol, price in known.fresh.items():
         protections.advance(symbol, price)
+    # Before the levels: a price beyond both has gone through the level on its way, but no look saw it there.
+    if simulated:
+        tick.liquidated = liquidation.carry_out(known.fresh)
     for due in [] if stopped else _due(known):
         try:
             _fire(due, tick)
@@ -117,7 +123,10 @@ def _without_native(levels: Levels, position: Position) -> Levels:
 
 
 def _is_missed(row: Protection, now: datetime) -> bool:
-    return row.native_crossed_at is not None and now - row.native_crossed_at >= NATIVE_GRACE
+    """Whether the venue should have fired by now; not where its trade is missed there, which says that it has."""
+    if row.native_crossed_at is None or row.position.missed_at_block is not None:
+        return False
+    return now - row.native_crossed_at >= NATIVE_GRACE
 
 
 def _fire(due: Due, tick: Tick) -> None:

@@ -7,7 +7,18 @@ from django.db.models.functions import Now
 from execution_app.models.columns import factor, listed, one_of, price, usdc
 from execution_app.models.intents import TxIntent
 from execution_app.models.traders import Trader
-from execution_app.states import ORDERS, Action, Mode, OrderState, PositionEnd, PositionState
+from execution_app.states import (
+    ENDED_BY_VENUE,
+    ORDERS,
+    Action,
+    Mode,
+    OrderState,
+    PositionEnd,
+    PositionState,
+)
+
+# Positions that no close of ours ended.
+_NOT_BY_US = sorted(end.value for end in PositionEnd if end is not PositionEnd.CLOSE)
 
 
 class VenueOrder(models.Model):
@@ -117,8 +128,8 @@ class Position(models.Model):
             # Who was liquidated lately is asked every half second.
             models.Index(
                 fields=["updated_at"],
-                condition=Q(ended_by=PositionEnd.CLOSED_ELSEWHERE.value),
-                name="ix_positions_closed_elsewhere",
+                condition=Q(ended_by__in=_NOT_BY_US),
+                name="ix_positions_not_by_us",
             ),
         ]
 
@@ -196,9 +207,13 @@ class ExternalTrade(models.Model):
 
 
 class Fill(models.Model):
-    """One execution by the venue (LIVE) or by the simulation (DRY)."""
+    """One execution by the venue (LIVE) or by the simulation (DRY).
 
-    intent = models.OneToOneField(TxIntent, models.PROTECT, related_name="fill")
+    Without an intent it is what ended a trade that no close of ours ended, and `ended_by` says how; such a LIVE one
+    stands in a final block when it is written.
+    """
+
+    intent = models.OneToOneField(TxIntent, models.PROTECT, related_name="fill", null=True, blank=True)
     position = models.ForeignKey(Position, models.PROTECT, related_name="fills")
     action = one_of(Action)
     mode = one_of(Mode)
@@ -207,7 +222,8 @@ class Fill(models.Model):
     leverage_x = factor()
     fee_usdc = usdc(null=True, blank=True)
     sent_to_trader_usdc = usdc(null=True, blank=True)
-    # A simulated fill has no transaction: its hash is `dry:` and the intent's id.
+    ended_by = one_of(PositionEnd, blank=True, default="", db_default="")
+    # A simulated fill has no transaction: its hash is `dry:` and the intent's id, or the position that was liquidated.
     tx_hash = models.CharField(max_length=80)
     log_index = models.PositiveIntegerField()
     block_number = models.BigIntegerField(null=True, blank=True)
@@ -226,6 +242,16 @@ class Fill(models.Model):
             models.CheckConstraint(
                 condition=Q(mode=Mode.DRY.value) | Q(block_number__isnull=False),
                 name="ck_fills_live_has_block",
+            ),
+            models.CheckConstraint(
+                condition=Q(intent__isnull=False, ended_by="")
+                | Q(
+                    intent__isnull=True,
+                    ended_by__in=sorted(ENDED_BY_VENUE),
+                    action=Action.CLOSE.value,
+                    sent_to_trader_usdc__isnull=False,
+                ),
+                name="ck_fills_whose",
             ),
         ]
         indexes = [

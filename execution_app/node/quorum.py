@@ -10,6 +10,7 @@ knows. So these decisions need a quorum, each on the votes of one look:
 - the chain counts fewer transactions of a wallet than were final here (engine/heads.py);
 - the venue dropped an order without an event (engine/venue_events.py);
 - the venue has a trade no more, at one block (book/absence.py);
+- what ended it, and what that paid: an event in a block that the quorum has there (book/endings.py);
 - the venue has a trade otherwise than the book, at one block (book/corrections.py);
 - a contract takes a signature for its own (node/ownership.py): a yes, which one liar could give to anybody.
 

@@ -13,6 +13,7 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
+from execution_app.states import ENDED_BY_VENUE, PositionEnd
 from execution_app.venues.onchain import TRADE_TYPE
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units
 
@@ -27,7 +28,9 @@ _TRIGGERED_DATA = (
 )
 _UPDATED_DATA = ("uint256",) * 7
 _TAKEN_BACK_DATA = ("uint256",) * 4
-_OPENED = 3  # a LimitExecuted's own kind: 0 take profit, 1 stop loss, 2 liquidation, 3 open
+# A LimitExecuted's own kinds: 3 opens, the others end a trade.
+_OPENED = 3
+_ENDS = dict(enumerate(ENDED_BY_VENUE[:3]))  # take profit, stop loss, liquidation
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +128,46 @@ def decode(
         return None
     if trading_address is not None and log["address"].lower() != trading_address.lower():
         return None
-    place: _Place = {
+    return reader(_place(log), topics, bytes.fromhex(log["data"][2:]))
+
+
+def _place(log: Mapping[str, Any]) -> _Place:
+    return {
         "emitter": to_checksum_address(log["address"]),
         "tx_hash": log["transactionHash"],
         "log_index": int(log["logIndex"], 16),
         "block_number": int(log["blockNumber"], 16),
         "block_hash": log["blockHash"],
     }
-    return reader(place, topics, bytes.fromhex(log["data"][2:]))
+
+
+def decode_ending(
+    log: Mapping[str, Any], *, trading_address: str, version: str = "rehearsal-v2"
+) -> tuple[PositionEnd, OrderExecuted] | None:
+    """Read one log that may have ended a trade, by anybody's hand; None where it is none.
+
+    A market close is its owner's here: whose order it was, and whether it took all, is for the caller to say. Raises
+    ValueError where topic and data disagree.
+    """
+    event = decode(log, trading_address=trading_address, version=version)
+    if isinstance(event, OrderExecuted):
+        return None if event.is_open else (PositionEnd.OWNER, event)
+    topics = [bytes.fromhex(topic[2:]) for topic in log["topics"]]
+    if not topics or TOPICS[version].get(topics[0]) is not _triggered or log.get("removed"):
+        return None
+    if log["address"].lower() != trading_address.lower():
+        return None
+    order_id, _slot, trade, kind, *figures, _is_pnl = _decoded(
+        _TRIGGERED_DATA, bytes.fromhex(log["data"][2:])
+    )
+    if kind not in _ENDS:
+        return None
+    return _ENDS[kind], _execution(_place(log), order_id, trade, tuple(figures), is_open=False)
+
+
+def ending_topics(version: str = "rehearsal-v2") -> list[bytes]:
+    """Topics of the logs that `decode_ending` reads."""
+    return [topic for topic, reader in TOPICS[version].items() if reader in (_executed, _triggered)]
 
 
 def _registered(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderRegistered:

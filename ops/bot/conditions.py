@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 
 from execution_app.engine.waiting import database_now
 from execution_app.models import Position, Wallet
-from execution_app.states import Mode, PositionEnd, PositionState
+from execution_app.states import ENDED_BY_VENUE, Mode, PositionEnd, PositionState
 from ops.bot.models import Condition, Event, Tally
 from ops.bot.notices import News, post
 
@@ -27,6 +27,7 @@ BATCH = 500
 # Positions ended meanwhile in transactions that were still open; none lasts longer.
 LOOK_BACK = timedelta(minutes=2)
 GONE = "told closed_elsewhere"
+NOT_BY_US = (*ENDED_BY_VENUE, PositionEnd.CLOSED_ELSEWHERE)
 
 
 def look() -> int:
@@ -122,13 +123,13 @@ def delegations(now: datetime) -> list[News]:
 
 
 def gone(now: datetime) -> list[News]:
-    """Trades that the venue has no more, by no close of ours."""
+    """Trades that the venue or their owner ended, and simulated ones that a price liquidated."""
     since_us = int((now - LOOK_BACK).timestamp() * 1_000_000)
     # Whatever ended before the first look of all is history.
     begin_us = int(now.timestamp() * 1_000_000)
     known, created = Tally.objects.get_or_create(name=GONE, defaults={"number": begin_us})
     begun = datetime.fromtimestamp(known.number / 1_000_000, tz=now.tzinfo)
-    rows = Position.objects.filter(ended_by=PositionEnd.CLOSED_ELSEWHERE, updated_at__gte=begun)
+    rows = Position.objects.filter(ended_by__in=NOT_BY_US, updated_at__gte=begun)
     found = list(rows.select_related("trader").order_by("updated_at", "id")[:BATCH])
     if len(found) < BATCH and since_us > known.number:
         Tally.objects.filter(name=GONE).update(number=since_us)
@@ -144,9 +145,20 @@ def gone(now: datetime) -> list[News]:
             row.updated_at,
             row.trader.tg_user_id,
             about=_of(Event.LIQUIDATED, row, {}).about,
+            facts=_ending(row),
         )
         for row in found
     ]
+
+
+def _ending(row: Position) -> dict[str, Any]:
+    """How it ended; with prices and what it came to where an event told."""
+    facts: dict[str, Any] = {"how": row.ended_by, "mode": row.mode}
+    last = row.fills.exclude(ended_by="").first()
+    if last is not None and last.sent_to_trader_usdc is not None:
+        gain_usdc = last.sent_to_trader_usdc - last.collateral_usdc
+        facts |= {"price": format(last.price, "f"), "pnl_usdc": format(gain_usdc, "f")}
+    return facts
 
 
 READERS: tuple[Callable[[datetime], Sequence[News]], ...] = (gone, drifts, gas, delegations)

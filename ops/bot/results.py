@@ -70,7 +70,7 @@ def _cells(row: Fill) -> list[str]:
         row.filled_at.isoformat(), row.mode, position.symbol, words.side(is_long=position.is_long), row.action,
         _plain(row.price), _plain(row.collateral_usdc), _plain(row.leverage_x), _plain(row.fee_usdc),
         _plain(row.sent_to_trader_usdc), str(position.pk), str(position.trader.tg_user_id),
-        row.intent.intent_key, row.tx_hash, row.settled_at.isoformat() if row.settled_at else "",
+        row.intent.intent_key if row.intent else row.ended_by, row.tx_hash, row.settled_at.isoformat() if row.settled_at else "",
     ]  # fmt: skip
     # A spreadsheet takes what begins so for a formula; no number here is negative.
     return [f"'{cell}" if cell[:1] in "=+-@\t\r" and cell else cell for cell in cells]

@@ -102,8 +102,17 @@ def _level(step: Facts, names: dict[str, str], _about: Facts) -> str:
     return words.LEVEL_HIT.format(**names, price=price, level=level)
 
 
-def _gone(_step: Facts, names: dict[str, str], _about: Facts) -> str:
-    return words.LIQUIDATED.format(**names)
+def _gone(step: Facts, names: dict[str, str], _about: Facts) -> str:
+    """What the venue's event says; without one nobody knows how, nor what it paid."""
+    if "pnl_usdc" not in step:
+        return words.LIQUIDATED.format(**names)
+    return words.ENDED_BY_VENUE.format(
+        **names,
+        how=words.text(f"ENDED_{step['how'].upper()}"),
+        mode=step["mode"],
+        price=words.usd(Decimal(step["price"])),
+        result=words.usdc(Decimal(step["pnl_usdc"]), signed=True),
+    )
 
 
 def _drift(step: Facts, names: dict[str, str], _about: Facts) -> str:

@@ -160,7 +160,8 @@ def _filled(fill: Fill) -> dict[str, Any]:
 
 
 def _fills(intents: Iterable[int]) -> dict[int, Fill]:
-    return {fill.intent_id: fill for fill in Fill.objects.filter(intent_id__in=set(intents))}
+    found = Fill.objects.filter(intent_id__in=set(intents))
+    return {fill.intent_id: fill for fill in found if fill.intent_id is not None}
 
 
 def _hashes(intents: Iterable[int]) -> dict[int, str]:

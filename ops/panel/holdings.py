@@ -28,6 +28,7 @@ _POSITION_COLOURS = {
 }
 _FILL_FIELDS = (
     "action",
+    "ended_by",
     mode,
     amount("price", "Price", "USD"),
     amount("collateral_usdc", "Collateral", "USDC"),

@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Q
 
 from execution_app.models import Fill, Position, Trader, TxIntent, TxSend, Wallet
+from execution_app.states import Action
 from signals_app import payloads
 
 SHOWN = 20
@@ -94,8 +95,17 @@ def _by_hash(text: str) -> Sequence[Hit]:
         return []
     tx_hash = text.lower()
     sends = TxSend.objects.filter(tx_hash=tx_hash).values_list("intent__intent_key", flat=True)
-    fills = Fill.objects.filter(tx_hash=tx_hash).values_list("intent__intent_key", flat=True)[:SHOWN]
+    fills = _orders_of(tx_hash)
     return [*(Hit(key, "transaction") for key in sends), *(Hit(key, "the venue's fill") for key in fills)]
+
+
+def _orders_of(tx_hash: str) -> Sequence[str]:
+    """Keys of the orders that the venue filled there; of what the venue or its owner ended, of the order that opened it."""
+    fills = Fill.objects.filter(tx_hash=tx_hash).values_list("intent__intent_key", "position")[:SHOWN]
+    opened = {"action": Action.OPEN, "position__in": [position for key, position in fills if key is None]}
+    opening = dict(Fill.objects.filter(**opened).values_list("position", "intent__intent_key"))
+    keys = [opening.get(position) if key is None else key for key, position in fills]
+    return [key for key in keys if key is not None]
 
 
 def _by_address(text: str) -> Sequence[Hit]:

@@ -1,6 +1,6 @@
-"""The rehearsal venue's keeper: executes registered orders in transactions of its own.
+"""The rehearsal venue's keeper: executes registered orders, and ends trades at their levels, in transactions of its own.
 
-`python -m ops.rehearsal.keeper --rpc URL --deployment var/chain.json [--delay-s S] [--never] [--gateway-port N]`
+`python -m ops.rehearsal.keeper --rpc URL --deployment var/chain.json [--delay-s S] [--never] [--no-triggers] [--gateway-port N]`
 
 Which orders wait is read from the storage at every new head, never from memory, so a killed keeper, a
 restarted node and a reorg need no recovery. Executing an order twice does nothing on this venue.
@@ -26,6 +26,7 @@ from ops.rehearsal.contracts import artefact
 from ops.rehearsal.deployment import Deployment, VenueMismatchError, load
 from ops.rehearsal.gateway.server import Gateway
 from ops.rehearsal.rpc import Message, Node, NodeRefusedError, NodeUnreachableError, Sender
+from ops.rehearsal.triggers import TRIGGER_GAS, Slot, Triggers
 from ops.rehearsal.venue import OPERATOR_KEY
 
 POLL_S = 0.1
@@ -47,13 +48,15 @@ log = logging.getLogger("keeper")
 class Keeper:
     """One operator over one deployment.
 
-    `delay_s` and `never` are faults to rehearse: orders executed late, or not at all.
+    `delay_s` and `never` are faults to rehearse: orders executed late, or not at all. With `ends_trades` it
+    fires the trades' own levels and liquidates, too; without, that is another fault.
     """
 
     node: Node
     deployment: Deployment
     delay_s: float = 0.0
     never: bool = False
+    ends_trades: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
     beside: Callable[[], None] = lambda: None  # what else sends from the operator's account, after each look
 
@@ -62,6 +65,8 @@ class Keeper:
         self._head: tuple[int, str] | None = None
         self._oldest = 1  # no order below it is pending on the chain of `_head`
         self._seen_at_s: dict[int, float] = {}
+        self._triggers = Triggers(self.node, self.deployment, self.delay_s)
+        self._triggers_from_s = 0.0  # a batch of them failed: not before then
         self._alone_at_s: dict[int, float] = {}  # orders whose batch reverted: not before then, by themselves
 
     def run(self) -> None:
@@ -92,10 +97,14 @@ class Keeper:
         if is_new:
             if not self._extends(head):
                 self._oldest = 1
+                self._triggers.forget()
             self._head = head
         # Between heads only a delay or a pause can make an order due.
         if is_new or self._seen_at_s or self._alone_at_s:
             self._execute(self._due(self._ready(self.pending())))
+        ready = self.ends_trades and not self.never and time.monotonic() >= self._triggers_from_s
+        if ready and (is_new or self._triggers.is_waiting):
+            self._end_trades(self._triggers.due(head[0]))
 
     def pending(self) -> list[int]:
         """Return the ids of registered orders, oldest first."""
@@ -153,6 +162,26 @@ class Keeper:
         deadline_s = time.monotonic() + MINED_WITHIN_S
         for batch, tx_hash in zip(batches, hashes, strict=True):
             self._settle(batch, tx_hash, self._receipt(tx_hash, deadline_s))
+
+    def _end_trades(self, due: list[Slot]) -> None:
+        """Send the batches; what was not mined, or reverted, is due at the next look again."""
+        batches = [due[start : start + BATCH] for start in range(0, len(due), BATCH)]
+        hashes = self._operator.send(
+            Message(
+                self.deployment.trading,
+                artefact("Trading").call("executeTriggers", batch),
+                BASE_GAS + TRIGGER_GAS * len(batch),
+            )
+            for batch in batches
+        )
+        deadline_s = time.monotonic() + MINED_WITHIN_S
+        for batch, tx_hash in zip(batches, hashes, strict=True):
+            receipt = self._receipt(tx_hash, deadline_s)
+            if receipt is not None and int(receipt["status"], 16) == 1:
+                log.info("event=trades_ended trades=%d first=%s tx=%s", len(batch), batch[0], tx_hash)
+                continue
+            self._triggers_from_s = time.monotonic() + FAILED_ORDER_PAUSE_S
+            log.warning("event=trades_not_ended trades=%d first=%s tx=%s", len(batch), batch[0], tx_hash)
 
     def _receipt(self, tx_hash: str, deadline_s: float) -> dict[str, Any] | None:
         while not self.stopping.is_set() and time.monotonic() < deadline_s:
@@ -232,6 +261,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--deployment", required=True, type=Path, help="the venue's record, chain.json")
     parser.add_argument("--delay-s", type=float, default=0.0, help="execute orders only after this long")
     parser.add_argument("--never", action="store_true", help="execute nothing")
+    parser.add_argument(
+        "--no-triggers", action="store_true", help="fire no trade's own level and liquidate nothing"
+    )
     parser.add_argument("--gateway-port", type=int, default=0, help="serve the local gateway there")
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -242,7 +274,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     logging.Formatter.converter = time.gmtime
     deployment = load(options.deployment)
-    keeper = Keeper(Node(options.rpc), deployment, options.delay_s, options.never)
+    keeper = Keeper(
+        Node(options.rpc), deployment, options.delay_s, options.never, ends_trades=not options.no_triggers
+    )
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         keeper.stopping.set()

@@ -44,7 +44,7 @@ SEED_PRICES: dict[str, Decimal] = {
     "XRP-USD": Decimal("2.5"),
     "HYPE-USD": Decimal(30),
 }
-_CREATE_GAS = 4_000_000
+_CREATE_GAS = 6_000_000
 _CALL_GAS = 200_000
 _ETH_GAS = 21_000
 _TRADER_WEI = 10**18  # the gas of a trader's own grants

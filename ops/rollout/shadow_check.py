@@ -54,7 +54,9 @@ def measure(days: int) -> Measured:
         fees_usdc=Sum("fee_usdc"),
         average_ms=Avg("delay_ms"),
     )
-    live = Fill.objects.filter(mode=Mode.LIVE, filled_at__gte=since, intent__shadow__isnull=True)
+    # What the venue ended by itself was no order, so nothing was estimated.
+    ours = Fill.objects.filter(mode=Mode.LIVE, filled_at__gte=since, intent__isnull=False)
+    live = ours.filter(intent__shadow__isnull=True)
     nothing = Decimal(0)
     return Measured(
         fills=told["fills"],

@@ -184,7 +184,8 @@ def fill(**fields: object) -> int:
     row: Row = {"intent_id": None, "position_id": None, "action": "open", "mode": "LIVE", "price": 60_000}
     row |= {"collateral_usdc": 5, "leverage_x": 2, "tx_hash": tx_hash(), "log_index": 0, "block_number": 1}
     row |= {"block_hash": ""} | fields
-    row["intent_id"] = row["intent_id"] or intent()
+    if "ended_by" not in fields:  # what the venue ended is of no order
+        row["intent_id"] = row["intent_id"] or intent()
     row["position_id"] = row["position_id"] or position()
     return insert("fills", row)
 

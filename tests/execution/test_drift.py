@@ -22,5 +22,5 @@ def test_what_one_request_does_not_reach_is_compared_by_the_next(
     rig.mine(4)
     drift.compare()
     ended = dict(Position.objects.values_list("symbol", "ended_by"))
-    assert ended == {"ETH-USD": "", "BTC-USD": "closed_elsewhere"}
+    assert ended == {"ETH-USD": "", "BTC-USD": "owner"}
     invariants.check()

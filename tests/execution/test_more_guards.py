@@ -149,9 +149,28 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("cancelled order executed", "from cancelled to executed", lambda: change("venue_orders", rows.order(state="cancelled"), state="executed")),
     ("another order number", "under its number", lambda: change("venue_orders", rows.order(state="executed"), order_id=1)),
     ("order of another intent", "for life", lambda: change("venue_orders", rows.order(), intent_id=rows.intent())),
+    ("a fill of nobody's", "ck_fills_whose", lambda: rows.fill(ended_by="")),
+    (
+        "the venue's fill without a payout",
+        "ck_fills_whose",
+        lambda: rows.fill(ended_by="owner", action="close"),
+    ),
+    ("the venue opens nothing", "ck_fills_whose", lambda: rows.fill(ended_by="owner", sent_to_trader_usdc=1)),
+    (
+        "an end that says nothing",
+        "ck_fills_whose",
+        lambda: rows.fill(ended_by="closed_elsewhere", action="close", sent_to_trader_usdc=1),
+    ),
+    (
+        "an order's fill that names an end",
+        "ck_fills_whose",
+        lambda: rows.fill(ended_by="owner", intent_id=rows.intent(), action="close", sent_to_trader_usdc=1),
+    ),
     # Positions
     ("closed position reopened", "closed for good", lambda: change("positions", closed_for_good(), state="open", ended_by="")),
     ("closed position voided", "closed for good", lambda: change("positions", closed_for_good(), state="void", ended_by="")),
+    ("another end that is known", "closed for good", lambda: change(
+        "positions", rows.position(state="closed", ended_by="liquidation", settled_at=NOW), ended_by="owner")),
     ("another end", "closed for good", lambda: change("positions", closed_for_good(), ended_by="closed_elsewhere")),
     ("deleted position", "rows are kept", lambda: delete("positions", rows.position())),
     *(
@@ -207,6 +226,8 @@ ALLOWED: list[tuple[str, Callable[[], object]]] = [
     ("a reorg of an order", lambda: change("venue_orders", rows.order(state="executed"), state="registered")),
     ("an order that left with its block", lambda: delete("venue_orders", rows.order())),
     ("a reorg of a close", lambda: change("positions", rows.position(state="closed", ended_by="close"), state="open", ended_by="")),
+    ("an end that is learnt", lambda: change(
+        "positions", rows.position(state="closed", ended_by="closed_elsewhere", settled_at=NOW), ended_by="stop_loss")),
     ("a position that comes back", lambda: change("positions", rows.position(state="void"), state="open")),
     ("a fill that settles", lambda: change("fills", rows.fill(), settled_at=NOW)),
     ("another answer of a node", lambda: change("tx_sends", held_send(), outcome="already_known", offers=3, last_offered_at=LATER)),

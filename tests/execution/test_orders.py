@@ -295,7 +295,7 @@ def test_a_trade_closed_elsewhere_is_found_by_the_comparison(rig: Rig) -> None:
     rig.mine(4)
     compare()
     position.refresh_from_db()
-    assert (position.state, position.ended_by, position.drift) == ("closed", "closed_elsewhere", "")
+    assert (position.state, position.ended_by, position.drift) == ("closed", "owner", "")
 
 
 def test_a_trade_that_was_missed_in_a_block_that_left_the_chain_is_open(rig: Rig) -> None:

@@ -84,5 +84,6 @@ def _require_told(rig: Rig) -> None:
     trigger = ProtectionTrigger.objects.get(protection=protection)
     never = [Look(Fraction(protection.position.open_price), trigger.at, trigger.at)]
     opening = protection.position.fills.get(action="open").intent
+    assert opening is not None
     with pytest.raises(ReplayError):
         run._account([opening], never)

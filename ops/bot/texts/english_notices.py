@@ -59,6 +59,14 @@ LIQUIDATED = (
     "\N{COLLISION SYMBOL} <b>Gone at the venue</b>: {symbol} {side}{size}, position #{position}{whose}\n"
     "No close of ours ended it: it was liquidated, closed at a level of the venue, or by its owner."
 )
+ENDED_BY_VENUE = (
+    "\N{COLLISION SYMBOL} <b>{how}</b>: {mode} {symbol} {side}{size}, position #{position}{whose}\n"
+    "At {price}, result {result}. No close of ours ended it."
+)
+ENDED_TAKE_PROFIT = "Take-profit of the venue"
+ENDED_STOP_LOSS = "Stop-loss of the venue"
+ENDED_LIQUIDATION = "Liquidated"
+ENDED_OWNER = "Closed by its owner"
 DRIFTS = (
     "\N{WARNING SIGN} <b>Drift</b>: {symbol} {side}, position #{position}{whose}\n{drift}\n"
     "The book follows the venue by itself once the block is final. /positions shows it."

@@ -59,6 +59,14 @@ LIQUIDATED = (
     "\N{COLLISION SYMBOL} <b>Am Handelsplatz verschwunden</b>: {symbol} {side}{size}, Position #{position}{whose}\n"
     "Nicht durch uns geschlossen: liquidiert, an einer Schwelle des Handelsplatzes oder vom Eigentümer geschlossen."
 )
+ENDED_BY_VENUE = (
+    "\N{COLLISION SYMBOL} <b>{how}</b>: {mode} {symbol} {side}{size}, Position #{position}{whose}\n"
+    "Bei {price}, Ergebnis {result}. Nicht durch uns geschlossen."
+)
+ENDED_TAKE_PROFIT = "Take-Profit des Handelsplatzes"
+ENDED_STOP_LOSS = "Stop-Loss des Handelsplatzes"
+ENDED_LIQUIDATION = "Liquidiert"
+ENDED_OWNER = "Vom Eigentümer geschlossen"
 DRIFTS = (
     "\N{WARNING SIGN} <b>Abweichung</b>: {symbol} {side}, Position #{position}{whose}\n{drift}\n"
     "Das Buch folgt dem Handelsplatz von selbst, sobald der Block endgültig ist. /positions zeigt es."

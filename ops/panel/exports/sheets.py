@@ -29,13 +29,13 @@ LEFT JOIN LATERAL (
 _COST = "r.gas_used * r.effective_gas_price_wei"
 _PAID = "CASE WHEN r.status = 1 AND s.kind <> 'cancel' THEN i.value_wei ELSE 0 END"
 _FILLS = f"""
-SELECT f.filled_at AS at, f.id, f.filled_at, f.settled_at, f.mode, t.tg_user_id, t.label, i.intent_key, f.position_id,
-    i.symbol, CASE WHEN p.is_long THEN 'LONG' ELSE 'SHORT' END, f.action, f.price, f.collateral_usdc, f.leverage_x,
+SELECT f.filled_at AS at, f.id, f.filled_at, f.settled_at, f.mode, t.tg_user_id, t.label, coalesce(i.intent_key, f.ended_by), f.position_id,
+    p.symbol, CASE WHEN p.is_long THEN 'LONG' ELSE 'SHORT' END, f.action, f.price, f.collateral_usdc, f.leverage_x,
     f.collateral_usdc * f.leverage_x, f.fee_usdc, f.sent_to_trader_usdc,
     CASE WHEN f.action = 'close' THEN f.sent_to_trader_usdc - f.collateral_usdc END,
     {_PAID}, r.gas_used, r.effective_gas_price_wei, {_COST}, r.l1_fee_wei,
     eth_usd, eth_usd_at, ({_COST} + r.l1_fee_wei + {_PAID}) * eth_usd / 1e18, s.tx_hash, f.tx_hash, f.block_number
-FROM fills f JOIN tx_intents i ON i.id = f.intent_id JOIN positions p ON p.id = f.position_id
+FROM fills f LEFT JOIN tx_intents i ON i.id = f.intent_id JOIN positions p ON p.id = f.position_id
 JOIN traders t ON t.id = p.trader_id
 LEFT JOIN tx_receipts r ON r.intent_id = i.id AND r.canonical LEFT JOIN tx_sends s ON s.id = r.send_id
 {_ETHER.format(at="f.filled_at")}

@@ -78,7 +78,8 @@ event OpenLimitCanceled:
     timestamp: uint256
 
 
-# `orderType` is 3: this venue triggers orders to open alone. `t` is the trade as it is stored.
+# `orderType` is 0 for a take profit, 1 for a stop loss, 2 for a liquidation, 3 for an order to open. `t` is the trade as it
+# is stored; of what ends a trade `initialPosToken` is what was taken out, and `limitIndex` the trade's own index.
 event LimitExecuted:
     orderId: uint256
     limitIndex: uint256
@@ -95,6 +96,12 @@ event DelegateSet:
     trader: indexed(address)
     delegate: indexed(address)
     expiry: uint256
+
+
+struct Slot:
+    trader: address
+    pairIndex: uint256
+    index: uint256
 
 
 struct Delegation:
@@ -126,7 +133,11 @@ struct Costs:
 
 
 LIMIT: constant(uint256) = 2
+TAKE_PROFIT: constant(uint8) = 0
+STOP_LOSS: constant(uint8) = 1
+LIQUIDATION: constant(uint8) = 2
 TRIGGERED_OPEN: constant(uint8) = 3
+UNTRIGGERED: constant(uint8) = 255
 ONE: constant(uint256) = 10 ** 10
 HUNDRED_P: constant(uint256) = 100 * 10 ** 10
 BPS: constant(uint256) = 10_000
@@ -381,6 +392,37 @@ def dueOrders(orderIds: DynArray[uint256, MAX_ORDERS]) -> DynArray[uint256, MAX_
     return due
 
 
+@external
+def executeTriggers(slots: DynArray[Slot, MAX_ORDERS]):
+    """
+    @notice End the trades whose own level, or liquidation, the oracle's price has reached. One that is not, is gone or
+        is being closed by an order is passed over, so a batch may be sent twice.
+    """
+    assert msg.sender == self.operator, "ONLY_OPERATOR"
+    for slot: Slot in slots:
+        kind: uint8 = self._triggered(slot)
+        if kind == UNTRIGGERED:
+            continue
+        trade: shapes.T = staticcall store.openTrades(slot.trader, slot.pairIndex, slot.index)
+        price: uint256 = 0
+        published_at: uint256 = 0
+        price, published_at = staticcall aggregator.price(slot.pairIndex)
+        # Numbered as orders are, although nobody placed it.
+        self._end(extcall store.nextOrderId(), trade, kind, self._fill(price, not trade.buy, self.costs.spreadP))
+
+
+@view
+@external
+def triggered(slots: DynArray[Slot, MAX_ORDERS]) -> DynArray[uint8, MAX_ORDERS]:
+    """
+    @notice What each of these trades would be ended by now, as in `LimitExecuted`; 255 for nothing.
+    """
+    kinds: DynArray[uint8, MAX_ORDERS] = []
+    for slot: Slot in slots:
+        kinds.append(self._triggered(slot))
+    return kinds
+
+
 @internal
 def _register_open(trader: address, t: shapes.T, type: uint8, slippageP: uint256) -> uint256:
     assert not self.paused, "Pausable: paused"
@@ -558,11 +600,7 @@ def _execute_close(order_id: uint256, order: shapes.PendingOrder, oracle_price: 
     trade: shapes.T = staticcall store.openTrades(order.trader, order.pairIndex, order.index)
     profit: int256 = self._profit(trade, price)
     notional: uint256 = order.collateral * trade.leverage // ONE
-    payout: uint256 = 0
-    if profit > LIQUIDATION_P:
-        gross: uint256 = order.collateral * convert(profit + 100 * 10 ** 10, uint256) // HUNDRED_P
-        fee: uint256 = notional * costs.closeFeeBps // BPS
-        payout = gross - min(gross, fee)
+    payout: uint256 = self._payout(order.collateral, notional, profit)
     extcall store.dropOrder(order_id)
     extcall store.reduceTrade(order.trader, order.pairIndex, order.index, order.collateral)
     if payout != 0:
@@ -579,6 +617,64 @@ def _execute_close(order_id: uint256, order: shapes.PendingOrder, oracle_price: 
         usdcSentToTrader=payout,
         isPnl=False,
     )
+
+
+@internal
+def _end(order_id: uint256, trade: shapes.T, kind: uint8, price: uint256):
+    """
+    @notice Close all of a trade for its own level or for its loss, which pays nothing.
+    """
+    profit: int256 = self._profit(trade, price)
+    payout: uint256 = 0
+    if kind != LIQUIDATION:
+        payout = self._payout(trade.initialPosToken, trade.positionSizeUSDC, profit)
+    extcall store.reduceTrade(trade.trader, trade.pairIndex, trade.index, trade.initialPosToken)
+    if payout != 0:
+        extcall store.pay(trade.trader, payout)
+    log LimitExecuted(
+        orderId=order_id,
+        limitIndex=trade.index,
+        t=trade,
+        orderType=kind,
+        price=price,
+        positionSizeUSDC=trade.positionSizeUSDC,
+        percentProfit=profit,
+        usdcSentToTrader=payout,
+        isPnl=False,
+    )
+
+
+@view
+@internal
+def _triggered(slot: Slot) -> uint8:
+    trade: shapes.T = staticcall store.openTrades(slot.trader, slot.pairIndex, slot.index)
+    if trade.leverage == 0 or staticcall store.isBeingClosed(slot.trader, slot.pairIndex, slot.index):
+        return UNTRIGGERED
+    price: uint256 = 0
+    published_at: uint256 = 0
+    price, published_at = staticcall aggregator.price(slot.pairIndex)
+    if price == 0:
+        return UNTRIGGERED
+    if self._profit(trade, price) <= LIQUIDATION_P:
+        return LIQUIDATION
+    if trade.sl != 0 and (price <= trade.sl if trade.buy else price >= trade.sl):
+        return STOP_LOSS
+    if trade.tp != 0 and (price >= trade.tp if trade.buy else price <= trade.tp):
+        return TAKE_PROFIT
+    return UNTRIGGERED
+
+
+@view
+@internal
+def _payout(collateral: uint256, notional: uint256, profit: int256) -> uint256:
+    """
+    @notice What closing this much pays: nothing at the loss at which a trade is liquidated.
+    """
+    if profit <= LIQUIDATION_P:
+        return 0
+    gross: uint256 = collateral * convert(profit + 100 * 10 ** 10, uint256) // HUNDRED_P
+    fee: uint256 = notional * self.costs.closeFeeBps // BPS
+    return gross - min(gross, fee)
 
 
 @internal

@@ -104,6 +104,17 @@ def registerOrder(order: shapes.PendingOrder) -> uint256:
 
 
 @external
+def nextOrderId() -> uint256:
+    """
+    @notice A number for what is done without an order.
+    """
+    self._only_trading()
+    id: uint256 = self.lastOrderId + 1
+    self.lastOrderId = id
+    return id
+
+
+@external
 def changeOrder(id: uint256, wantedPrice: uint256, slippageP: uint256, tp: uint256, sl: uint256):
     """
     @notice Give an order that rests another price and other levels.

@@ -109,7 +109,8 @@ class Books:
         return {"positions": [_position(trade) for trade in self.trades(trader)], "limitOrders": []}
 
     def fills(self, trader: str, page: int, limit: int) -> list[dict[str, Any]]:
-        """The history's fills of one trader, newest first. The fields are those of the order stream."""
+        """The history's fills of one trader, newest first, those of the venue's own doing, too. The fields are those of the order stream."""
+        topics = ["0x" + topic.hex() for topic in events.ending_topics()]
         head = self.node.number("eth_blockNumber")
         found = []
         for low in range(self.deployment.deployed_at_block, head + 1, LOG_BLOCKS):
@@ -117,10 +118,11 @@ class Books:
                 "address": self.deployment.trading,
                 "fromBlock": hex(low),
                 "toBlock": hex(min(low + LOG_BLOCKS - 1, head)),
-                "topics": ["0x" + artefact("Trading").topic("MarketExecuted").hex()],
+                "topics": [topics],
             }
             for entry in self.node.request("eth_getLogs", span):
-                event = events.decode(entry, trading_address=self.deployment.trading)
+                ending = events.decode_ending(entry, trading_address=self.deployment.trading)
+                event = ending[1] if ending else events.decode(entry, trading_address=self.deployment.trading)
                 if isinstance(event, events.OrderExecuted) and event.trader.lower() == trader.lower():
                     found.append(executed(event))
         found.reverse()

@@ -78,7 +78,7 @@ def test_an_exit_from_a_trade_that_is_gone_ends_where_the_venue_takes_messages_a
     alone.later()
     alone.rig.submit()
     position.refresh_from_db()
-    assert (position.state, position.ended_by) == ("closed", "closed_elsewhere")
+    assert (position.state, position.ended_by) == ("closed", "owner")
     assert state_of(close) == "no_op"
     assert Reservation.objects.get().state == "released"
     alone.check()

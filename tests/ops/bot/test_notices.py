@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from execution_app.gate import control
-from execution_app.models import ModeChange, Position, ProtectionTrigger, Trader, TxIntent, Wallet
+from execution_app.models import Fill, ModeChange, Position, ProtectionTrigger, Trader, TxIntent, Wallet
 from execution_app.states import Action, Origin, RestrictionKind
 from ops.bot import daily
 from ops.bot.models import Event, Level, Notice, NoticeLevel, Tally
@@ -119,6 +119,17 @@ def test_gone_at_the_venue_and_levels_that_were_hit(told: Chat) -> None:
     gone = wait_for(told, TRADER, "Gone at the venue")
     assert "BTC-USD LONG 5.00 USDC at 2\N{MULTIPLICATION SIGN}" in gone.text
     assert " of ann" in wait_for(told, OPERATOR, "Gone at the venue").text
+    fired = open_position(trader, trade_index=2)
+    Fill.objects.create(
+        position=fired, action="close", mode="LIVE", ended_by="stop_loss", price=Decimal(80_000),
+        collateral_usdc=5, leverage_x=2, sent_to_trader_usdc=3, tx_hash="0xend", log_index=0, block_number=7,
+    )  # fmt: skip
+    Position.objects.filter(pk=fired.pk).update(
+        state="closed", ended_by="stop_loss", updated_at=datetime.now(UTC)
+    )
+    ended = wait_for(told, TRADER, "Stop-loss of the venue").text
+    assert "result -2.00 USDC" in ended
+    assert "80,000" in ended
     held = open_position(trader, trade_index=1)
     protection = held.protections.create(version=1, is_long=True, take_profit=Decimal(65_000), set_by="test")
     close = TxIntent.objects.create(

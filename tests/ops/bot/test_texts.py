@@ -10,6 +10,7 @@ import pytest
 
 from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.states import (
+    ENDED_BY_VENUE,
     Action,
     CapName,
     CapScope,
@@ -32,7 +33,7 @@ BOT = real_parts.ROOT / "ops" / "bot"
 OTHERS = sorted(set(LANGUAGES) - {ENGLISH})
 # Names that are put together while the bot runs.
 MADE_UP = re.compile(
-    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|PAGE|SIDE|QUESTION|LIMIT|DOES)_[A-Z_]+"
+    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|PAGE|SIDE|QUESTION|LIMIT|DOES|ENDED)_[A-Z_]+"
     r"|(STATE|ORIGIN|ROLE|SCOPE|CHECK|FINDING|FIELD|AUDIT|ENGINE)_[A-Z_]+|[A-Z_]+_IMPOSED"
 )
 SENTENCE = re.compile(r"<(b|i|a|code)\b|[A-Za-z]{2,}[,.:;!?]? [A-Za-z]{2,}")
@@ -113,6 +114,7 @@ def test_names_that_are_put_together_exist() -> None:
         name for name in texts if name.startswith("REASON_")
     }
     assert {f"KIND_{kind.name}" for kind in TriggerKind} <= set(texts)
+    assert {f"ENDED_{end.name}" for end in ENDED_BY_VENUE} <= set(texts)
     assert {f"ABOUT_{name.upper()}" for name in counter.COMMANDS} == {
         name for name in texts if name.startswith("ABOUT_")
     }
