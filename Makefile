@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run chain test commands crashtest drills alerts soak faults model replay bench mutation fuzz audit screens check fmt lock clean
+.PHONY: help run price chain test commands crashtest drills alerts soak faults model replay bench mutation fuzz audit screens check fmt lock clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
@@ -26,6 +26,10 @@ help: ## this list
 run: ## the whole stack in the foreground, DRY (EXEC_MODE=LIVE make run trades on the rehearsal chain)
 	@$(BOOTSTRAP) run
 	@exec $(PYTHON) -m ops.rehearsal run
+
+price: ## a price of the running rehearsal chain: SYMBOL=BTC-USD USD=95000 sets it, without them all are told
+	@$(BOOTSTRAP) run
+	@$(PYTHON) -m ops.rehearsal price $(SYMBOL) $(USD)
 
 chain: ## the rehearsal chain alone: node on 127.0.0.1:8545, contracts, keeper, faucet
 	@$(BOOTSTRAP) run

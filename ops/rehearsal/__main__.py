@@ -1,9 +1,10 @@
-"""`python -m ops.rehearsal run|chain|clean`, run from the clone's folder by the Makefile."""
+"""`python -m ops.rehearsal run|chain|price|clean`, run from the clone's folder by the Makefile."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from ops.rehearsal import stack_price
 from ops.rehearsal.parts import PartError
 from ops.rehearsal.stack import Stack
 from ops.rehearsal.stack_chain import UsageError
@@ -28,6 +29,9 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("run", help="the whole stack, in the foreground; EXEC_MODE, PORT and *_URL are read")
     verbs.add_parser("chain", help="the rehearsal chain alone, at 127.0.0.1:8545")
+    price = verbs.add_parser("price", help="set a price of the running rehearsal chain, or tell all of them")
+    price.add_argument("symbol", nargs="?", help="such as BTC-USD")
+    price.add_argument("usd", nargs="?", help="the new price, such as 95000 or 0.1234")
     verbs.add_parser("clean", help="delete var/, unless something runs or is not of the rehearsal chain")
     chosen = parser.parse_args()
     verb, folder = chosen.verb, chosen.var.absolute()
@@ -36,6 +40,8 @@ def main() -> int:
             return Stack(folder).run()
         if verb == "chain":
             return run_chain(folder)
+        if verb == "price":
+            return stack_price.run(folder, chosen.symbol, chosen.usd)
         clean(folder)
     except (UsageError, RunningError) as error:
         print(f"make {verb}: {error}", file=sys.stderr)
