@@ -301,13 +301,18 @@ def is_replaced(position: Position) -> bool:
 
 
 def _replacements(position: Position) -> QuerySet[Fill]:
-    """Openings of later trades in the same slot of the venue; the simulation never reuses a taken one."""
-    return Fill.objects.filter(
-        **{f"position__{name}": value for name, value in _slot(position).items()},
-        position__opened_at__gt=position.opened_at,
-        action=Action.OPEN,
-        mode=Mode.LIVE,
+    """Openings of later trades in the same slot of the venue; the simulation never reuses a taken one.
+
+    Asked in two steps: joined, a planner without statistics reads all positions of the trader for each fill.
+    """
+    later = list(
+        Position.objects.filter(**_slot(position), opened_at__gt=position.opened_at).values_list(
+            "pk", flat=True
+        )
     )
+    if not later:
+        return Fill.objects.none()
+    return Fill.objects.filter(position__in=later, action=Action.OPEN, mode=Mode.LIVE)
 
 
 def _slot(position: Position) -> dict[str, object]:
