@@ -15,27 +15,27 @@ from django.db.backends.signals import connection_created
 
 ANSWER_S = 18.0  # the server's own limit for a statement is 15 s, see DATABASES
 _of_thread = threading.local()
-_of_process: float | None = None
 
 
 class Bounded(psycopg.Connection[Any]):
     """A connection that waits no longer for an answer than its thread, or else its process, has patience."""
 
+    of_process_s: float | None = None
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        limit_s = getattr(_of_thread, "limit_s", _of_process)
+        limit_s = getattr(_of_thread, "limit_s", self.of_process_s)
         if timeout is not None or limit_s is None:
             return super().wait(gen, interval, timeout)
         try:
             return super().wait(gen, interval, limit_s)
-        except psycopg.errors._WaitTimeout:
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - documented as what `wait` raises
             self.pgconn.finish()
             raise psycopg.OperationalError(f"the database did not answer within {limit_s:g} s") from None
 
 
 def guard() -> None:
     """Bound every statement of this process, for services: a command that a person runs may take its time."""
-    global _of_process
-    _of_process = ANSWER_S
+    Bounded.of_process_s = ANSWER_S
     connection_created.connect(_bound, dispatch_uid=__name__)
     if default_connection.connection is not None:
         _bound(connection=default_connection)
