@@ -94,7 +94,7 @@ commands: ## every command of the documents: run, run against a stand-in or vali
 screens: ## pictures of the bot's conversations and the panel's pages, to look at, in var/screens/ (ARGS="-k binding")
 	@$(BOOTSTRAP) dev
 	@PANEL_SCREENS=1 $(PYTHON) -m pytest -q $(or $(ARGS),tests/ops/panel/test_browser.py) \
-		tests/ops/bot/trades/screens.py tests/ops/bot/trades/screens_trading.py
+		tests/ops/bot/trades/screens.py tests/ops/bot/trades/screens_trading.py tests/ops/bot/trades/screens_resuming.py
 
 check: ## format, lint, types, import contracts, migrations, deploy check
 	@$(BOOTSTRAP) dev

@@ -82,6 +82,11 @@ def veiled(text: str) -> str:
     return _NAMED.sub(lambda said: f"{said[1]}{said[2]}{pseudonym_of(int(said[3]))}", text)
 
 
+def names_somebody(text: str) -> bool:
+    """Whether somebody is told of by their id; whoever keeps the text draws them a number."""
+    return _NAMED.search(text) is not None
+
+
 def veiled_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """The same for what an entry tells of before and after, whose keys say what a number is."""
     return {name: _veiled_value(name, value) for name, value in state.items()}

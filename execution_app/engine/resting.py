@@ -1,5 +1,7 @@
 """Opens that rest at the venue until their price comes: asked to be taken back, once for each who asks."""
 
+from collections.abc import Callable
+
 import structlog
 from django.db import transaction
 from django.db.models import Q
@@ -72,11 +74,18 @@ def obstacle(order: TxIntent) -> str:
 
 
 def take_back(
-    order_key: str, *, key: str, by: str, reason: str, origin: AuditOrigin = AuditOrigin.COMMAND
+    order_key: str,
+    *,
+    key: str,
+    by: str,
+    reason: str,
+    origin: AuditOrigin = AuditOrigin.COMMAND,
+    also: Callable[[], object] | None = None,
 ) -> TxIntent:
     """A person's wish, told in the audit log; the same key again is the same wish. Raises Refused.
 
-    Nothing is signed here: whoever places it asks the gate.
+    Nothing is signed here: whoever places it asks the gate. `also` is done in the transaction of the wish, before it,
+    and what it raises undoes both; a wish that is known already does not come to it.
     """
     with transaction.atomic(durable=True):
         order = TxIntent.objects.select_related("trader", "wallet").filter(intent_key=order_key).first()
@@ -87,6 +96,8 @@ def take_back(
             return known
         if problem := obstacle(order):
             raise Refused(f"{order_key}: {problem}")
+        if also is not None:
+            also()
         cancel = ask_to_take_back(order, key=key, by=by)
         told = {"taken_back_by": key}
         audit.record(

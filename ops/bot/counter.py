@@ -22,6 +22,7 @@ from ops.bot import (
     pictures,
     results,
     standing,
+    taking_back,
     words,
 )
 from ops.bot.inbox import Incoming
@@ -73,7 +74,7 @@ COMMANDS: dict[str, Command] = {
     "caps": Command(looking.caps, Role.VIEWER),
     "markets": Command(looking.markets, Role.VIEWER),
     "price": Command(looking.price, Role.VIEWER, "SYMBOL"),
-    "orders": Command(holdings.orders, Role.VIEWER),
+    "orders": Command(taking_back.orders, Role.VIEWER),
     "signals": Command(holdings.signals, Role.VIEWER),
     "why": Command(holdings.why, Role.VIEWER, "ID"),
     "history": Command(holdings.history, Role.VIEWER),
@@ -117,6 +118,7 @@ DECISIONS: dict[str, Decision] = {
     "ok": deciding.confirm,
     "no": deciding.leave,
     "again": deciding.again,
+    "back": taking_back.offer,
     "q": opening.pressed,
 }
 WITH_MENU = frozenset({"start", "help", *PRESSED}) - {"stop", *IN_PLACE}
@@ -158,7 +160,7 @@ def _answer(one: Incoming, person: TelegramUser | None) -> Reply | None:
         if name == "why" and in_place:
             said = replace(said, buttons=[[Button(words.HOW_FAR, one.text)]])
         return replace(said, instead=in_place and name in IN_PLACE)
-    return replace(said, buttons=_menu(person), instead=in_place)
+    return replace(said, buttons=[*said.buttons, *_menu(person)], instead=in_place)
 
 
 def decides(one: Incoming) -> bool:

@@ -3,11 +3,24 @@
 import re
 from typing import Any
 
+from execution_app import audit
+from execution_app.audit_words import AuditOrigin
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Trader, TxIntent
 from execution_app.states import Action
-from ops.bot import closing, confirmations, engine_words, flows, leveling, offers, opening, traders, words
+from ops.bot import (
+    closing,
+    confirmations,
+    engine_words,
+    flows,
+    leveling,
+    offers,
+    opening,
+    taking_back,
+    traders,
+    words,
+)
 from ops.bot.models import Step, TelegramConfirmation, TelegramUser
 from ops.bot.replies import Button, Reply
 
@@ -16,7 +29,7 @@ CODE = re.compile(r"[0-9]{6}", re.ASCII)
 
 def confirm(person: TelegramUser, token: str, message_id: int) -> Reply:
     """One tap. What comes a second time is told what the first one did."""
-    return _decide(person, token, message_id, "")
+    return _acting(person, token, message_id, "")
 
 
 def typed_code(person: TelegramUser, text: str) -> Reply | None:
@@ -27,7 +40,7 @@ def typed_code(person: TelegramUser, text: str) -> Reply | None:
     code = "".join(text.split())
     if not CODE.fullmatch(code):
         return Reply(words.CODE_SHAPE)
-    said = _decide(person, str(flow.answers["token"]), flow.message_id, code)
+    said = _acting(person, str(flow.answers["token"]), flow.message_id, code)
     return Reply(said.text, said.buttons, binds=said.binds)
 
 
@@ -57,9 +70,18 @@ def again(person: TelegramUser, token: str, _message_id: int) -> Reply:
     return Reply(said.text, said.buttons, instead=True, binds=said.binds, asks=said.asks)
 
 
+def _acting(person: TelegramUser, token: str, message_id: int, code: str) -> Reply:
+    """Entries of the audit log are this person's, and say by which id they came."""
+    who = audit.Who(person.name, AuditOrigin.TELEGRAM, f"telegram {person.tg_user_id}")
+    with audit.acting(who):
+        return _decide(person, token, message_id, code)
+
+
 def _decide(person: TelegramUser, token: str, message_id: int, code: str) -> Reply:
     try:
         row = confirmations.look(token, person.tg_user_id, message_id)
+        if row.asked["action"] == taking_back.ACTION:
+            return _taken(taking_back.take(person, row))
         trader = traders.of(person)
         if row.asked["action"] == leveling.ACTION:
             return _set_level(person, trader, row, code)

@@ -7,12 +7,14 @@ said as it is: a strange word is better than none.
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 
 from ops.bot import words
+from ops.bot.engine_details import DETAILS
 
-# `{text}` is a sentence of its own, `{usdc}`, `{eth}`, `{reason}`, `{state}`, `{field}` and `{level}` are spelt for
-# people, and whatever else is in braces is one word that stays as it is.
+# `{text}` is a sentence of its own, whatever SPELLINGS names is spelt for people, and anything else in braces is one
+# word that stays as it is.
 SENTENCES: Mapping[str, str] = {
     # ops/watch: health
     "never seen": "NEVER_SEEN",
@@ -115,21 +117,40 @@ SENTENCES: Mapping[str, str] = {
     "the venue's trades cannot be read: {text}": "TRADES_UNREAD",
     "position {position} on {symbol} is not what the venue holds": "POSITION_DIFFERS",
     "trade {slot} on {symbol} of trader {user_id}": "UNKNOWN_TRADE",
+    **DETAILS,
 }
 BETWEEN = ("; ", ", ")  # several things that are told in one row
+_APART = re.compile(r"; (?![^(]*\))")  # of several details: not what stands in brackets
 NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 FREE = frozenset({"text", "detail"})
-NUMBERS = frozenset({"s", "count", "days", "usdc", "eth", "most", "digits", "bytes", "price"})
+NUMBERS = frozenset(
+    {
+        *("s", "count", "days", "usdc", "eth", "most", "digits", "bytes", "price", "pct"),
+        *("needed", "wei", "needed_wei", "kept_wei"),
+    }
+)
+# What a cap counts: in its unit, or none.
+AMOUNTS = frozenset({"amount", "asked", "limit"})
+INSIDE = {**dict.fromkeys(("listed", "scoped", "where"), r"[^()]*"), "names": r"[a-z_, ]+"}
 NAME = re.compile(r"\\\{([a-z_]+)\\\}")
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:
     def group(found: re.Match[str]) -> str:
         kind = found[1]
-        spelling = ".*" if kind in FREE else NUMBER.pattern if kind in NUMBERS else "[^ ]+?"
-        return f"(?P<{kind}>{spelling})"
+        return f"(?P<{kind}>{_spelling(kind)})"
 
     return re.compile(NAME.sub(group, re.escape(sentence)), re.DOTALL)
+
+
+def _spelling(kind: str) -> str:
+    if kind in FREE:
+        return ".*"
+    if kind in NUMBERS:
+        return NUMBER.pattern
+    if kind in AMOUNTS:
+        return rf"{NUMBER.pattern}(?: USDC| wei)?"
+    return INSIDE.get(kind, "[^ ]+?")
 
 
 PATTERNS = [(_pattern(sentence), f"ENGINE_{name}") for sentence, name in SENTENCES.items()]
@@ -146,6 +167,29 @@ def said(sentence: object) -> str:
 
 def is_known(sentence: str) -> bool:
     return any(pattern.fullmatch(sentence) for pattern, _ in PATTERNS)
+
+
+def knows(detail: str) -> bool:
+    """Whether all of an order's detail is known; it may be several sentences."""
+    return all(map(is_known, _sentences(detail)))
+
+
+def detail(told: str) -> str:
+    """An order's detail in the reader's language, each of its sentences."""
+    return "; ".join(_translated(one) or words.safe(one) for one in _sentences(told))
+
+
+def _sentences(told: str) -> list[str]:
+    """Several sentences stand behind one another, and some have a semicolon of their own."""
+    if is_known(told):
+        return [told]
+    parts, found = _APART.split(told), list[str]()
+    while parts:
+        ends = range(1, len(parts) + 1)
+        many = next((end for end in ends if is_known("; ".join(parts[:end]))), 1)
+        found.append("; ".join(parts[:many]))
+        del parts[:many]
+    return found
 
 
 def _translated(text: str) -> str | None:
@@ -173,6 +217,47 @@ def _value(spelt: str) -> str:
     return words.grouped(Decimal(spelt)) if NUMBER.fullmatch(spelt) else words.safe(spelt)
 
 
+def _amount(spelt: str) -> str:
+    number, _, unit = spelt.partition(" ")
+    value = Decimal(number)
+    if unit == "wei":
+        return _eth(number)
+    return words.usdc(value) if unit else words.grouped(value)
+
+
+def _eth(wei: str) -> str:
+    return words.grouped(Decimal(wei).scaleb(-18)) + " ETH"
+
+
+def _cap(name: str) -> str:
+    """A cap's name; an order alone is called by the first word of it."""
+    return words.cap(
+        {"notional": "notional_usdc", "collateral": "collateral_usdc", "leverage": "leverage_x"}.get(
+            name, name
+        )
+    )
+
+
+def _where(spelt: str) -> str:
+    """For whom a cap holds, and who says so."""
+    scope, apart, origin = spelt.rpartition(", ")
+    row = origin.removeprefix("cap ")
+    by = words.CAP_OF_HOUSE if row == origin else words.CAP_ROW.format(number=words.safe(row))
+    return _scope(scope) + apart + by
+
+
+def _scope(spelt: str) -> str:
+    kind, _, name = spelt.partition(" ")
+    return f"{words.scope(kind)} {words.safe(name)}".strip()
+
+
+def _moment(spelt: str) -> str:
+    try:
+        return words.moment(datetime.fromisoformat(spelt))
+    except ValueError:
+        return words.safe(spelt)
+
+
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "text": said,
     "reason": words.reason,
@@ -183,6 +268,20 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "level": words.field,
     "value": _value,
     "other": _value,
+    "needed": lambda value: words.usdc(Decimal(value)),
+    "wei": _eth,
+    "needed_wei": _eth,
+    "kept_wei": _eth,
+    "amount": _amount,
+    "asked": _amount,
+    "limit": _amount,
+    "cap": _cap,
+    "where": _where,
+    "scoped": _scope,
+    "at": _moment,
+    "until": _moment,
+    "order_type": words.order_type,
+    "times": lambda value: words.times(Decimal(value.removesuffix("x"))),
     # To be copied by a tap.
     "address": words.code,
     "storage": words.code,

@@ -6,15 +6,17 @@ from typing import Any
 
 from django.db.models import Count, F, Q, Sum
 
+from execution_app.book import positions as book
 from execution_app.book import quotes
 from execution_app.engine.waiting import database_now
 from execution_app.models import Fill, IntentTransition, Position, TxIntent
-from execution_app.states import Action, Mode, PositionState
-from ops.bot import words
+from execution_app.states import ORDER_CHANGES, Action, IntentState, Mode, OrderType, PositionState, Reason
+from ops.bot import engine_words, words
 from ops.bot.models import Role, TelegramUser
 from signals_app.models import Signal
 
 MOST = 10
+MOST_RESTING = 8
 MOST_POSITIONS = 20
 NOTHING = Decimal(0)
 
@@ -55,19 +57,32 @@ def position_line(row: Position, price: Decimal | None, *, whose: bool) -> str:
     )
 
 
-def orders(person: TelegramUser, _arguments: list[str]) -> str:
-    """What has not ended: waiting, held, or under way."""
-    rows = TxIntent.objects.filter(settled_at=None, **own(person)).order_by("-id")[:MOST]
-    return words.bullet_list(words.ORDERS_TITLE, [_order(row) for row in rows]) if rows else words.NO_ORDERS
+def orders(person: TelegramUser) -> str:
+    """What has not ended: first what rests at the venue, then what waits, is held, or is under way."""
+    rests = at_rest(person)
+    unsettled = TxIntent.objects.filter(settled_at=None, **own(person))
+    others = list(unsettled.exclude(pk__in=book.resting().values("pk")).order_by("-id")[:MOST])
+    more = unsettled.count() - len(rests) - len(others)
+    lines = [*map(order_line, [*rests, *others]), *([words.AND_MORE.format(count=more)] if more > 0 else [])]
+    return words.bullet_list(words.ORDERS_TITLE, lines) if lines else words.NO_ORDERS
+
+
+def at_rest(person: TelegramUser) -> list[TxIntent]:
+    """Their orders that wait at the venue for their price, the newest first."""
+    return list(book.resting().filter(**own(person)).select_related("trader").order_by("-id")[:MOST_RESTING])
 
 
 def history(person: TelegramUser, _arguments: list[str]) -> str:
     """What has ended, the newest first."""
     rows = TxIntent.objects.filter(settled_at__isnull=False, **own(person)).order_by("-settled_at")[:MOST]
-    return words.bullet_list(words.HISTORY_TITLE, [_order(row) for row in rows]) if rows else words.NO_HISTORY
+    return (
+        words.bullet_list(words.HISTORY_TITLE, [order_line(row) for row in rows])
+        if rows
+        else words.NO_HISTORY
+    )
 
 
-def _order(row: TxIntent) -> str:
+def order_line(row: TxIntent, *, whose: bool = False) -> str:
     size = ""
     if row.collateral_usdc is not None and row.leverage_x is not None:
         size = words.ORDER_SIZE.format(
@@ -75,12 +90,31 @@ def _order(row: TxIntent) -> str:
         )
     return words.ORDER.format(
         symbol=words.safe(row.symbol),
-        side=words.side(is_long=row.is_long),
+        side=_does(row),
         size=size,
-        state=words.state(row.state),
+        state=_state(row),
         reason=words.ORDER_REASON.format(reason=words.reason(row.reason)) if row.reason else "",
         key=words.code(row.intent_key),
+        whose=words.POSITION_WHOSE.format(whose=words.safe(row.trader)) if whose else "",
     )
+
+
+def _does(row: TxIntent) -> str:
+    """The side of an open, and what anything else does."""
+    if row.action in (Action.LEVELS, *ORDER_CHANGES):
+        return words.text(f"DOES_{row.action.upper()}")
+    return words.side(is_long=row.is_long)
+
+
+def _state(row: TxIntent) -> str:
+    if row.action in ORDER_CHANGES and row.state == IntentState.CHANGED:
+        return words.ORDER_TAKEN_BACK
+    if row.order_type == OrderType.MARKET or row.limit_price is None:
+        return words.state(row.state)
+    kind, price = words.order_type(row.order_type), words.usd(row.limit_price)
+    if row.state == IntentState.ORDERED:
+        return words.ORDER_RESTS.format(kind=kind, price=price)
+    return words.ORDER_OF_TYPE.format(kind=kind, price=price, state=words.state(row.state))
 
 
 def signals(person: TelegramUser, _arguments: list[str]) -> str:
@@ -114,9 +148,9 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
     row = found.select_related("fill").first()
     if row is None:
         return words.NOT_FOUND.format(what=words.WHAT_ORDER, name=words.code(name))
-    lines = [_order(row)]
+    lines = [order_line(row)]
     if row.reason_detail:
-        lines.append(words.WHY_DETAIL.format(detail=words.safe(row.reason_detail)))
+        lines.append(_detail(row))
     fill = getattr(row, "fill", None)
     if fill is not None:
         lines.append(
@@ -131,6 +165,17 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
         for step in reversed(moves)
     ]
     return words.bullet_list(words.WHY_TITLE.format(day=day), lines)
+
+
+def _detail(row: TxIntent) -> str:
+    """What was written down beside the reason: translated where it is known, and else said to be another's words."""
+    if row.reason == Reason.OPERATOR_REJECTED:
+        return words.WHY_OPERATOR.format(detail=words.safe(row.reason_detail))
+    if row.reason == Reason.VENUE_REVERT and " " not in row.reason_detail:
+        return words.WHY_VENUE.format(detail=words.code(row.reason_detail))
+    if engine_words.knows(row.reason_detail):
+        return words.WHY_DETAIL.format(detail=engine_words.detail(row.reason_detail))
+    return words.WHY_ENGINE.format(detail=words.safe(row.reason_detail))
 
 
 def pnl(person: TelegramUser, _arguments: list[str]) -> str:

@@ -26,6 +26,7 @@ class Event(StrEnum):
     GAS = "gas"  # a wallet runs out of gas money
     DELEGATE = "delegate"  # a delegation ends
     BOUND = "bound"  # what came of the page of /bind
+    ROLE = "role"  # what somebody may do here has become less
     DAILY = "daily"  # what the UTC day brought
 
 

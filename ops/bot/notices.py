@@ -29,6 +29,7 @@ DEFAULTS: Mapping[Event, Level] = {
     Event.GAS: Level.ON,
     Event.DELEGATE: Level.ON,
     Event.BOUND: Level.ON,
+    Event.ROLE: Level.ON,
     Event.DAILY: Level.SILENT,
 }
 # Whoever watches everybody asks for everybody's trades.

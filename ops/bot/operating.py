@@ -64,10 +64,11 @@ def resume(person: TelegramUser, arguments: list[str]) -> str:
 
 def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usage: str) -> str:
     if not settings.ENVIRONMENT.telegram_may_resume:
-        return words.NO_RESUME.format(holding=holding())
+        return words.NO_RESUME.format(kind=words.safe(kind.value), holding=holding())
     code, *why = arguments or [""]
     if not why:
-        return words.USAGE.format(usage=usage)
+        how = words.RESUME_HOW.format(count=loosening.LEAST_REASON, holding=holding())
+        return f"{words.USAGE.format(usage=usage)}\n{how}"
     if not person.account:
         return words.NO_ACCOUNT.format(user_id=person.tg_user_id)
     reason = " ".join(why)
@@ -77,6 +78,8 @@ def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usa
         except Refused as refusal:
             return words.REFUSED.format(why=engine_words.said(refusal))
         lifted = control.lift(kind, Origin.TELEGRAM, by=person.account, reason=reason[:400])
+    if lifted and kind in control.active_kinds():
+        return words.RESUMED_HERE.format(kind=words.restriction(kind), holding=holding())
     return (words.RESUMED if lifted else words.NOT_RESUMED).format(holding=holding())
 
 

@@ -1,6 +1,7 @@
 """Who may talk to the bot: told by commands, kept in the audit log, asked at every update."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from django.db import transaction
@@ -8,8 +9,11 @@ from django.db.models.functions import Now
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction
+from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
-from ops.bot.models import Notice, Role, TelegramUser
+from execution_app.models import TxIntent
+from execution_app.states import IntentState
+from ops.bot.models import Event, Level, Notice, NoticeLevel, Role, TelegramUser
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +47,8 @@ def allow(tg_user_id: int, role: Role, *, account: str = "", label: str = "", by
         before = _told(row)
         if row is not None and all(getattr(row, name) == value for name, value in fields.items()):
             return False
-        if role is Role.TRADER and row is not None and row.role != Role.TRADER:
-            _tell_nothing_more(tg_user_id)
+        if row is not None and row.role != role:
+            _tell_of_less(tg_user_id, Role(row.role), role)
         fields |= {"allowed_by": by[:150]}
         row, _ = TelegramUser.objects.update_or_create(
             tg_user_id=tg_user_id, defaults={**fields, "allowed_at": Now()}
@@ -69,9 +73,36 @@ def revoke(tg_user_id: int, *, by: str) -> bool:
     return True
 
 
-def _tell_nothing_more(tg_user_id: int) -> None:
-    """What waits for somebody was made for what they might see then: other people's trades, too."""
-    Notice.objects.filter(tg_user_id=tg_user_id, due_at__isnull=False).delete()
+def _tell_nothing_more(tg_user_id: int) -> int:
+    """What waits for somebody was made for what they might see then: other people's trades, too. Returns how much."""
+    untold, _ = Notice.objects.filter(tg_user_id=tg_user_id, due_at__isnull=False).delete()
+    return untold
+
+
+def _tell_of_less(tg_user_id: int, was: Role, now: Role) -> None:
+    """One line to whoever may see or do less from now on, in place of what waited for them; nothing where it is more."""
+    sees_less = now is Role.TRADER
+    untold = _tell_nothing_more(tg_user_id) if sees_less else 0
+    if not sees_less and _RANKS[now] > _RANKS[was]:
+        return
+    chosen = NoticeLevel.objects.filter(tg_user_id=tg_user_id, event=Event.ROLE).first()
+    if chosen is not None and chosen.level == Level.OFF:
+        return
+    at = database_now()
+    step: dict[str, Any] = {"key": "role", "event": Event.ROLE.value, "at": at.isoformat(), "role": now.value}
+    if sees_less:
+        step["untold"] = untold
+    if was is Role.OPERATOR:
+        step["held"] = TxIntent.objects.filter(state=IntentState.HELD).count()
+    silent = chosen is not None and chosen.level == Level.SILENT
+    Notice.objects.create(
+        tg_user_id=tg_user_id,
+        thread=f"role {at.isoformat()}",
+        silent=silent,
+        steps=[step],
+        wanted=1,
+        due_at=at,
+    )
 
 
 def _told(row: TelegramUser | None) -> dict[str, str] | None:

@@ -1,5 +1,7 @@
 """What restricts execution, in words."""
 
+from django.conf import settings
+
 from execution_app import people
 from execution_app.gate import control
 from execution_app.models import StackMode
@@ -25,6 +27,8 @@ def holding() -> str:
 
 def _lifted(kind: RestrictionKind, origin: Origin) -> str:
     """Where it is lifted, which is where it was set."""
+    if origin is Origin.TELEGRAM and not settings.ENVIRONMENT.telegram_may_resume:
+        return words.LIFTED_TELEGRAM_MACHINE
     if (kind, origin) == (RestrictionKind.REDUCE_ONLY, Origin.TELEGRAM):
         return words.LIFTED_TELEGRAM_REDUCE_ONLY
     return words.text(f"LIFTED_{origin.name}")

@@ -150,6 +150,13 @@ def _bound(step: Facts, _names: dict[str, str], _about: Facts) -> str:
     return str(step["text"])  # made in its reader's language when it happened, since the chain was asked
 
 
+def _role(step: Facts, _names: dict[str, str], _about: Facts) -> str:
+    rest = words.YOUR_ROLE_ALONE.format(count=step["untold"]) if "untold" in step else ""
+    if step.get("held"):
+        rest += words.YOUR_ROLE_HELD.format(count=step["held"])
+    return words.YOUR_ROLE_NOW.format(role=words.role(step["role"]), rest=rest)
+
+
 def _daily(step: Facts, _names: dict[str, str], _about: Facts) -> str:
     lines = [words.DAILY_TITLE.format(day=step["day"])]
     lines += [
@@ -174,5 +181,6 @@ SINGLE: Mapping[Event, Callable[[Facts, dict[str, str], Facts], str]] = {
     Event.GAS: _gas,
     Event.DELEGATE: _delegate,
     Event.BOUND: _bound,
+    Event.ROLE: _role,
     Event.DAILY: _daily,
 }

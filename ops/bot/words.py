@@ -102,6 +102,11 @@ def audit(name: str) -> str:
     return _named("AUDIT", name)
 
 
+def order_type(name: str) -> str:
+    """When the venue executes an open that is no market order."""
+    return _named("TYPE", name)
+
+
 def begun(sentence: str) -> str:
     """What stands behind a colon elsewhere, as a sentence of its own."""
     return f"{sentence[:1].upper()}{sentence[1:]}"

@@ -1,5 +1,6 @@
 """Pages of who may log in, and of the schedule that code installs."""
 
+from copy import copy
 from typing import Any
 
 from django.contrib import admin
@@ -20,11 +21,12 @@ from django_celery_beat.models import (
 from django_otp.plugins.otp_totp import admin as totp_admin  # noqa: F401  (likewise)
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
+from ops.panel import account_forms
 from ops.panel.pages import Page
+from ops.panel.switch import REASON_LIMIT
 
 # The last one's pages show the secrets of others; `manage.py second_factor` manages them.
 _TAKEN = (
@@ -66,7 +68,31 @@ def _names(related: Any, field: str) -> list[str]:
 
 
 class Audited:
-    """A page whose changes stand in the audit log, in the same transaction."""
+    """A page whose changes stand in the audit log, in the same transaction; what gives more is asked for a second factor."""
+
+    change_form_after_template = "panel/account_passkey.html"
+
+    class Media:
+        js = ("panel/passkeys.js",)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)  # type: ignore[misc]
+        form.request = request  # made for this request alone
+        return form
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = tuple(super().get_fieldsets(request, obj))  # type: ignore[misc]
+        if obj is not None and not self.has_change_permission(request, obj):  # type: ignore[attr-defined]
+            return fieldsets
+        what = {"fields": account_forms.asked(request), "description": account_forms.NOTE}
+        return (*fieldsets, (account_forms.TITLE, what))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Under its lock where it is changed, since what gives more is judged by what the row has then."""
+        found = super().get_object(request, object_id, from_field)  # type: ignore[misc]
+        if found is None or not transaction.get_connection().in_atomic_block:
+            return found  # it is only looked at
+        return type(found).objects.select_for_update(no_key=True).filter(pk=found.pk).first()
 
     def save_model(self, request: HttpRequest, obj: Model, form: Form, change: bool) -> None:
         request.audited_before = told(obj) if change else None  # type: ignore[attr-defined]
@@ -98,10 +124,11 @@ def _record(
     request: HttpRequest, row: Model, before: State | None, after: State | None, form: str = ""
 ) -> None:
     kind = "group" if isinstance(row, Group) else "user"
+    why = request.POST.get("reason", "").strip()[:REASON_LIMIT]
     audit.record(
         _action(kind, before, after),
         f"{kind} {row}",
-        reason=f"{form} changed" if form else "",
+        reason=": ".join(word for word in (f"{form} changed" if form else "", why) if word),
         before=before,
         after=after,
         who=audit.by(str(request.user.get_username()), AuditOrigin.ADMIN),
@@ -123,9 +150,10 @@ def _action(kind: str, before: State | None, after: State | None) -> AuditAction
 class UserPage(Audited, UserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     """Accounts are the one thing that is managed here."""
 
-    form = UserChangeForm
-    add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
+    form = account_forms.UserForm
+    add_form = account_forms.NewUserForm
+    change_password_form = account_forms.PasswordForm
+    change_user_password_template = "panel/change_password.html"  # noqa: S105  (a file, not a password)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Nobody makes themselves, or anybody, more than the roles are."""
@@ -138,13 +166,16 @@ class UserPage(Audited, UserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
         return bool(super().has_change_permission(request, obj)) and not above
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        page = copy(self)  # the one that the site has serves others meanwhile
+        page.change_password_form = account_forms.of(request, self.change_password_form)
         with transaction.atomic():
-            return super().user_change_password(request, id, form_url)
+            return super(UserPage, page).user_change_password(request, id, form_url)
 
 
 @admin.register(Group)
 class GroupPage(Audited, GroupAdmin, ModelAdmin):  # type: ignore[misc]
-    pass
+    form = account_forms.GroupForm
+    fieldsets = ((None, {"fields": ("name", "permissions")}),)
 
 
 @admin.register(PeriodicTask)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from execution_app import people
 from execution_app.gate import control, watch
 from execution_app.gate.watch import ModeView
 from execution_app.models import Restriction
@@ -64,6 +65,20 @@ def settled_presence() -> Presence:
         if now.view.emergency_stop == bool(now.stops) or time.monotonic() >= deadline_s:
             return now
         time.sleep(_POLL_S)
+
+
+def holding() -> tuple[tuple[str, str], ...]:
+    """The mode and every restriction behind it, as facts of a page: its name, and what it is."""
+    now = presence()
+    why = f"; {now.view.reason}" if now.view.reason else ""
+    held = [
+        (
+            f"{row.kind} of {row.origin}",
+            f"by {people.unveiled(row.set_by)}: {row.reason or 'no reason given'}",
+        )
+        for row in now.restrictions
+    ]
+    return (("mode now", f"{now.view.mode}, {now.view.requested} is asked for{why}"), *held)
 
 
 def how_to_lift(stops: Iterable[Restriction]) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 
 from execution_app.engine import resting
 from execution_app.errors import Refused
@@ -176,6 +177,10 @@ def _page(request: HttpRequest, form: ReasonForm, action: str, title: str) -> Ht
         "form": form,
         "presence": now,
         "held_here": now.stopped_by(Origin.ADMIN),
+        "mine": [row for row in now.stops if row.origin == Origin.ADMIN],
+        "now": timezone.now(),
+        "rests": len(resting.all_live()) if action == "stop" else 0,
+        "least_reason": loosening.LEAST_REASON,
         "other_stops": how_to_lift(now.other_stops(Origin.ADMIN)),
     }
     return TemplateResponse(request, TEMPLATE, context)

@@ -11,13 +11,15 @@ from psycopg import errors, sql
 
 from execution_app.errors import Refused
 from execution_app.models import Archive, ArchivedTable
-from ops.rollout import archives
+from ops.rollout import archives, rewriting
 from ops.rollout.archives import ArchiveFile
 from ops.rollout.findings import Finding
 from ops.rollout.postgres_tools import Place
 
 LOADED_ROWS = 1_000
 SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,62}")
+FINISH = "manage.py privacy rewrite FILE, as it was begun"
+FORGET = "manage.py privacy rewrite FILE notes it; after a restore first forget again whoever was forgotten since the backup"
 COPY = "take it from the copy that is kept elsewhere; the database has these rows no more"
 
 
@@ -38,6 +40,9 @@ def examine(folder: Path, since: date | None, until: date | None, *, database: b
 def _of_rows(archive: ArchiveFile) -> Finding | None:
     try:
         deque(archives.lines_of(archive), maxlen=0)  # that all of it can be read is what is asked
+        if archives.is_half(archive):
+            words = "its rewriting was cut off: whole, and still with whoever was to be taken out"
+            return Finding(archive.path.name, "warn", words, FINISH)
     except Refused as error:
         return Finding(archive.path.name, "fail", str(error), COPY)
     return None
@@ -46,9 +51,9 @@ def _of_rows(archive: ArchiveFile) -> Finding | None:
 def _of_database(
     folder: Path, found: list[ArchiveFile], since: date | None, until: date | None
 ) -> list[Finding]:
-    rows = Archive.objects.order_by("table_name", "day", "part")
-    noted = {row.file: row.sha256 for row in rows if (since or row.day) <= row.day <= (until or row.day)}
-    there = {archive.path.name: archive.sha256 for archive in found}
+    rows, now = Archive.objects.order_by("table_name", "day", "part"), rewriting.noted()
+    noted = {row.file: now[row.file] for row in rows if (since or row.day) <= row.day <= (until or row.day)}
+    there = {archive.path.name: archive for archive in found}
     findings = [
         Finding(name, "fail", f"noted in the database, and not in {folder}", COPY)
         for name in noted.keys() - there.keys()
@@ -56,7 +61,12 @@ def _of_database(
     findings += [
         Finding(name, "fail", "another file than the one that the database noted", COPY)
         for name in noted.keys() & there.keys()
-        if noted[name] != there[name]
+        if noted[name] not in there[name].lineage
+    ]
+    findings += [
+        Finding(name, "warn", "it was rewritten, and the database has no entry of that", FORGET)
+        for name in noted.keys() & there.keys()
+        if noted[name] != there[name].sha256 and noted[name] in there[name].lineage
     ]
     # Of a database that was replaced by a restore, or of a run that was killed: the next one takes it.
     findings += [

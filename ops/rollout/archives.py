@@ -32,8 +32,21 @@ _COMPRESSION = 6
 
 
 @dataclass(frozen=True)
+class Former:
+    """What the bytes of a file were before it was written anew (ops.rollout.rewriting)."""
+
+    size_bytes: int
+    sha256: str
+    content_sha256: str
+
+
+@dataclass(frozen=True)
 class ArchiveFile:
-    """One file as its manifest describes it; `columns` are (name, type of PostgreSQL) in the table's order."""
+    """One file as its manifest describes it; `columns` are (name, type of PostgreSQL) in the table's order.
+
+    `formers` are what it was before, the newest last. Between two steps of its rewriting the manifest tells of the new
+    bytes while the newest former's are there still: these are read then, and `is_half` says so.
+    """
 
     path: Path
     table: ArchivedTable
@@ -46,6 +59,12 @@ class ArchiveFile:
     sha256: str
     content_sha256: str
     columns: tuple[tuple[str, str], ...]
+    formers: tuple[Former, ...] = ()
+
+    @property
+    def lineage(self) -> frozenset[str]:
+        """Of itself and of everything that it was."""
+        return frozenset({self.sha256, *(former.sha256 for former in self.formers)})
 
 
 def alone_in(folder: Path) -> AbstractContextManager[None]:
@@ -73,22 +92,19 @@ def write(
     make the same bytes. Raises Refused where the disk does not do it.
     """
     draft = folder / f".{table}-{day}{PARTIAL}"
-    content, count, ids = hashlib.sha256(), 0, (0, 0)
+    count, ids = 0, (0, 0)
+
+    def counted() -> Iterator[str]:
+        nonlocal count, ids
+        for line in lines:
+            count += 1
+            row_id = int(json.loads(line)["id"])
+            ids = (ids[0] if count > 1 else row_id, row_id)
+            yield line
+
     try:
-        descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as sink:  # noqa: PTH123 -- an open descriptor
-            # Without a name and a time in it, so that it depends on its content alone.
-            with gzip.GzipFile("", "wb", _COMPRESSION, sink, mtime=0) as packed:
-                for line in lines:
-                    raw = line.encode() + b"\n"
-                    packed.write(raw)
-                    content.update(raw)
-                    count += 1
-                    row_id = int(json.loads(line)["id"])
-                    ids = (ids[0] if count > 1 else row_id, row_id)
-            sink.flush()
-            os.fsync(sink.fileno())
-        path, known = _free(folder, table, day, first_part, content.hexdigest())
+        content_sha256 = pack(draft, counted())
+        path, known = _free(folder, table, day, first_part, content_sha256)
         if known is not None:
             draft.unlink()
             return known
@@ -102,7 +118,7 @@ def write(
             "last_id": ids[1],
             "bytes": draft.stat().st_size,
             "sha256": sealed_files.digest(draft),
-            "content_sha256": content.hexdigest(),
+            "content_sha256": content_sha256,
             "chain_id": settings.ENVIRONMENT.chain_id,
             "version": settings.VERSION,
             "what": "one row a line, as JSON of PostgreSQL (row_to_json), by id; bytes are \\x and hex, times are in UTC",
@@ -112,6 +128,22 @@ def write(
     except OSError as error:
         raise Refused(f"{error.filename or folder}: {error.strerror}") from None
     return read(path)
+
+
+def pack(draft: Path, lines: Iterable[str]) -> str:
+    """Write a draft, compressed, onto the disk; returns SHA-256 of the lines. The same lines make the same bytes. Raises OSError."""
+    content = hashlib.sha256()
+    descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as sink:  # noqa: PTH123 -- an open descriptor
+        # Without a name and a time in it, so that it depends on its content alone.
+        with gzip.GzipFile("", "wb", _COMPRESSION, sink, mtime=0) as packed:
+            for line in lines:
+                raw = line.encode() + b"\n"
+                packed.write(raw)
+                content.update(raw)
+        sink.flush()
+        os.fsync(sink.fileno())
+    return content.hexdigest()
 
 
 def _free(
@@ -149,6 +181,10 @@ def read(path: Path) -> ArchiveFile:
             str(told["sha256"]),
             str(told["content_sha256"]),
             tuple((str(name), str(kind)) for name, kind in told["columns"]),
+            tuple(
+                Former(int(one["bytes"]), str(one["sha256"]), str(one["content_sha256"]))
+                for one in told.get("rewritten_from", ())
+            ),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path.name}{MANIFEST} is damaged: {type(error).__name__}") from None
@@ -174,11 +210,11 @@ def listed(
 def lines_of(archive: ArchiveFile) -> Iterator[str]:
     """Each row's JSON; after the last one it is known that this was all. Raises Refused where it is not what was written."""
     content, count = hashlib.sha256(), 0
+    wanted = archive.content_sha256
     try:
-        if (sealed_files.digest(archive.path), archive.path.stat().st_size) != (
-            archive.sha256,
-            archive.size_bytes,
-        ):
+        if is_half(archive):
+            wanted = archive.formers[-1].content_sha256
+        elif _there(archive) != (archive.sha256, archive.size_bytes):
             _damaged(archive, "its bytes are not those that were written")
         with gzip.open(archive.path, "rb") as source:
             for raw in source:
@@ -187,8 +223,19 @@ def lines_of(archive: ArchiveFile) -> Iterator[str]:
                 yield raw.decode().removesuffix("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         _damaged(archive, getattr(error, "strerror", None) or type(error).__name__)
-    if (count, content.hexdigest()) != (archive.rows, archive.content_sha256):
+    if (count, content.hexdigest()) != (archive.rows, wanted):
         _damaged(archive, f"{count} rows, the manifest says {archive.rows}")
+
+
+def is_half(archive: ArchiveFile) -> bool:
+    """Whether its rewriting was cut off: the manifest is the new one, the bytes are those of before. Raises OSError."""
+    if not archive.formers:
+        return False
+    return _there(archive) == (archive.formers[-1].sha256, archive.formers[-1].size_bytes)
+
+
+def _there(archive: ArchiveFile) -> tuple[str, int]:
+    return sealed_files.digest(archive.path), archive.path.stat().st_size
 
 
 def compare(archive: ArchiveFile, lines: Iterable[str]) -> None:

@@ -23,15 +23,26 @@ def manifest_of(path: Path) -> Path:
 def publish(partial: Path, final: Path, told: dict[str, Any]) -> None:
     """The file under its name, then its manifest, each whole and on the disk; without the manifest it counts for nothing."""
     manifest = manifest_of(final)
-    draft = manifest.with_name(f".{manifest.name}{PARTIAL}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as sink:  # noqa: PTH123 -- an open descriptor
-        sink.write(json.dumps(told | {"seal": seal(told)}, indent=1) + "\n")
-        sink.flush()
-        os.fsync(sink.fileno())
+    draft = draft_of(manifest, sealed(told))
     partial.rename(final)
     draft.rename(manifest)
     sync(final.parent)
+
+
+def sealed(told: dict[str, Any]) -> str:
+    """A manifest as it stands in its file."""
+    return json.dumps(told | {"seal": seal(told)}, indent=1) + "\n"
+
+
+def draft_of(final: Path, text: str) -> Path:
+    """Text beside the file that it is to become, on the disk."""
+    draft = final.with_name(f".{final.name}{PARTIAL}")
+    descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as sink:  # noqa: PTH123 -- an open descriptor
+        sink.write(text)
+        sink.flush()
+        os.fsync(sink.fileno())
+    return draft
 
 
 def read_manifest(path: Path, wanted_format: int) -> dict[str, Any]:

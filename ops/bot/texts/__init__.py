@@ -5,10 +5,12 @@ from types import ModuleType
 
 from ops.bot.texts import (
     english,
+    english_details,
     english_engine,
     english_notices,
     english_trading,
     german,
+    german_details,
     german_engine,
     german_notices,
     german_trading,
@@ -22,6 +24,6 @@ def _texts(*modules: ModuleType) -> Mapping[str, str]:
 
 
 LANGUAGES: Mapping[str, Mapping[str, str]] = {
-    ENGLISH: _texts(english, english_trading, english_notices, english_engine),
-    "de": _texts(german, german_trading, german_notices, german_engine),
+    ENGLISH: _texts(english, english_trading, english_notices, english_engine, english_details),
+    "de": _texts(german, german_trading, german_notices, german_engine, german_details),
 }

@@ -16,6 +16,7 @@ EVENT_MODE = "Stop and mode"
 EVENT_GAS = "Gas money low"
 EVENT_DELEGATE = "Delegation ends"
 EVENT_BOUND = "Address bound"
+EVENT_ROLE = "Fewer rights"
 EVENT_DAILY = "Daily summary"
 LEVEL_ON = "on"
 LEVEL_SILENT = "silent"
@@ -100,6 +101,11 @@ DELEGATE_ENDED = (
     "Nothing can be opened or closed for this trader until it is renewed at the venue."
 )
 DELEGATE_AGAIN = "\N{WHITE HEAVY CHECK MARK} The delegation of {wallet}{whose} holds until {until}."
+YOUR_ROLE_NOW = "You are {role} here from now on.{rest} /help lists what you may ask."
+YOUR_ROLE_ALONE = (
+    " I tell you of your own trades alone, and leave out {count} message(s) that waited for you."
+)
+YOUR_ROLE_HELD = " {count} held order(s) wait for another operator."
 DAILY_TITLE = "\N{BAR CHART} <b>{day} (UTC)</b>"
 DAILY_LINE = (
     "{mode}: {pnl} realised in {closes} close(s), {opens} open(s); open now: {held}, notional {exposure}"

@@ -100,6 +100,20 @@ WHICH_CLOSE = "Which one? One tap each, good for 60 s."
 CLOSES_REFUSED = "\N{OCTAGONAL SIGN} A stop holds: what is asked for now is refused, and is asked for again once it is lifted."
 CLOSE_LABEL = "Close #{number} {symbol} {side}: {usdc} USDC"
 REDUCE_LABEL = "#{number} {symbol}: take out {usdc} USDC"
+TAKE_BACK_LABEL = "Take back {symbol} {side}, {usdc} USDC at {price}"
+TAKE_BACK_OFFER = (
+    "<b>Take this order back?</b>\n{order}\n"
+    "Its collateral then returns. Whichever is first at the venue, that or the fill, decides."
+)
+TAKE_IT_BACK = "Take it back"
+TAKE_BACK_STOPPED = (
+    "a stop holds, and nothing is signed under it, not even to take an order back. It rests on and may still fill. "
+    "/mode tells who set the stop"
+)
+TAKE_BACK_DRY = "the stack is DRY, and nothing real is signed meanwhile. The order rests on and may still fill. /mode tells why"
+TAKE_BACK_PAPER = "that order is simulated (DRY), and nothing of it is at the venue"
+TAKE_BACK_GATEWAY = "that order goes by the venue's gateway, where no order rests"
+NO_SUCH_ORDER = "I know no such order of yours. /orders shows what is under way"
 NO_SUCH_POSITION = "there is no open position {number}. /positions lists what is open"
 SEVERAL_POSITIONS = "there are several; name one by its number: {numbers}"
 LEVEL_OFFER = "<b>{title}</b> of #{number} {symbol} {side}: from {before} to {after}"

@@ -97,6 +97,23 @@ WHICH_CLOSE = "Welche? Je ein Antippen, gilt 60 s."
 CLOSES_REFUSED = "\N{OCTAGONAL SIGN} Ein Stopp gilt: Was jetzt verlangt wird, wird abgelehnt, und wieder verlangt, sobald er aufgehoben ist."
 CLOSE_LABEL = "#{number} {symbol} {side} schließen: {usdc} USDC"
 REDUCE_LABEL = "#{number} {symbol}: {usdc} USDC entnehmen"
+TAKE_BACK_LABEL = "{symbol} {side} zurücknehmen, {usdc} USDC zu {price}"
+TAKE_BACK_OFFER = (
+    "<b>Diese Order zurücknehmen?</b>\n{order}\n"
+    "Ihr Einsatz kommt dann zurück. Was zuerst am Handelsplatz ist, das oder die Ausführung, entscheidet."
+)
+TAKE_IT_BACK = "Zurücknehmen"
+TAKE_BACK_STOPPED = (
+    "ein Stopp gilt, und darunter wird nichts signiert, auch kein Zurücknehmen. Die Order bleibt liegen und kann noch "
+    "ausgeführt werden. /mode sagt, wer den Stopp gesetzt hat"
+)
+TAKE_BACK_DRY = (
+    "das System ist DRY, und so lange wird nichts Echtes signiert. Die Order bleibt liegen und kann noch ausgeführt "
+    "werden. /mode sagt, warum"
+)
+TAKE_BACK_PAPER = "diese Order ist simuliert (DRY), und nichts davon liegt beim Handelsplatz"
+TAKE_BACK_GATEWAY = "diese Order geht über das Gateway des Handelsplatzes, wo keine Order liegen bleibt"
+NO_SUCH_ORDER = "eine solche Order von dir kenne ich nicht. /orders zeigt, was unterwegs ist"
 NO_SUCH_POSITION = "eine offene Position {number} gibt es nicht. /positions zeigt, was offen ist"
 SEVERAL_POSITIONS = "es gibt mehrere; nenn eine bei ihrer Nummer: {numbers}"
 LEVEL_OFFER = "<b>{title}</b> von #{number} {symbol} {side}: bisher {before}, dann {after}"

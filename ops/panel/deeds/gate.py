@@ -14,7 +14,7 @@ from execution_app.models import Cap
 from execution_app.states import CapName, CapScope, Origin, RestrictionKind
 from ops.panel import words
 from ops.panel.deeds.deed import Deed, DeedForm, Person, Subject, whole_number
-from ops.panel.present import presence
+from ops.panel.present import holding
 
 SWITCHES = "execution_app.change_control"
 CAPS = "execution_app.change_cap"
@@ -33,7 +33,7 @@ class _Restrict(Deed):
     def look(self, target: str) -> Subject:
         if target:
             raise Http404
-        return Subject(self.said, self.word, _holding(), self.note, "", reverse("admin:index"))
+        return Subject(self.said, self.word, holding(), self.note, "", reverse("admin:index"))
 
     def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
         imposed = control.impose(self.kind, Origin.ADMIN, by=person.name, reason=person.reason)
@@ -55,22 +55,13 @@ class _Lift(Deed):
             raise Http404
         mine = any(row.kind == self.kind and row.origin == Origin.ADMIN for row in control.active())
         problem = "" if mine else f"no {self.kind.value} was set on this site"
-        return Subject(self.said, self.word, _holding(), self.note, problem, reverse("admin:index"))
+        return Subject(self.said, self.word, holding(), self.note, problem, reverse("admin:index"))
 
     def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
         loosening.permit(by=person.name, reason=person.reason, code=person.code)
         if not control.lift(self.kind, Origin.ADMIN, by=person.name, reason=person.reason):
             raise Refused(f"no {self.kind.value} was set on this site")
         return f"{self.said}."
-
-
-def _holding() -> tuple[tuple[str, str], ...]:
-    now = presence()
-    held = [
-        (f"{row.kind} of {row.origin}", f"by {row.set_by}: {row.reason or 'no reason given'}")
-        for row in now.restrictions
-    ]
-    return (("mode", f"{now.view.mode}, {now.view.requested} is asked for"), *held)
 
 
 class Dry(_Restrict):

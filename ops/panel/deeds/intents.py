@@ -15,8 +15,10 @@ from execution_app.gate.approval import UNUSED_S
 from execution_app.models import TxIntent
 from execution_app.states import UNMINED, Action, IntentState
 from execution_app.tasks import submit
+from ops.bot.words import reason as in_words
 from ops.panel import words
 from ops.panel.deeds.deed import Deed, Person, Subject, whole_number
+from ops.panel.present import holding
 
 MOST, SHOWN = 200, 20  # chosen at once, and named on the page
 CHANGES_INTENTS = "execution_app.change_txintent"
@@ -25,16 +27,17 @@ CHANGES_INTENTS = "execution_app.change_txintent"
 def _find(target: str) -> TxIntent:
     if not target.isprintable():
         raise Http404
-    intent = TxIntent.objects.select_related("trader").filter(intent_key=target).first()
+    intent = TxIntent.objects.select_related("trader", "position").filter(intent_key=target).first()
     if intent is None:
         raise Http404
     return intent
 
 
 def _subject(intent: TxIntent, obstacle: str, note: str = "") -> Subject:
-    state = f"{intent.state}: {intent.reason}" if intent.reason else str(intent.state)
+    state = (
+        f"{intent.state}: {intent.reason} ({in_words(intent.reason)})" if intent.reason else str(intent.state)
+    )
     facts = (
-        ("intent", intent.intent_key),
         ("trader", str(intent.trader or intent.tg_user_id)),
         ("order", f"{intent.action} {intent.symbol}"),
         ("mode", str(intent.mode or "not decided yet")),
@@ -46,6 +49,22 @@ def _subject(intent: TxIntent, obstacle: str, note: str = "") -> Subject:
 
 def _unless_held(intent: TxIntent) -> str:
     return "" if intent.state == IntentState.HELD else f"it is not held: it is {intent.state}"
+
+
+def _closes(intent: TxIntent) -> tuple[tuple[str, str], ...]:
+    """Which position a close is about, and how much of it goes; nothing where that is not decided yet."""
+    position = intent.position
+    if position is None:
+        return ()
+    side = "LONG" if position.is_long else "SHORT"
+    size = f"{words.grouped(position.collateral_usdc, 'USDC')} at {words.grouped(position.leverage_x)}x"
+    part = "all of it"
+    if intent.reduce_usdc is not None:
+        part = words.grouped(intent.reduce_usdc, "USDC of collateral")
+    elif intent.reduce_pct is not None:
+        part = f"{words.grouped(intent.reduce_pct)} % of it"
+    opened = f"opened at {words.grouped(position.open_price)} USD"
+    return (("position", f"{position.mode} {position.symbol} {side}, {size}, {opened}"), ("closes", part))
 
 
 class Approve(Deed):
@@ -63,9 +82,13 @@ class Approve(Deed):
         elif intent.action != Action.CLOSE:
             problem = "only closes are approved"
         note = (
-            f"It may go LIVE while only Redis' health forbids it; unused, this runs out after {UNUSED_S} s."
+            f"It may then be closed LIVE although Redis is not well, and whatever else forbids it still does. Unused, the "
+            f"approval runs out after {UNUSED_S} s."
         )
-        return _subject(intent, problem, note)
+        told = _subject(intent, problem, note)
+        since = intent.transitions.filter(to_state=IntentState.HELD).values_list("at", flat=True).last()
+        held_since = (("held since", words.utc(since)),) if since is not None else ()
+        return dataclasses.replace(told, facts=(*told.facts, *_closes(intent), *held_since, *holding()))
 
     def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:  # noqa: ARG002
         who = {"by": person.name, "reason": person.reason, "code": person.code}

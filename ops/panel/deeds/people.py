@@ -78,7 +78,10 @@ class ForgetPerson(_OfPerson):
         )
         said = f"Forgotten: {sum(done.rows.values()):,} rows. Backups made before have the id until they are deleted."
         if done.archives:
-            said += f" These archives have it, too: {', '.join(done.archives)}; see privacy in the runbook's pages."
+            said += (
+                f" These archives have it, too: {', '.join(done.archives)}; on the machine manage.py privacy rewrite takes "
+                "it out of them."
+            )
         return said
 
 

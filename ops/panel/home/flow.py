@@ -31,10 +31,11 @@ FROM (SELECT intent_id, filled_at FROM fills WHERE mode = 'LIVE' AND filled_at >
     ORDER BY filled_at DESC LIMIT %(newest)s) f
 JOIN tx_intents i ON i.id = f.intent_id
 """
+# What rests at the venue waits for its price, and for however long.
 _WAITING = """
 SELECT count(*) FILTER (WHERE state IN ('pending', 'held')), count(*) FILTER (WHERE nonce IS NOT NULL),
     extract(epoch FROM clock_timestamp() - min(accepted_at))::float8
-FROM tx_intents WHERE settled_at IS NULL
+FROM tx_intents WHERE settled_at IS NULL AND NOT (state = 'ordered' AND order_type <> 'market')
 """
 
 

@@ -158,7 +158,7 @@ def positions(_now: datetime) -> Sequence[Line]:
         lines.append(Line("if closed now", words.about(gain_usdc or NOTHING), note, mode=mode.value))
     for mode_name, count, usdc in _ask(_UNDER_WAY):
         note = f"{words.grouped(usdc, 'USDC')} notional reserved"
-        lines.append(Line("opens under way", f"{count:,}", note, mode=mode_name))
+        lines.append(Line("opens under way or resting", f"{count:,}", note, mode=mode_name))
     return lines
 
 

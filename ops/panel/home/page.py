@@ -17,7 +17,7 @@ BOXES = (
         "Needs a person",
         "execution_app.view_txintent",
         safety.attention,
-        "Nothing is held, unknown or undecided.",
+        "",
         "execution_app_txintent",
     ),
     Box("parts", "Parts", "execution_app.view_heartbeat", safety.parts, "", "execution_app_heartbeat"),
@@ -47,7 +47,7 @@ BOXES = (
     ),
     Box(
         "latency",
-        "From the intent, last hour",
+        "From signal to fill, last hour",
         "execution_app.view_txintent",
         flow.latency,
         "No LIVE order was mined within the last hour.",

@@ -8,8 +8,10 @@ from django.db import connection
 from django.urls import reverse
 
 from execution_app.book import quotes
+from execution_app.gate import control
 from execution_app.models import Chain
-from execution_app.states import SendOutcome
+from execution_app.states import Mode, RestrictionKind, SendOutcome
+from ops.bot.words import reason as in_words
 from ops.panel import words
 from ops.panel.home.box import BAD, GOOD, WARN, Line
 from ops.watch import health, holds
@@ -26,6 +28,20 @@ UNION ALL
 SELECT 'undecided', count(*), extract(epoch FROM clock_timestamp() - min(received_at))::float8
 FROM (SELECT received_at FROM signals WHERE decided_at IS NULL ORDER BY id LIMIT 10000) AS waiting
 """
+_RESTS = """
+SELECT count(*), sum(collateral_usdc * leverage_x) FROM tx_intents
+WHERE state = 'ordered' AND action = 'open' AND order_type <> 'market'
+"""
+# What is looked for, in words, so that a zero says of what.
+LOOKED_FOR = (
+    "held",
+    "sent without an answer",
+    "nonces lost",
+    "signals undecided",
+    "drift",
+    "wallets halted",
+    "resting orders",
+)
 _DIFFER = """
 SELECT (SELECT count(*) FROM positions WHERE mode = 'LIVE' AND state = 'open' AND drift <> ''),
     (SELECT count(*) FROM wallets WHERE chain_id = %s AND halted_reason <> '')
@@ -48,11 +64,13 @@ def parts(_now: datetime) -> Sequence[Line]:
 
 
 def attention(_now: datetime) -> Sequence[Line]:
-    """What does not go on by itself, or of which nobody knows yet how it ended; no lines when there is none."""
-    lines = []
+    """What does not go on by itself, or of which nobody knows how it ended or will end; then what there is none of."""
+    lines, none = [], list(LOOKED_FOR)
+    differ, halted = _differing()
+    lines += differ + halted
     for hold in holds.read():
         href = listed("execution_app_txintent", f"state__exact=held&reason__exact={hold.reason}")
-        note = f"the oldest for {words.age(hold.oldest_s)}; it goes on by itself or by manage.py held"
+        note = f"{in_words(hold.reason)}; the oldest for {words.age(hold.oldest_s)}. It goes on by itself, or is approved or rejected in the list"
         lines.append(Line(f"held: {hold.reason}", f"{hold.count:,}", note, WARN, href=href))
     with connection.cursor() as cursor:
         cursor.execute(_WAITS, {"unknown": list(UNKNOWN)})
@@ -70,27 +88,55 @@ def attention(_now: datetime) -> Sequence[Line]:
         href = listed("signals_app_signal", "decided_at__isempty=1")
         note = f"the oldest for {words.age(oldest_s)}"
         lines.append(Line("signals undecided", f"{undecided:,}", note, WARN, href=href))
-    return lines
+    lines += _resting()
+    begins = {"sent without an answer": "sent, answer", "resting orders": "orders that rest"}
+    none = [what for what in none if not any(line.name.startswith(begins.get(what, what)) for line in lines)]
+    return (
+        [*lines, Line(", ".join(none), "0 of each" if len(none) > 1 else "0", tone=GOOD)] if none else lines
+    )
+
+
+def _resting() -> list[Line]:
+    """Opens at the venue that wait for their price, which no stop reaches."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RESTS)
+        count, notional_usdc = cursor.fetchone()
+    if not count:
+        return []
+    stopped = RestrictionKind.STOP in control.active_kinds()
+    note = f"{words.grouped(notional_usdc, 'USDC')} notional; each may fill by its price alone, "
+    note += "under this stop, too" if stopped else "also under a stop; taken back on its own page"
+    href = listed("execution_app_txintent", "state__exact=ordered")
+    tone = WARN if stopped else ""
+    return [Line("orders that rest at the venue", f"{count:,}", note, tone, Mode.LIVE.value, href)]
 
 
 def agreement(now: datetime) -> Sequence[Line]:
     """When chain and database last agreed, how far the final block is behind, and where venue and book differ."""
     lines = []
-    chain_id: int = settings.ENVIRONMENT.chain_id
-    chain = Chain.objects.filter(pk=chain_id).first()
+    chain = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).first()
     if chain is not None:
         lines += _chain_lines(chain, now)
+    differ, halted = _differing()
+    none = Line("drift", "0", "book and venue agree about every open LIVE position", GOOD)
+    return [*lines, *(differ or [none]), *halted]
+
+
+def _differing() -> tuple[list[Line], list[Line]]:
+    """Where venue and book differ, and what is halted; each without lines where there is none."""
     with connection.cursor() as cursor:
-        cursor.execute(_DIFFER, [chain_id])
+        cursor.execute(_DIFFER, [settings.ENVIRONMENT.chain_id])
         differ, halted = cursor.fetchone()
-    href = listed("execution_app_position", "state__exact=open&mode__exact=LIVE&drift__isempty=0")
-    note = "open LIVE positions that the venue's storage has otherwise"
-    lines.append(Line("drift", f"{differ:,}", note, BAD if differ else GOOD, href=href if differ else ""))
+    found: tuple[list[Line], list[Line]] = ([], [])
+    if differ:
+        href = listed("execution_app_position", "state__exact=open&mode__exact=LIVE&drift__isempty=0")
+        note = "open LIVE positions that the venue's storage has otherwise"
+        found[0].append(Line("drift", f"{differ:,}", note, BAD, href=href))
     if halted:
         href = listed("execution_app_wallet", "halted_reason__gt=")
         note = "they sign nothing until manage.py wallet adopt"
-        lines.append(Line("wallets halted", f"{halted:,}", note, BAD, href=href))
-    return lines
+        found[1].append(Line("wallets halted", f"{halted:,}", note, BAD, href=href))
+    return found
 
 
 def _chain_lines(chain: Chain, now: datetime) -> list[Line]:

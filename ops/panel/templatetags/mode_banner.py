@@ -27,6 +27,8 @@ def mode_banner(context: Context, *, home: bool = False) -> dict[str, Any]:
         "staff": staff,
         "may_switch": bool(user and may_switch(user)),
         "view": now.view,
+        # The largest word of the banner says that already.
+        "reason": now.view.reason.removeprefix("emergency stop").lstrip("; "),
         "since": _since(now.view) if staff else None,
         "now": timezone.now(),
         "held_here": now.stopped_by(Origin.ADMIN),

@@ -210,14 +210,20 @@ def admin(database: None) -> Client:
 def test_accounts_are_told_by_the_page(admin: Client) -> None:
     before = len(entries())
     name, other = "user", "other-Planted-9"
-    created = {"username": name, "password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
+    why = {"reason": "agreed on by two"}
+    created = {
+        "username": name,
+        "password1": PASSWORD,
+        "password2": PASSWORD,
+        "usable_password": "true",
+    } | why
     assert admin.post(reverse("admin:auth_user_add"), created).status_code == 302
     user = User.objects.get(username=name)
     page = reverse("admin:auth_user_change", args=[user.pk])
     form = {"username": name, "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
-    for changed in ({"is_active": "on", "is_superuser": "on"}, {"is_superuser": "on"}):
+    for changed in ({"is_active": "on", "is_superuser": "on"} | why, {"is_superuser": "on"}):
         assert admin.post(page, form | changed).status_code == 302, changed
-    secret = {"password1": other, "password2": other, "usable_password": "true"}
+    secret = {"password1": other, "password2": other, "usable_password": "true"} | why
     assert admin.post(reverse("admin:auth_user_password_change", args=[user.pk]), secret).status_code == 302
     assert admin.post(reverse("admin:auth_user_delete", args=[user.pk]), {"post": "yes"}).status_code == 302
     told = entries()[before:]
@@ -226,7 +232,9 @@ def test_accounts_are_told_by_the_page(admin: Client) -> None:
     ]
     assert {(entry.actor, entry.origin, entry.address) for entry in told} == {("root", "admin", "192.0.2.7")}
     assert (told[1].before["is_superuser"], told[1].after["is_superuser"]) == (False, True)
-    assert told[3].reason == "password changed"
+    assert [entry.reason for entry in told] == [
+        *("agreed on by two", "agreed on by two", "", "password changed: agreed on by two", ""),
+    ]
     everything = str(list(AuditEntry.objects.values()))
     assert PASSWORD not in everything
     assert other not in everything
@@ -235,7 +243,8 @@ def test_accounts_are_told_by_the_page(admin: Client) -> None:
 
 def test_groups_and_bulk_deletions_are_told(admin: Client) -> None:
     before = len(entries())
-    assert admin.post(reverse("admin:auth_group_add"), {"name": "desk"}).status_code == 302
+    new = {"name": "desk", "reason": "agreed on by two"}
+    assert admin.post(reverse("admin:auth_group_add"), new).status_code == 302
     group = Group.objects.get()
     chosen = {"action": "delete_selected", "_selected_action": [group.pk], "post": "yes"}
     assert admin.post(reverse("admin:auth_group_changelist"), chosen).status_code == 302

@@ -1,13 +1,19 @@
 """What the engine writes in English is said in the reader's language, and each of its sentences is known as it stands there."""
 
 import ast
+import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from execution_app.gate import caps
+from execution_app.gate.caps import Limit, Order
+from execution_app.states import CapName, CapScope
 from ops.bot import engine_words, words
 from ops.bot.texts import LANGUAGES
+from signals_app import decisions
 from tests.real_parts import ROOT
 
 # Whose refusals come to somebody who writes to the bot, with what of them cannot.
@@ -18,6 +24,7 @@ REFUSING = {
     "execution_app/node/ownership.py": set(),
     "execution_app/desks/onchain.py": set(),
     "execution_app/desks/views.py": set(),
+    "execution_app/engine/resting.py": {"7: 7"},  # put together of two
     "execution_app/book/protections.py": {
         "a protection needs a reason",
         "7 is no level",
@@ -85,6 +92,122 @@ def test_every_sentence_of_the_engine_is_known(module: str, left_out: set[str]) 
     unknown = {one for one in found if not engine_words.is_known(one.rstrip())}
     assert unknown == left_out
     assert found - unknown or not found
+
+
+# Who writes down why an order waits or ended, with what of it is no sentence by itself, or in free words.
+WRITING: dict[str, set[str]] = {
+    "execution_app/gate/admission.py": set(),
+    "execution_app/gate/caps.py": {"7 77 is above 7", "7 (77; 7, 7)", "7, above 7", "7, the cap is 7"},
+    "execution_app/gate/restore_points.py": {
+        "ts 7 is not later than that by 7 s: 7",
+        "it was received at 7: 7",
+        "it has no ts, and no person had accepted such signals: 7",
+    },
+    "execution_app/engine/waiting.py": {"max lag passed at 7"},
+    "execution_app/engine/placing.py": {"base fee 7 wei is too near to 7"},
+    "execution_app/engine/plans.py": set(),
+    "execution_app/engine/permissions.py": set(),
+    "execution_app/engine/reserve.py": set(),
+    "execution_app/engine/order_changes.py": set(),
+    "execution_app/engine/level_changes.py": set(),
+    # What speaks against an operator's wish, and comes to their command.
+    "execution_app/engine/lost_orders.py": {
+        "the venue holds trade 7 on 7, which the book does not know",
+        "the venue counts 7 trades on 7, more than 7 slots show",
+    },
+    "execution_app/engine/gateway/following.py": {"message 7 in block 7"},  # of a move, not of its reason
+    "execution_app/book/prices.py": set(),
+    "execution_app/book/positions.py": set(),
+    "execution_app/venues/costs.py": {"not the bytes of costs: 7"},  # of the chain's answer
+    "execution_app/venues/interface.py": set(),
+    "execution_app/venues/scales.py": {"7 must be a finite Decimal, not 7"},  # a slip of ours
+    "signals_app/decisions.py": {"7 come with an open; `manage.py protection set` changes a position's"},
+}
+AT = "2026-11-28T10:00:00+00:00"
+GIVEN = Order(123, "drill", "BTC-USD", Decimal(20), Decimal(80))
+# Those that are put together of several, as they come out.
+PUT_TOGETHER = [
+    *(f"max lag passed at {AT}; waited for: {what}" for what in ("its turn", "wallet_halted", "mode_degraded health streak 1")),
+    *(f"{what}: the database was restored at {AT}" for what in (f"ts {AT} is not later than that by 5 s", f"it was received at {AT}",
+      "it has no ts, and no person had accepted such signals")),
+    "base fee 7 wei is too near to MAX_FEE_PER_GAS_GWEI",
+    "base fee 7 wei is too near to 9 wei, its own ceiling",
+    f"{', '.join(decisions.LEVELS)} come with an open; `manage.py protection set` changes a position's",
+    "a database that is gone may have executed it; ask for it again once that is known: looked into it",
+    "; ".join(
+        breach.detail
+        for breach in caps.order_breaches(
+            GIVEN,
+            [
+                Limit(CapName.NOTIONAL, Decimal(10)),
+                Limit(CapName.LEVERAGE, Decimal(75), CapScope.SOURCE, "drill", "cap 3"),
+                Limit(CapName.BANNED, Decimal(0), CapScope.SYMBOL, "BTC-USD", "cap 4"),
+            ],
+            frozenset({"ETH-USD", "SOL-USD"}),
+        )
+    ),
+    *(breach.detail for breach in caps.order_breaches(GIVEN, [], frozenset())),
+    *(
+        breach.detail
+        for name in caps.SUMMED
+        for asked in (Decimal(0), Decimal(5))
+        if (breach := caps.breach(Limit(name, Decimal(1)), Decimal(2), asked))
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("detail", PUT_TOGETHER)
+def test_what_is_put_together_is_known(detail: str) -> None:
+    assert engine_words.knows(detail)
+    for language in LANGUAGES:
+        with words.speaking(language):
+            said = engine_words.detail(detail)
+            assert not re.search(r"[a-z]+_[a-z]+", said), said
+    assert said != detail, "German is not the engine's language"
+
+
+WRITES = {
+    "hold",
+    "note",
+    "end_empty",
+    "end_closed_elsewhere",
+    "Plan",
+    "Admission",
+    "Objection",
+    "Breach",
+    "ValueError",
+}
+
+
+def strings(node: ast.AST | None) -> Iterator[str]:
+    """Each sentence that this may come to."""
+    if isinstance(node, ast.IfExp):
+        yield from (*strings(node.body), *strings(node.orelse))
+    elif isinstance(node, ast.Tuple):
+        yield from (one for inner in node.elts for one in strings(inner))
+    elif node is not None and (text := spelt(node)) and " " in text.strip():
+        yield text
+
+
+def written(path: Path) -> Iterator[str]:
+    """What goes into `reason_detail`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name in WRITES or name == "__init__":
+                for one in [*node.args, *(word.value for word in node.keywords if word.arg == "detail")]:
+                    yield from strings(one)
+        elif isinstance(node, ast.Return) or (
+            isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in {"detail", "why"}
+        ):
+            yield from strings(node.value)
+
+
+@pytest.mark.parametrize(("module", "left_out"), WRITING.items())
+def test_every_detail_of_an_order_is_known(module: str, left_out: set[str]) -> None:
+    found = set(written(ROOT / module))
+    assert found, "nothing is written there any more"
+    assert {one for one in found if not engine_words.knows(one)} == left_out
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,10 @@ def test_resuming_needs_account_code_and_reason_and_lifts_what_telegram_set(chat
     control.impose(STOP, Origin.TELEGRAM, by="x", reason="x")
     assert "tied to no account" in chat.ask(OPERATOR, "/resume 123456 looked into it").text
     ann = Enrolled(OPERATOR)
-    assert "Usage" in chat.ask(OPERATOR, "/resume").text
+    how = chat.ask(OPERATOR, "/resume").text
+    assert "Usage: /resume CODE REASON" in how
+    assert "at least 8 characters" in how
+    assert "to lift it: /resume, or manage.py telegram lift" in how
     assert "at least 8 characters" in chat.ask(OPERATOR, f"/resume {ann.code()} short").text
     assert "the code is wrong" in chat.ask(OPERATOR, "/resume 000000 looked into it").text
     assert len(control.active()) == 2
@@ -77,6 +80,7 @@ def test_resuming_needs_account_code_and_reason_and_lifts_what_telegram_set(chat
     code = ann.code()
     said = chat.ask(OPERATOR, f"/resume {code} looked into it").text
     assert "Lifted what Telegram had set." in said
+    assert "Emergency stop still holds" in said
     assert "Emergency stop (API) by x" in said, "what still holds is told"
     assert [row.origin for row in control.active()] == ["http"]
     assert "the code is wrong" in chat.ask(OPERATOR, f"/resume {code} looked into it").text, "good once"

@@ -13,8 +13,9 @@ from execution_app.gate import control
 from execution_app.models import AuditEntry, Heartbeat
 from execution_app.people import pseudonym_of
 from execution_app.states import Origin, RestrictionKind
-from ops.bot import people
-from ops.bot.models import Notice, Role, TelegramUpdate, TelegramUser
+from ops.bot import people, telling
+from ops.bot.models import Notice, NoticeLevel, Role, TelegramUpdate, TelegramUser
+from ops.bot.outbox import Job
 from ops.watch import health
 from tests.ops.bot.chat import Chat
 from tests.ops.bot.conftest import OPERATOR, STRANGER, TRADER, VIEWER
@@ -39,16 +40,56 @@ def test_a_stranger_is_answered_once_and_leaves_one_row(chat: Chat) -> None:
 
 
 def test_what_waits_is_not_told_to_somebody_who_may_see_less(database: None) -> None:
-    """Telegram was away, say; whoever watched everybody and is let in again as a trader gets none of it."""
+    """Telegram was away, say; whoever watched everybody and is let in again as a trader gets a line instead of it."""
     people.allow(OPERATOR, Role.OPERATOR, by="ann")
     notice(OPERATOR, 1, about={"owner": TRADER}).save()
     notice(OPERATOR, 2, due=False, delivered=1, message_id=7, sent_at=AT).save()
     people.allow(OPERATOR, Role.TRADER, by="ann")
-    assert [row.message_id for row in Notice.objects.all()] == [7]
+    shown, told = Notice.objects.order_by("id")
+    assert (shown.message_id, told.thread[:5]) == (7, "role ")
+    assert (told.steps[0]["untold"], told.steps[0]["held"]) == (1, 0)
     notice(OPERATOR, 3).save()
     people.revoke(OPERATOR, by="ann")
     people.allow(OPERATOR, Role.OPERATOR, by="ann")
     assert not Notice.objects.filter(due_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said", "german"),
+    [
+        (Role.OPERATOR, Role.TRADER, "You are a trader here from now on. I tell you of your own trades alone, and leave out 1",
+         "Du bist hier ab jetzt Trader. Ich melde dir nur noch deine eigenen Trades"),
+        (Role.VIEWER, Role.TRADER, "You are a trader here from now on. I tell you of your own trades alone", "ab jetzt Trader"),
+        (Role.OPERATOR, Role.VIEWER, "You are a viewer here from now on. /help", "ab jetzt Beobachter. /help"),
+        (Role.TRADER, Role.VIEWER, "You are a viewer here from now on. /help", "ab jetzt Beobachter"),
+        (Role.VIEWER, Role.OPERATOR, "", ""),
+        (Role.TRADER, Role.OPERATOR, "", ""),
+    ],
+)  # fmt: skip
+def test_whoever_may_less_is_told_so_in_one_line(
+    database: None, was: Role, now: Role, said: str, german: str
+) -> None:
+    people.allow(OPERATOR, was, by="ann")
+    notice(OPERATOR, 1).save()
+    people.allow(OPERATOR, now, label="the same person", by="ann")
+    people.allow(OPERATOR, now, label="another label", by="ann")
+    rows = Notice.objects.filter(thread__startswith="role ", due_at__isnull=False)
+    assert len(rows) == (1 if said else 0)
+    for row in rows:
+        for language, words in (("en", said), ("de", german)):
+            job = Job(
+                row.pk, OPERATOR, row.urgent, row.thread, row.about, row.steps, False, False, 0, language
+            )
+            assert words in telling.text(job)
+    assert Notice.objects.filter(thread__startswith="trade ").exists() == (now is not Role.TRADER)
+
+
+def test_whoever_wants_no_word_of_it_gets_none(database: None) -> None:
+    people.allow(OPERATOR, Role.OPERATOR, by="ann")
+    NoticeLevel.objects.create(tg_user_id=OPERATOR, event="role", level="off")
+    notice(OPERATOR, 1).save()
+    people.allow(OPERATOR, Role.TRADER, by="ann")
+    assert not Notice.objects.exists()
 
 
 def test_a_group_is_not_heard_whoever_writes_there(chat: Chat) -> None:

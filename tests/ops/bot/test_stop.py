@@ -61,8 +61,14 @@ def test_one_tap_is_enough_and_the_next_says_so(chat: Chat) -> None:
 
 def test_going_on_is_not_for_a_phone(chat: Chat) -> None:
     chat.ask(OPERATOR, "/stop")
-    for text in ("/resume", "/resume 123456 looked into it", "/reduceonly off 123456 looked into it"):
-        assert "manage.py telegram lift" in chat.ask(OPERATOR, text).text
+    for text, what in (
+        ("/resume", "emergency_stop"),
+        ("/resume 123456 looked into it", "emergency_stop"),
+        ("/reduceonly off 123456 looked into it", "reduce_only"),
+    ):
+        said = chat.ask(OPERATOR, text).text
+        assert f"manage.py telegram lift {what}" in said
+        assert "to lift it: manage.py telegram lift" in said, "and not by /resume"
     assert stops() == ["telegram"]
 
 

@@ -15,6 +15,7 @@ from execution_app.states import (
     CapName,
     CapScope,
     IntentState,
+    OrderType,
     Origin,
     PositionState,
     Reason,
@@ -33,14 +34,14 @@ BOT = real_parts.ROOT / "ops" / "bot"
 OTHERS = sorted(set(LANGUAGES) - {ENGLISH})
 # Names that are put together while the bot runs.
 MADE_UP = re.compile(
-    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|PAGE|SIDE|QUESTION|LIMIT|DOES|ENDED)_[A-Z_]+"
+    r"(EVENT|LEVEL|STEP|KIND|MODE|DELEGATE|REASON|RESTRICTION|LIFTED|ABOUT|PAGE|SIDE|QUESTION|LIMIT|DOES|TYPE|ENDED)_[A-Z_]+"
     r"|(STATE|ORIGIN|ROLE|SCOPE|CHECK|FINDING|FIELD|AUDIT|ENGINE)_[A-Z_]+|[A-Z_]+_IMPOSED"
 )
 SENTENCE = re.compile(r"<(b|i|a|code)\b|[A-Za-z]{2,}[,.:;!?]? [A-Za-z]{2,}")
 # Logs, errors for whoever reads the code's own words, and what the heartbeat says to operators.
 SPOKEN_ELSEWHERE = frozenset({"warning", "info", "error", "exception", "_say_once", "Closed", "debug"})
 # And what the engine writes, which is translated there.
-NOTES = {"idling.py", "refusals.py", "engine_words.py"}
+NOTES = {"idling.py", "refusals.py", "engine_words.py", "engine_details.py"}
 
 
 NAMED: dict[str, set[str]] = {
@@ -50,6 +51,7 @@ NAMED: dict[str, set[str]] = {
     "ROLE": set(Role),
     "SCOPE": set(CapScope),
     "DOES": set(Action),
+    "TYPE": set(OrderType) - {OrderType.MARKET},
     "RESTRICTION": set(RestrictionKind),
     "CHECK": set(health.CHECKS),
     "AUDIT": set(AuditAction),

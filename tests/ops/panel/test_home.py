@@ -13,7 +13,9 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
+from execution_app.gate import control
 from execution_app.models import Chain, Fill, ModeChange, Position, Price, Shadow, TxIntent, TxSend, Wallet
+from execution_app.states import Origin, RestrictionKind
 from ops.panel.home.box import BOX_WITHIN_MS, Box, Line, UnreadError, show
 from ops.panel.home.page import BOXES
 from ops.panel.home.wallets import LOW_WEI
@@ -47,7 +49,11 @@ def whole_box(text: str, key: str) -> str:
 def test_without_rows_every_box_says_what_to_do(admin: Client) -> None:
     text = text_of(admin)
     assert [shown in text for shown in (f'id="box-{each.key}"' for each in BOXES)] == [True] * len(BOXES)
-    assert "Nothing is held, unknown or undecided." in box(text, "attention")
+    looked_for = (
+        "held, sent without an answer, nonces lost, signals undecided, drift, wallets halted, resting orders"
+    )
+    assert box(text, "attention") == f"Needs a person {looked_for} 0 of each"
+    assert "vanta-line-good" in whole_box(text, "attention")
     assert "Send a signal to POST /signals." in box(text, "result")
     assert "manage.py wallet create" in box(text, "wallets")
     assert "no price yet never seen" in box(text, "prices")
@@ -74,7 +80,9 @@ def test_what_waits_for_a_person_is_counted_and_listed(admin: Client) -> None:
     TxIntent.objects.filter(pk=held.pk).update(state="held", reason="mode_degraded")
     text = text_of(admin)
     words = box(text, "attention")
-    assert "held: mode_degraded 1" in words
+    assert "held: mode_degraded 1 LIVE is not permitted right now; the oldest for" in words
+    assert "drift 1 open LIVE positions" in words
+    assert words.endswith("nonces lost, wallets halted, resting orders 0 of each")
     assert "sent, answer unknown 1" in words
     assert "signals undecided 1" in words
     for href in re.findall(r'href="([^"]+)"', whole_box(text, "attention")):
@@ -82,6 +90,33 @@ def test_what_waits_for_a_person_is_counted_and_listed(admin: Client) -> None:
     page = admin.get("/admin/execution_app/txintent/?state__exact=held&reason__exact=mode_degraded")
     assert "sig:drill:held" in page.content.decode()
     assert "sig:drill:page-001" not in page.content.decode()
+
+
+def test_what_rests_at_the_venue_is_told_and_is_nothing_late(admin: Client) -> None:
+    """It waits for its price, for weeks perhaps, and under a stop it may still fill."""
+    intent = one_of_each()
+    rests = {"order_type": "limit", "limit_price": 50_000, "road": "onchain", "state": "ordered"}
+    with without_guards():
+        TxIntent.objects.exclude(pk=intent.pk).update(settled_at=Now())
+        TxIntent.objects.filter(pk=intent.pk).update(
+            **rests, settled_at=None, accepted_at=Now() - timedelta(days=9)
+        )
+    text = text_of(admin)
+    assert (
+        "LIVE orders that rest at the venue 1 10 USDC notional; each may fill by its price alone, also under a stop"
+        in box(text, "attention")
+    )
+    assert "vanta-line-warn" not in re.findall(r"<div[^>]*>(?:(?!</div>).)*rest at the venue", text)[0]
+    assert "oldest unsettled none" in box(text, "line")
+    control.impose(RestrictionKind.STOP, Origin.TELEGRAM, by="ann", reason="the price is wrong")
+    text = text_of(admin)
+    assert "may fill by its price alone, under this stop, too" in box(text, "attention")
+    banner = text_of(admin, BANNER_ALONE)
+    assert re.search(
+        r"stopped by <b>ann</b> \(telegram\) \d s ago, since [\d: -]+ UTC: the price is wrong</span> mode DRY",
+        banner,
+    )
+    assert "emergency stop;" not in banner, "the largest word says so"
 
 
 def test_every_link_of_every_box_leads_somewhere(admin: Client) -> None:

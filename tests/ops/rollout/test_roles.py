@@ -132,7 +132,7 @@ def test_the_webhook_does_all_its_pages_and_stops_as_its_role(applied: None, set
             assert client.get(page).status_code == 200, model
         assert client.post(reverse("admin:execution_app_control_stop"), {}).status_code == 302
         user = {"username": "ann", "password1": "long-enough-4", "password2": "long-enough-4"}
-        user["usable_password"] = "true"
+        user |= {"usable_password": "true", "reason": "agreed on by two"}
         assert client.post(reverse("admin:auth_user_add"), user).status_code == 302
         for part in (health, readiness):
             part.forget()

@@ -9,7 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution_app import audit, people
 from execution_app.errors import Refused, Retryable
-from ops.rollout import privacy
+from ops.rollout import privacy, rewriting
+from ops.rollout.management.commands.archive import FOLDER
 from ops.rollout.operator import account
 
 STILL_ARCHIVED = 3
@@ -18,8 +19,9 @@ STILL_ARCHIVED = 3
 class Command(BaseCommand):
     help = (
         "export: one ZIP of everything kept about a Telegram user. pseudonymise: their id is replaced by a random number "
-        "for good, once nothing of theirs is open. who: whose a pseudonym is. Exit status: 0 done, 1 refused, 3 done, and "
-        "the archives that are named have the id still (docs/privacy.md)."
+        "for good, once nothing of theirs is open. rewrite: archives without whoever was forgotten since. who: whose a "
+        "pseudonym is. Exit status: 0 done, 1 refused, 3 done, and the archives that are named have the id still "
+        "(docs/privacy.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,6 +38,15 @@ class Command(BaseCommand):
                 one.add_argument(
                     "--yes", action="store_true", help="without this it only says what is in the way"
                 )
+        rewrite = verbs.add_parser("rewrite")
+        rewrite.add_argument("files", nargs="+", metavar="FILE", help="as pseudonymise names them")
+        rewrite.add_argument(
+            "--in", type=Path, default=FOLDER, dest="folder", metavar="FOLDER", help="default: archives"
+        )
+        rewrite.add_argument("--by", default=account(), help="who does it")
+        rewrite.add_argument("--reason", required=True, help="why; kept in the audit log")
+        rewrite.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+        rewrite.add_argument("--yes", action="store_true", help="without this it only says what would change")
         who = verbs.add_parser("who")
         who.add_argument("pseudonym", type=int)
 
@@ -79,9 +90,30 @@ class Command(BaseCommand):
             )
         if done.archives:
             raise CommandError(
-                f"forgotten in the database, and not in {', '.join(done.archives)}: docs/privacy.md says what to do",
+                f"forgotten in the database, and not in {', '.join(done.archives)}: manage.py privacy rewrite "
+                "takes these, and docs/privacy.md says when",
                 returncode=STILL_ARCHIVED,
             )
+
+    def _rewrite(self, options: dict[str, Any]) -> None:
+        folder = options["folder"].absolute()
+        done: list[rewriting.Rewritten] = []
+        try:
+            for name in options["files"]:
+                if options["yes"]:
+                    who = {"by": options["by"], "reason": options["reason"]}
+                    done.append(rewriting.rewrite(folder, name, **who))
+                else:
+                    done.append(rewriting.look(folder, name))
+        finally:
+            # Each file is by itself, so those before one that is refused are told, too.
+            counts = {one.file: one.changed for one in done}
+            if options["json"]:
+                self.stdout.write(json.dumps(counts))
+            for one in done if not options["json"] else ():
+                self.stdout.write(f"{one.file}: {one.changed:,} of {one.rows:,} rows")
+        if not options["yes"]:
+            raise CommandError("nothing was changed; it takes --yes")
 
     def _who(self, options: dict[str, Any]) -> None:
         found = people.whose({options["pseudonym"]}).get(options["pseudonym"])

@@ -12,10 +12,12 @@ from execution_app.states import Action, IntentState, Origin, Reason, Restrictio
 from ops.bot.models import Event, NoticeLevel, TelegramConfirmation
 from signals_app.models import Signal
 from tests.browser import Browser
+from tests.integration.tx.test_resting import place
 from tests.ops.bot.chat import Chat
 from tests.ops.bot.conftest import OPERATOR, TRADER, VIEWER
 from tests.ops.bot.enrolled import Enrolled
 from tests.ops.bot.phone import Phone
+from tests.ops.bot.telegram import Message
 from tests.ops.bot.trades.screens import SCREENS
 from tests.ops.bot.trades.steps import OPEN
 from tests.rig import Rig
@@ -161,6 +163,8 @@ def test_close_and_levels(told: Chat, rig: Rig, window: Browser, language: str) 
     phone.press(phone.ask("/reduce eth 33.3"), "ok:")
     rig.run()
     phone.look()
+    phone.ask("/close btc")
+    phone.ask("/close eth")
     said = phone.ask("/close")
     phone.press(said, "ok:")
     rig.run()
@@ -177,6 +181,48 @@ def test_close_and_levels(told: Chat, rig: Rig, window: Browser, language: str) 
     rig.submit()
     phone.look()
     shoot(phone, window, f"close-{language}")
+
+
+def confirming(chat: Chat) -> Message:
+    """The newest question that one tap answers."""
+    return next(
+        one
+        for one in reversed(chat.said(TRADER))
+        if any(data.startswith("ok:") for data in one.buttons.values())
+    )
+
+
+@LANGUAGES
+def test_resting_orders(told: Chat, rig: Rig, window: Browser, language: str) -> None:
+    """What rests is taken back from /orders; then what is in the way, by name."""
+    first, second = place(rig), place(rig, is_long=False, limit_price=Decimal("105000.5"))
+    rig.intent(Action.OPEN, symbol="ETH-USD", collateral_usdc=Decimal("123.45"), is_long=False)
+    phone = begun(told, language)
+    said = phone.ask("/orders")
+    phone.press(said, f"back:{first.pk}")
+    phone.press(confirming(told), "no:")
+    phone.press(said, f"back:{first.pk}")
+    phone.press(confirming(told), "ok:")
+    phone.ask("/orders")
+    phone.press(said, f"back:{first.pk}")
+    rig.finish(2)
+    phone.look()
+    phone.ask("/history")
+    shoot(phone, window, f"resting-{language}")
+    phone = Phone(told, TRADER)
+    control.impose(RestrictionKind.STOP, Origin.HTTP, by="ann", reason="drill")
+    told.bot.wait_for(lambda: any("drill" in one.text for one in told.said(TRADER)))
+    phone.look()
+    said = phone.ask("/orders")
+    phone.press(said, f"back:{second.pk}")
+    control.lift(RestrictionKind.STOP, Origin.HTTP, by="ann", reason="over")
+    StackMode.objects.update(mode="DRY", requested="LIVE")
+    phone.press(said, f"back:{second.pk}")
+    StackMode.objects.update(mode="LIVE", requested="LIVE")
+    phone = begun(told, language, OPERATOR)
+    said = phone.ask("/orders")
+    phone.press(said, f"back:{second.pk}")
+    shoot(phone, window, f"resting-refused-{language}")
 
 
 @LANGUAGES
@@ -205,13 +251,17 @@ def test_what_came_of_it(chat: Chat, rig: Rig, window: Browser, language: str) -
     Cap.objects.create(name="daily_loss_usdc", scope="global", value=250, set_by="x", reason="x")
     Cap.objects.create(name="orders_per_minute", scope="global", value=7, set_by="x", reason="x")
     phone = begun(chat, language)
+    refused, ended = rig.intent(), rig.intent()
+    detail = "notional 1600 USDC is above MAX_NOTIONAL_USDC (10 USDC; global, environment)"
+    for one, told in ((refused, detail), (ended, "KMS does not sign now (ThrottlingException)")):
+        reason = {"reason": Reason.NOTIONAL_ABOVE_CAP.value, "reason_detail": told}
+        move(one, IntentState.REJECTED, why=told, by="test", **reason)
     for text in (
         "/positions",
         "/orders",
         "/history",
         "/signals",
-        f"/why {opened.intent_key}",
-        f"/why {waits.intent_key}",
+        *(f"/why {one.intent_key}" for one in (opened, waits, refused, ended)),
     ):
         phone.ask(text)
     shoot(phone, window, f"book-{language}")
