@@ -17,7 +17,9 @@ from redis.exceptions import RedisError
 log = structlog.get_logger(__name__)
 
 QUEUE_LIMIT = 1_000
-# An unheard bell is worthless after this: the sweeps have rung again, and old ones would crowd out new.
+# An unheard bell is worthless after this: the sweeps have rung again, and old ones would crowd out new. By the clock of
+# whoever rings: a worker whose clock is further ahead hears the sweeps', which are rung by workers and by beat
+# (`vanta/beat.py`, without a clock).
 EXPIRES_S = 10
 
 _pending: queue.Queue[tuple[Task[Any, Any], tuple[Any, ...]]] = queue.Queue(QUEUE_LIMIT)

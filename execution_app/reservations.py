@@ -4,8 +4,9 @@ The stake grows only by `take`, whose caller has asked the caps under `lock`. It
 shrinks and ends by `follow`, which needs no such lock, since a smaller sum breaks
 no cap. Only what is final shrinks it: a refund or a closing fill that a reorg may
 still take back leaves the stake as it was, so no reorg can lift the sum above a
-cap. One exception is a fill that the venue reports with another size than was
-asked, which is paged where it is found: the stake is then what is at stake.
+cap. Two exceptions, since the stake is what is at stake: a fill that the venue
+reports with another size than was asked, which is paged where it is found; and a
+position that was taken for ended and is there all the same (`take_up_again`).
 
 Order of locks, everywhere: wallet row, `lock`, stop's line, control row, then
 rows of intents, positions and reservations. Opens take all of them, exits all but
@@ -147,6 +148,17 @@ def follow(intent_id: int, moved_to: IntentState | None = None) -> None:
         Reservation.objects.filter(pk=held.pk).update(
             state=state.value, notional_usdc=notional_usdc, released_at=Now() if released else None
         )
+
+
+def take_up_again(intent_id: int) -> None:
+    """What an open has at stake whose stake was released, since its position is open all the same, whatever the caps say by now.
+
+    The caller holds `lock`, and has opened the position again in the book.
+    """
+    left_usdc = _left_usdc(intent_id)
+    if left_usdc:
+        released = Reservation.objects.filter(intent_id=intent_id, released_at__isnull=False)
+        released.update(state=ReservationState.EXPOSED.value, notional_usdc=left_usdc, released_at=None)
 
 
 def reopen(intents: Sequence[TxIntent]) -> None:

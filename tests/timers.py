@@ -35,7 +35,11 @@ def set_clock_back() -> None:
     """The database's clock goes back by an hour, as after a failover: what the engine noted lies that far ahead of it."""
     columns = {
         "tx_sends": ("leased_at", "offered_at", "last_offered_at", "held_at"),
-        "venue_messages": ("leased_at", "posted_at", "last_posted_at", "held_at"),
+        "venue_messages": (
+            *("leased_at", "posted_at", "last_posted_at", "held_at"),
+            *("sign_leased_at", "sign_after"),
+        ),
+        "sign_requests": ("leased_at", "next_try_at"),
         "tx_intents": ("next_try_at",),
         "prices": ("seen_at", "first_seen_at"),
     }

@@ -1,13 +1,16 @@
 """Celery's way to Redis, so that a worker comes through any outage by itself.
 
-Both classes mend what no setting reaches; docs/adr/0003-celery.md has the measurements.
+They mend what no setting reaches; docs/adr/0003-celery.md has the measurements.
 """
 
+import json
 from typing import Any, Self
 
 from celery.app.amqp import AMQP
 from kombu import Connection
 from kombu.transport import redis
+
+LOOK = 100  # messages of a queue that are looked at
 
 
 class Places(redis.QoS):
@@ -29,6 +32,20 @@ class Places(redis.QoS):
 
 class Channel(redis.Channel):
     QoS = Places
+
+    def alike(self, queue: str, task: str) -> int:
+        """How many messages for this task wait in the queue, among its newest LOOK."""
+        with self.conn_or_acquire() as client:
+            waiting = client.lrange(queue, 0, LOOK - 1)
+        return sum(_task_of(raw) == task for raw in waiting)
+
+
+def _task_of(raw: bytes | str) -> str:
+    """Blank for what is no message of Celery's."""
+    try:
+        return str(json.loads(raw)["headers"]["task"])
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 class Transport(redis.Transport):

@@ -39,7 +39,7 @@ def _redis_url() -> str:
 
 app = Celery("vanta", amqp=Amqp)
 app.conf.update(
-    beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler",
+    beat_scheduler="vanta.beat:Scheduler",
     broker_url=_redis_url(),
     task_ignore_result=True,
     task_acks_late=True,

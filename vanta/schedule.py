@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from django.db import transaction
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-# name → (task, period in ms, seconds after which an unheard bell is worthless)
-BELLS: dict[str, tuple[str, int, int]] = {
-    "follow the chain": ("execution_app.tasks.track", 400, 2),
-    "sweep intents": ("execution_app.tasks.sweep", 1_000, 2),
-    "sweep signals": ("signals_app.tasks.sweep_signals", 1_000, 2),
-    "compare positions": ("execution_app.tasks.compare_positions", 5_000, 10),
-    "watch levels": ("execution_app.tasks.watch_levels", 1_000, 2),
-    "note the audit head": ("execution_app.tasks.note_audit_head", 3_600_000, 600),
+# name → (task, period in ms)
+BELLS: dict[str, tuple[str, int]] = {
+    "follow the chain": ("execution_app.tasks.track", 400),
+    "sweep intents": ("execution_app.tasks.sweep", 1_000),
+    "sweep signals": ("signals_app.tasks.sweep_signals", 1_000),
+    "compare positions": ("execution_app.tasks.compare_positions", 5_000),
+    "watch levels": ("execution_app.tasks.watch_levels", 1_000),
+    "note the audit head": ("execution_app.tasks.note_audit_head", 3_600_000),
 }
 
 
@@ -26,7 +26,7 @@ def install() -> None:
 
     with transaction.atomic():
         PeriodicTask.objects.exclude(name__in=[*BELLS, "celery.backend_cleanup"]).delete()
-        for name, (task, period_ms, expires_s) in BELLS.items():
+        for name, (task, period_ms) in BELLS.items():
             # Its column holds no more than 35 minutes in microseconds.
             every, period = (
                 (period_ms // 1_000, IntervalSchedule.SECONDS)
@@ -37,7 +37,8 @@ def install() -> None:
             row = {
                 "task": task,
                 "interval": interval,
-                "expire_seconds": expires_s,
+                # No clock says when a bell is worthless: `vanta/beat.py` rings none while others like it wait.
+                "expire_seconds": None,
                 "enabled": True,
                 "crontab": None,
             }

@@ -15,14 +15,14 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app import audit, meters
+from execution_app import audit, meters, reservations
 from execution_app.audit_words import AuditAction
 from execution_app.book import absence
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold, is_replaced
 from execution_app.models import Correction, Position, TxIntent
 from execution_app.node import quorum
-from execution_app.states import OWNING_NONCE, Mode, PositionEnd, PositionState
+from execution_app.states import OWNING_NONCE, Action, Mode, PositionEnd, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 
@@ -62,6 +62,8 @@ def reconsider(position: Position, sighting: Sighting) -> bool:
     if not _is_final(position, sighting, THERE if same else ""):
         return False
     with transaction.atomic():
+        # Before all rows, as everywhere: what is at stake grows.
+        reservations.lock()
         locked = Position.objects.select_for_update().get(pk=position.pk)
         if (
             locked.state != PositionState.CLOSED
@@ -73,6 +75,8 @@ def reconsider(position: Position, sighting: Sighting) -> bool:
             absent_at_block=None, missed_at_block=None, missed_at_hash="", **_NOTHING_NOTED
         )
         fold(locked)
+        for intent_id in locked.fills.filter(action=Action.OPEN).values_list("intent_id", flat=True):
+            reservations.take_up_again(intent_id)
         state = Position.objects.values_list("state", flat=True).get(pk=locked.pk)
         audit.record(
             AuditAction.POSITION_CORRECTED,

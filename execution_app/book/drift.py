@@ -3,7 +3,7 @@
 import structlog
 from django.db.models.functions import Now
 
-from execution_app.book import absence, corrections, endings
+from execution_app.book import absence, corrections, displaced, endings
 from execution_app.models import Position, TxIntent
 from execution_app.states import IN_FLIGHT, Mode, PositionState
 from execution_app.venues.onchain import OpenTrade
@@ -48,6 +48,8 @@ def _compare(held: list[Position], doubted: list[Position]) -> int:
         if position.pk in closing:
             # The venue may have executed it, and the book is about to say the same; what was shown before stays.
             drifting += bool(position.drift)
+            if _is_displaced(position, sighting.trades[position.pk]):
+                displaced.call_off(position)
             continue
         drift = _difference(position, sighting.trades[position.pk])
         if corrections.consider(position, sighting, drift):
@@ -61,6 +63,13 @@ def _compare(held: list[Position], doubted: list[Position]) -> int:
                 "position drift", position=position.pk, symbol=position.symbol, drift=drift or "none any more"
             )
     return drifting
+
+
+def _is_displaced(position: Position, trade: OpenTrade | None) -> bool:
+    """Whether another trade has its slot, and most endpoints miss its own there."""
+    if trade is None or absence.is_there(position, trade):
+        return False
+    return Position.objects.filter(pk=position.pk, missed_at_block__isnull=False).exists()
 
 
 def _being_closed(held: list[Position]) -> set[int]:

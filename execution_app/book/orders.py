@@ -8,7 +8,7 @@ import structlog
 from django.db import transaction
 
 from execution_app import meters
-from execution_app.book import positions, protections, shadow
+from execution_app.book import displaced, positions, protections, shadow
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
 from execution_app.models.arrays import rows_of
@@ -77,6 +77,8 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
         position = _opened(intent, event) if event.is_open else _closed(intent, event)
         if position is None:
             raise ValueError(f"order {order.order_id} closed a trade that nobody knows")
+        if not event.is_open:
+            displaced.tell(intent, position)
         fill = Fill.objects.create(
             intent=intent,
             position=position,

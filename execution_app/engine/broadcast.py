@@ -116,7 +116,7 @@ def _let_go(
     expired = intent.expires_at is not None and intent.expires_at <= now
     departure = may_leave(intent, ruling, now, expired=expired)
     forbidden = departure is Departure.LEAVE and _is_forbidden(intent, granted)
-    if intent.cancel_asked_at is not None or forbidden:
+    if forbidden or (intent.cancel_asked_at is not None and not _stays_parked(intent, departure)):
         departure = Departure.CANCEL
     if departure is Departure.PARK:
         _log_parked(intent, ruling)
@@ -134,6 +134,11 @@ def _let_go(
             return None  # a remote signer is asked
         return cancel
     return send
+
+
+def _stays_parked(intent: TxIntent, departure: Departure) -> bool:
+    """A person's wish is done under a stop, too; a close that was called off and has not left waits for its end."""
+    return departure is Departure.PARK and intent.action == Action.CLOSE
 
 
 def _is_forbidden(intent: TxIntent, granted: Permissions | None) -> bool:
@@ -190,7 +195,8 @@ def rebroadcast(wallet_id: int) -> int:
 
     Only slots of which a node is known to hold something: others go through the
     gate again. Under a stop, in DRY and where the wallet is halted, only the
-    newest bytes that a node is known to hold are repeated.
+    newest bytes that a node is known to hold are repeated; else those, too, where
+    a higher fee for them is held by nobody.
     """
     begun_s = time.monotonic()
     sends = _lease_again(wallet_id)
@@ -206,7 +212,9 @@ def _lease_again(wallet_id: int) -> list[TxSend]:
         stopped = ruling.emergency_stop or ruling.mode is not Mode.LIVE or bool(wallet.halted_reason)
         now = database_now()
         left = _left(wallet_id)
-        sends = [send for send in (_known(left) if stopped else newest(left)) if _is_due(send, now)]
+        known = _known(left)
+        offered = known if stopped else newest(left)
+        sends = [send for send in [*offered, *_behind(offered, known)] if _is_due(send, now)]
         TxSend.objects.filter(pk__in=[send.pk for send in sends], held_at=None).update(leased_at=Now())
     return sends
 
@@ -222,6 +230,22 @@ def _known(intents: Iterable[TxIntent]) -> list[TxSend]:
     held = TxSend.objects.filter(Q(held_at__isnull=False) | fills, intent__in=by_key)
     found = _newest_of(by_key, held)
     return [found[key] for key in by_key if key in found]
+
+
+def _behind(offered: Iterable[TxSend], known: Iterable[TxSend]) -> list[TxSend]:
+    """Bytes that nodes held before those that are offered, where no node is known to hold these.
+
+    A wallet that cannot pay the higher fee can pay the lower one, and a node that was restarted has forgotten both. Not
+    where a cancel is offered: what is to be cancelled is not given to a node once more.
+    """
+    unheld = {send.intent_id: send for send in offered if send.held_at is None}
+    return [
+        older
+        for older in known
+        if (newer := unheld.get(older.intent_id)) is not None
+        and newer.pk != older.pk
+        and (newer.kind != SendKind.CANCEL or older.kind == SendKind.CANCEL)
+    ]
 
 
 def _left(wallet_id: int) -> list[TxIntent]:

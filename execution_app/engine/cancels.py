@@ -1,4 +1,4 @@
-"""Cancels that a person asks for: the slots of unmined opens are filled, also under a stop."""
+"""Cancels that are asked for, of unmined opens by a person and of closes that lost their trade: slots are filled, also under a stop."""
 
 import structlog
 from django.db import transaction
@@ -57,7 +57,10 @@ def sign(wallet_id: int, market: fees.Market) -> list[TxSend]:
                 log.warning("slot cannot be cancelled yet: fee ceiling", intent=intent.pk, nonce=intent.nonce)
                 continue
             try:
-                send = cancel_in_slot(intent, market, why="a person asked for it")
+                wanted = (
+                    "a person asked for it" if intent.action == Action.OPEN else "its trade has lost its slot"
+                )
+                send = cancel_in_slot(intent, market, why=wanted)
             except Refused as error:
                 log.warning("slot cannot be cancelled", intent=intent.pk, problem=str(error))
                 continue

@@ -31,6 +31,9 @@ Block = tuple[int, str]  # number and hash
 log = structlog.get_logger(__name__)
 BY = "heads"
 BATCH = 2_000
+# What has rested at the venue for long stands in blocks far below the final one: of these a part is asked at each head.
+REST_TURNS = 64
+KEPT_BLOCKS = 10_000  # that any node can still show
 MINED_STATES = (
     IntentState.MINED,
     IntentState.ORDERED,
@@ -46,14 +49,19 @@ _MINED = """SELECT intent.id, intent.nonce IS NULL, intent.state, receipt.block_
 FROM tx_intents AS intent
 LEFT JOIN tx_receipts AS receipt ON receipt.intent_id = intent.id AND receipt.canonical
 LEFT JOIN venue_orders AS placed ON placed.intent_id = intent.id
-WHERE intent.settled_at IS NULL AND intent.state = ANY(%s) ORDER BY intent.id LIMIT %s"""
+WHERE intent.settled_at IS NULL AND intent.state = ANY(%s) AND intent.id > %s
+AND (intent.state <> 'ordered' OR placed.rested_to_block IS NULL OR intent.id %% %s = %s)
+ORDER BY intent.id LIMIT %s"""
 
 
-# A message has no nonce and needs none; many may wait for finality, and fill no place of a slot.
-_SLOTS = """SELECT id, wallet_id, nonce FROM tx_intents
-WHERE settled_at IS NULL AND state = ANY(%s) AND nonce IS NOT NULL ORDER BY id LIMIT %s"""
-_MESSAGES = """SELECT EXISTS (SELECT FROM tx_intents
-WHERE settled_at IS NULL AND state = ANY(%s) AND nonce IS NULL)"""
+# A message has no nonce and needs none; many may wait for finality, and fill no place of a slot. Of slots those alone
+# that the chain has taken: however many others wait, or are parked, they keep none of these from being seen.
+_SLOTS = """WITH slots AS MATERIALIZED (
+    SELECT id, wallet_id, nonce FROM tx_intents WHERE settled_at IS NULL AND state = ANY(%s) AND nonce IS NOT NULL
+) SELECT slots.id FROM slots JOIN unnest(%s::bigint[], %s::bigint[]) AS known (wallet_id, mined) USING (wallet_id)
+WHERE slots.nonce < known.mined ORDER BY slots.id LIMIT %s"""
+_MESSAGES = """SELECT EXISTS (SELECT FROM tx_intents WHERE settled_at IS NULL AND state = ANY(%s) AND nonce IS NULL),
+    EXISTS (SELECT FROM tx_intents WHERE settled_at IS NULL AND state = 'ordered')"""
 _NOTE = """UPDATE chains SET head_number = %s, head_hash = %s, reconciled_at = statement_timestamp(),
     finalized_number = CASE WHEN %s AND (finalized_number < %s OR finalized_hash = '') THEN %s ELSE finalized_number END,
     finalized_hash = CASE WHEN %s AND (finalized_number < %s OR finalized_hash = '') THEN %s ELSE finalized_hash END
@@ -104,21 +112,20 @@ def _pass(head: Head) -> None:
     counts = _counts(head)
     reconcile.check_wallets(counts)
     # First of all: an order id of a block that left may belong to another order by now.
-    before = _mined()
-    _, gone = _forget_reorganised(before)
-    consumed, messages = _taken(counts)
+    before = _mined(head)
+    _, gone = _forget_reorganised(before, head.finalized)
+    consumed, messages, ordered = _taken(counts)
     # What there is nothing of is not asked for; what another pass makes of it meanwhile, the next one finds.
-    some_of_all = gone or len(before) == BATCH
-    states = set(MINED_STATES) if some_of_all else {one.state for one in before.values()}
+    states = set(MINED_STATES) if gone else {one.state for one in before.values()}
     if consumed:
         apply_receipts(consumed, head.finalized)
     if consumed or IntentState.MINED in states:
         read_orders_again()
     if messages:
         following.follow(head)
-    if consumed or messages or states & {IntentState.MINED, IntentState.ORDERED}:
+    if consumed or messages or ordered or IntentState.MINED in states:
         venue_events.collect(head.number)
-    standing, gone_meanwhile = _forget_reorganised(_mined())
+    standing, gone_meanwhile = _forget_reorganised(_mined(head), head.finalized)
     settle(standing, head.finalized)
     if changed := [pk for pk, state in standing.items() if state is IntentState.CHANGED]:
         taken.settle(changed, head.finalized)
@@ -146,18 +153,17 @@ def _note(head: Head, mark: Mark) -> bool:
     return found is not None and bool(found[0])
 
 
-def _taken(counts: dict[int, int]) -> tuple[list[TxIntent], bool]:
-    """Unmined intents whose nonce the chain has taken, and whether there are messages, which have no nonce.
+def _taken(counts: dict[int, int]) -> tuple[list[TxIntent], bool, bool]:
+    """Unmined intents whose nonce the chain has taken; whether there are messages, which have no nonce, and orders.
 
     What is pending is not read, however much it is.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_SLOTS, [sorted(UNMINED), BATCH])
-        slots = cursor.fetchall()
+        cursor.execute(_SLOTS, [sorted(UNMINED), list(counts), list(counts.values()), BATCH])
+        keys = [pk for (pk,) in cursor.fetchall()]
         cursor.execute(_MESSAGES, [sorted(UNMINED)])
-        (messages,) = cursor.fetchone()
-    keys = [pk for pk, wallet, nonce in slots if nonce < counts.get(wallet or 0, 0)]
-    return list(TxIntent.objects.filter(pk__in=keys).order_by("id")) if keys else [], messages
+        messages, ordered = cursor.fetchone()
+    return list(TxIntent.objects.filter(pk__in=keys).order_by("id")) if keys else [], messages, ordered
 
 
 def _counts(head: Head) -> dict[int, int]:
@@ -199,24 +205,25 @@ def _unless_too_low(wallet: Wallet, settled: int | None, count: int, tag: str) -
     return highest
 
 
-def _forget_reorganised(mined: dict[int, _Mined]) -> tuple[dict[int, IntentState], list[int]]:
+def _forget_reorganised(mined: dict[int, _Mined], final: int) -> tuple[dict[int, IntentState], list[int]]:
     """Take back what stood in blocks that a majority of endpoints has no longer on the chain.
 
     Returns the states of intents whose blocks all stand by such a majority, and the intents
-    that were taken back. Only the former may become final in this pass.
+    that were taken back. Only the former may become final in this pass. At or below the final
+    block a node that has none has forgotten it, and says nothing: what rested may be older than
+    what nodes keep, and stands where nobody contradicts.
     """
-    votes, needed = (
-        _votes(
-            sorted({block[0] for one in mined.values() for block in (one.mined_in, one.ended_in) if block})
-        ),
-        quorum.needed(),
-    )
+    blocks = {block[0] for one in mined.values() for block in (one.mined_in, one.ended_in) if block}
+    votes, needed = _votes(sorted(blocks)), quorum.needed()
 
     def is_in(number: int, block_hash: str) -> bool:
-        return votes[number][block_hash] >= needed
+        for_it = votes[number][block_hash]
+        unopposed = for_it == votes[number].total() - votes[number][""]
+        return for_it >= needed or (unopposed and number < final - KEPT_BLOCKS)
 
     def has_left(number: int, block_hash: str) -> bool:
-        return votes[number].total() - votes[number][block_hash] >= needed
+        silent = votes[number][""] if number <= final else 0
+        return votes[number].total() - votes[number][block_hash] - silent >= needed
 
     standing, taken_back = {}, []
     for pk, one in mined.items():
@@ -235,11 +242,17 @@ def _forget_reorganised(mined: dict[int, _Mined]) -> tuple[dict[int, IntentState
     return standing, taken_back
 
 
-def _mined() -> dict[int, _Mined]:
-    """What the chain has of ours and is not final, by intent."""
+def _mined(head: Head) -> dict[int, _Mined]:
+    """What the chain has of ours and is not final, by intent: all of it, but for what rests at the venue for long."""
+    rows: list[tuple[Any, ...]] = []
+    turn = REST_TURNS, head.number % REST_TURNS
     with connection.cursor() as cursor:
-        cursor.execute(_MINED, [[*MINED_STATES], BATCH])
-        rows = cursor.fetchall()
+        while True:
+            cursor.execute(_MINED, [[*MINED_STATES], rows[-1][0] if rows else 0, *turn, BATCH])
+            some = cursor.fetchall()
+            rows += some
+            if len(some) < BATCH:
+                break
     found = {}
     for pk, is_message, state, receipt_at, receipt_in, order_at, order_in, done_at, done_in in rows:
         # A message has no receipt of ours; its order stands in the block that registered it.

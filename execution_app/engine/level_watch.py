@@ -12,7 +12,7 @@ from decimal import Decimal
 import structlog
 from django.db import DataError, IntegrityError, transaction
 
-from execution_app.book import liquidation, protections, quotes
+from execution_app.book import liquidation, native_levels, protections, quotes
 from execution_app.book.levels import Hit, Levels, decide
 from execution_app.engine import exits
 from execution_app.errors import Retryable
@@ -63,6 +63,7 @@ def watch() -> Tick:
     stopped = RestrictionKind.STOP in control.active_kinds()
     if not stopped:
         protections.arm_refused()
+        native_levels.ask_again()
     simulated = liquidation.simulated_symbols()
     symbols = sorted(simulated.union(protections.guarded_symbols()))
     if not symbols:

@@ -51,10 +51,16 @@ def _is_under_way(intent: TxIntent, order: TxIntent) -> bool:
 
 
 def _may_change_hands(order: TxIntent) -> bool:
-    """Whether an order whose slot the book does not know yet, or one that the book has in this very slot, may be there instead."""
+    """Whether an order whose slot the book does not know yet, or a later one that it has in this very slot, may be there instead.
+
+    An earlier one in that slot has ended, whatever the book knows of its end: slots are given away again when they are free.
+    """
     others = TxIntent.objects.filter(trader=order.trader, symbol=order.symbol, action=Action.OPEN)
     others = others.exclude(order_type=OrderType.MARKET).exclude(pk=order.pk)
     coming = Q(state__in=sorted(UNMINED | {IntentState.MINED}))
-    slot = VenueOrder.objects.filter(intent=order).values("limit_index")
-    there = Q(state=IntentState.ORDERED, venue_order__limit_index__in=slot)
+    mine = VenueOrder.objects.filter(intent=order).values_list("limit_index", "order_id").first()
+    if mine is None:
+        return True
+    slot, number = mine
+    there = Q(state=IntentState.ORDERED, venue_order__limit_index=slot, venue_order__order_id__gt=number)
     return others.filter(coming | there, settled_at=None).exists()

@@ -45,7 +45,8 @@ class Round:
     wallet: Wallet
     ruling: Ruling
     asked: Asked
-    in_flight: int
+    in_flight: int  # slots
+    messages: int  # that may still be executed; they take no place of a slot, and no slot one of theirs
     spendable_wei: int
     now: datetime  # the database's clock, read under the wallet's lock
     kept: frozenset[str] = frozenset()  # symbols of which nothing is opened yet
@@ -76,9 +77,12 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         hold(intent, *round_.asked.signer_problem)
         return False
     exits = intent.action in EXITS
-    if round_.in_flight >= wallet.max_in_flight + (EXIT_PLACES if exits else 0):
+    by_message = making.goes(intent)
+    under_way = round_.messages if by_message else round_.in_flight
+    # An order that is taken back is no position that is left: the last places are for closes alone.
+    if under_way >= wallet.max_in_flight + (EXIT_PLACES if intent.action == Action.CLOSE else 0):
         return False
-    if making.goes(intent):
+    if by_message:
         return _place_message(round_, intent, plan)
     intent.value_wei, intent.gas_limit = Decimal(plan.value_wei), plan.gas_limit
     intent.l1_fee_wei = Decimal(market.gas.l1_fee_wei)
@@ -128,7 +132,7 @@ def _place_message(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         return False
     round_.made.append(made)
     _cast_shadow(round_, intent, plan)
-    round_.in_flight += 1
+    round_.messages += 1
     return True
 
 

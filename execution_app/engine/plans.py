@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from execution_app.book import absence
+from execution_app.book import absence, positions
 from execution_app.book.prices import Market
 from execution_app.engine import permissions
 from execution_app.engine.gateway import making
@@ -134,9 +134,15 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
 def _taking_back(intent: TxIntent, trader: str) -> Plan:
     """Of the slot in which its order rests; `order_changes` has seen that no other order can be in it by then."""
     assert intent.target is not None
-    slot = VenueOrder.objects.filter(intent=intent.target).values_list("limit_index", flat=True).first()
+    placed = VenueOrder.objects.filter(intent=intent.target).values_list("limit_index", "order_id").first()
+    slot, order_id = placed or (None, 0)
     if slot is None:
         return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order is not at the venue yet")
+    storage = settings.ENVIRONMENT.venue_storage_address
+    (pending,) = rpc.read_views([(storage, onchain.call_is_pending(order_id))])
+    if not onchain.read_is_pending(pending):
+        # The trial would not say so where its owner has placed another one in that slot by hand.
+        return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue")
     order = encode_cancel_limit(onchain.PAIRS[intent.symbol], slot)
     return Plan(calldata=onchain.encode_delegated(trader, order))
 
@@ -159,12 +165,16 @@ def _levels(intent: TxIntent, position: Position, stored: onchain.OpenTrade | No
 
 
 def _amount(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None) -> Decimal:
-    """Collateral to close. All of it is what the venue has, where its owner added or took some."""
+    """Collateral to close, where its owner may have added or taken some by hand that the book does not know of yet.
+
+    All that the book has is all that is there, margin of the owner's included: it goes back to them, and else the book
+    would end a trade that the venue still holds. A part is never more than is there. Raises ValueError where a
+    percentage is less than the smallest amount of USDC.
+    """
     held_usdc: Decimal = position.collateral_usdc
-    part_usdc: Decimal | None = intent.close_usdc
-    if part_usdc is not None and part_usdc < held_usdc:
-        return part_usdc
-    return held_usdc if stored is None else stored.collateral_usdc
+    there_usdc: Decimal = held_usdc if stored is None else stored.collateral_usdc
+    part_usdc = positions.part(min(held_usdc, there_usdc), intent)
+    return there_usdc if part_usdc is None or part_usdc >= held_usdc else part_usdc
 
 
 def _open_order(intent: TxIntent, trader: str, price: Decimal) -> onchain.OpenOrder:

@@ -31,7 +31,7 @@ from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import fees, signers
 from execution_app.node.fees import Fee
-from execution_app.states import UNMINED, IntentState, Mode, Reason, SendKind
+from execution_app.states import UNMINED, Action, IntentState, Mode, Reason, SendKind
 
 log = structlog.get_logger(__name__)
 GWEI = 10**9
@@ -103,8 +103,11 @@ def _lease(wallet_id: int, market: fees.Market | None) -> list[_Leased]:
 
 
 def _open(wallet_id: int, now: datetime) -> list[SignRequest]:
-    free = Q(leased_at=None) | Q(leased_at__lt=now - timedelta(seconds=LEASE_S))
-    due = Q(next_try_at=None) | Q(next_try_at__lte=now)
+    # What lies ahead by more than it ever may is of before the clock was set back, and no slot waits until it has caught
+    # up; of two who are asked for one signature, the one whose lease is gone throws its own away.
+    free = Q(leased_at=None) | Q(leased_at__lt=now - timedelta(seconds=LEASE_S)) | Q(leased_at__gt=now)
+    put_off = now + timedelta(seconds=REFUSED_S)
+    due = Q(next_try_at=None) | Q(next_try_at__lte=now) | Q(next_try_at__gt=put_off)
     requests = SignRequest.objects.filter(free, due, intent__wallet_id=wallet_id)
     return list(requests.select_related("intent__wallet", "intent__trader").order_by("intent__nonce")[:BATCH])
 
@@ -118,10 +121,10 @@ def _kind(request: SignRequest, ruling: Ruling, now: datetime) -> SendKind | Non
         stopped = ruling.emergency_stop or ruling.mode is not Mode.LIVE
         return None if stopped and not (asked and kind is SendKind.CANCEL) else kind
     expired = intent.expires_at is not None and intent.expires_at <= now
-    departure = Departure.CANCEL if asked else may_leave(intent, ruling, now, expired=expired)
-    if departure is Departure.PARK:
+    departure = may_leave(intent, ruling, now, expired=expired)
+    if departure is Departure.PARK and (not asked or intent.action == Action.CLOSE):
         return None
-    return SendKind.CANCEL if departure is Departure.CANCEL else kind
+    return SendKind.CANCEL if asked or departure is Departure.CANCEL else kind
 
 
 def _fee(request: SignRequest, market: fees.Market | None) -> Fee:

@@ -2,7 +2,7 @@
 
 import structlog
 from django.db import transaction
-from django.db.models import DecimalField, ExpressionWrapper, F, Max, Sum
+from django.db.models import Count, DecimalField, ExpressionWrapper, F, Max, Q, Sum
 from django.db.models.functions import Coalesce
 
 from execution_app import reservations
@@ -166,8 +166,13 @@ def _begin(wallet: Wallet, ruling: Ruling, asked: Asked) -> Round:
     spendable_wei = asked.market.balance_wei - int(owed)
     kept = level_changes.symbols_kept(wallet, asked.market.at)
     # A message whose deadline a block has passed unused waits for finality alone; it keeps no exit from its place.
-    in_flight = unmined.exclude(message__unused_at_block__isnull=False).count()
-    return Round(wallet, ruling, asked, in_flight, spendable_wei, database_now(), kept)
+    alive = Q(nonce=None, message__unused_at_block=None)
+    places = unmined.aggregate(
+        slots=Count("pk", filter=Q(nonce__isnull=False)), messages=Count("pk", filter=alive)
+    )
+    return Round(
+        wallet, ruling, asked, places["slots"], places["messages"], spendable_wei, database_now(), kept
+    )
 
 
 def _decide(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:

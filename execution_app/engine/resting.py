@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import structlog
+from django.db import Error as DatabaseError
 from django.db import transaction
 from django.db.models import Q
 
@@ -60,6 +61,18 @@ def take_back_before(close: TxIntent) -> None:
 def all_live() -> list[TxIntent]:
     """Everything that rests now, oldest first: each may fill by its price alone, also under a stop."""
     return list(positions.resting().select_related("trader", "wallet").order_by("id"))
+
+
+def keys_under_stop() -> list[str] | None:
+    """Of everything that rests, for the answer of a stop that was just set; None where the database does not say.
+
+    The stop holds whatever this comes to, so nothing is raised: an answer of failure would deny it.
+    """
+    try:
+        return [order.intent_key for order in all_live()]
+    except DatabaseError as problem:
+        log.warning("a stop holds, and nobody says what rests", problem=type(problem).__name__)
+        return None
 
 
 def obstacle(order: TxIntent) -> str:

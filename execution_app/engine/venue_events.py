@@ -30,6 +30,7 @@ LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS_A_PASS = 10
 READ_AGAIN = 64  # blocks
 READ_ANEW = 256  # blocks, while one look reads all of them; then whenever they have doubled
+_Waiting = tuple[int, int, int | None]  # an order's key and id, and the slot in which it rests
 # What an event raises that the venue cannot have written.
 NONSENSE = (DataError, LookupError, ValueError, ArithmeticError)
 
@@ -37,7 +38,10 @@ NONSENSE = (DataError, LookupError, ValueError, ArithmeticError)
 def collect(head: int) -> None:
     """Apply what happened to outstanding orders up to this head."""
     outstanding = VenueOrder.objects.filter(state=OrderState.REGISTERED, intent__state=IntentState.ORDERED)
-    asked = outstanding.order_by("order_id").values_list("pk", "order_id", "limit_index")[:BATCH]
+    waiting = list(outstanding.order_by("-order_id").values_list("pk", "order_id", "limit_index"))
+    # Apart: what rests for weeks, however much it is, must not keep what is executed at once from being asked about.
+    at_once = [one for one in waiting if one[2] is None]
+    asked = _turn(at_once, head) + _turn([one for one in waiting if one[2] is not None], head)
     slots = {pk: slot for pk, _, slot in asked}
     gone = _no_longer_pending([(pk, order_id) for pk, order_id, _ in asked], head)
     resting = [pk for pk, slot in slots.items() if slot is not None and pk not in gone]
@@ -55,12 +59,22 @@ def collect(head: int) -> None:
     ended = [order for order in ended if order.order_id == gone[order.pk]]
     # Apart: an old one that nobody can tell the end of must not keep all later ones beyond what one look reads.
     reached = head - LOG_SPAN * SPANS_A_PASS
-    for some in (
-        [one for one in ended if _start(one) > reached],
-        [one for one in ended if _start(one) <= reached],
-    ):
-        if some:
-            _look(some, head)
+    if late := [one for one in ended if _start(one) > reached]:
+        _look(late, head)
+    if old := [one for one in ended if _start(one) <= reached]:
+        try:
+            _look(old, head)
+        except rpc.NodeError as problem:
+            # Such as a provider that has pruned old logs: the rest is followed.
+            log.warning("the logs of old orders cannot be read", orders=len(old), problem=str(problem))
+
+
+def _turn(waiting: list[_Waiting], head: int) -> list[_Waiting]:
+    """As many as one look asks about; of more than that each has its turn, by the head's number."""
+    if len(waiting) <= BATCH:
+        return waiting
+    first = head * BATCH % len(waiting)
+    return [*waiting[first:], *waiting[:first]][:BATCH]
 
 
 def _note_rest(resting: list[int]) -> None:
@@ -71,6 +85,17 @@ def _note_rest(resting: list[int]) -> None:
     due = Q(rested_to_block=None) | Q(rested_to_block__lt=final[0] - LOG_SPAN)
     rested = VenueOrder.objects.filter(due, pk__in=resting, block_number__lt=final[0] - LOG_SPAN)
     rested.filter(state=OrderState.REGISTERED).update(rested_to_block=final[0])
+
+
+def _forget_rest(missing: list[VenueOrder]) -> set[int]:
+    """Of these, those of which a node once said that they rested, perhaps behind their end: they are read from their own block."""
+    rested = [order.pk for order in missing if order.rested_to_block is not None]
+    if rested:
+        log.warning("no end where these were said to rest; they are read from their beginning", orders=rested)
+        VenueOrder.objects.filter(pk__in=rested, state=OrderState.REGISTERED).update(
+            rested_to_block=None, scanned_to_block=None
+        )
+    return set(rested)
 
 
 def _look(ended: list[VenueOrder], head: int) -> None:
@@ -87,7 +112,8 @@ def _look(ended: list[VenueOrder], head: int) -> None:
             log.error(
                 "the venue dropped an order without an event", intent=order.intent_id, order=order.order_id
             )
-    for order in [one for one in ended if one.pk not in done | later] if sure else ():
+    anew = _forget_rest([one for one in missing if one.pk not in later]) if sure and end == head else set()
+    for order in [one for one in ended if one.pk not in done | later | anew] if sure else ():
         standing = VenueOrder.objects.filter(pk=order.pk, state=OrderState.REGISTERED)
         standing.filter(block_hash=order.block_hash).update(scanned_to_block=_read_to(order, end, head))
 

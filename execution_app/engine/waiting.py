@@ -16,7 +16,7 @@ from execution_app.engine.further import ask_further
 from execution_app.gate import control
 from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
-from execution_app.models import Position, TxIntent, Wallet
+from execution_app.models import IntentTransition, Position, TxIntent, Wallet
 from execution_app.moves import move
 from execution_app.states import ORDER_CHANGES, Action, IntentState, Mode, PositionState, Reason
 
@@ -218,7 +218,10 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
 
 def _await_opening(intent: TxIntent, position: Position) -> None:
     """The opening of the one position that is asked for left the chain: it comes again, or there is nothing to close."""
-    if positions.earlier_open(intent).exists():
+    # An order that rests and never filled has opened nothing, and may rest for weeks.
+    filled = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
+    at_rest = positions.resting().exclude(pk__in=filled)
+    if positions.earlier_open(intent).exclude(pk__in=at_rest.values("pk")).exists():
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
         return
     again = positions.opened_again(position, intent)

@@ -83,7 +83,8 @@ class TxIntent(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(db_default=Now())
-    # A person wants its slot filled by a cancel; that is sent under a stop, too.
+    # Its slot is to be filled by a cancel, since a person wants that, or since another trade has come into the slot
+    # that it closes; that is sent under a stop, too.
     cancel_asked_at = models.DateTimeField(null=True, blank=True)
     # A person wants bytes that are older than this replaced at once; set by `engine.speedups` alone.
     speed_up_asked_at = models.DateTimeField(null=True, blank=True)

@@ -107,17 +107,6 @@ def encode_delegated(trader: str, data: bytes) -> bytes:
     return DELEGATED_ACTION + abi_encode(_DELEGATED_ARGUMENTS, (to_canonical_address(trader), data))
 
 
-def is_allowed(data: bytes) -> bool:
-    """Tell whether call data to the trading contract may be signed: outer and inner selector both listed."""
-    if data[:4] not in ALLOWED_SELECTORS:
-        return False
-    try:
-        _, inner = _decoded(_DELEGATED_ARGUMENTS, data[4:])
-    except ValueError:
-        return False
-    return inner[:4] in ALLOWED_DELEGATED_SELECTORS
-
-
 def read_delegated(data: bytes) -> tuple[str, bytes]:
     """Return the trader of a delegated call and the call inside.
 

@@ -33,9 +33,11 @@ def stop(person: TelegramUser, arguments: list[str]) -> str:
             by=person.name,
             reason=" ".join(arguments) or NO_REASON,
         )
-        rests = [order.intent_key for order in resting.all_live()]
+        rests = resting.keys_under_stop()
     rest = ""
-    if rests:
+    if rests is None:
+        rest += words.STOP_RESTS_UNKNOWN
+    elif rests:
         rest += words.STOP_RESTS.format(keys=", ".join(map(words.code, rests[:MOST_HELD])))
     if imposed.in_flight:
         rest += words.STOP_LEFT.format(hashes=", ".join(map(words.code, imposed.in_flight[:MOST_HELD])))

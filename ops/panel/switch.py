@@ -105,6 +105,12 @@ def _no_answer(request: HttpRequest) -> HttpResponse:
     return HttpResponse(page, status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
 
 
+def _holds(imposed: control.Imposed) -> HttpResponse:
+    """The stop is recorded, and the database failed behind it: said here and now, since every other page asks it."""
+    context = {"asked": "stopped", "left": imposed.in_flight, "again": reverse("admin:index")}
+    return HttpResponse(render_to_string(NO_ANSWER, context), headers={"Cache-Control": "no-store"})
+
+
 def may_switch(user: AbstractUser | AnonymousUser) -> bool:
     return bool(user.is_active and user.is_staff and user.has_perm(PERMISSION))
 
@@ -116,8 +122,11 @@ def stop(request: HttpRequest) -> HttpResponse:
         return _page(request, form, "stop", "Stop all execution")
     reason = form.cleaned_data["reason"] or "no reason given"
     imposed = control.impose(RestrictionKind.STOP, Origin.ADMIN, by=_name(request), reason=reason)
-    if rests := resting.all_live():
-        keys = ", ".join(order.intent_key for order in rests[:SHOWN])
+    rests = resting.keys_under_stop()
+    if rests is None:
+        return _holds(imposed)
+    if rests:
+        keys = ", ".join(rests[:SHOWN])
         messages.warning(
             request, f"{len(rests):,} order(s) rest at the venue and may fill under the stop: {keys}"
         )

@@ -29,7 +29,7 @@ SERVICES: dict[str, tuple[tuple[str, ...], int, float]] = {
     "beat": (
         (
             *(*CELERY, "beat", "--pidfile="),
-            *("--scheduler", "django_celery_beat.schedulers:DatabaseScheduler"),
+            *("--scheduler", "vanta.beat:Scheduler"),
         ),
         0,
         3,

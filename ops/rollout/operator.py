@@ -40,6 +40,9 @@ class Switch(BaseCommand):
 
     def tell(self, options: dict[str, Any], said: str, **facts: Any) -> None:
         """What was done, and every restriction that holds now with the place that lifts it."""
+        if not options["json"]:
+            # First, so that a database that fails just now does not hide what was done.
+            self.stdout.write(said)
         holding = [
             {"kind": row.kind, "origin": row.origin, "by": row.set_by, "reason": row.reason}
             for row in control.active()
@@ -47,7 +50,6 @@ class Switch(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({**facts, "holding": holding}))
             return
-        self.stdout.write(said)
         for row in holding:
             self.stdout.write(
                 f"holds: {row['kind']} of origin {row['origin']}, by {row['by']}: {row['reason']}"

@@ -119,6 +119,11 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
         lambda: change("risk_reservations", released(), state="open", notional_usdc=10, released_at=None),
     ),
     (
+        "revived without its position",
+        "is released",
+        lambda: change("risk_reservations", released(), state="exposed", notional_usdc=10, released_at=None),
+    ),
+    (
         "another order's",
         "for life",
         lambda: change("risk_reservations", rows.reservation(), intent_id=rows.intent()),

@@ -71,7 +71,7 @@ def follow(head: Head) -> None:
     spent = [one for one, word in zip(open_, words, strict=True) if taken.is_spent(one, word)]
     for message in filter(taken.is_of_levels, spent):
         taken.take(message, head)
-    for some in _stretches([message for message in spent if not taken.is_of_levels(message)]):
+    for some in _stretches([message for message in spent if not taken.is_of_levels(message)], head.number):
         try:
             _register(some, head.number)
         except rpc.NodeError as problem:
@@ -82,17 +82,19 @@ def follow(head: Head) -> None:
             _look_whether_unused(one, head)
 
 
-def _stretches(spent: Sequence[VenueMessage]) -> list[list[VenueMessage]]:
+def _stretches(spent: Sequence[VenueMessage], head: int) -> list[list[VenueMessage]]:
     """Messages whose orders are looked for together, the newest first: one that is never found must not hide others.
 
-    What a message became stands soon behind its first block, since it has a deadline, however long ago that is.
+    What a message became stands soon behind its first block, since it has a deadline, however long ago that is. Of more
+    stretches than one pass reads all but the newest have their turn, by the head's number.
     """
     found: list[list[VenueMessage]] = []
     for message in sorted(spent, key=lambda one: one.from_block):
         if not found or message.from_block > found[-1][0].from_block + LOG_SPAN * SPANS // 2:
             found.append([])
         found[-1].append(message)
-    return found[::-1][:STRETCHES]
+    newest, older = found[:-STRETCHES:-1], found[: 1 - STRETCHES]
+    return [*newest, *([older[head % len(older)]] if older else [])]
 
 
 def _register(spent: Sequence[VenueMessage], head: int) -> None:

@@ -64,8 +64,13 @@ def _offer(message: VenueMessage) -> Offer:
 
 def _lease(wallet_id: int) -> list[VenueMessage]:
     """Announce what may be a first post: a stop that commits before this sees none, one after waits for it."""
+    # What a block has passed unused waits for finality alone: however much of it an outage left, it is in nobody's way.
     unknown = VenueMessage.objects.filter(
-        intent__wallet_id=wallet_id, intent__state__in=LEAVING, intent__settled_at=None, tracking_id=""
+        intent__wallet_id=wallet_id,
+        intent__state__in=LEAVING,
+        intent__settled_at=None,
+        tracking_id="",
+        unused_at_block=None,
     )
     if gateway.rests() or not unknown.exists():
         return []

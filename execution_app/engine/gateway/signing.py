@@ -66,8 +66,11 @@ def _lease(wallet_id: int) -> list[_Leased]:
         if wallet.halted_reason:
             return leased
         ruling, now = ruling_now(), database_now()
-        free = Q(sign_leased_at=None) | Q(sign_leased_at__lt=now - timedelta(seconds=LEASE_S))
-        due = Q(sign_after=None) | Q(sign_after__lte=now)
+        # What lies ahead is of before the clock was set back; see `engine/remote_signing.py`.
+        leased_before = Q(sign_leased_at__lt=now - timedelta(seconds=LEASE_S)) | Q(sign_leased_at__gt=now)
+        free = Q(sign_leased_at=None) | leased_before
+        put_off = now + timedelta(seconds=REFUSED_S)
+        due = Q(sign_after=None) | Q(sign_after__lte=now) | Q(sign_after__gt=put_off)
         # What is over already ends with its deadline's block: it must not stand before what may still go.
         alive = Q(deadline_ms__gt=int(now.timestamp() * 1000), intent__cancel_asked_at=None)
         waiting = unsigned.filter(free, due, alive).select_related(

@@ -19,6 +19,7 @@ TOO_MANY = "That was more at once than I take from one person: some of it was le
 STOPPED = "\N{OCTAGONAL SIGN} <b>Stopped.</b> Nothing new is signed or sent from now on.{rest}\n/resume tells how to go on."
 WAS_STOPPED = "\N{OCTAGONAL SIGN} <b>Stopped already</b> from Telegram, and still so. Nothing new is signed or sent.{rest}"
 STOP_LEFT = "\nMay still have left: {hashes}"
+STOP_RESTS_UNKNOWN = "\nWhat rests at the venue and may still fill, the database did not say."
 STOP_RESTS = "\n<b>May still fill</b>, since it rests at the venue and a stop does not reach it: {keys}"
 STOP_SIGNER = "\nWas at the signer, whose answer is thrown away: {slots}"
 NOT_STOPPED_YET = (

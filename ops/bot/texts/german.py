@@ -19,6 +19,9 @@ TOO_MANY = "Das war mehr auf einmal, als ich von einer Person annehme: Manches b
 STOPPED = "\N{OCTAGONAL SIGN} <b>Gestoppt.</b> Ab jetzt wird nichts Neues signiert oder gesendet.{rest}\n/resume sagt, wie es weitergeht."
 WAS_STOPPED = "\N{OCTAGONAL SIGN} Aus Telegram <b>schon gestoppt</b>, und noch immer. Nichts Neues wird signiert oder gesendet.{rest}"
 STOP_LEFT = "\nKann noch hinausgegangen sein: {hashes}"
+STOP_RESTS_UNKNOWN = (
+    "\nWas beim Handelsplatz liegt und noch ausgeführt werden kann, hat die Datenbank nicht gesagt."
+)
 STOP_RESTS = "\n<b>Kann noch ausgeführt werden</b>, denn es liegt beim Handelsplatz, wohin ein Stopp nicht reicht: {keys}"
 STOP_SIGNER = "\nWar beim Signierer, dessen Antwort verworfen wird: {slots}"
 NOT_STOPPED_YET = (

@@ -3,16 +3,21 @@
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+from django.db import connection
 from django.db.models.functions import Now
+from pytest_django.fixtures import Settings
 
 from execution_app.book import quotes
-from execution_app.engine import rounds
+from execution_app.engine import remote_signing, reserve, rounds
 from execution_app.gate import control, watch
 from execution_app.models import TxIntent, TxSend
-from execution_app.states import Action, Origin, RestrictionKind
+from execution_app.states import Action, Origin, Reason, RestrictionKind
 from tests import invariants
 from tests.execution.test_exits import opened, pause
 from tests.guarded import move_price
+from tests.guards import without_guards
+from tests.integration.tx.remote import signing_remotely
 from tests.integration.tx.test_gateway_faults import Scene, scene, state_of
 from tests.proxy import Proxy
 from tests.rig import Rig
@@ -91,3 +96,37 @@ def test_a_process_that_began_before_trades_on(rig: Rig) -> None:
     assert watcher.ruling().mode == "DRY"
     rig.open_gate()
     assert watcher.ruling().mode == "LIVE"
+
+
+@pytest.mark.parametrize("waits_for", ["a signer that was away", "a process that died"])
+def test_a_slot_is_signed(rig: Rig, node: Proxy, settings: Settings, waits_for: str) -> None:
+    """Exits are behind it."""
+    with signing_remotely(rig, settings) as signer:
+        intent = rig.intent()
+        assert reserve.reserve(rig.wallet.pk) == 1
+        if waits_for == "a process that died":
+            remote_signing._lease(rig.wallet.pk, None)
+        else:
+            signer.faults.away = True
+            rig.submit()
+            signer.faults.away = False
+        assert state_of(intent) == "reserved"
+        set_clock_back()
+        rig.submit()
+        assert state_of(intent) == "pending_inclusion"
+        rig.run()
+    assert state_of(intent) == "filled"
+    invariants.check(node)
+
+
+def test_orders_of_the_minute_before_count_and_keep_no_exit_waiting(rig: Rig, settings: Settings) -> None:
+    """Nobody knows any more how long ago they were: opens are refused for as long as the clock was set back."""
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"max_orders_per_minute": 1})
+    opened(rig)
+    with without_guards(), connection.cursor() as cursor:
+        cursor.execute("UPDATE risk_reservations SET reserved_at = reserved_at + interval '1 hour'")
+    another, close = rig.intent(), rig.intent(Action.CLOSE)
+    rig.run()
+    another.refresh_from_db()
+    assert (another.state, another.reason) == ("rejected", Reason.ORDERS_PER_MINUTE_AT_CAP)
+    assert state_of(close) == "filled"

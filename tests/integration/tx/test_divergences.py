@@ -12,8 +12,10 @@ from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
 
 from execution_app import meters
+from execution_app.book import absence
 from execution_app.engine import rounds
-from execution_app.models import AuditEntry, ExternalTrade, Position, TxIntent, TxSend
+from execution_app.models import AuditEntry, ExternalTrade, Position, Reservation, TxIntent, TxSend
+from execution_app.node import rpc
 from execution_app.states import Action
 from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
@@ -294,4 +296,55 @@ def test_a_partial_close_after_a_correction_counts_from_it(rig: Rig) -> None:
     position = compared()
     assert (position.collateral_usdc, position.drift, position.corrections.count()) == (2, "", 1)
     assert set(TxIntent.objects.values_list("state", flat=True)) == {"filled"}
+    invariants.check()
+
+
+@pytest.mark.parametrize(
+    ("asked", "left_usdc"),
+    [({"reduce_usdc": Decimal(3)}, None), ({"reduce_pct": Decimal(50)}, Decimal(1))],
+    ids=["an amount", "a percentage"],
+)
+def test_a_part_is_never_more_than_its_owner_has_left(
+    rig: Rig, asked: dict[str, Any], left_usdc: Decimal | None
+) -> None:
+    """The book hears of it once it is final, and no exit waits for that."""
+    opened(rig)
+    owner_closes(rig, 3)
+    close = rig.intent(Action.CLOSE, **asked)
+    rig.run()
+    close.refresh_from_db()
+    assert close.state == "filled"
+    position = compared()
+    if left_usdc is None:
+        assert (position.state, position.ended_by) == ("closed", "closed_elsewhere")
+    else:
+        assert (position.state, position.collateral_usdc) == ("open", left_usdc)
+    invariants.check()
+
+
+def test_all_that_the_book_has_is_all_that_is_there(rig: Rig) -> None:
+    """Their margin goes back to them; else the book would end a trade that nobody watches any more."""
+    opened(rig)
+    store_anew(rig, collateral_usdc=Decimal(8))
+    close = rig.intent(Action.CLOSE, reduce_usdc=Decimal(5))
+    rig.run()
+    close.refresh_from_db()
+    assert (close.state, close.close_usdc) == ("filled", 8)
+    assert compared().ended_by == "close"
+    compare = real_parts.deployment.storage, onchain.call_open_trades_count(rig.trader.address, BTC)
+    assert onchain.read_uint(rpc.read_views([compare])[0]) == 0
+
+
+def test_what_is_there_all_the_same_is_at_stake_again(rig: Rig) -> None:
+    """Most endpoints were wrong about a final block: then the caps had room that there was not."""
+    position = opened(rig)
+    assert absence.end(position, 10**9)
+    assert Reservation.objects.get().state == "released"
+    assert compared().state == "open"
+    held = Reservation.objects.get()
+    assert (held.state, held.notional_usdc, held.released_at) == ("exposed", 10, None)
+    invariants.check()
+    rig.intent(Action.CLOSE)
+    rig.run()
+    assert Reservation.objects.get().state == "released"
     invariants.check()

@@ -1,13 +1,14 @@
 """New levels of a position by signed message: taken once and held as the chain has them, whatever fails on the way."""
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.db.models.functions import Now
 
 from execution_app.book import drift, protections
-from execution_app.engine import heads, level_changes
+from execution_app.engine import heads, level_changes, level_watch
 from execution_app.engine.gateway import making, taken
 from execution_app.gate import control
 from execution_app.models import Position, TxIntent, VenueMessage
@@ -17,6 +18,8 @@ from execution_app.venues import typed_data as words
 from ops.rehearsal import venue as rehearsal
 from tests import real_parts
 from tests.execution.desks.harness import operate, run
+from tests.guarded import move_price
+from tests.guards import without_guards
 from tests.integration.tx.test_gateway_faults import Scene, path, scene, state_of
 from tests.integration.tx.test_reorg import reorganise
 from tests.rig import rpc_call
@@ -323,4 +326,43 @@ def test_levels_that_are_wanted_back_are_asked_for_while_others_are_under_way(
         scene.later()
         run(scene.rig, scene.gateway)
     assert ours(position) == theirs(scene) == (None, LOW)
+    scene.check()
+
+
+@pytest.mark.parametrize("ending", ["lapsed", "expired", "rejected"])
+def test_levels_of_the_version_that_counts_are_asked_for_until_the_venue_has_them(
+    scene: Scene, settings: object, ending: str
+) -> None:
+    """Meanwhile they are watched here; but while all of this is down they would guard nobody."""
+    position = scene.open()
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})  # type: ignore[attr-defined]
+    scene.gateway.faults.never = True
+    protections.change(position.pk, {"stop_loss": LOW}, by="ann", reason="test")
+    intent = TxIntent.objects.get(action=Action.LEVELS)
+    if ending == "lapsed":
+        post(scene)
+        scene.outlive()
+    elif ending == "expired":
+        TxIntent.objects.filter(pk=intent.pk).update(expires_at=Now())
+        post(scene)
+    else:
+        control.impose(RestrictionKind.STOP, Origin.COMMAND, reason="test", by="test")
+        post(scene)
+        control.lift(RestrictionKind.STOP, Origin.COMMAND, by="test")
+    assert state_of(intent) == ending
+    level_watch.watch()
+    assert TxIntent.objects.filter(action=Action.LEVELS).count() == 1, "not at once"
+    scene.gateway.faults.never = False
+    with without_guards():
+        TxIntent.objects.filter(pk=intent.pk).update(settled_at=Now() - timedelta(minutes=1))
+    for _ in range(2):
+        level_watch.watch()
+    again = TxIntent.objects.get(intent_key=f"{intent.intent_key}#2")
+    move_price(100_000)
+    pass_a_minute()
+    run(scene.rig, scene.gateway)
+    assert (state_of(again), ours(position)) == ("changed", (None, LOW))
+    assert theirs(scene) == (None, LOW)
+    level_watch.watch()
+    assert TxIntent.objects.filter(action=Action.LEVELS).count() == 2
     scene.check()

@@ -7,14 +7,18 @@ from eth_utils.crypto import keccak
 
 from execution_app.book.drift import compare
 from execution_app.engine import placing
-from execution_app.engine.gateway import making
+from execution_app.engine.gateway import following, making, posting
 from execution_app.models import Position, Reservation, VenueMessage, Wallet
+from execution_app.node import gateway as window
 from execution_app.states import Action
 from tests.execution.desks.harness import operate
+from tests.guarded import move_price
 from tests.integration.tx.test_gateway_faults import Scene, scene, state_of
+from tests.integration.tx.test_resting import LIMIT, take_back
 from tests.integration.tx.test_venue_surprises import owner_closes
 from tests.proxy import Proxy
 from tests.rig import rpc_call
+from tests.timers import pass_a_minute
 
 __all__ = ["scene"]  # the fixture
 ALONE = "0x" + keccak(text="OnlyBatchedFlowAllowed()")[:4].hex()
@@ -97,3 +101,67 @@ def test_a_slow_gateway_keeps_nobody_from_following_the_chain(scene: Scene) -> N
     assert 1 <= len(first) <= 2
     scene.rig.track()
     assert VenueMessage.objects.exclude(asked_at=None).count() > len(first), "the next look asks of others"
+
+
+def test_messages_that_wait_keep_no_slot_from_an_exit(scene: Scene) -> None:
+    """What rests at the venue goes on-chain and is taken back there, wherever all other orders go."""
+    order = scene.rig.intent(**LIMIT)
+    for symbol in ("BTC-USD", "ETH-USD", "SOL-USD"):
+        for _ in range(2):
+            scene.rig.intent(symbol=symbol)
+    scene.rig.run()
+    assert state_of(order) == "ordered"
+    Wallet.objects.update(max_in_flight=1)
+    scene.gateway.faults.never = True
+    *some, last = Position.objects.order_by("id")
+    for position in some:
+        scene.ask(Action.CLOSE, symbol=position.symbol, position=position, only_position=True)
+    scene.rig.submit()
+    assert VenueMessage.objects.count() == 1 + placing.EXIT_PLACES
+    cancel = take_back(order)
+    close = scene.rig.intent(Action.CLOSE, symbol=last.symbol, position=last, only_position=True)
+    scene.rig.submit()
+    assert (state_of(close), state_of(cancel)) == ("pending_inclusion", "pending")
+    scene.rig.run()
+    scene.later()
+    scene.rig.run()
+    assert (state_of(close), state_of(cancel), state_of(order)) == ("filled", "changed", "venue_cancelled")
+
+
+def test_of_many_stretches_of_spent_messages_each_has_its_turn() -> None:
+    spent = [VenueMessage(from_block=number * following.LOG_SPAN * following.SPANS) for number in range(9)]
+    looked_at: set[int] = set()
+    for head in range(9):
+        found = following._stretches(spent, head)
+        assert len(found) == following.STRETCHES
+        assert [message.from_block for (message,) in found[:3]] == [one.from_block for one in spent[:-4:-1]]
+        looked_at |= {message.from_block for (message,) in found}
+    assert looked_at == {message.from_block for message in spent}
+    assert [len(one) for one in following._stretches(spent[:4], 7)] == [1, 1, 1, 1]
+
+
+def test_what_an_outage_left_behind_is_in_no_exits_way(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages behind their deadline wait for finality, which takes many minutes, and are posted no more."""
+    monkeypatch.setattr(posting, "BATCH", 1)
+    for symbol in ("BTC-USD", "ETH-USD", "SOL-USD"):
+        for _ in range(2):
+            scene.rig.intent(symbol=symbol)
+    scene.rig.run()
+    *some, last = Position.objects.order_by("id")
+    scene.gateway.faults.refuse_next = 99
+    for position in some:
+        scene.ask(Action.CLOSE, symbol=position.symbol, position=position, only_position=True)
+    scene.rig.submit()
+    rpc_call("evm_increaseTime", making.LIFE_S + 60)
+    scene.rig.mine()
+    scene.rig.track()
+    assert VenueMessage.objects.filter(unused_at_block=None).count() == 0
+    scene.gateway.faults.refuse_next = 0
+    window.breaker.cache_clear()
+    move_price(100_000, last.symbol)
+    posts = len(scene.gateway.posts)
+    close = scene.ask(Action.CLOSE, symbol=last.symbol, position=last, only_position=True)
+    pass_a_minute()
+    scene.rig.submit()
+    assert state_of(close) == "pending_inclusion"
+    assert len(scene.gateway.posts) == posts + 1

@@ -7,13 +7,13 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from execution_app import meters
-from execution_app.engine import broadcast, offers, reserve
+from execution_app.engine import broadcast, cancels, offers, reserve
 from execution_app.gate import control
 from execution_app.models import TxIntent, TxReceipt, TxSend
 from execution_app.states import Origin, RestrictionKind
 from tests import invariants
 from tests.proxy import Proxy
-from tests.rig import Rig
+from tests.rig import ETH, Rig, rpc_call
 from tests.timers import pass_a_minute
 
 
@@ -170,4 +170,45 @@ def test_without_replacement_a_hopeless_slot_is_cancelled_all_the_same(
     intent.refresh_from_db()
     assert intent.state == "final_cancelled"
     assert invariants.executions(rig.wallet) == []
+    invariants.check(node)
+
+
+def test_a_higher_fee_that_cannot_be_paid_keeps_nobody_from_the_older_bytes(rig: Rig, node: Proxy) -> None:
+    """The node was restarted and has forgotten them, and the wallet can pay the lower fee alone."""
+    intent = get_stuck(rig, node, bumps=0)
+    intent.refresh_from_db()
+    assert intent.value_wei is not None
+    assert intent.gas_limit is not None
+    cost_wei = int(intent.value_wei) + intent.gas_limit * int(intent.sends.get().max_fee_wei)
+    node.release("none")
+    rpc_call("anvil_setBalance", rig.wallet.address, hex(cost_wei))
+    pass_a_minute()
+    rig.track()
+    assert list(intent.sends.order_by("attempt").values_list("kind", "outcome")) == [
+        ("exec", "accepted"),
+        ("bump", "insufficient_funds"),
+    ]
+    finish(rig)
+    intent.refresh_from_db()
+    assert (intent.state, TxReceipt.objects.get().send.attempt) == ("filled", 0)
+    invariants.check(node)
+
+
+def test_what_is_to_be_cancelled_is_not_offered_behind_its_cancel(rig: Rig, node: Proxy) -> None:
+    intent = get_stuck(rig, node, bumps=0)
+    node.release("none")
+    cancels.request(by="test")
+    rpc_call("anvil_setBalance", rig.wallet.address, hex(1))
+    sent = len(node.log)
+    for _ in range(2):
+        pass_a_minute()
+        rig.track()
+    kinds = dict(intent.sends.values_list("tx_hash", "kind"))
+    assert {kinds[offer.tx_hash] for offer in node.log[sent:]} == {"cancel"}
+    rpc_call("anvil_setBalance", rig.wallet.address, hex(ETH))
+    pass_a_minute()
+    rig.track()
+    finish(rig)
+    intent.refresh_from_db()
+    assert intent.state == "final_cancelled"
     invariants.check(node)

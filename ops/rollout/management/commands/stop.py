@@ -37,8 +37,10 @@ class Command(Switch):
         lines += [f"may still have left: {tx_hash}" for tx_hash in imposed.in_flight]
         lines += [f"was at the signer, which may yet sign in vain: {slot}" for slot in imposed.at_signer]
         lines += [f"is cancelled in its slot: {key}" for key in cancelled]
-        rests = [order.intent_key for order in resting.all_live()]
-        lines += [f"rests at the venue, which may fill it under the stop: {key}" for key in rests]
+        rests = resting.keys_under_stop()
+        lines += [f"rests at the venue, which may fill it under the stop: {key}" for key in rests or []]
+        if rests is None:
+            lines.append("the database does not say what rests at the venue; the stop holds")
         facts = {"changed": imposed.changed, "in_flight": imposed.in_flight, "cancelling": cancelled}
         facts |= {"at_signer": imposed.at_signer, "resting": rests}
         self.tell(options, "\n".join(lines), **facts)

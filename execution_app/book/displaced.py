@@ -1,0 +1,50 @@
+"""Closes on their way whose slot at the venue has another trade by now.
+
+The venue's call names a slot and no trade. What is signed after a close is mined after it, so no later order of the
+wallet can come into the slot before it; but one that was registered before it can, an order that rests at the venue
+above all, and so can its owner's own hand. Such a close is cancelled in its slot of the wallet while that is possible,
+and asked for again once the cancel is final: then it finds what there is to close.
+"""
+
+import structlog
+from django.db.models.functions import Now
+
+from execution_app import meters
+from execution_app.models import Position, TxIntent
+from execution_app.states import UNMINED, Action, PositionState
+
+log = structlog.get_logger(__name__)
+
+
+def call_off(position: Position) -> int:
+    """Have the slots filled of unmined closes of a trade that is no longer where they would find it; returns how many.
+
+    A message names the opening of its trade, and needs none of this.
+    """
+    closes = TxIntent.objects.filter(
+        position=position,
+        action=Action.CLOSE,
+        state__in=sorted(UNMINED),
+        nonce__isnull=False,
+        cancel_asked_at=None,
+        settled_at=None,
+    )
+    called_off = closes.update(cancel_asked_at=Now(), updated_at=Now())
+    if called_off:
+        log.warning(
+            "a close is called off: another trade is in its slot", position=position.pk, closes=called_off
+        )
+    return called_off
+
+
+def tell(close: TxIntent, closed: Position) -> None:
+    """Page where a close of ours has ended another trade than it was meant for.
+
+    Not where a reorg took the opening of its trade away, which was opened anew and is a position of its own then.
+    """
+    meant = close.position
+    if meant is None or meant.pk == closed.pk:
+        return
+    if Position.objects.filter(pk=meant.pk).exclude(state=PositionState.VOID).exists():
+        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+        log.error("a close took another trade than was meant", intent=close.pk, position=closed.pk)
