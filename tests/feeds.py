@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from execution_app.node import feed
+import pytest
+
+from execution_app.node import feed, feed_cache
 from ops.rehearsal import venue
 from ops.rehearsal.gateway.server import Gateway
 from tests import real_parts
@@ -17,8 +19,12 @@ from tests.rig import rpc_call
 
 @contextmanager
 def served_feed(settings: Any, **more: Any) -> Iterator[Gateway]:
-    """Prices and market hours out of the chain; `faults` of what is yielded bend them."""
-    with Gateway(real_parts.anvil.url, real_parts.deployment) as gateway:
+    """Prices and market hours out of the chain; `faults` of what is yielded bend them, and the next look sees it."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Gateway(real_parts.anvil.url, real_parts.deployment) as gateway,
+    ):
+        patch.setattr(feed_cache, "KEPT_S", 0.0)
         lead_to(settings, gateway.url, **more)
         yield gateway
 

@@ -8,6 +8,7 @@ again and again; the catalogue has a breaker of its own, since it may be another
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from django.conf import settings
 
 from execution_app import meters
 from execution_app.errors import Retryable
+from execution_app.node import feed_cache
 from execution_app.node.breaker import Breaker, BreakerState, Rules
 from execution_app.states import PriceSource
 from execution_app.venues import feed as words
@@ -44,7 +46,7 @@ class _Question(threading.Thread):
     def __init__(self, route: str, url: str, most_bytes: int) -> None:
         super().__init__(name=f"feed-{route}", daemon=True)
         self.route, self.url, self.most_bytes = route, url, most_bytes
-        self.begun_s = time.monotonic()
+        self.begun_s, self.asked_at_s = time.monotonic(), time.time()
         self.body: bytes | None = None
         self.problem = ""
         if breaker(route).admits(self.begun_s):
@@ -89,16 +91,36 @@ class _Question(threading.Thread):
 
 
 def prices(symbols: Collection[str]) -> dict[str, dict[PriceSource, Leg] | str]:
-    """What the feed has of these symbols, all asked at once; in words why, where it has nothing of one."""
-    asked = {symbol: _of(symbol) for symbol in symbols if symbol in onchain.PAIRS}
-    found: dict[str, dict[PriceSource, Leg] | str] = {}
+    """What the feed has of these symbols, all asked at once; in words why, where it has nothing of one.
+
+    What another process was told a moment ago is not asked again (feed_cache.py).
+    """
+    found: dict[str, dict[PriceSource, Leg] | str] = {**_shared(symbols)}
+    asked = {symbol: _of(symbol) for symbol in symbols if symbol in onchain.PAIRS and symbol not in found}
     for symbol in symbols:
-        try:
-            question = asked.get(symbol)
-            found[symbol] = question.answer(words.read_update) if question else "the venue has no such pair"
-        except Retryable as problem:
-            found[symbol] = str(problem)
+        if symbol not in found:
+            found[symbol] = _told(symbol, asked.get(symbol))
     return found
+
+
+def _shared(symbols: Collection[str]) -> dict[str, dict[PriceSource, Leg]]:
+    found = {}
+    for symbol, answer in feed_cache.get([symbol for symbol in symbols if symbol in onchain.PAIRS]).items():
+        with suppress(ValueError):
+            found[symbol] = words.read_update(answer)
+    return {symbol: legs for symbol, legs in found.items() if legs}
+
+
+def _told(symbol: str, question: _Question | None) -> dict[PriceSource, Leg] | str:
+    if question is None:
+        return "the venue has no such pair"
+    try:
+        legs = question.answer(words.read_update)
+    except Retryable as problem:
+        return str(problem)
+    if legs and question.body is not None:
+        feed_cache.put(symbol, question.asked_at_s, question.body)
+    return legs
 
 
 def _of(symbol: str) -> _Question:

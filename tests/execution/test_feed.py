@@ -11,7 +11,7 @@ from pytest_django.fixtures import Settings
 
 from execution_app import meters
 from execution_app.errors import Retryable
-from execution_app.node import feed
+from execution_app.node import feed, feed_cache
 from execution_app.node.breaker import Rules
 from execution_app.states import PriceSource
 from execution_app.venues.feed import Leg
@@ -29,6 +29,7 @@ def server(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scri
     for name in ("CONNECT_TIMEOUT_S", "ANSWER_S", "WITHIN_S"):
         monkeypatch.setattr(feed, name, 60.0)
     monkeypatch.setattr(feed, "RULES", Rules(faults=3, slow_s=60.0, rest_s=3600.0))
+    monkeypatch.setattr(feed_cache, "KEPT_S", 0.0)
     with scripted() as script:
         lead_to(settings, script.url)
         yield script
