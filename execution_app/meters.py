@@ -75,6 +75,17 @@ GATEWAY_BREAKER = Counter(
     "Changes of a process's breaker for the venue's gateway, by the state that began.",
     ["state"],
 )
+FEED_ROUTES = ("price", "catalogue")
+FEED_REQUESTS = Counter(
+    "vanta_feed_requests_total",
+    "Questions to the venue's feed and catalogue, by route and how they ended; unclear ones brought nothing.",
+    ["route", "outcome"],
+)
+FEED_BREAKER = Counter(
+    "vanta_feed_breaker_changes_total",
+    "Changes of a process's breakers for the venue's feed and catalogue, by route and the state that began.",
+    ["route", "state"],
+)
 MESSAGES_LAPSED = Counter(
     "vanta_messages_lapsed_total", "Signed messages whose deadline passed unused, and finally."
 )

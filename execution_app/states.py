@@ -168,6 +168,14 @@ class PositionEnd(StrEnum):
 ENDED_BY_VENUE = (PositionEnd.TAKE_PROFIT, PositionEnd.STOP_LOSS, PositionEnd.LIQUIDATION, PositionEnd.OWNER)
 
 
+class PriceSource(StrEnum):
+    """Who says what a market's price is."""
+
+    CHAIN = "chain"  # the view of the venue's aggregator, by which orders are made
+    CORE = "core"  # the feed's two, which are compared with it
+    PRO = "pro"
+
+
 class TriggerKind(StrEnum):
     """What of a position's protection was crossed, so that a close was asked for."""
 
@@ -270,6 +278,9 @@ class Reason(StrEnum):
     INSUFFICIENT_ALLOWANCE = "insufficient_allowance"
     NO_DELEGATION = "no_delegation"
     PRICE_UNAVAILABLE = "price_unavailable"
+    PRICE_DEVIATES = "price_deviates"
+    MARKET_CLOSED = "market_closed"
+    MARKET_CLOSE_ONLY = "market_close_only"
     WAITS_FOR_EARLIER_ORDER = "waits_for_earlier_order"
     SUPERSEDED_BY_CLOSE = "superseded_by_close"
     VENUE_REVERT = "venue_revert"

@@ -75,6 +75,13 @@ def watch_levels() -> None:
 
 
 @shared_task
+def keep_feed() -> None:
+    """Keep what the venue's feed and catalogue say, for opens and for the watch to compare with."""
+    with _waiting("feed"):
+        rounds.keep_feed()
+
+
+@shared_task
 def note_audit_head() -> None:
     """Keep the audit log's head where whoever cuts off the table's end cannot reach it."""
     audit.note_head()

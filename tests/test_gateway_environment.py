@@ -9,6 +9,7 @@ from vanta.environment import read
 
 URL = "https://prod-api.veranta.xyz/batched-market"
 CORE_URL = "https://prod-api.veranta.xyz/core"
+FEED = {"VERANTA_FEED_URL": "http://127.0.0.1:5/feed", "VERANTA_DATA_API_URL": "http://127.0.0.1:5/data"}
 ROAD = {"VENUE": "gateway", "VERANTA_BATCHED_MARKET_URL": URL, "VERANTA_CORE_API_URL": CORE_URL}
 
 
@@ -27,6 +28,10 @@ def test_the_road_is_onchain_unless_somebody_says_otherwise() -> None:
         ({"VERANTA_CORE_API_URL": "http://core.invalid"}, "by https"),
         ({"VERANTA_BATCHED_MARKET_URL": "http://gateway.invalid"}, "by https"),
         ({"VERANTA_BATCHED_MARKET_URL": "ftp://x"}, "must begin with https"),
+        ({"VERANTA_FEED_URL": "http://feed.invalid"}, "VERANTA_FEED_URL: production asks"),
+        ({"VERANTA_DATA_API_URL": "http://data.invalid"}, "VERANTA_DATA_API_URL: production asks"),
+        ({"MAX_PRICE_DEVIATION_PCT": "0"}, "MAX_PRICE_DEVIATION_PCT: must be above zero"),
+        ({"MAX_PRICE_DEVIATION_PCT": "51"}, "MAX_PRICE_DEVIATION_PCT"),
         ({"VENUE": "pigeon"}, "VENUE"),
     ],
 )
@@ -36,16 +41,15 @@ def test_a_road_that_leads_nowhere_does_not_start(changes: dict[str, str], words
     assert "1 mistake(s)" in message
 
 
-def test_make_run_serves_a_gateway_where_one_is_wanted_and_none_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ROAD:
+def test_make_run_serves_a_gateway_and_names_what_of_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*ROAD, *FEED):
         monkeypatch.delenv(name, raising=False)
-    assert stack_gateway.port_of(5) == stack_gateway.NONE
+    assert (stack_gateway.port_of(5), dict(stack_gateway.variables(5))) == (5, FEED)
+    assert stack_gateway.variables(stack_gateway.NONE) == {}
     stack.require_road(chain_given=True)
     monkeypatch.setenv("VENUE", "gateway")
     assert stack_gateway.port_of(5) == 5
-    assert stack_gateway.variables(5) == {
+    assert stack_gateway.variables(5) == FEED | {
         "VERANTA_BATCHED_MARKET_URL": "http://127.0.0.1:5/batched-market",
         "VERANTA_CORE_API_URL": "http://127.0.0.1:5/core",
     }
@@ -54,6 +58,10 @@ def test_make_run_serves_a_gateway_where_one_is_wanted_and_none_is_named(
         stack.require_road(chain_given=True)
     monkeypatch.setenv("VERANTA_BATCHED_MARKET_URL", URL)
     stack.require_road(chain_given=True)
+    assert stack_gateway.variables(5) == FEED
+    monkeypatch.setenv("VERANTA_FEED_URL", "")
+    assert set(stack_gateway.variables(5)) == {"VERANTA_DATA_API_URL"}, "a blank means that there is none"
+    monkeypatch.setenv("VERANTA_DATA_API_URL", "https://data.invalid")
     assert stack_gateway.port_of(5) == stack_gateway.NONE
     monkeypatch.setenv("VENUE", "pigeon")
     with pytest.raises(UsageError, match="VENUE must be onchain or gateway"):

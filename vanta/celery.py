@@ -75,6 +75,8 @@ app.conf.update(
         "execution_app.tasks.sweep": {"queue": "ops"},
         "execution_app.tasks.compare_positions": {"queue": "tpsl"},
         "execution_app.tasks.watch_levels": {"queue": "tpsl"},
+        # Not beside the watch, which must not wait for it.
+        "execution_app.tasks.keep_feed": {"queue": "ops"},
     },
 )
 app.autodiscover_tasks(["signals_app", "execution_app"])

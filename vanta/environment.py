@@ -125,6 +125,14 @@ class Environment(BaseModel):
     veranta_core_api_url: Annotated[
         str, _as_written(lambda text: formats.http_url(text).rstrip("/") if text else "")
     ] = ""
+    # What prices and market hours are compared with; blank, the chain's price alone counts and no hours are known.
+    veranta_feed_url: Annotated[
+        str, _as_written(lambda text: formats.http_url(text).rstrip("/") if text else "")
+    ] = ""
+    veranta_data_api_url: Annotated[
+        str, _as_written(lambda text: formats.http_url(text).rstrip("/") if text else "")
+    ] = ""
+    max_price_deviation_pct: Annotated[Decimal, _decimals(4)] = Field(default=Decimal(1), le=50)
     venue_trading_address: Address = ""
     venue_storage_address: Address = ""
     usdc_address: Address = ""

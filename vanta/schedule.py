@@ -16,6 +16,7 @@ BELLS: dict[str, tuple[str, int]] = {
     "sweep signals": ("signals_app.tasks.sweep_signals", 1_000),
     "compare positions": ("execution_app.tasks.compare_positions", 5_000),
     "watch levels": ("execution_app.tasks.watch_levels", 1_000),
+    "ask the feed": ("execution_app.tasks.keep_feed", 1_000),
     "note the audit head": ("execution_app.tasks.note_audit_head", 3_600_000),
 }
 

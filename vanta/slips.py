@@ -32,14 +32,16 @@ EVERYBODYS = frozenset(
         *("LOG_LEVEL", "LOG_FORMAT", "DEPLOY_ENV", "DEPLOY_VERSION", "CHAIN_ID"),
     }
 )
-# Near to ours, and yet other tools' (BASE_RPC_URL, VERANTA_CORE_API_URL and TELEGRAM_API_BASE without a word, systemd's folder), or told to
-# config/with-env.
+# Near to ours, and yet other tools' (BASE_RPC_URL, VERANTA_CORE_API_URL, VERANTA_FEED_URL and TELEGRAM_API_BASE without a word, systemd's
+# folder), or told to config/with-env.
 NO_SLIPS = frozenset(
     {
         *(
             "BASE_URL",
             "API_URL",
             "API_BASE",
+            "DATA_URL",
+            "FEED_URL",
             "KEY_DIR",
             "KEY_PASSWORD",
             "STATE_DIRECTORY",

@@ -26,6 +26,7 @@ SIGNER_NEEDS: Mapping[str, tuple[str, ...]] = {
     "web3signer": ("WEB3SIGNER_URL",),
 }
 GATEWAY_URLS = ("VERANTA_BATCHED_MARKET_URL", "VERANTA_CORE_API_URL")
+FEED_URLS = ("VERANTA_FEED_URL", "VERANTA_DATA_API_URL")
 # Whoever holds one of these can trade, stop, or log in.
 KEYS = ("SECRET_KEY", "ADMIN_TOKEN", "WEBHOOK_HMAC_SECRET")
 MINIMUM_KEY_LENGTH = 32
@@ -159,6 +160,7 @@ def _in_private(values: Mapping[str, str]) -> list[str]:
     """What carries secrets or orders goes by https, or stays on the machine."""
     why = {
         **dict.fromkeys(GATEWAY_URLS, "production speaks to the gateway by https"),
+        **dict.fromkeys(FEED_URLS, "production asks for prices and market hours by https, or on loopback"),
         "TELEGRAM_WEBHOOK_URL": "Telegram posts to https only, and the secret is part of every post",
         "TELEGRAM_PAGES_URL": "people sign there; production shows pages by https",
         "TELEGRAM_API_BASE": "the token is part of every request; production asks by https, or on loopback",

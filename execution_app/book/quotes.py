@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 
-from execution_app.book.prices import price_calls, read_prices
+from execution_app.book.prices import FUTURE_S, price_calls, read_prices
 from execution_app.models import Price
 from execution_app.node import rpc
 
@@ -65,7 +65,7 @@ def keep(also: Iterable[str] = ()) -> None:
         raise rpc.RpcFault("the node knows no latest block")
     head_at = datetime.fromtimestamp(int(block["timestamp"], 16), UTC)
     for symbol, (price, published_at_s) in read_prices(symbols, answers).items():
-        if price < PRICE_LIMIT:
+        if price < PRICE_LIMIT and published_at_s <= head_at.timestamp() + FUTURE_S:
             _store(symbol, price, published_at_s, head_at, time.monotonic() - begun_s)
 
 

@@ -90,9 +90,9 @@ class Desk(ABC):
             raise Refused(
                 f"nobody knows when the price of an {request.action.value} comes, so it has no quote"
             )
-        found = views.look(request.symbol, self.trader)
-        if stale := found.problem(request.symbol, IntentAction.OPEN):
-            raise Retryable(stale)
+        found = views.look_to_open(request.symbol, self.trader)
+        if unfit := found.problem(request.symbol, IntentAction.OPEN):
+            raise (Refused if unfit.final else Retryable)(unfit.detail)
         return full_cost.quote(TxIntent(trader=self.trader, **asked), found, self.road)
 
     def _asked(self, request: OpenRequest) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from execution_app.book import positions
 from execution_app.desks import views
 from execution_app.desks.desk import BY, Desk
 from execution_app.engine import reserve, waiting
-from execution_app.errors import Retryable
+from execution_app.errors import Refused, Retryable
 from execution_app.gate import limits
 from execution_app.gate.admission import Verdict, admit, ruling_now
 from execution_app.models import Position, TxIntent
@@ -43,9 +43,9 @@ class PaperDesk(Desk):
     def _take_down(self, key: str, **asked: Any) -> Submission:
         """Taken down and decided in one transaction, so that no road to the chain ever finds it waiting."""
         symbol, action = asked["symbol"], Action(asked["action"])
-        found = views.look(symbol, self.trader)
-        if stale := found.problem(symbol, action):
-            raise Retryable(stale)
+        found = (views.look_to_open if action is Action.OPEN else views.look)(symbol, self.trader)
+        if unfit := found.problem(symbol, action):
+            raise (Refused if unfit.final else Retryable)(unfit.detail)
         with transaction.atomic(durable=True):
             reservations.lock()
             ruling = ruling_now()

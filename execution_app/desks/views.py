@@ -32,6 +32,11 @@ def look(symbol: str, trader: Trader) -> prices.Market:
         raise Retryable(f"the node cannot say what the venue asks: {error}") from error
 
 
+def look_to_open(symbol: str, trader: Trader) -> prices.Market:
+    """The same, compared with what the venue's feed and catalogue say. Raises as `look` does."""
+    return prices.compare(look(symbol, trader), {symbol})
+
+
 def price(symbol: str, trader: Trader) -> Price:
     """Raises Retryable where the venue has none."""
     found = look(symbol, trader)

@@ -12,7 +12,7 @@ from decimal import Decimal
 import structlog
 from django.db import DataError, IntegrityError, transaction
 
-from execution_app.book import liquidation, native_levels, protections, quotes
+from execution_app.book import feed, liquidation, native_levels, protections, quotes
 from execution_app.book.levels import Hit, Levels, decide
 from execution_app.engine import exits
 from execution_app.errors import Retryable
@@ -56,8 +56,9 @@ class Due:
 def watch() -> Tick:
     """Look once and ask for the closes that are due; two at once, or one that is repeated, ask once.
 
-    Prices that are too old decide nothing, and a stop lets nothing be asked for:
-    the levels are judged anew when it is lifted.
+    Prices that are too old decide nothing, nor do those that lie too far from what
+    the venue's feed says at the same time, and a stop lets nothing be asked for: the
+    levels are judged anew at the next look, and when it is lifted.
     """
     tick = Tick()
     stopped = RestrictionKind.STOP in control.active_kinds()
@@ -73,7 +74,13 @@ def watch() -> Tick:
     except (rpc.RpcFault, rpc.NodeError) as problem:
         tick.problems.append(f"no new prices: {problem}")
     known = quotes.newest(symbols)
-    tick.problems += [f"the price of {symbol} is {age_s:.0f} s old" for symbol, age_s in known.ages_s.items()]
+    deviating = feed.deviating(known.fresh)
+    tick.problems += deviating.values()
+    known = replace(known, fresh={s: price for s, price in known.fresh.items() if s not in deviating})
+    # Nobody publishes a price of a market that is closed: its levels wait, and that is no fault.
+    closed = feed.closed(feed.known(sorted(known.ages_s))) if known.ages_s else set()
+    old = {symbol: age_s for symbol, age_s in known.ages_s.items() if symbol not in closed}
+    tick.problems += [f"the price of {symbol} is {age_s:.0f} s old" for symbol, age_s in old.items()]
     for symbol, price in known.fresh.items():
         protections.advance(symbol, price)
     # Before the levels: a price beyond both has gone through the level on its way, but no look saw it there.

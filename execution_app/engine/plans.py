@@ -93,8 +93,8 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
     assert intent.trader is not None
     if intent.action == Action.CANCEL_ORDER:
         return _taking_back(intent, intent.trader.address)  # whatever the price is
-    if stale := market.problem(intent.symbol, Action(intent.action)):
-        return Plan(problem=Reason.PRICE_UNAVAILABLE, detail=stale)
+    if unfit := market.problem(intent.symbol, Action(intent.action)):
+        return Plan(problem=unfit.reason, detail=unfit.detail, final=unfit.final)
     price = market.prices[intent.symbol]
     close_usdc, opened_at = None, 0
     try:

@@ -66,11 +66,17 @@ def reserve(wallet_id: int) -> int:
         return 0
     wallet = Wallet.objects.get(pk=wallet_id)
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
-    drawn = plans.draw(wallet, [intent for intent in ready if _needs_chain(intent)], market)
-    asked = Asked(market, drawn, _signer_problem(wallet))
+    opens = [intent for intent in ready if intent.action == Action.OPEN]
+    exits = [intent for intent in ready if intent.action != Action.OPEN and _needs_chain(intent)]
+    asked = Asked(market, plans.draw(wallet, exits, market), _signer_problem(wallet))
     returned = Returned()
     for action in TURNS:
         keys = [intent.pk for intent in ready if intent.action == action]
+        if keys and action is Action.OPEN:
+            # Not before, so that no exit waits for the venue's feed.
+            market = prices.compare(market, {intent.symbol for intent in opens})
+            drawn = {**asked.drawn, **plans.draw(wallet, opens, market)}
+            asked = Asked(market, drawn, asked.signer_problem)
         placed = 0
         while keys:
             more, keys = _take_turn(wallet_id, action, keys, asked, returned)
@@ -229,8 +235,8 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
     agrees = bound_mode in {None, Mode.DRY} and verdict is Verdict.SIMULATE
     if intent.state != IntentState.PENDING or not agrees:
         return  # the mode changed in between; the next pass sorts it again
-    if stale := market.problem(intent.symbol, Action(intent.action)):
-        note(intent, Reason.PRICE_UNAVAILABLE, stale)
+    if problem := market.problem(intent.symbol, Action(intent.action)):
+        _say_problem(intent, Plan(problem=problem.reason, detail=problem.detail, final=problem.final))
         return
     simulate(intent, market)
 

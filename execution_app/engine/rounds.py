@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from django.db import connection
 
-from execution_app.book import delegations, external, quotes
+from execution_app.book import delegations, external, feed, liquidation, protections, quotes, ticks
 from execution_app.book.drift import compare
 from execution_app.engine import (
     broadcast,
@@ -36,6 +36,7 @@ UNHEARD_LIMIT = 4  # wallets a sweep works for; the next one takes the next
 UNOFFERED = (IntentState.RESERVED, IntentState.SIGNED, IntentState.SENDING)
 TRACK_LOCK = (0x76616E74, 0)  # one follower at a time saves work; two would do no harm
 WATCH_LOCK = (0x76616E74, 1)
+FEED_LOCK = (0x76616E74, 2)
 SUBMIT_LOCK = 0x76616E75  # with the wallet's id
 HUNG_S = 10  # without a word to the database: longer than a node may take to answer
 _WALLETS = "SELECT DISTINCT wallet_id FROM tx_intents WHERE settled_at IS NULL AND wallet_id IS NOT NULL"
@@ -166,11 +167,12 @@ def _market() -> fees.Market:
 
 
 def compare_positions() -> int:
-    """Keep the venue's newest prices, then hold open LIVE positions against its storage; returns how many drift.
+    """Keep the venue's newest prices and their history, then hold open LIVE positions against its storage; returns how many drift.
 
     Last, until when wallets may trade and what is not ours: nobody waits for that.
     """
     quotes.keep()
+    ticks.keep()
     drifting = compare()
     delegations.keep()
     external.keep()
@@ -181,6 +183,15 @@ def watch_levels() -> level_watch.Tick:
     """Judge the levels of protected positions, unless somebody is at it."""
     with _alone(WATCH_LOCK) as alone:
         return level_watch.watch() if alone else level_watch.Tick()
+
+
+def keep_feed() -> None:
+    """Ask the venue's feed and catalogue, unless somebody is at it. Raises Retryable where they tell less than was asked."""
+    if not (feed.has_prices() or feed.has_hours()):
+        return
+    with _alone(FEED_LOCK) as alone:
+        if alone:
+            feed.keep(liquidation.simulated_symbols().union(protections.guarded_symbols()))
 
 
 @contextmanager

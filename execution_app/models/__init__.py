@@ -9,7 +9,7 @@ from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
 from execution_app.models.messages import VenueMessage
 from execution_app.models.passkeys import Passkey
 from execution_app.models.people import Person
-from execution_app.models.prices import Price
+from execution_app.models.prices import FeedPrice, MarketState, Price, PriceTick
 from execution_app.models.protection import Protection, ProtectionTrigger
 from execution_app.models.restores import RestorePoint
 from execution_app.models.risk import Cap, Reservation, RiskLog
@@ -26,16 +26,19 @@ __all__ = [
     "Control",
     "Correction",
     "ExternalTrade",
+    "FeedPrice",
     "Fill",
     "Heartbeat",
     "IntentMove",
     "IntentTransition",
+    "MarketState",
     "ModeChange",
     "Passkey",
     "Person",
     "PoolBeat",
     "Position",
     "Price",
+    "PriceTick",
     "Protection",
     "ProtectionTrigger",
     "Reservation",

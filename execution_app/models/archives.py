@@ -17,6 +17,7 @@ class ArchivedTable(StrEnum):
     SHADOW_FILLS = "shadow_fills"  # on the day on which the intent settled
     SIGNALS = "signals"  # on the day on which it came; its row stays, what the sender added to it leaves
     ADMIN_LOG = "django_admin_log"  # on the day on which it was written
+    PRICE_TICKS = "price_ticks"  # on the day that they are of
 
 
 class Archive(models.Model):

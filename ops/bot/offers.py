@@ -13,7 +13,7 @@ from execution_app.gate import admission, control, limits, usage
 from execution_app.gate.caps import PER_ORDER, SUMMED, Limit, plain
 from execution_app.models import StackMode, Trader, TxIntent, Wallet
 from execution_app.node import rpc
-from execution_app.states import Action, CapName, Mode, Reason, RestrictionKind
+from execution_app.states import Action, CapName, Mode, RestrictionKind
 from execution_app.venues.costs import fill_price, liquidation_price, open_fee_usdc, would_cancel
 from execution_app.venues.interface import OpenRequest
 from ops.bot import words
@@ -117,9 +117,9 @@ def _mode(*, opens: bool) -> Mode:
 
 
 def _look(symbol: str, trader: Trader) -> Market:
-    market = views.look(symbol, trader)
-    if market.problem(symbol, Action.OPEN):
-        raise Retryable(words.reason(Reason.PRICE_UNAVAILABLE))
+    market = views.look_to_open(symbol, trader)
+    if unfit := market.problem(symbol, Action.OPEN):
+        raise (Refused if unfit.final else Retryable)(words.reason(unfit.reason))
     return market
 
 

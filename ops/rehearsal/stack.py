@@ -87,6 +87,8 @@ class Stack:
         supervisor = self._supervisor
         with_keeper = bool(not self.urls["BASE_RPC_URL"] or not self._chain_lock.is_held())
         self._start_parts()
+        if not with_keeper:
+            self._gateway_port = stack_gateway.NONE  # whoever keeps that chain may serve one
         known = stack_env.settled_secrets(self.folder / "secrets.json")
         env = stack_env.for_children(self.folder, "run", self.urls, known)
         env |= stack_gateway.variables(self._gateway_port)

@@ -134,7 +134,7 @@ def run(folder: Path) -> int:
             **stack_env.venue_variables(deployment),
             **stack_gateway.variables(gateway_port),
         }
-        names = (*PUBLISHED, *([stack_gateway.URL] if gateway_port else []))
+        names = (*PUBLISHED, *stack_gateway.variables(gateway_port))
         stack_env.publish(folder / "chain.env", values, names)
         keeper = stack_commands.service(
             "keeper",

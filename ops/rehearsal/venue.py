@@ -207,6 +207,22 @@ def set_price(
     _owner(rpc_url).transact(_price(deployment.price_aggregator, symbol, price, published_at))
 
 
+def set_market(
+    rpc_url: str,
+    deployment: Deployment,
+    symbol: str,
+    *,
+    closed: bool = False,
+    close_only: bool = False,
+    next_open_s: int = 0,
+    next_close_s: int = 0,
+) -> None:
+    """Say of a pair whether it is open, or to be closed only; times in unix seconds, 0 for none. By default it is open for ever."""
+    market = (closed, close_only, next_open_s, next_close_s)
+    data = artefact("PriceAggregator").call("setMarket", PAIRS[symbol], market)
+    _owner(rpc_url).transact(Message(deployment.price_aggregator, data, _CALL_GAS))
+
+
 def set_paused(rpc_url: str, deployment: Deployment, *, paused: bool) -> None:
     """Pause or resume orders; registered ones are still executed."""
     data = artefact("Trading").call("setPaused", paused)

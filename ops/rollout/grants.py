@@ -178,6 +178,9 @@ TABLES: dict[str, Line] = {
     ),
     "protection_triggers": Line(worker=APPEND),
     "prices": Line(worker=_CHANGES),
+    "feed_prices": Line(worker=_CHANGES),
+    "market_states": Line(worker=_CHANGES),
+    "price_ticks": Line(worker=APPEND),
     # The gate
     "chains": Line(worker=Rights(insert=ALL, update=ALL)),
     "control": Line(web=_GATE, worker=_GATE, bot=_GATE),

@@ -62,4 +62,11 @@ LEAVING: dict[ArchivedTable, Leaving] = {
         _DELETE.format("django_admin_log"),
         "changes of that day on the admin site, as Django notes them; the rows are deleted",
     ),
+    ArchivedTable.PRICE_TICKS: Leaving(
+        "price_ticks t",
+        "t.at",
+        "id",
+        _DELETE.format("price_ticks"),
+        "prices of that day, one a symbol every 5 s; the rows are deleted",
+    ),
 }

@@ -22,7 +22,7 @@ from execution_app.node.rpc import NodeError, RpcFault
 from execution_app.states import Road
 from execution_app.venues import onchain
 from execution_app.venues.scales import USDC_DIGITS, from_units
-from ops.rollout import alerting
+from ops.rollout import alerting, feed_check
 from ops.rollout.findings import Finding, Status
 from ops.watch import node, readiness
 
@@ -173,6 +173,8 @@ def _venue() -> Iterator[Finding]:
         ("contracts", _contracts),
         ("pairs", _pairs),
         ("prices", _prices),
+        ("feed", feed_check.prices),
+        ("market hours", feed_check.hours),
         ("minimum", _minimum),
         *([("gateway", _gateway)] if settings.ENVIRONMENT.venue == Road.GATEWAY.value else []),
     )

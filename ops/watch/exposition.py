@@ -56,6 +56,8 @@ def begin_at_zero() -> None:
         (meters.SIGNER_REQUESTS, list(product(meters.SIGNERS, meters.SIGNER_OUTCOMES))),
         (meters.GATEWAY_REQUESTS, list(product(meters.GATEWAY_ROUTES, meters.GATEWAY_OUTCOMES))),
         (meters.GATEWAY_BREAKER, [(state.value,) for state in BreakerState]),
+        (meters.FEED_REQUESTS, list(product(meters.FEED_ROUTES, meters.GATEWAY_OUTCOMES))),
+        (meters.FEED_BREAKER, list(product(meters.FEED_ROUTES, BreakerState))),
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
         (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),

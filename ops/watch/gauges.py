@@ -19,11 +19,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from execution_app.book import positions, quotes
+from execution_app.book import positions
 from execution_app.gate import watch
 from execution_app.models import ExternalTrade, Fill, Position, ProtectionTrigger, StackMode, TxIntent, Wallet
 from execution_app.states import Action, IntentState, Mode, PositionState, TriggerKind
-from ops.watch import alarms, holds, liveness, notices
+from ops.watch import alarms, holds, liveness, notices, pricing
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -239,17 +239,6 @@ def _trades() -> Families:
     ]
 
 
-def _prices() -> Families:
-    family = GaugeMetricFamily(
-        "vanta_price_age_seconds",
-        "Age of the newest price of an allowed symbol; +Inf where none was ever seen.",
-        labels=["symbol"],
-    )
-    for symbol, age_s in quotes.ages_s().items():
-        family.add_metric([symbol], age_s)
-    return [family]
-
-
 READERS = (
     _intents,
     _oldest_unsettled,
@@ -261,7 +250,8 @@ READERS = (
     _drift,
     _external,
     _trades,
-    _prices,
+    pricing.ages,
+    pricing.sources,
     alarms.state_ages,
     alarms.broadcasts_under_stop,
     alarms.wallets,

@@ -16,10 +16,10 @@ from django.db.models.functions import Now
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from execution_app.book import quotes
+from execution_app.book import feed, quotes
 from execution_app.gate import look, watch
 from execution_app.models import Chain, Heartbeat, Wallet
-from ops.watch import holds, liveness, node
+from ops.watch import holds, liveness, node, pricing
 from ops.watch.probe import Probe
 
 log = structlog.get_logger(__name__)
@@ -139,16 +139,23 @@ def _chain() -> Check:
 
 
 def _prices() -> Check:
-    """Whether every symbol that may be traded has a price young enough to watch a position by."""
+    """Whether every symbol that may be traded has a price young enough to watch a position by, and a second one to compare."""
+    symbols = sorted(settings.ENVIRONMENT.symbols)
+    # Nobody publishes a price of a market that is closed.
+    closed = feed.closed(feed.known(symbols))
     stale = [
         f"{symbol} never seen" if age_s == quotes.NEVER_SEEN_S else f"{symbol} {int(age_s)} s old"
         for symbol, age_s in quotes.ages_s().items()
-        if age_s > quotes.STALE_AFTER_S
+        if age_s > quotes.STALE_AFTER_S and symbol not in closed
     ]
-    if not stale:
-        return OK
-    more = f" and {len(stale) - NAMED_LIMIT} more" if len(stale) > NAMED_LIMIT else ""
-    return Check(ok=False, detail=f"{', '.join(stale[:NAMED_LIMIT])}{more}")
+    alone = [f"{symbol} by one source only" for symbol in pricing.one_source_only(symbols)]
+    problems = [*stale, *alone]
+    if not problems:
+        return (
+            OK if feed.has_prices() else Check(ok=True, detail="one source only: VERANTA_FEED_URL is blank")
+        )
+    more = f" and {len(problems) - NAMED_LIMIT} more" if len(problems) > NAMED_LIMIT else ""
+    return Check(ok=False, detail=f"{', '.join(problems[:NAMED_LIMIT])}{more}")
 
 
 def _heartbeats() -> Checks:

@@ -58,4 +58,6 @@ ALL = (NEGLECTED, *SCENES)
 # Alerts for which there is no scene, and why.
 NOT_PROVOKED: dict[str, str] = {
     "VantaRetentionOld": "it is told only of a stack that archived once, three days after that; ages are not shortened",
+    "VantaPriceDeviates": "the stack of these scenes has no feed: the keeper, which serves the rehearsal's, hangs in one of them",
+    "VantaPriceAlone": "likewise",
 }

@@ -3,10 +3,11 @@
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from tests.e2e.stack import RunningStack, wait_until
+from tests.e2e.stack import NO_FEED, RunningStack, wait_until
 from tests.real_parts import FOLDER
 
 pytestmark = pytest.mark.timeout(300)
@@ -19,6 +20,8 @@ def stack() -> Iterator[RunningStack]:
     running = RunningStack(
         FOLDER / "gateway" / "var", EXEC_MODE="LIVE", VENUE="gateway", REHEARSAL_BLOCK_TIME_S="1"
     )
+    for name in NO_FEED:
+        del running.environ[name]
     running.start()
     yield running
     running.stop()
@@ -48,3 +51,20 @@ def test_a_gateway_that_is_killed_and_forgets_doubles_and_loses_nothing(stack: R
     assert stack.sent() == []
     message = stack.get("/signals/drill/one")["message"]
     assert (message["outcome"], message["posts"] >= 1) == ("accepted", True)
+
+
+def _shows(stack: RunningStack, line: str) -> bool:
+    return line in stack.metrics()
+
+
+def test_the_stack_compares_prices_with_the_feed_that_it_serves(stack: RunningStack) -> None:
+    fresh = "SELECT count(*) FROM feed_prices WHERE published_at > now() - interval '5 seconds'"
+    wait_until(lambda: stack.sql(fresh) == [(6,)], WITHIN_S, "both prices of three symbols")
+    hours = "SELECT count(*) FROM market_states WHERE is_open AND pair_name = symbol"
+    wait_until(lambda: stack.sql(hours) == [(3,)], WITHIN_S, "hours of three symbols")
+    wait_until(lambda: stack.sql("SELECT 1 FROM price_ticks WHERE core = price") != [], WITHIN_S, "history")
+    for line in (
+        'vanta_price_sources{symbol="BTC-USD"} 3.0',
+        'vanta_price_deviation_pct{symbol="BTC-USD"} 0.0',
+    ):
+        wait_until(partial(_shows, stack, line), WITHIN_S, line)

@@ -11,6 +11,7 @@ from tests.execution import (
     test_message_guards,
     test_more_guards,
     test_people_guards,
+    test_price_guards,
     test_protection_guards,
     test_resting_guards,
     test_restore_points,
@@ -47,6 +48,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_message_guards.ATTACKS,
         *test_people_guards.ATTACKS,
         *test_resting_guards.ATTACKS,
+        *test_price_guards.ATTACKS,
         *test_bot_rows.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from decimal import Decimal
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 from veranta_sdk.errors import ApiError, RelayError, RelayTimeoutError
 
-from execution_app.venues import messages
+from execution_app.venues import feed, messages
 from execution_app.venues.messages import OpenMessage
+from execution_app.venues.onchain import PAIR_NAMES
 from execution_app.venues.typed_data import Domain
 from ops.rehearsal import venue
 from ops.rehearsal.contracts import artefact
@@ -207,6 +209,36 @@ def test_events_can_be_told_twice_or_not_at_all(desk, driven):
     driven.ledger.forget()
     with pytest.raises(LookupError):
         driven.status(request.tracking_id, -1)
+
+
+def test_the_sdk_sees_which_markets_are_open(desk, gateway, sdk):
+    """Hours are for markets that have some; close-only is for all."""
+    later_s = int(time.time()) + 3600
+    venue.set_market(desk.url, desk.deployment, "EUR-USD", closed=True, next_open_s=later_s)
+    venue.set_market(desk.url, desk.deployment, "BTC-USD", close_only=True)
+    snapshot = sdk.markets.snapshot()
+    euro, bitcoin, gold = (snapshot.pair_by_symbol(name) for name in ("EUR/USD", "BTC/USD", "XAU/USD"))
+    assert (euro.is_market_open, euro.feed.attributes.next_open) == (False, later_s)
+    assert (bitcoin.is_market_open, bitcoin.additional_params.close_only_mode) == (True, True)
+    assert (gold.is_market_open, gold.additional_params.close_only_mode) == (True, False)
+    ours = feed.read_catalogue(json.dumps(gateway.books.catalogue()).encode())
+    assert (ours[11].is_open, ours[11].next_open_s, ours[1].closes_only) == (False, later_s, True)
+    assert {index: listing.name for index, listing in ours.items()} == PAIR_NAMES
+
+
+def test_the_age_of_a_price_by_the_chains_clock_is_told_by_the_worlds(desk, gateway):
+    head_s = int(desk.node.request("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    desk.node.request("evm_setNextBlockTimestamp", head_s + 7200)
+    venue.set_price(desk.url, desk.deployment, "BTC-USD", Decimal(61_000), head_s + 7190)
+    before_ms = 1000 * time.time()
+    told = feed.read_update(json.dumps(gateway.books.price_update(BTC)).encode())
+    assert {leg.price for leg in told.values()} == {61_000}
+    assert all(-30_000 < leg.published_ms - before_ms < -9_000 for leg in told.values())
+    gateway.faults.set({"core_off_pct": 1.0, "core_late_s": 60.0, "pro_gone": True})
+    (bent,) = feed.read_update(
+        json.dumps(gateway.faults.bent(gateway.books.price_update(BTC))).encode()
+    ).values()
+    assert (bent.price, bent.published_ms < before_ms - 60_000) == (Decimal(61_610), True)
 
 
 def test_a_lie_is_told_of_nothing(desk, driven):

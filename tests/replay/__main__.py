@@ -8,6 +8,8 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from tests.bench.__main__ import _logging_to
 
@@ -23,6 +25,9 @@ def main() -> int:
         "--speed", type=float, default=100.0, help="market seconds a second, 0: no pause (100)"
     )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--ticks", type=Path, help="prices that `manage.py prices` told, in place of a made day"
+    )
     asked = parser.parse_args()
     words = os.fdopen(os.dup(1), "w")
 
@@ -38,14 +43,18 @@ def main() -> int:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        from tests.replay import stage
-        from tests.replay.run import Day, ReplayError, replay
+        from tests.replay import stage, ticks
+        from tests.replay.run import OPEN_CENTS, Day, ReplayError, replay
 
         day = Day(asked.positions, asked.hours, asked.step, asked.speed, asked.seed)
         try:
+            if asked.ticks is not None:
+                told = ticks.read(asked.ticks, OPEN_CENTS)
+                say(f"{told.symbol} as it was")
+                day = replace(day, hours=told.hours, step_s=told.step_s, cents=tuple(told.cents))
             with stage.in_dry() as rig:
                 found = replay(rig, day, say)
-        except ReplayError as wrong:
+        except (ReplayError, ticks.TicksError, OSError) as wrong:
             say(f"FAILED: {wrong}")
             return 1
     say(json.dumps(found, indent=1))

@@ -31,19 +31,20 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True)
 class Day:
-    """`speed` is market seconds a second, 0 for as fast as it goes."""
+    """`speed` is market seconds a second, 0 for as fast as it goes; `cents` are prices to take in place of made ones."""
 
     positions: int = 60
     hours: float = 24.0
     step_s: float = 30.0
     speed: float = 0.0
     seed: int = 1
+    cents: tuple[int, ...] = ()
 
 
 def replay(rig: Rig, day: Day, say: Say) -> dict[str, Any]:
     """Everything is simulated: the caller has made it DRY. Raises ReplayError."""
     dice = random.Random(day.seed)
-    prices = path.ticks(day.seed, OPEN_CENTS, day.step_s, day.hours)
+    prices = day.cents or path.ticks(day.seed, OPEN_CENTS, day.step_s, day.hours)
     move_price(_usd(OPEN_CENTS))
     rounds.watch_levels()
     opened = [_open(rig, dice, _lasts_s(day, len(prices))) for _ in range(day.positions)]

@@ -391,9 +391,8 @@ def test_a_close_ends_a_held_open_before_it_and_does_not_wait(granted: Rig) -> N
 
 def test_every_reason_is_reached_by_a_test() -> None:
     files = ["signals/test_rules.py", "execution/test_dry.py", "integration/tx/test_caps.py"]
-    files += [
-        f"ops/rollout/test_{n}.py" for n in ("switches", "wallet_adopt", "order_lost", "backup_reconcile")
-    ]
-    files += [f"integration/tx/test_{name}.py" for name in ("remote_signing", "permissions", "resting")]
+    ops = ("switches", "wallet_adopt", "order_lost", "backup_reconcile")
+    tx = ("remote_signing", "permissions", "resting", "prices_compared", "market_hours")
+    files += [*(f"ops/rollout/test_{n}.py" for n in ops), *(f"integration/tx/test_{n}.py" for n in tx)]
     source = "".join((real_parts.ROOT / "tests" / file).read_text() for file in files)
     assert [reason for reason in Reason if f"Reason.{reason.name}" not in source] == []

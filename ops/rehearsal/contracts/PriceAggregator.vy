@@ -17,8 +17,17 @@ struct Quote:
     timestamp: uint256
 
 
+# Zeros are a market that is open for ever. The times are unix seconds, 0 where the venue tells none.
+struct Market:
+    closed: bool
+    closeOnly: bool
+    nextOpen: uint256
+    nextClose: uint256
+
+
 owner: public(immutable(address))
 pairs: public(HashMap[uint256, Pair])
+markets: public(HashMap[uint256, Market])
 quotes: HashMap[uint256, Quote]
 
 
@@ -43,6 +52,15 @@ def setPrice(pairIndex: uint256, price: uint256, timestamp: uint256):
     assert price < 2 ** 80, "INVALID_PRICE"
     self.quotes[pairIndex] = Quote(price=price, timestamp=timestamp)
     log PriceSet(pairIndex=pairIndex, price=price, timestamp=timestamp)
+
+
+@external
+def setMarket(pairIndex: uint256, market: Market):
+    """
+    @notice What the venue's catalogue says of a pair. The trading contract does not look at it.
+    """
+    assert msg.sender == owner, "NOT_ALLOWED"
+    self.markets[pairIndex] = market
 
 
 @view

@@ -14,6 +14,8 @@ from ops.rehearsal.deployment import Deployment
 from ops.rehearsal.gateway.operator import executed
 from ops.rehearsal.rpc import REHEARSAL_CHAIN_ID, Node, NodeRefusedError
 
+# The venue's groups: FX and metals have market hours, all else trades round the clock.
+GROUPS = {"EUR-USD": 2, "USD-JPY": 2, "GBP-USD": 2, "XAG-USD": 3, "XAU-USD": 3}
 SLOTS = 2_000  # trade slots of one pair that are looked at
 LOG_BLOCKS = 10_000
 _ONE = 10**VENUE_DIGITS
@@ -49,18 +51,20 @@ class Books:
             if onchain.read_pair_name(name) != symbol:
                 continue  # a pair that this deployment does not list
             base, quote = symbol.split("-")
+            closes_only, hours = self._market(index)
             infos[str(index)] = {
                 "index": index,
                 "from": base,
                 "to": quote,
-                "groupIndex": 0,
+                "groupIndex": GROUPS.get(symbol, 0),
                 "isPairListed": True,
                 "leverages": {"minLeverage": 1, "maxLeverage": leverage / _ONE},
                 "spreadP": costs.spread_units / _ONE,
                 "openFeeP": costs.open_fee_bps / 100,
                 "closeFeeP": costs.close_fee_bps / 100,
                 "minLevPosUSDC": minimum / 10**USDC_DIGITS,
-                "feed": {"feedId": None, "attributes": {"symbol": f"{base}/{quote}", "isOpen": True}},
+                "feed": {"feedId": None, "attributes": {"symbol": f"{base}/{quote}", **hours}},
+                "additionalPairParams2": {"closeOnlyMode": closes_only},
             }
         return {
             "dataVersion": 2,
@@ -69,15 +73,28 @@ class Books:
             "pairInfos": infos,
         }
 
+    def _market(self, index: int) -> tuple[bool, dict[str, Any]]:
+        """Whether it may be closed only, and its hours as the catalogue has them."""
+        raw = self.node.call(
+            self.deployment.price_aggregator, artefact("PriceAggregator").call("markets", index)
+        )
+        closed, closes_only, next_open, next_close = decode(["bool", "bool", "uint256", "uint256"], raw)
+        return closes_only, {"isOpen": not closed, "nextOpen": next_open, "nextClose": next_close}
+
     def price_update(self, index: int) -> dict[str, Any]:
-        """The feed's `price-update-data`; both sources are the rehearsal's aggregator. Raises LookupError without a price."""
+        """The feed's `price-update-data`; both sources are the rehearsal's aggregator. Raises LookupError without a price.
+
+        How old the price is by the chain's clock, which may be ahead of the world's or behind it, is told by the world's.
+        """
         try:
             price, at = onchain.read_price(
                 self.node.call(self.deployment.price_aggregator, onchain.call_price(index))
             )
         except ValueError as none:
             raise LookupError(str(none)) from none
-        leg = {"price": f"{price:f}", "priceUpdateData": "0x", "publishTimestampMs": at * 1000}
+        head = int(self.node.request("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        published_ms = int(1000 * (time.time() - max(0, head - at)))
+        leg = {"price": f"{price:f}", "priceUpdateData": "0x", "publishTimestampMs": published_ms}
         return {"core": leg, "pro": leg}
 
     def trades(self, trader: str) -> list[onchain.OpenTrade]:

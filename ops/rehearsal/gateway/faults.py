@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
 from typing import Any
 
 ACCEPTED = "MarketOrderAccepted"
+OK = 200
+LEGS = ("core", "pro")
 
 
 @dataclass
@@ -23,6 +26,15 @@ class Faults:
     again: bool = False  # take the same bytes for another request when they come again
     mute: bool = False  # know no event when asked for a status
     lie: bool = False  # tell of executions that the chain knows nothing of
+
+    feed_hang_s: float = 0.0  # take a question to the feed or the catalogue, and say nothing for so long
+    feed_status: int = OK  # answer them with another status
+    core_off_pct: float = 0.0  # prices of that source are off by so many percent
+    pro_off_pct: float = 0.0
+    core_late_s: float = 0.0  # they were published so long ago; below zero, in the future
+    pro_late_s: float = 0.0
+    core_gone: bool = False  # that source has no price
+    pro_gone: bool = False
 
     def shown(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,3 +55,16 @@ class Faults:
         left: int = getattr(self, counter)
         setattr(self, counter, max(0, left - 1))
         return left > 0
+
+    def bent(self, update: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The feed's answer as these faults make it."""
+        found = {}
+        for leg in LEGS:
+            if getattr(self, f"{leg}_gone"):
+                continue
+            price = (
+                Decimal(update[leg]["price"]) * (100 + Decimal(str(getattr(self, f"{leg}_off_pct")))) / 100
+            )
+            published_ms = update[leg]["publishTimestampMs"] - int(1000 * getattr(self, f"{leg}_late_s"))
+            found[leg] = {**update[leg], "price": f"{price:f}", "publishTimestampMs": published_ms}
+        return found

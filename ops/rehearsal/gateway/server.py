@@ -12,17 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from eth_utils.address import is_hex_address
-
 from execution_app.venues import messages
 from execution_app.venues.typed_data import CLOSE, LEVELS, OPEN
 from ops.rehearsal.deployment import Deployment
 from ops.rehearsal.gateway import builder
 from ops.rehearsal.gateway.books import Books, refused_words
-from ops.rehearsal.gateway.faults import Faults
+from ops.rehearsal.gateway.faults import OK, Faults
 from ops.rehearsal.gateway.ledger import TERMINAL, Event, Ledger, Request, Stage
 from ops.rehearsal.gateway.operator import LEVELS as LEVELS_TYPE
 from ops.rehearsal.gateway.operator import Operator
+from ops.rehearsal.gateway.reads import READS, ok
 from ops.rehearsal.rpc import Node, NodeRefusedError, NodeUnreachableError
 
 HEARTBEAT_S = 15.0
@@ -112,6 +111,10 @@ class Gateway:
 
     def get(self, path: str, asked: Mapping[str, str]) -> Answer:
         """What the reading routes answer. Raises LookupError and ValueError."""
+        if path.startswith(("/feed/", "/data/")):
+            time.sleep(self.faults.feed_hang_s)
+            if self.faults.feed_status != OK:
+                return self.faults.feed_status, {"message": "rehearsed refusal"}
         for pattern, read in READS:
             if found := re.fullmatch(pattern, path):
                 return 200, read(self, asked, *found.groups())
@@ -135,47 +138,6 @@ def _bytes(value: object, name: str) -> bytes:
     if not isinstance(value, str) or not value.startswith("0x"):
         raise ValueError(f"{name} must be 0x-hex")
     return bytes.fromhex(value[2:])
-
-
-def _trader(asked: Mapping[str, str]) -> str:
-    trader = asked.get("trader", "")
-    if not is_hex_address(trader):
-        raise ValueError("trader must be an address")
-    return trader
-
-
-def _ok(data: Any) -> dict[str, Any]:
-    """The tx-builder's envelope."""
-    return {"ok": True, "data": data}
-
-
-READS: tuple[tuple[str, Callable[..., Any]], ...] = (
-    ("/tx-builder/v2/meta", lambda g, _: _ok(g.books.meta())),
-    ("/tx-builder/v2/positions", lambda g, a: _ok(g.books.user_data(_trader(a)))),
-    (
-        "/tx-builder/v2/delegation",
-        lambda g, a: _ok(g.books.delegation(_trader(a), a.get("delegate", ""))),
-    ),
-    ("/tx-builder/v2/allowance", lambda g, a: _ok(g.books.allowance(_trader(a), a.get("spender", "")))),
-    (
-        "/tx-builder/v2/nonce",
-        lambda g, a: _ok({"isUsed": g.books.is_spent(_trader(a), int(a.get("check", "0")))}),
-    ),
-    ("/data/v2/trading", lambda g, _: g.books.catalogue()),
-    ("/feed/v2/pairs/([0-9]{1,4})/price-update-data", lambda g, _, index: g.books.price_update(int(index))),
-    ("/core/user-data", lambda g, a: g.books.user_data(_trader(a))),
-    (
-        "/history/v2/history/trade-history/(0x[0-9a-fA-F]{40})/([0-9]{1,6})/([0-9]{1,4})",
-        lambda g, _, trader, page, limit: g.books.fills(trader, int(page), int(limit)),
-    ),
-    (
-        "/batched-market/tracking-id/([0-9a-f-]{36})/status",
-        lambda g, a, tracking_id: g.status(tracking_id, int(a.get("afterSeq", "-1"))),
-    ),
-    ("/rehearsal/waiting", lambda g, _: len(g.ledger.under_way())),
-    ("/rehearsal/faults", lambda g, _: g.faults.shown()),
-    ("/rehearsal/health", lambda g, _: g.books.health()),
-)
 
 
 class _Server(ThreadingHTTPServer):
@@ -216,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._guarded(lambda: (200, self.gateway.ledger.forget()))
         elif found := re.fullmatch("/tx-builder/v2/(intents|trade)/(open|close)", path):
             make = builder.intent if found[1] == "intents" else builder.calldata
-            self._guarded(lambda: (200, _ok(make(self.gateway.books, found[2], body))))
+            self._guarded(lambda: (200, ok(make(self.gateway.books, found[2], body))))
         else:
             self._say(404, {"message": f"no such route: {path}"})
 

@@ -49,6 +49,7 @@ EXPECTED: Mapping[str, Mapping[str, int]] = {
         "VantaRbfExcess": 900,
         "VantaIntentStuck": _KEPT_S,
         "VantaPriceStale": _KEPT_S,
+        "VantaPriceAlone": _KEPT_S,
         "VantaTpslFailing": 300,
     },
     "reorg": {},

@@ -37,6 +37,11 @@ HEALTHY: dict[str, Value] = {
     "vanta_oldest_held_age_seconds": 0,
     'vanta_position_drift{symbol="BTC-USD"}': 0,
     'vanta_price_age_seconds{symbol="BTC-USD"}': 2,
+    'vanta_price_sources{symbol="BTC-USD"}': 3,
+    "vanta_price_sources_wanted": 2,
+    'vanta_price_deviation_pct{symbol="BTC-USD"}': 0.1,
+    "vanta_price_deviation_limit_pct": 1,
+    'vanta_market_open{symbol="BTC-USD"}': 1,
     "vanta_wallets_halted": 0,
     _BALANCE % 1: 0.01,
     _BALANCE % 2: 0.01,
@@ -101,6 +106,8 @@ AT_ONCE: dict[str, dict[str, Value]] = {
     "VantaHeldTooLong": {"vanta_oldest_held_age_seconds": 301},
     "VantaHeldExpired": {'vanta_held_expired_total{reason="mode_degraded"}': Grows(1)},
     "VantaPriceStale": {'vanta_price_age_seconds{symbol="BTC-USD"}': 61},
+    "VantaPriceDeviates": {'vanta_price_deviation_pct{symbol="BTC-USD"}': 1.5},
+    "VantaPriceAlone": {'vanta_price_sources{symbol="BTC-USD"}': 1},
     "VantaTpslFailing": {"vanta_tpsl_errors_total": Grows(8)},
     "VantaPositionDrift": {'vanta_position_drift{symbol="BTC-USD"}': 1},
     "VantaWalletHalted": {"vanta_wallets_halted": 1},
@@ -118,7 +125,8 @@ _OF_THE_DATABASE = (
     "vanta_process_start",
     "vanta_backup",
     "vanta_retention",
-    "vanta_price_age",
+    "vanta_price",
+    "vanta_market_open",
 )
 DATABASE_AWAY: dict[str, Value] = {
     series: ABSENT for series in HEALTHY if series.startswith(_OF_THE_DATABASE)

@@ -10,7 +10,7 @@ from tests.guards import without_guards
 
 TODAY = datetime.now(UTC).date()
 OLD, OLDER = TODAY - timedelta(days=100), TODAY - timedelta(days=101)
-LEAVES = ("intent_transitions", "risk_log", "shadow_fills", "django_admin_log")
+LEAVES = ("intent_transitions", "risk_log", "shadow_fills", "django_admin_log", "price_ticks")
 # What is asked for in the same words before and after; `signals` but for what senders added.
 STAYS = ("tx_intents", "tx_sends", "tx_receipts", "fills", "positions", "risk_reservations")
 
@@ -50,6 +50,9 @@ def make(intents: int = 3) -> None:
     entry = {"object_repr": "x", "action_flag": 1, "change_message": "[]", "user_id": person}
     for day in (OLD, TODAY):
         rows.insert("django_admin_log", entry | {"action_time": f"{day} 12:00:00+00"})
+        for second in (0, 5):
+            at = f"{day} 12:00:0{second}+00"
+            rows.insert("price_ticks", {"symbol": "BTC-USD", "at": at, "price": "100000.5"})
 
 
 def everything() -> dict[str, dict[int, str]]:

@@ -101,8 +101,8 @@ def test_what_is_whole_is_said_to_be(
 ) -> None:
     assert verified(capsys, tmp_path)["ok"]
     told = json.loads(command(capsys, "archive", "list", "--in", tmp_path, "--json"))["archives"]
-    assert len(told) == 9
-    assert "9 files" in command(capsys, "archive", "list", "--in", tmp_path)
+    assert len(told) == 10
+    assert "10 files" in command(capsys, "archive", "list", "--in", tmp_path)
 
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone", "another", "manifest"])

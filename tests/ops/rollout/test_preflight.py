@@ -11,9 +11,10 @@ import redis as redis_py
 from django.core.management import CommandError, call_command
 
 from execution_app.models import Wallet
-from execution_app.node import rpc
+from execution_app.node import feed, rpc
 from ops.rollout import preflight
 from tests.execution.desks.harness import served
+from tests.feeds import served_feed
 from tests.rig import Rig, rpc_call
 
 
@@ -118,6 +119,31 @@ def test_the_gateways_road_is_asked_for_where_orders_take_it(rig: Rig, settings:
     assert examine()[0]["gateway"]["status"] == "fail"
     change(settings, venue="onchain")
     assert "gateway" not in examine()[0]
+
+
+def test_the_feed_and_the_catalogue_are_asked_where_they_are_named(rig: Rig, settings: Any) -> None:
+    mine_now()
+    with served_feed(settings) as gateway:
+        checks, _ = examine()
+        assert (checks["feed"]["status"], checks["market hours"]["status"]) == ("ok", "ok")
+        assert "within 1 %" in checks["feed"]["detail"]
+        gateway.faults.core_off_pct = 5.0
+        assert "differ by 5.0000 %" in examine()[0]["feed"]["detail"]
+        gateway.faults.set({"core_late_s": 60.0, "pro_gone": True})
+        assert "no fresh price of BTC-USD: core is 6" in examine()[0]["feed"]["detail"]
+    feed.breaker.cache_clear()
+    checks, _ = examine()
+    assert (checks["feed"]["status"], checks["market hours"]["status"]) == ("fail", "fail")
+
+
+def test_production_wants_a_second_source(rig: Rig, settings: Any) -> None:
+    mine_now()
+    checks, _ = examine()
+    assert "one source only" in checks["feed"]["detail"]
+    change(settings, deploy_env="production")
+    checks, _ = examine()
+    assert (checks["feed"]["status"], checks["market hours"]["status"]) == ("fail", "fail")
+    assert checks["feed"]["step"] == "set VERANTA_FEED_URL"
 
 
 def test_a_redis_that_is_away(database: None, settings: Any) -> None:

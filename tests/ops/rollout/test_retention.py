@@ -92,7 +92,7 @@ def test_what_is_old_and_over_leaves(
     found = {(one.table.value, one.day): one.rows for one in archives.listed(folder)}
     wanted = {"intent_transitions": 12, "risk_log": 6, "shadow_fills": 3, "signals": 1}
     each = {(table, day): count for table, count in wanted.items() for day in (OLDER, OLD)}
-    assert found == each | {("django_admin_log", OLD): 1}
+    assert found == each | {("django_admin_log", OLD): 1, ("price_ticks", OLD): 2}
     assert rows.one("SELECT count(*) FROM intent_transitions") == 12 + 1, "of today, and of what is not over"
     assert [oct(one.stat().st_mode & 0o777) for one in (folder, *folder.glob("*.gz*"))][:2] == [
         "0o700",
@@ -325,7 +325,7 @@ def test_a_run_that_is_killed_at_any_line_is_finished_by_the_next(
     assert killed >= LEAST_KILLS
     assert_whole(before, tmp_path)
     assert not list(tmp_path.glob(".*.partial"))
-    assert Archive.objects.count() == len(archives.listed(tmp_path)) == 9
+    assert Archive.objects.count() == len(archives.listed(tmp_path)) == 10
 
 
 def assert_whole_meanwhile(before: Rows, folder: Path) -> None:

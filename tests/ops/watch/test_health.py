@@ -18,7 +18,16 @@ from django.test import Client
 from pytest_django import Settings
 
 from execution_app.gate import control, watch
-from execution_app.models import Chain, Heartbeat, PoolBeat, Price, Trader, Wallet
+from execution_app.models import (
+    Chain,
+    FeedPrice,
+    Heartbeat,
+    MarketState,
+    PoolBeat,
+    Price,
+    Trader,
+    Wallet,
+)
 from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal.parts.part import Part
 from ops.watch import health
@@ -229,6 +238,42 @@ def test_prices_that_are_old_or_were_never_seen(client: Client, whole: None) -> 
     (check,) = failed(client).items()
     assert re.fullmatch(r"BTC-USD 6\d s old, ETH-USD never seen", check[1])
     assert check[0] == "prices"
+
+
+def test_one_source_only_is_told_and_is_no_fault_where_no_other_is_named(client: Client, whole: None) -> None:
+    assert client.get("/health").json()["checks"]["prices"] == {
+        "status": "ok",
+        "detail": "one source only: VERANTA_FEED_URL is blank",
+    }
+
+
+def test_a_second_source_that_is_named_and_away(client: Client, whole: None, settings: Settings) -> None:
+    urls = {"veranta_feed_url": "http://127.0.0.1:1", "veranta_data_api_url": "http://127.0.0.1:1"}
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=urls)
+    now = datetime.now(UTC)
+    for symbol, published_at in (("BTC-USD", now), ("ETH-USD", now - timedelta(seconds=60))):
+        FeedPrice.objects.create(symbol=symbol, source="core", price=100, published_at=published_at)
+    assert failed(client) == {"prices": "ETH-USD by one source only, SOL-USD by one source only"}
+
+
+def test_a_market_that_is_closed_has_no_price_and_that_is_no_fault(
+    client: Client, whole: None, settings: Settings
+) -> None:
+    urls = {"veranta_feed_url": "http://127.0.0.1:1", "veranta_data_api_url": "http://127.0.0.1:1"}
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=urls | {"allowed_symbols": "BTC-USD"})
+    Price.objects.update(seen_at=F("seen_at") - timedelta(seconds=600))
+    row = MarketState.objects.create(
+        symbol="BTC-USD",
+        pair_name="BTC-USD",
+        is_listed=True,
+        is_open=False,
+        closes_only=False,
+        seen_at=datetime.now(UTC),
+    )
+    assert failed(client) == {}
+    MarketState.objects.filter(pk=row.pk).update(seen_at=row.seen_at - timedelta(seconds=120))
+    health.forget()
+    assert set(failed(client)) == {"prices"}, "an old word is none"
 
 
 def test_a_long_list_of_symbols_is_not_all_named(client: Client, whole: None, settings: Settings) -> None:
