@@ -1,4 +1,4 @@
-"""What each opening order has at stake: taken with its nonce, turned into exposure by its fill, released at its end.
+"""What each opening order and each increase has at stake: taken with its nonce, exposure by its fill, released at its end.
 
 The stake grows only by `take`, whose caller has asked the caps under `lock`. It
 shrinks and ends by `follow`, which needs no such lock, since a smaller sum breaks
@@ -17,7 +17,8 @@ that has it, not for all that wait for it, and so that the mode is read after th
 """
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import Any
 
 from django.db import OperationalError, connection, transaction
 from django.db.models import F
@@ -29,36 +30,33 @@ from execution_app.models.arrays import rows_of
 from execution_app.states import TERMINAL, IntentState, Mode, ReservationState
 
 SOON = "500ms"
+_PLACES, _EXACT = Decimal(1).scaleb(-10), Context(prec=60)
 RISK_LOCK = 0x7269736B  # the trigger that guards new reservations takes the same
 
-# A position that no final close, absence or replacement has taken out; a correction begins it anew. Replaced is one
-# of which a later trade in the same slot of the venue is final, since it keeps one a slot.
-_LEFT = """WITH opening AS (
-    SELECT fill.collateral_usdc, fill.leverage_x, held.id, held.trader_id, held.venue, held.pair_index,
-        held.trade_index, held.mode, held.opened_at, held.absent_at_block
-    FROM fills AS fill JOIN positions AS held ON held.id = fill.position_id
-    WHERE fill.intent_id = %s AND fill.action = 'open'
+# All that ever went into or out of the position of an opening or an increase, oldest first, each with the last
+# correction of it and whether it is over: absent, or replaced by a later trade in the same slot of the venue that is
+# final, since it keeps one a slot.
+_OF_POSITION = """WITH held AS (
+    SELECT held.* FROM fills AS fill JOIN positions AS held ON held.id = fill.position_id
+    WHERE fill.intent_id = %s AND fill.action IN ('open', 'increase')
 )
-SELECT opening.absent_at_block IS NOT NULL OR EXISTS (
+SELECT held.absent_at_block IS NOT NULL OR EXISTS (
         SELECT FROM positions AS later JOIN fills AS fill ON fill.position_id = later.id
         WHERE (later.trader_id, later.venue, later.pair_index, later.trade_index, later.mode)
-            = (opening.trader_id, opening.venue, opening.pair_index, opening.trade_index, opening.mode)
-        AND later.opened_at > opening.opened_at
+            = (held.trader_id, held.venue, held.pair_index, held.trade_index, held.mode)
+        AND later.opened_at > held.opened_at
         AND fill.action = 'open' AND fill.mode = 'LIVE' AND fill.settled_at IS NOT NULL
     ),
-    coalesce(corrected.collateral_usdc, opening.collateral_usdc),
-    coalesce(corrected.leverage_x, opening.leverage_x),
-    (
-        SELECT coalesce(sum(fill.collateral_usdc), 0) FROM fills AS fill
-        WHERE fill.position_id = opening.id AND fill.action = 'close' AND fill.settled_at IS NOT NULL
-        AND (corrected.block_number IS NULL OR fill.block_number > corrected.block_number)
-    )
-FROM opening LEFT JOIN LATERAL (
-    SELECT collateral_usdc, leverage_x, block_number FROM position_corrections WHERE position_id = opening.id
+    corrected.block_number, corrected.collateral_usdc, corrected.leverage_x,
+    fill.intent_id, fill.action, fill.collateral_usdc, fill.leverage_x, fill.leverage_after_x, fill.block_number
+FROM held JOIN fills AS fill ON fill.position_id = held.id AND (fill.action <> 'close' OR fill.settled_at IS NOT NULL)
+LEFT JOIN LATERAL (
+    SELECT collateral_usdc, leverage_x, block_number FROM position_corrections WHERE position_id = held.id
     ORDER BY block_number DESC LIMIT 1
-) AS corrected ON true"""
+) AS corrected ON true
+ORDER BY fill.block_number, fill.log_index, fill.id"""
 
-# States of an open whose arrival may change what is at stake.
+# States of an open or an increase whose arrival may change what is at stake.
 SHAPING = TERMINAL | {
     IntentState.PENDING_INCLUSION,
     IntentState.ORDERED,
@@ -187,12 +185,52 @@ def _due(held: Reservation, moved_to: IntentState | None) -> tuple[ReservationSt
 
 
 def _left_usdc(intent_id: int) -> Decimal | None:
-    """Notional that an open's fill has at stake; None where it has no fill."""
+    """Notional that the fill of an open or an increase has at stake; None where it has no fill."""
     with connection.cursor() as cursor:
-        cursor.execute(_LEFT, [intent_id])
-        row = cursor.fetchone()
-    if row is None:
+        cursor.execute(_OF_POSITION, [intent_id])
+        rows = cursor.fetchall()
+    if not rows:
         return None
-    is_over, held_usdc, leverage_x, closed_usdc = row
-    left_usdc: Decimal = Decimal(0) if is_over else max(held_usdc - closed_usdc, Decimal(0)) * leverage_x
-    return left_usdc
+    return Decimal(0) if rows[0][0] else _shares(rows)[intent_id]
+
+
+def at_stake(collateral_usdc: Decimal, leverage_x: Decimal) -> Decimal:
+    """The notional of a trade in 1e-10 USDC, rounded up: a blended leverage has more digits than that."""
+    return (collateral_usdc * leverage_x).quantize(_PLACES, ROUND_CEILING, _EXACT)
+
+
+def _shares(rows: Sequence[tuple[Any, ...]]) -> dict[int, Decimal]:
+    """What each opening and each increase of one position has at stake of its notional; together they have all of it.
+
+    In the order in which things happened: what a final close, or a correction, takes out is taken from the newest, and
+    the opening has what a correction puts in. So a share ends before its position only where nothing brings it back.
+    """
+    shares: dict[int, Decimal] = {}
+    held_usdc, leverage_x = Decimal(0), Decimal(0)
+    _, corrected_at, corrected_usdc, corrected_x, *_ = rows[0]
+    is_corrected = corrected_at is None
+    for *_, intent_id, action, usdc, fill_x, after_x, block_number in rows:
+        if not is_corrected and block_number > corrected_at:
+            held_usdc, leverage_x, is_corrected = corrected_usdc, corrected_x, True
+            _level(shares, at_stake(held_usdc, leverage_x))
+        if action == "close":
+            held_usdc = max(held_usdc - usdc, Decimal(0))
+        else:
+            shares[intent_id] = at_stake(usdc, fill_x)
+            held_usdc += usdc
+            leverage_x = fill_x if after_x is None else after_x
+        _level(shares, at_stake(held_usdc, leverage_x))
+    if not is_corrected:
+        _level(shares, at_stake(corrected_usdc, corrected_x))
+    return shares
+
+
+def _level(shares: dict[int, Decimal], whole_usdc: Decimal) -> None:
+    """Let them add up to the whole: less is taken from the newest, more is the opening's, which is the first."""
+    more_usdc = whole_usdc - sum(shares.values(), Decimal(0))
+    if more_usdc > 0 and shares:
+        shares[next(iter(shares))] += more_usdc
+    for intent_id in reversed(list(shares)):
+        taken_usdc = min(shares[intent_id], max(-more_usdc, Decimal(0)))
+        shares[intent_id] -= taken_usdc
+        more_usdc += taken_usdc

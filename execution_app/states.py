@@ -125,10 +125,15 @@ class Action(StrEnum):
     CLOSE = "close"
     LEVELS = "levels"  # new levels of a position at the venue: a message without an order
     CANCEL_ORDER = "cancel_order"  # takes back an open that rests at the venue
+    INCREASE = (
+        "increase"  # more of a position: in all that is counted an open, in the book a fill of its position
+    )
 
 
 # What fills: new levels do not, nor what is done to an order that rests.
-ORDERS = (Action.OPEN, Action.CLOSE)
+ORDERS = (Action.OPEN, Action.CLOSE, Action.INCREASE)
+# What puts collateral in: it asks the caps, and has a stake.
+GROWING = (Action.OPEN, Action.INCREASE)
 # What is done to an order that rests at the venue: a transaction that registers nothing.
 ORDER_CHANGES = (Action.CANCEL_ORDER,)
 

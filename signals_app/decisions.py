@@ -1,8 +1,9 @@
 """What a signal means: an intent to execute, or the reasons why not. Decided once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -11,19 +12,21 @@ from django.db.models.functions import Now
 
 from execution_app import people
 from execution_app.bells import ring
+from execution_app.engine import increases
 from execution_app.engine.waiting import database_now
 from execution_app.gate import restore_points
 from execution_app.gate.admission import order_breaches
 from execution_app.gate.caps import Order
-from execution_app.models import Trader, TxIntent, Wallet
+from execution_app.models import Position, Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
-from execution_app.states import Action, IntentState, OrderType, Reason, Road
+from execution_app.states import Action, IntentState, Mode, OrderType, PositionState, Reason, Road
 from execution_app.tasks import submit
 from execution_app.venues.interface import DEFAULT_MAX_LAG_S, UnsupportedError, require
 from execution_app.venues.interface import Action as Asked
 from execution_app.venues.onchain import PAIRS
 from signals_app import meters
 from signals_app.models import Signal, SourceGrant
+from signals_app.payloads import INCREASE
 
 log = structlog.get_logger(__name__)
 BY = "decision"
@@ -84,7 +87,7 @@ def _decide(signal_id: int) -> TxIntent | None:
 def object_to(signal: Signal, trader: Trader | None, wallet: Wallet | None, now: datetime) -> list[Objection]:
     """Every reason against the signal. The mode is not asked here: the gate does, under the wallet's lock."""
     found = _who(signal, trader, wallet)
-    found += _what(signal)
+    found += _what_increases(signal, trader) if signal.side == INCREASE else _what(signal)
     found += _when(signal, now)
     return found
 
@@ -115,6 +118,28 @@ def _what(signal: Signal) -> list[Objection]:
     if signal.side != "CLOSE":
         found += [Objection(breach.reason, breach.detail) for breach in order_breaches(_order(signal))]
     return found
+
+
+def _what_increases(signal: Signal, trader: Trader | None) -> list[Objection]:
+    if signal.symbol not in PAIRS:
+        return [Objection(Reason.SYMBOL_UNKNOWN, f"the venue has no pair {signal.symbol}")]
+    held = _increasable(signal, trader)
+    if len(held) != 1:
+        detail = (
+            f"{len(held)} positions on {signal.symbol} are open, an {INCREASE} needs the one that it means"
+        )
+        return [Objection(Reason.NO_POSITION, detail)]
+    if unsupported := increases.unsupported(held[0], settings.ENVIRONMENT.venue, "side"):
+        return [Objection(Reason.ORDER_TYPE_UNSUPPORTED, unsupported)]
+    breaches = order_breaches(replace(_order(signal), leverage_x=held[0].leverage_x))
+    return [Objection(breach.reason, breach.detail) for breach in breaches]
+
+
+def _increasable(signal: Signal, trader: Trader | None) -> list[Position]:
+    """Open positions that it may mean: LIVE ones, or simulated ones where there is no other."""
+    held = Position.objects.filter(trader=trader, symbol=signal.symbol, state=PositionState.OPEN)
+    live = list(held.filter(mode=Mode.LIVE).order_by("id"))
+    return live or list(held.order_by("id"))
 
 
 def _unsupported(signal: Signal) -> str:
@@ -162,22 +187,12 @@ def expiry(signal: Signal) -> datetime | None:
 def _open(
     signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
 ) -> TxIntent:
+    if signal.side == INCREASE:
+        return _increase(signal, trader, wallet, objections)
     closes = signal.side == "CLOSE"
     rests = not closes and signal.order_type != OrderType.MARKET
-    refusal = {}
-    if objections:
-        refusal = {
-            "reason": objections[0].reason.value,
-            "reason_detail": "; ".join(o.detail for o in objections)[:400],
-        }
     intent, _ = open_intent(
-        key=signal.intent_key,
-        by=BY,
-        state=IntentState.REJECTED if objections else IntentState.PENDING,
-        trader=trader,
-        wallet=wallet,
-        tg_user_id=signal.tg_user_id,
-        source=signal.source,
+        **_asker(signal, trader, wallet, objections),
         action=(Action.CLOSE if closes else Action.OPEN).value,
         symbol=signal.symbol,
         is_long=None if closes else signal.side == "LONG",
@@ -191,11 +206,48 @@ def _open(
         reduce_usdc=signal.reduce_usdc,
         reduce_pct=signal.reduce_pct,
         **{name: getattr(signal, name) for name in LEVELS},
-        accepted_at=signal.received_at,
-        expires_at=expiry(signal),
-        **refusal,
     )
     return intent
+
+
+def _increase(
+    signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
+) -> TxIntent:
+    held = _increasable(signal, trader)
+    collateral_usdc = signal.collateral_usdc
+    # Refused, it may have found none, and is kept all the same.
+    asked: dict[str, Any] = {"action": Action.INCREASE.value, "symbol": signal.symbol}
+    asked |= {"collateral_usdc": collateral_usdc}
+    if len(held) == 1 and collateral_usdc is not None:
+        asked = increases.size(held[0], collateral_usdc)
+    intent, _ = open_intent(
+        **_asker(signal, trader, wallet, objections), **asked, slippage_pct=signal.slippage_pct
+    )
+    return intent
+
+
+def _asker(
+    signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
+) -> dict[str, Any]:
+    """What an intent has of its signal, whatever is asked for."""
+    refusal = {}
+    if objections:
+        refusal = {
+            "reason": objections[0].reason.value,
+            "reason_detail": "; ".join(o.detail for o in objections)[:400],
+        }
+    return {
+        "key": signal.intent_key,
+        "by": BY,
+        "state": IntentState.REJECTED if objections else IntentState.PENDING,
+        "trader": trader,
+        "wallet": wallet,
+        "tg_user_id": signal.tg_user_id,
+        "source": signal.source,
+        "accepted_at": signal.received_at,
+        "expires_at": expiry(signal),
+        **refusal,
+    }
 
 
 def undecided(limit: int = 200) -> list[int]:

@@ -110,7 +110,7 @@ class Signal(models.Model):
     body_sha256 = models.CharField(max_length=64)
     tg_user_id = models.BigIntegerField()
     symbol = models.CharField(max_length=32)
-    side = models.CharField(max_length=5)
+    side = models.CharField(max_length=8)
     collateral_usdc = usdc(null=True, blank=True)
     leverage_x = factor(null=True, blank=True)
     slippage_pct = factor()
@@ -147,7 +147,7 @@ class Signal(models.Model):
                 name="uq_signals_source_webhook_id",
             ),
             models.CheckConstraint(
-                condition=models.Q(side__in=["CLOSE", "LONG", "SHORT"]), name="ck_signals_side"
+                condition=models.Q(side__in=["CLOSE", "INCREASE", "LONG", "SHORT"]), name="ck_signals_side"
             ),
             models.CheckConstraint(
                 condition=models.Q(decision__in=["", "accepted", "rejected"]), name="ck_signals_decision"

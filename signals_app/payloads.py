@@ -37,6 +37,12 @@ RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 OPENING_SIDES = ("LONG", "SHORT")
+INCREASE = "INCREASE"
+# It has the leverage and the levels of its position, and is filled at once.
+NOT_OF_INCREASES = (
+    *("leverage_x", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss"),
+    *("trailing_stop_pct", "break_even_pct", "time_stop_s"),
+)
 PRICED_ORDERS = ("limit", "stop_limit")
 DEFAULT_ORDER_TYPE = "market"
 
@@ -119,7 +125,8 @@ def read(document: object) -> Payload:
         elif name in REQUIRED:
             errors.append(FieldError(name, "is required"))
     faulty = {error.field for error in errors}
-    errors += _contradictions(values, given, faulty)
+    together = _contradictions_of_increase if values["side"] == INCREASE else _contradictions
+    errors += together(values, given, faulty)
     errors += _unknown([name for name in document if name not in FIELDS])
     if errors:
         raise Invalid(errors)
@@ -267,6 +274,17 @@ def _contradictions(values: dict[str, Any], given: set[str], faulty: set[str]) -
         yield FieldError("limit_price", f"is allowed only with order_type {' or '.join(PRICED_ORDERS)}")
 
 
+def _contradictions_of_increase(
+    values: dict[str, Any], given: set[str], _faulty: set[str]
+) -> Iterator[FieldError]:
+    if "collateral_usdc" not in given:
+        yield FieldError("collateral_usdc", f"is required with side {INCREASE}")
+    priced = values["order_type"] in PRICED_ORDERS
+    for name in (*NOT_OF_INCREASES, "limit_price", *(("order_type",) if priced else ())):
+        if name in given:
+            yield FieldError(name, f"is not allowed with side {INCREASE}")
+
+
 def _unknown(names: list[str]) -> Iterator[FieldError]:
     for name in names[:MAX_ERRORS]:
         yield FieldError(name[:64], "is not a known field")
@@ -280,7 +298,7 @@ FIELDS: dict[str, Callable[[object], object]] = {
     "signal_id": Text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
     "tg_user_id": Whole(MAX_INT64),
     "symbol": Text(SYMBOL, "a pair in upper case like BTC-USD: 1 to 15 of A-Z 0-9, a dash, 3 to 5 of A-Z"),
-    "side": OneOf((*OPENING_SIDES, "CLOSE"), any_case=True),
+    "side": OneOf((*OPENING_SIDES, "CLOSE", INCREASE), any_case=True),
     "collateral_usdc": Amount(6, MAX_USDC),
     "leverage_x": Amount(4, MAX_LEVERAGE_X),
     "slippage_pct": Amount(4, MAX_SLIPPAGE_PCT),

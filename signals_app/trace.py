@@ -52,6 +52,7 @@ RESERVATION = ("state", "mode", "asked_usdc", "notional_usdc", "reserved_at", "r
 ORDER = ("order_id", "venue", "state", "block_number", "block_hash", "created_at")
 FILL = (
     *("action", "mode", "price", "collateral_usdc", "leverage_x", "fee_usdc", "sent_to_trader_usdc"),
+    *("open_price_after", "leverage_after_x"),
     *("tx_hash", "log_index", "block_number", "block_hash", "filled_at", "settled_at"),
 )
 POSITION = (

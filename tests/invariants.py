@@ -294,6 +294,7 @@ def _positions(wallet: Wallet, book: Book) -> None:
             p.trade_index,
             p.collateral_usdc,
             p.leverage_x,
+            p.open_price,
             p.is_long,
             int(p.venue_timestamp.timestamp()) if p.venue_timestamp else None,
         )
@@ -301,7 +302,7 @@ def _positions(wallet: Wallet, book: Book) -> None:
         if (p.trader_id, p.mode, p.state) == (wallet.trader_id, Mode.LIVE, PositionState.OPEN)
     }
     stored = {
-        (t.pair_index, t.trade_index, t.collateral_usdc, t.leverage_x, t.is_long, t.opened_at)
+        (t.pair_index, t.trade_index, t.collateral_usdc, t.leverage_x, t.open_price, t.is_long, t.opened_at)
         for t in open_trades(wallet.trader.address)
     }
     assert held == stored, f"I13: we hold {held - stored} that the venue has not, it has {stored - held}"

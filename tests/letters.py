@@ -48,7 +48,8 @@ def check(posts: Iterable[bytes], *, first_block: int | None = None, drained: bo
 def _body(action: Action, content: bytes, signature: bytes) -> bytes:
     if action is Action.LEVELS:
         return gateway.levels_body(content, signature)
-    return gateway.body(0 if action is Action.OPEN else 1, content, signature)
+    kinds = {Action.OPEN: 0, Action.CLOSE: 1, Action.INCREASE: 9}
+    return gateway.body(kinds[action], content, signature)
 
 
 def executions(messages: Iterable[VenueMessage], first_block: int | None = None) -> dict[int, list[int]]:
@@ -68,7 +69,7 @@ def executions(messages: Iterable[VenueMessage], first_block: int | None = None)
                 receipt = node.call("eth_getTransactionReceipt", transaction["hash"])
                 for entry in receipt["logs"]:
                     event = events.decode(entry, trading_address=real_parts.deployment.trading)
-                    if isinstance(event, events.OrderRegistered):
+                    if isinstance(event, events.Registered):
                         found[key].append(event.order_id)
     return found
 

@@ -33,6 +33,7 @@ class Rig:
 
     redis: redis_py.Redis
     snapshot: str = ""
+    owner: Any = field(init=False)  # the trader's own account, whose key no code of ours knows
     trader: Trader = field(init=False)
     wallet: Wallet = field(init=False)
     keeper: Keeper = field(init=False)
@@ -45,7 +46,7 @@ class Rig:
         gas.has_oracle.cache_clear()
         rpc_call("evm_setAutomine", True)
         self.snapshot = rpc_call("evm_snapshot")
-        person = Account.create()
+        person = self.owner = Account.create()
         self.trader = Trader.objects.create(tg_user_id=123, label="test", address=person.address)
         self.wallet = Wallet.objects.create(trader=self.trader, chain_id=31337, address=signers.create_key())
         url, deployed = real_parts.anvil.url, real_parts.deployment

@@ -16,7 +16,7 @@ import rlp  # type: ignore[import-untyped]
 from django.conf import settings
 
 from execution_app.models import TxSend
-from execution_app.states import Action, IntentState, Mode, SendKind
+from execution_app.states import GROWING, Action, IntentState, Mode, SendKind
 from tests.proxy import PRICE_BUMP_PCT, Offer
 from tests.whole_book import Book
 
@@ -120,7 +120,7 @@ def _as_asked(book: Book) -> None:
     for fill in fills:
         intent = fill.intent
         assert intent is not None
-        if intent.action == Action.OPEN:
+        if intent.action in GROWING:
             asked: tuple[Any, ...] = (
                 intent.collateral_usdc,
                 intent.leverage_x,
@@ -143,14 +143,17 @@ def _as_asked(book: Book) -> None:
     }
     assert {fill.intent_id for fill in fills} == filled, "I18: fills and filled intents are not the same"
     taken: dict[int, Decimal] = defaultdict(Decimal)
+    grown: dict[int, Decimal] = defaultdict(Decimal)
     for fill in fills:
         if fill.action != Action.OPEN:
-            taken[fill.position_id] += fill.collateral_usdc
+            sums = grown if fill.action == Action.INCREASE else taken
+            sums[fill.position_id] += fill.collateral_usdc
     for opening in fills:
         if opening.action != Action.OPEN:
             continue
         # Margin that its owner added is the owner's doing, and is in a correction.
         added = [row.collateral_usdc for row in book.corrections.get(opening.position_id, ())]
-        assert taken[opening.position_id] <= max([opening.collateral_usdc, *added]), (
+        put_in_usdc = max([opening.collateral_usdc, *added]) + grown[opening.position_id]
+        assert taken[opening.position_id] <= put_in_usdc, (
             f"I18: closes took {taken[opening.position_id]} out of position {opening.position_id}"
         )

@@ -4,7 +4,8 @@ from collections import defaultdict
 from decimal import Decimal
 
 from execution_app.models import Fill, Reservation, RiskLog
-from execution_app.states import TERMINAL, IntentState, Mode, PositionState
+from execution_app.reservations import at_stake
+from execution_app.states import TERMINAL, Action, IntentState, Mode, PositionState
 from tests import whole_book
 from tests.whole_book import Book
 
@@ -45,17 +46,18 @@ def check(book: Book | None = None) -> None:
     open_usdc: dict[str, Decimal] = defaultdict(Decimal)
     for position in book.positions.values():
         if position.state == PositionState.OPEN:
-            open_usdc[position.mode] += position.collateral_usdc * position.leverage_x
+            open_usdc[position.mode] += at_stake(position.collateral_usdc, position.leverage_x)
     for mode in Mode:
-        at_stake = sum((row.notional_usdc for row in book.reservations if row.mode == mode), NOTHING)
+        reserved = sum((row.notional_usdc for row in book.reservations if row.mode == mode), NOTHING)
         logged = book.logged_usdc.get(mode.value, NOTHING)
-        assert at_stake == open_usdc[mode], f"I9: {mode} {at_stake} is reserved, {open_usdc[mode]} is open"
-        assert logged == at_stake, f"I9: the log says {logged}, {at_stake} is reserved"
+        assert reserved == open_usdc[mode], f"I9: {mode} {reserved} is reserved, {open_usdc[mode]} is open"
+        assert logged == reserved, f"I9: the log says {logged}, {reserved} is reserved"
 
 
 def check_held(book: Book | None = None) -> None:
     """At any moment: what may still become exposure, or is some, is reserved; nothing is released before it is final."""
     book = book or whole_book.read()
+    _whole(book)
     for held in book.reservations:
         intent = held.intent
         state = IntentState(intent.state)
@@ -68,13 +70,23 @@ def check_held(book: Book | None = None) -> None:
             assert held.notional_usdc == held.asked_usdc, (
                 f"I9: intent {intent.pk} is {state}, and {held.notional_usdc} of {held.asked_usdc} is reserved"
             )
-        elif opening.position.state == PositionState.OPEN and opening.position.absent_at_block is None:
-            position = opening.position
-            least_usdc = position.collateral_usdc * position.leverage_x
-            assert held.notional_usdc >= least_usdc, (
-                f"I9: position {position.pk} is {least_usdc}, and {held.notional_usdc} is reserved"
-            )
         _released_late(held, opening, book)
+
+
+def _whole(book: Book) -> None:
+    """What opened a position and what increased it hold all of it together."""
+    held_usdc: dict[int, Decimal] = defaultdict(Decimal)
+    for held in book.reservations:
+        opening = book.fill_of.get(held.intent_id)
+        if opening is not None:
+            held_usdc[opening.position_id] += held.notional_usdc
+    for pk, reserved_usdc in held_usdc.items():
+        position = book.positions[pk]
+        if position.state == PositionState.OPEN and position.absent_at_block is None:
+            least_usdc = at_stake(position.collateral_usdc, position.leverage_x)
+            assert reserved_usdc >= least_usdc, (
+                f"I9: position {pk} is {least_usdc}, and {reserved_usdc} is reserved"
+            )
 
 
 def _released_late(held: Reservation, opening: Fill | None, book: Book) -> None:
@@ -90,7 +102,10 @@ def _released_late(held: Reservation, opening: Fill | None, book: Book) -> None:
         if corrections:
             held_usdc = corrections[-1].collateral_usdc
             closes = [fill for fill in closes if (fill.block_number or 0) > corrections[-1].block_number]
-        done = sum((fill.collateral_usdc for fill in closes), NOTHING) >= held_usdc
+        held_usdc += sum((fill.collateral_usdc for fill in book.increases_of(ended.pk, corrections)), NOTHING)
+        closed_usdc = sum((fill.collateral_usdc for fill in closes), NOTHING)
+        # Of an increase a part that was closed is enough: what closes take out is taken from the newest.
+        done = closed_usdc >= held_usdc or (opening.action == Action.INCREASE and closed_usdc > NOTHING)
         slot = (ended.trader_id, ended.pair_index, ended.trade_index, opening.mode)
         replaced = any(
             (one.trader_id, one.pair_index, one.trade_index, one.mode) == slot

@@ -60,6 +60,12 @@ class Book:
     def of_wallet(self, wallet: Wallet) -> list[TxIntent]:
         return [intent for intent in self.intents.values() if intent.wallet_id == wallet.pk]
 
+    def increases_of(self, position_id: int, corrections: list[Correction]) -> list[Fill]:
+        """Those that the newest correction does not hold."""
+        since = corrections[-1].block_number if corrections else -1
+        mine = [one for one in self.fills if (one.position_id, one.action) == (position_id, Action.INCREASE)]
+        return [one for one in mine if one.block_number is None or one.block_number > since]
+
     def closes_of(self, position_id: int) -> list[Fill]:
         return [one for one in self.fills if one.position_id == position_id and one.action == Action.CLOSE]
 

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from execution_app.book import endings
+from execution_app.book import endings, growth
 from execution_app.book.positions import fold
 from execution_app.models import Position, TxIntent
 from execution_app.node import quorum, rpc
@@ -58,13 +58,13 @@ def look(held: Sequence[Position]) -> Sighting:
 
 
 def is_there(position: Position, trade: OpenTrade | None) -> bool:
-    """Whether the trade in the slot is this one: side and opening price are a trade's for life."""
-    return trade is not None and (trade.is_long, trade.open_price) == (position.is_long, position.open_price)
+    """Whether the trade in the slot is this one: its side is for life, and its opening price but for increases."""
+    return trade is not None and growth.is_of(position, trade)
 
 
 def remember(position: Position, sighting: Sighting) -> int | None:
     """Note whether the trade was missed; returns the final block at which it was, or None so far."""
-    if is_there(position, sighting.trades[position.pk]):
+    if is_there(position, sighting.trades[position.pk]) or _has_grown(position, sighting):
         _note(position, None, "")
         return None
     seen_at, seen_hash = position.missed_at_block, position.missed_at_hash
@@ -79,6 +79,20 @@ def remember(position: Position, sighting: Sighting) -> int | None:
     if seen_at is None and _is_missed_by_most(position, sighting):
         _note(position, sighting.block_number, sighting.block_hash)
     return None
+
+
+def _has_grown(position: Position, sighting: Sighting) -> bool:
+    """Whether the trade in the slot is what increases made of this one.
+
+    Asked when it is missed first, and again before that ends it: to read logs at every look, as long as a block needs
+    to be final, would cost more than it tells.
+    """
+    trade, missed_at = sighting.trades[position.pk], position.missed_at_block
+    if trade is None or trade.is_long != position.is_long:
+        return False
+    if missed_at is not None and missed_at > sighting.finalized:
+        return False
+    return growth.follow(position, trade.open_price, sighting.block_number)
 
 
 def finality(number: int, block_hash: str) -> Counter[bool | None]:

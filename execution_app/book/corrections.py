@@ -1,6 +1,6 @@
 """Trades that the venue holds otherwise than the book: the book is corrected, and nothing is traded.
 
-An owner takes a part out, adds margin or moves a level with their own key; a row may have been damaged. What
+An owner takes a part out, adds margin, increases it or moves a level with their own key; a row may have been damaged. What
 differs is noted with the block at which a majority of endpoints has it so, and taken over when that block is final
 and still on the chain for a majority, as for trades that are there no more (`book/absence.py`). Not while anything
 of ours is under way with the position: then the book is about to say the same. A position that was taken for ended
@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from execution_app import audit, meters, reservations
 from execution_app.audit_words import AuditAction
-from execution_app.book import absence
+from execution_app.book import absence, protections
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold, is_replaced
 from execution_app.models import Correction, Position, TxIntent
@@ -123,9 +123,11 @@ def _take_over(position: Position, trade: OpenTrade, drift: str) -> bool:
         held = {
             "collateral_usdc": trade.collateral_usdc,
             "leverage_x": trade.leverage_x,
+            "open_price": trade.open_price,
             "take_profit": trade.take_profit,
             "stop_loss": trade.stop_loss,
         }
+        before_price = position.open_price
         before = {name: _words(getattr(position, name)) for name in held}
         Correction.objects.create(
             position=position,
@@ -135,8 +137,11 @@ def _take_over(position: Position, trade: OpenTrade, drift: str) -> bool:
             differed=drift,
             **held,
         )
-        Position.objects.filter(pk=position.pk).update(drift="", **_NOTHING_NOTED)
+        Position.objects.filter(pk=position.pk).update(drift="", grown_price=None, **_NOTHING_NOTED)
         fold(position)
+        if trade.open_price != before_price:
+            # What had fired for the smaller one, and closed that, watches the whole again.
+            protections.renew(position, reason="its owner increased it")
         after = {name: _words(value) for name, value in held.items()} | {"block": block_number}
         audit.record(
             AuditAction.POSITION_CORRECTED,
@@ -165,7 +170,10 @@ def _is_so_for_most(position: Position, sighting: Sighting, seen: str) -> bool:
 
 def _spelled(trade: OpenTrade) -> str:
     """All of a trade that may change in its life, as one word to compare."""
-    values = (trade.collateral_usdc, trade.leverage_x, trade.take_profit, trade.stop_loss, trade.opened_at)
+    values = (
+        *(trade.collateral_usdc, trade.leverage_x, trade.open_price),
+        *(trade.take_profit, trade.stop_loss, trade.opened_at),
+    )
     return " ".join(map(str, values))
 
 

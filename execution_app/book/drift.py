@@ -73,7 +73,7 @@ def _is_displaced(position: Position, trade: OpenTrade | None) -> bool:
 
 
 def _being_closed(held: list[Position]) -> set[int]:
-    """Positions with a close of ours that may still change them at the venue."""
+    """Positions with an order of ours that may still change them at the venue."""
     under_way = TxIntent.objects.filter(position__in=held, state__in=sorted(IN_FLIGHT))
     return {pk for pk in under_way.values_list("position_id", flat=True) if pk is not None}
 
@@ -85,6 +85,7 @@ def _difference(position: Position, trade: OpenTrade | None) -> str:
         ("collateral_usdc", position.collateral_usdc, trade.collateral_usdc),
         ("leverage_x", position.leverage_x, trade.leverage_x),
         ("is_long", position.is_long, trade.is_long),
+        ("open_price", position.open_price, trade.open_price),
         ("take_profit", position.take_profit, trade.take_profit),
         ("stop_loss", position.stop_loss, trade.stop_loss),
         (

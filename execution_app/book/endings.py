@@ -127,14 +127,11 @@ class _Wanted:
 
     def take(self, kind: PositionEnd, event: OrderExecuted) -> None:
         mine = self.position
-        same = (event.trader.lower(), event.pair_index, event.trade_index, event.is_long, event.open_price)
-        if same != (
-            mine.trader.address.lower(),
-            mine.pair_index,
-            mine.trade_index,
-            mine.is_long,
-            mine.open_price,
-        ):
+        slot = (event.trader.lower(), event.pair_index, event.trade_index)
+        if slot != (mine.trader.address.lower(), mine.pair_index, mine.trade_index):
+            return
+        # Its owner may have increased it before, which the book has not taken over yet.
+        if event.is_long != mine.is_long or event.open_price not in {mine.open_price, mine.grown_price}:
             return
         # In the block of the last fill, too: it may have been liquidated right after it.
         if self.low <= event.block_number <= self.high:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from execution_app.book import shadow, simulation
 from execution_app.book.prices import Market
 from execution_app.models import Fill, Position, TxIntent, TxReceipt
-from execution_app.states import ORDERS, Action, Mode, Road, SendKind
+from execution_app.states import GROWING, Action, Mode, Road, SendKind
 from execution_app.venues import costs
 
 RECEIPTS = 20  # of which the gas of the next one is told
@@ -93,7 +93,7 @@ def quote(intent: TxIntent, market: Market, road: Road | None) -> Quote:
 
 def _usual_gas_wei(market: Market) -> int | None:
     total = 0
-    for action in ORDERS:
+    for action in (Action.OPEN, Action.CLOSE):
         last = TxReceipt.objects.filter(intent__action=action, status=1, canonical=True)
         used = list(last.order_by("-id").values_list("gas_used", flat=True)[:RECEIPTS])
         if not used:
@@ -116,7 +116,7 @@ def by_day(positions: Iterable[Position]) -> list[Day]:
 
 
 def _day(position: Position, day: date, fills: Sequence[Fill]) -> Day:
-    opens = [fill for fill in fills if fill.action == Action.OPEN]
+    opens = [fill for fill in fills if fill.action in GROWING]
     closes = [fill for fill in fills if fill.action == Action.CLOSE]
     sent = TxReceipt.objects.filter(intent__in=[fill.intent_id for fill in fills], canonical=True)
     gas_wei = sum(int(row.gas_used * row.effective_gas_price_wei + row.l1_fee_wei) for row in sent)

@@ -8,7 +8,7 @@ import structlog
 from django.db import transaction
 
 from execution_app import meters
-from execution_app.book import displaced, positions, protections, shadow
+from execution_app.book import displaced, growth, positions, protections, shadow
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
 from execution_app.models.arrays import rows_of
@@ -16,13 +16,14 @@ from execution_app.moves import Step, move, move_all
 from execution_app.node import rpc
 from execution_app.states import Action, IntentState, Mode, OrderState, PositionState
 from execution_app.venues import onchain
-from execution_app.venues.events import OrderCancelled, OrderExecuted, OrderRegistered
+from execution_app.venues.events import OrderCancelled, OrderExecuted, OrderRegistered, Registered
+from execution_app.venues.increase_events import PositionIncreased
 
 log = structlog.get_logger(__name__)
 BY = "book"
 
 
-def register(intent: TxIntent, event: OrderRegistered) -> None:
+def register(intent: TxIntent, event: Registered) -> None:
     """The venue took the order: mined → ordered."""
     with transaction.atomic():
         move(intent, IntentState.ORDERED, why=f"order {event.order_id}", by=BY)
@@ -39,13 +40,13 @@ def register_all(registered: Sequence[tuple[TxIntent, OrderRegistered]]) -> None
         )
 
 
-def _fresh(event: OrderRegistered) -> dict[str, Any]:
+def _fresh(event: Registered) -> dict[str, Any]:
     return {
         "venue": event.emitter,
         "order_id": event.order_id,
         "block_number": event.block_number,
         "block_hash": event.block_hash,
-        "limit_index": event.limit_index,
+        "limit_index": event.limit_index if isinstance(event, OrderRegistered) else None,
         "rested_to_block": None,
         "state": OrderState.REGISTERED,
         "done_block_number": None,
@@ -103,6 +104,71 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
     meters.TRADES.labels(intent.symbol, side, Mode.LIVE.value).inc()
 
 
+def increase(order: VenueOrder, event: PositionIncreased) -> None:
+    """The venue carried an increase out: ordered → filled, with its fill; the position is larger from here on.
+
+    Raises as `execute` does for what there cannot be.
+    """
+    intent = order.intent
+    position = _grown(intent, event)
+    with transaction.atomic():
+        move(intent, IntentState.FILLED, why=f"order {order.order_id} executed at {event.price:f}", by=BY)
+        _done(order, OrderState.EXECUTED, event)
+        fill = Fill.objects.create(
+            intent=intent,
+            position=position,
+            action=Action.INCREASE,
+            mode=Mode.LIVE,
+            price=event.price,
+            collateral_usdc=event.collateral_usdc,
+            leverage_x=event.leverage_x,
+            open_price_after=event.open_price,
+            leverage_after_x=event.held_leverage_x,
+            tx_hash=event.tx_hash,
+            log_index=event.log_index,
+            block_number=event.block_number,
+            block_hash=event.block_hash,
+            venue_timestamp=datetime.fromtimestamp(event.opened_at, UTC),
+        )
+        shadow.compare(fill)
+        positions.fold(position)
+        protections.renew(position, reason=f"{intent.intent_key} increased it")
+    meters.TRADES.labels(intent.symbol, "LONG" if event.is_long else "SHORT", Mode.LIVE.value).inc()
+
+
+def _grown(intent: TxIntent, event: PositionIncreased) -> Position:
+    """The position that the venue says it increased; not the intent's, where a reorg opened that one anew.
+
+    A message names a slot alone. Where another trade was in it, that is paged, and the intent's position is corrected
+    as any that the venue has otherwise.
+    """
+    assert intent.trader is not None
+    asked = intent.position
+    assert asked is not None
+    stood_at = datetime.fromtimestamp(event.opened_at_before, UTC)
+    slot = {"pair_index": event.pair_index, "trade_index": event.trade_index, "mode": Mode.LIVE}
+    found = Position.objects.filter(
+        trader=intent.trader, venue=event.emitter, venue_timestamp=stood_at, **slot
+    )
+    position = found.order_by("opened_at").last() or asked
+    before = event.open_price_before
+    same = before in {position.open_price, position.grown_price}
+    # Its owner may have increased it in between.
+    same = same or growth.follow(position, before, event.block_number)
+    agrees = (
+        event.trader.lower() == intent.trader.address.lower()
+        and (event.pair_index, event.trade_index) == (asked.pair_index, asked.trade_index)
+        and event.is_long == position.is_long == intent.is_long
+        and event.leverage_x == intent.leverage_x
+        and event.collateral_usdc <= intent.collateral_usdc
+        and same
+    )
+    if not agrees:
+        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+        log.error("the venue increased another trade", intent=intent.pk, order=event.order_id)
+    return position
+
+
 def unregister(intent: TxIntent) -> None:
     """The order's block left the chain; take back all that followed from it."""
     with transaction.atomic():
@@ -150,7 +216,9 @@ def _timestamp(event: OrderExecuted) -> datetime:
     return datetime.fromtimestamp(int(block["timestamp"], 16), UTC)
 
 
-def _done(order: VenueOrder, state: OrderState, event: OrderExecuted | OrderCancelled) -> None:
+def _done(
+    order: VenueOrder, state: OrderState, event: OrderExecuted | PositionIncreased | OrderCancelled
+) -> None:
     VenueOrder.objects.filter(pk=order.pk).update(
         state=state, done_block_number=event.block_number, done_block_hash=event.block_hash
     )

@@ -5,13 +5,14 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from django.db.models import Min, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import displaced
+from execution_app.book import displaced, growth
 from execution_app.models import Correction, Fill, IntentTransition, Position, TxIntent
 from execution_app.states import (
+    GROWING,
     IN_FLIGHT,
     RELEASING,
     UNDECIDED,
@@ -168,21 +169,25 @@ def fold(position: Position) -> None:
     """
     fills = list(position.fills.order_by("block_number", "log_index", "id"))
     opening = next((fill for fill in fills if fill.action == Action.OPEN), None)
+    growing = [fill for fill in fills if fill.action == Action.INCREASE]
     closing = [fill for fill in fills if fill.action == Action.CLOSE]
     fields: dict[str, object] = {
         "state": PositionState.VOID, "ended_by": "", "close_price": None, "paid_out_usdc": None, "closed_at": None,
     }  # fmt: skip
     if opening is not None:
         corrected = position.corrections.order_by("block_number").last()
-        left_usdc = _left(opening, closing, corrected)
+        later = _after(growing, corrected)
+        left_usdc = growth.left_usdc(opening, later, _after(closing, corrected), corrected)
         end = _end(position, left_usdc, closing)
         fields["state"] = PositionState.CLOSED if end else PositionState.OPEN
         fields["ended_by"] = end or ""
-        fields["collateral_usdc"] = opening.collateral_usdc if end else left_usdc
+        put_in_usdc = sum((fill.collateral_usdc for fill in growing), opening.collateral_usdc)
+        fields["collateral_usdc"] = put_in_usdc if end else left_usdc
         fields["venue_timestamp"] = _refreshed(fills, corrected)
         if corrected is not None:
             for name in ("leverage_x", "take_profit", "stop_loss"):
                 fields[name] = getattr(corrected, name)
+        fields |= growth.blended(position, opening, later, corrected)
         fields |= _levels(position, opening, corrected)
         if closing and end is not PositionEnd.CLOSED_ELSEWHERE:
             fields["close_price"] = closing[-1].price
@@ -196,8 +201,8 @@ def fold(position: Position) -> None:
     )
     fields["settled_at"] = max(fill.settled_at for fill in fills if fill.settled_at) if settled else None
     Position.objects.filter(pk=position.pk).update(updated_at=Now(), **fields)
-    if opening is not None and opening.intent_id is not None:
-        reservations.follow(opening.intent_id)
+    for intent_id in sorted(filter(None, (fill.intent_id for fill in (opening, *growing) if fill))):
+        reservations.follow(intent_id)
 
 
 def _levels(position: Position, opening: Fill, corrected: Correction | None) -> dict[str, object]:
@@ -222,12 +227,6 @@ def _may_reopen(position: Position, fields: dict[str, object]) -> bool:
 
 def _is_absent(position: Position) -> bool:
     return Position.objects.filter(pk=position.pk, absent_at_block__isnull=False).exists()
-
-
-def _left(opening: Fill, closing: list[Fill], corrected: Correction | None) -> Decimal:
-    """USDC of collateral that is still in the trade; 0 or less where all of it was closed."""
-    left_usdc: Decimal = opening.collateral_usdc if corrected is None else corrected.collateral_usdc
-    return left_usdc - sum((fill.collateral_usdc for fill in _after(closing, corrected)), Decimal(0))
 
 
 def _refreshed(fills: list[Fill], corrected: Correction | None) -> datetime | None:
@@ -281,7 +280,7 @@ def release_replaced(position: Position) -> None:
         fold(ended)
     at_stake = Fill.objects.filter(
         position__in=older,
-        action=Action.OPEN,
+        action__in=GROWING,
         intent__reservation__isnull=False,
         intent__reservation__released_at=None,
     )
@@ -291,9 +290,8 @@ def release_replaced(position: Position) -> None:
 
 def replaced_at(position: Position) -> int | None:
     """The final block in which the next trade of its slot was opened; None where there is none."""
-    final = _replacements(position).filter(settled_at__isnull=False)
-    first: int | None = final.aggregate(first=Min("block_number"))["first"]
-    return first
+    final = _replacements(position).filter(settled_at__isnull=False).order_by("block_number")
+    return final.values_list("block_number", flat=True).first()
 
 
 def is_replaced(position: Position) -> bool:

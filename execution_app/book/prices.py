@@ -11,12 +11,12 @@ from execution_app.book import feed, market_hours
 from execution_app.book.deviation import widest
 from execution_app.book.feed import Seen
 from execution_app.node import fees, gas, rpc
-from execution_app.states import Action, PriceSource, Reason
+from execution_app.states import GROWING, Action, PriceSource, Reason
 from execution_app.venues import onchain
 from execution_app.venues.costs import Costs, call_costs, read_costs
 
 # An older price is not traded on, in LIVE and DRY alike; an exit may use an older one than an open.
-MAX_AGE_S = {Action.OPEN: 5, Action.CLOSE: 30, Action.LEVELS: 30}
+MAX_AGE_S = {Action.OPEN: 5, Action.INCREASE: 5, Action.CLOSE: 30, Action.LEVELS: 30}
 # The views of a batch may be of a later block than the head that came with them, by no more than some blocks.
 FUTURE_S = 15
 
@@ -55,7 +55,7 @@ class Market:
         Only an open asks for market hours and for a second source. An exit is bounded by its slippage, and to keep
         somebody in a position because two sources disagree about its price would be the worse mistake.
         """
-        opens = action is Action.OPEN
+        opens = action in GROWING
         closed = self._closed(symbol) if opens else None
         if closed is not None:
             return closed

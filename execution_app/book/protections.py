@@ -199,6 +199,19 @@ def change(
     return Change(True, before, now)
 
 
+def renew(position: Position, *, reason: str) -> None:
+    """A new version of the levels as they are, for a position that has become larger; nothing where it has none.
+
+    In the transaction that made it so. What has fired for the version before has closed, or is closing, what there
+    was then.
+    """
+    row = Protection.objects.select_for_update().filter(position=position, ended_at=None).first()
+    if row is not None:
+        row.position = position
+        named = {name: getattr(row, name) for name in LEVELS}
+        _replace(row, named, row.position_id, set_by=MACHINE, reason=reason)
+
+
 def _replace(
     row: Protection | None, named: Mapping[str, Any], position_id: int, *, set_by: str, reason: str
 ) -> Protection:

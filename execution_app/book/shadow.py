@@ -11,7 +11,7 @@ from execution_app.book import simulation
 from execution_app.book.prices import Market
 from execution_app.models import Fill, Shadow, TxIntent
 from execution_app.models.protection import HIGHEST_PRICE
-from execution_app.states import Action
+from execution_app.states import GROWING
 from execution_app.venues import costs
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ def compare(fill: Fill) -> None:
     row = Shadow.objects.filter(intent=fill.intent).first()
     if row is None:
         return
-    buys = fill.position.is_long == (fill.action == Action.OPEN)
+    buys = fill.position.is_long == (fill.action in GROWING)
     worse = fill.price - row.price if buys else row.price - fill.price
     gap_pct, fee_gap_usdc = worse * 100 / row.price, fee_usdc(fill) - row.fee_usdc
     if not (abs(gap_pct) < MOST_PCT and abs(fee_gap_usdc) < MOST_USDC):
@@ -77,8 +77,8 @@ def take_back(intent: TxIntent) -> None:
 
 
 def fee_usdc(fill: Fill) -> Decimal:
-    """What the venue kept of a LIVE fill: of an open's collateral, or of what a close at its price was worth."""
-    if fill.action == Action.OPEN:
+    """What the venue kept of a LIVE fill: of the collateral put in, or of what a close at its price was worth."""
+    if fill.action in GROWING:
         held_usdc: Decimal = fill.collateral_usdc
         assert fill.intent is not None  # only what the venue closed by itself has none
         asked_usdc: Decimal = fill.intent.collateral_usdc or held_usdc

@@ -14,7 +14,7 @@ from execution_app.book import positions, protections
 from execution_app.book.prices import Market
 from execution_app.models import Fill, Position, TxIntent
 from execution_app.moves import move
-from execution_app.states import Action, IntentState, Mode, PositionState
+from execution_app.states import GROWING, Action, IntentState, Mode, PositionState
 from execution_app.venues import costs, onchain
 
 # Where the venue publishes no costs none are counted, and the intent's history says so.
@@ -40,16 +40,18 @@ def estimate(intent: TxIntent, market: Market, close_usdc: Decimal | None = None
     """
     oracle = market.prices[intent.symbol]
     known = market.costs or NO_COSTS
-    if intent.action == Action.OPEN:
+    if intent.action in GROWING:
         assert intent.collateral_usdc is not None
         assert intent.leverage_x is not None
+        # Of an increase the levels are those that its position has.
+        levels = intent if intent.position is None else intent.position
         price = costs.fill_price(oracle, known, buys=bool(intent.is_long))
         refusal = costs.would_cancel(
             price,
             oracle,
             intent.slippage_pct,
-            intent.take_profit,
-            intent.stop_loss,
+            levels.take_profit,
+            levels.stop_loss,
             is_long=bool(intent.is_long),
         )
         fee_usdc = costs.open_fee_usdc(intent.collateral_usdc, intent.leverage_x, known)
@@ -76,6 +78,10 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
     if intent.action == Action.OPEN:
         position, fill = _open(intent, found, now)
         protections.begin(position, intent)
+    elif intent.action == Action.INCREASE:
+        assert intent.position is not None
+        position = intent.position
+        fill = _increase(intent, position, found)
     else:
         assert intent.position is not None
         position = intent.position
@@ -86,6 +92,8 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
     fill.settled_at = now
     fill.save()
     positions.fold(position)
+    if intent.action == Action.INCREASE:
+        protections.renew(position, reason=f"{intent.intent_key} increased it")
     side = "CLOSE" if intent.action == Action.CLOSE else ("LONG" if position.is_long else "SHORT")
     meters.TRADES.labels(intent.symbol, side, Mode.DRY.value).inc()
     return ""
@@ -100,6 +108,25 @@ def _close(intent: TxIntent, position: Position, found: Estimate) -> Fill:
         leverage_x=position.leverage_x,
         fee_usdc=found.fee_usdc,
         sent_to_trader_usdc=found.paid_usdc,
+    )
+
+
+def _increase(intent: TxIntent, position: Position, found: Estimate) -> Fill:
+    assert intent.collateral_usdc is not None
+    assert intent.leverage_x is not None
+    added_usdc = intent.collateral_usdc - found.fee_usdc
+    blend = costs.blended(
+        costs.Held(position.collateral_usdc, position.leverage_x, position.open_price),
+        costs.Held(added_usdc, intent.leverage_x, found.price),
+    )
+    return Fill(
+        **_event(intent, found.price),
+        position=position,
+        collateral_usdc=added_usdc,
+        leverage_x=intent.leverage_x,
+        open_price_after=blend.open_price,
+        leverage_after_x=blend.leverage_x,
+        fee_usdc=found.fee_usdc,
     )
 
 

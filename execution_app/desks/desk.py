@@ -10,6 +10,7 @@ from execution_app.book import full_cost, positions
 from execution_app.book.full_cost import Quote
 from execution_app.desks import views
 from execution_app.desks.reports import report
+from execution_app.engine import increases
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Position, Trader, TxIntent
@@ -22,6 +23,7 @@ from execution_app.venues.interface import (
     CancelRequest,
     CloseRequest,
     Holding,
+    IncreaseRequest,
     LevelsRequest,
     Market,
     OpenRequest,
@@ -124,6 +126,23 @@ class Desk(ABC):
             slippage_pct=SLIPPAGE_PCT,
             position=position,
             reduce_usdc=request.reduce_usdc,
+        )
+
+    def increase(self, request: IncreaseRequest) -> Submission:
+        require(self.name, Action.INCREASE)
+        _require_units(request.collateral_usdc, USDC_DIGITS, "collateral_usdc")
+        _require_units(request.slippage_pct, VENUE_DIGITS, "slippage_pct")
+        position = self._position(request.position)
+        asked = increases.size(position, request.collateral_usdc)
+        known = TxIntent.objects.filter(intent_key=request.key, position=position).first()
+        if known is not None:
+            asked |= {"leverage_x": known.leverage_x}  # as it was when it was asked for first
+        return self._take_down(
+            request.key,
+            **{name: value for name, value in asked.items() if name != "road"},
+            only_position=True,
+            slippage_pct=request.slippage_pct,
+            expires_at=database_now() + timedelta(seconds=request.max_lag_s),
         )
 
     def change_levels(self, request: LevelsRequest) -> Submission:

@@ -12,7 +12,7 @@ from execution_app.desks.desk import BY, Desk
 from execution_app.engine import reserve, waiting
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import limits
-from execution_app.gate.admission import Verdict, admit, ruling_now
+from execution_app.gate.admission import Admission, Verdict, admit, ruling_now
 from execution_app.models import Position, TxIntent
 from execution_app.moves import open_intent
 from execution_app.states import Action, Mode, PositionState, Reason
@@ -59,9 +59,30 @@ class PaperDesk(Desk):
                 admission = admit(intent, ruling)
                 if admission.verdict is Verdict.REFUSE:
                     waiting.refuse(intent, admission)
-                elif action is Action.OPEN or _is_held(intent):
+                elif _may_go(intent, action):
                     reserve.simulate(intent, found)
         return told
+
+
+def _may_go(intent: TxIntent, action: Action) -> bool:
+    """Raises Retryable where another order has its position."""
+    if action is Action.OPEN:
+        return True
+    return _may_grow(intent) if action is Action.INCREASE else _is_held(intent)
+
+
+def _may_grow(increase: TxIntent) -> bool:
+    """Whether the position is there to be increased. Raises Retryable where a close has it."""
+    assert increase.position is not None
+    position = Position.objects.select_for_update().get(pk=increase.position.pk)
+    if position.state != PositionState.OPEN:
+        detail = f"position {position.pk} is {position.state}"
+        waiting.refuse(increase, Admission(Verdict.REFUSE, Reason.NO_POSITION, detail))
+        return False
+    if positions.is_taken(position, increase):
+        raise Retryable(f"a close of position {position.pk} is not finished")
+    increase.position = position
+    return True
 
 
 def _is_held(close: TxIntent) -> bool:

@@ -8,7 +8,7 @@ from django.db.models import Q
 from execution_app.engine.further import ask_further
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import open_intent
-from execution_app.states import IN_FLIGHT, Action, IntentState, Mode
+from execution_app.states import GROWING, IN_FLIGHT, Action, IntentState, Mode, PositionState
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,20 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
     again = ask_further(failed, failed.position, failed.reduce_usdc)
     log.warning("an exit is asked for again", intent=again.pk, key=again.intent_key, failed=failed.pk)
     return again
+
+
+def ask_rest(filled: TxIntent, position_id: int) -> TxIntent | None:
+    """Open another intent of the same request where a close of all has left something: an increase was carried out before it.
+
+    Runs in the transaction that makes the fill final. None for what closed all, or was to close a part.
+    """
+    whole = filled.reduce_usdc is None and filled.reduce_pct is None
+    position = Position.objects.filter(pk=position_id, state=PositionState.OPEN).first()
+    if filled.action != Action.CLOSE or not whole or position is None:
+        return None
+    rest = ask_further(filled, position, None)
+    log.warning("a close has left something, and that is asked for", intent=rest.pk, key=rest.intent_key)
+    return rest
 
 
 def ask(position: Position, *, key: str, by: str, reduce_pct: Decimal | None = None) -> int | None:
@@ -77,6 +91,6 @@ def ask_intent(
 
 
 def opens_under_way() -> int:
-    """Opens that own a nonce and may still become LIVE positions."""
-    owning = TxIntent.objects.filter(action=Action.OPEN, mode=Mode.LIVE, state__in=sorted(IN_FLIGHT))
+    """Opens that own a nonce and may still become LIVE positions, and increases that may make one larger."""
+    owning = TxIntent.objects.filter(action__in=GROWING, mode=Mode.LIVE, state__in=sorted(IN_FLIGHT))
     return owning.filter(settled_at=None).count()

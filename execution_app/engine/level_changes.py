@@ -34,7 +34,7 @@ def may_go(intent: TxIntent, ruling: Ruling, verdict: Verdict, chain_at: int | N
         refuse(intent, Admission(Verdict.REFUSE, Reason.REDUCE_ONLY, detail))
     elif _is_being_closed(position):
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "a close of this position is not finished")
-    elif _opens_under_way(intent).exists():
+    elif opens_under_way(intent).exists():
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an open on this symbol is under way")
     elif chain_at is not None and _earlier(intent, chain_at):
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "earlier levels of this position may still be taken")
@@ -69,7 +69,8 @@ def _is_being_closed(position: Position) -> bool:
     return closes.filter(state__in=sorted(IN_FLIGHT)).exists() or closes.filter(holds_position=True).exists()
 
 
-def _opens_under_way(intent: TxIntent) -> QuerySet[TxIntent]:
+def opens_under_way(intent: TxIntent) -> QuerySet[TxIntent]:
+    """Opens of its symbol that may take the slot which a message names; none of them is the intent itself."""
     opens = TxIntent.objects.filter(trader=intent.trader, symbol=intent.symbol, action=Action.OPEN)
     # A message whose deadline a block has passed unused opens nothing any more.
     over = Q(message__unused_at_block__isnull=False)
@@ -95,6 +96,16 @@ def unexpired(chain_at: int) -> QuerySet[VenueMessage]:
 
 
 def symbols_kept(wallet: Wallet, chain_at: int) -> frozenset[str]:
-    """Symbols of which this wallet opens nothing yet, since levels that are under way name a slot alone."""
-    kept = unexpired(chain_at).filter(intent__wallet=wallet)[:BATCH]
+    """Symbols of which this wallet opens nothing yet: levels and increases that are under way name a slot alone."""
+    kept = (unexpired(chain_at) | _growing(chain_at)).filter(intent__wallet=wallet)[:BATCH]
     return frozenset(kept.values_list("intent__symbol", flat=True))
+
+
+def _growing(chain_at: int) -> QuerySet[VenueMessage]:
+    """Increases that a block after this time may still take, also anew where a reorg took one back."""
+    return VenueMessage.objects.filter(
+        intent__action=Action.INCREASE,
+        intent__settled_at=None,
+        intent__state__in=sorted(IN_FLIGHT | {IntentState.FILLED}),
+        deadline_ms__gte=chain_at * 1000,
+    )

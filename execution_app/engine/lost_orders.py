@@ -97,7 +97,7 @@ def _has_event(endpoint: rpc.Endpoint, order: VenueOrder) -> bool:
                 event = events.decode(entry, trading_address=trading)
             except (ValueError, KeyError, TypeError):
                 return True  # a log that cannot be read may be the one
-            ended = isinstance(event, events.OrderExecuted | events.OrderCancelled)
+            ended = isinstance(event, events.Ended)
             if ended and event is not None and event.order_id == order.order_id:
                 return True
     return False

@@ -19,7 +19,7 @@ from execution_app.models import Shadow, TxIntent, Wallet
 from execution_app.models.arrays import rows_of
 from execution_app.moves import Step, move_all
 from execution_app.node import fees, signers
-from execution_app.states import ORDERS, Action, IntentState, Mode, OrderType, Reason, SendKind
+from execution_app.states import GROWING, ORDERS, Action, IntentState, Mode, OrderType, Reason, SendKind
 
 # In-flight places that opens cannot use, and closes' worth of gas that opens leave in the wallet.
 EXIT_PLACES = 4
@@ -145,8 +145,8 @@ def _cast_shadow(round_: Round, intent: TxIntent, plan: Plan) -> None:
 
 
 def _has_room(round_: Round, intent: TxIntent, cost_wei: int) -> bool:
-    """Whether the caps let an open in; it is refused where they do not. Exits always have room."""
-    if intent.action != Action.OPEN:
+    """Whether the caps let an open or an increase in; it is refused where they do not. Exits always have room."""
+    if intent.action not in GROWING:
         return True
     if counts_rows(intent):
         store(round_)
@@ -187,7 +187,7 @@ def store(round_: Round) -> None:
     making.store(made)
     shadows, round_.shadows = round_.shadows, []
     rows_of(Shadow).bulk_create(shadows)
-    reservations.take_all([one.intent for one in made if one.intent.action == Action.OPEN], Mode.LIVE)
+    reservations.take_all([one.intent for one in made if one.intent.action in GROWING], Mode.LIVE)
     placed, round_.placed = round_.placed, []
     if not placed:
         return
@@ -196,7 +196,7 @@ def store(round_: Round) -> None:
     first, last = placed[0].slot.nonce, placed[-1].slot.nonce
     if not Wallet.objects.filter(pk=round_.wallet.pk, next_nonce=first).update(next_nonce=last + 1):
         raise Stale(f"nonce {first} of wallet {round_.wallet.pk} is given away already")
-    reservations.take_all([one.intent for one in placed if one.intent.action == Action.OPEN], Mode.LIVE)
+    reservations.take_all([one.intent for one in placed if one.intent.action in GROWING], Mode.LIVE)
     # A remote signer is asked after the commit.
     signed = [(one.intent, one.fee, one.signed) for one in placed if one.signed is not None]
     signatures.store_first(signed)

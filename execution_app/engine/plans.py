@@ -6,13 +6,13 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from execution_app.book import absence, positions
+from execution_app.book import absence, positions, simulation
 from execution_app.book.prices import Market
 from execution_app.engine import permissions
 from execution_app.engine.gateway import making
 from execution_app.models import Position, TxIntent, VenueOrder, Wallet
 from execution_app.node import node_errors, rpc, signers
-from execution_app.states import Action, OrderType, Reason, SendOutcome
+from execution_app.states import GROWING, Action, OrderType, Reason, SendOutcome
 from execution_app.venues import onchain
 from execution_app.venues.calls import encode_cancel_limit
 from execution_app.venues.costs import levels_refusal
@@ -68,25 +68,28 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
     asked = [*permissions.calls(wallet), *(_question(wallet, by_key[key], plan) for key, plan in tried)]
     answers = rpc.read_batch(asked) if sound else []
     granted = permissions.read(wallet, answers[: permissions.CALLS]) if sound else None
-    # Nothing that the delegate could call is like a message of new levels, so the views are all there is.
-    lacks = granted.missing(None) if granted is not None else None
-    if lacks is not None:
-        untried = [key for key, plan in sound if not plan.calldata]
-        drafts |= {key: Plan(problem=lacks[0], detail=lacks[1], held=True) for key in untried}
+    # Nothing that the delegate could call is like a message of new levels or of an increase: the views are all there is.
+    for key in [key for key, plan in sound if not plan.calldata]:
+        lacks = granted.missing(_put_in(by_key[key])) if granted is not None else None
+        if lacks is not None:
+            drafts[key] = Plan(problem=lacks[0], detail=lacks[1], held=True)
     for (key, plan), answer in zip(tried, answers[permissions.CALLS :], strict=True):
         exits = by_key[key].action in EXITS
         drafts[key] = _judged(plan, answer, exits=exits, signs=making.goes(by_key[key]))
         # Only where the venue refuses it: what it takes for permitted is permitted.
         if drafts[key].problem is not None and granted is not None:
-            lacking = granted.missing(
-                by_key[key].collateral_usdc if by_key[key].action == Action.OPEN else None
-            )
+            lacking = granted.missing(_put_in(by_key[key]))
             if lacking is not None:
                 drafts[key] = Plan(problem=lacking[0], detail=lacking[1], held=True)
     for key, position in closes.items():
         if sighting is not None and drafts[key].problem is Reason.CLOSED_ELSEWHERE:
             drafts[key] = replace(drafts[key], absent_at_block=absence.remember(position, sighting))
     return drafts
+
+
+def _put_in(intent: TxIntent) -> Decimal | None:
+    """USDC that it takes from the trader."""
+    return intent.collateral_usdc if intent.action in GROWING else None
 
 
 def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) -> Plan:
@@ -113,6 +116,8 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
                 return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade")
             if intent.action == Action.LEVELS:
                 return _levels(intent, intent.position, stored, price)
+            if intent.action == Action.INCREASE:
+                return _increase(intent, intent.position, stored, market)
             close_usdc = _amount(intent, intent.position, stored)
             opened_at = 0 if stored is None else stored.opened_at
             order = onchain.encode_close(
@@ -161,6 +166,16 @@ def _levels(intent: TxIntent, position: Position, stored: onchain.OpenTrade | No
     )
     if refusal:
         return Plan(problem=Reason.VENUE_WOULD_CANCEL, detail=refusal, final=True)
+    return Plan(price, position_id=position.pk, trade_opened_at=stored.opened_at)
+
+
+def _increase(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None, market: Market) -> Plan:
+    """Nothing to call either. Its estimate says what the venue would refund; its levels are the trade's."""
+    if stored is None:
+        return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade")
+    if refusal := simulation.estimate(intent, market).refusal:
+        return Plan(problem=Reason.VENUE_WOULD_CANCEL, detail=refusal, final=True)
+    price = market.prices[intent.symbol]
     return Plan(price, position_id=position.pk, trade_opened_at=stored.opened_at)
 
 

@@ -274,6 +274,7 @@ def _settle_orders(standing: Collection[int], finalized: int) -> None:
                 positions.fold(fill.position)
                 if fill.action == Action.OPEN:
                     positions.release_replaced(fill.position)
+                exits.ask_rest(intent, fill.position_id)
             elif settled:
                 # A refund is over only now. Where there is a fill, its position's fold has followed it.
                 reservations.follow(intent.pk)

@@ -6,8 +6,8 @@ from django.db.models import Count, DecimalField, ExpressionWrapper, F, Max, Q, 
 from django.db.models.functions import Coalesce
 
 from execution_app import reservations
-from execution_app.book import positions, prices, simulation
-from execution_app.engine import level_changes, order_changes, plans
+from execution_app.book import growth, positions, prices, simulation
+from execution_app.engine import increases, level_changes, order_changes, plans
 from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
@@ -29,13 +29,22 @@ from execution_app.gate.control import Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, Wallet
 from execution_app.node import signers
-from execution_app.states import ORDER_CHANGES, UNMINED, Action, IntentState, Mode, PositionState, Reason
+from execution_app.states import (
+    GROWING,
+    ORDER_CHANGES,
+    UNMINED,
+    Action,
+    IntentState,
+    Mode,
+    PositionState,
+    Reason,
+)
 
 log = structlog.get_logger(__name__)
 
 
 # Exits first, then what makes them happen at the venue.
-TURNS = (Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS, Action.OPEN)
+TURNS = (Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS, Action.INCREASE, Action.OPEN)
 
 
 class Returned:
@@ -110,6 +119,8 @@ def _may_go(intent: TxIntent, ruling: Ruling, chain_at: int | None = None) -> bo
     """Orders are judged elsewhere; new levels and what is done to an order that rests by rules of their own."""
     if intent.action in ORDER_CHANGES:
         return order_changes.may_go(intent, admit(intent, ruling).verdict)
+    if intent.action == Action.INCREASE:
+        return increases.may_go(intent, admit(intent, ruling).verdict)
     if intent.action != Action.LEVELS:
         return True
     return level_changes.may_go(intent, ruling, admit(intent, ruling).verdict, chain_at)
@@ -136,7 +147,7 @@ def _take_turn(
     with transaction.atomic(durable=True), signers.group():
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         # Before the gate is read: who waits here must not keep a stop waiting. Nor an exit, which waits for the wallet.
-        if action is Action.OPEN and not reservations.lock_soon():
+        if action in GROWING and not reservations.lock_soon():
             log.info("opens wait for their turn at the caps", wallet=wallet_id)
             return 0, []
         ruling = ruling_now()
@@ -214,6 +225,8 @@ def _waits(round_: Round, intent: TxIntent, plan: Plan | None) -> bool:
     position = intent.position
     if position and (position.state != PositionState.OPEN or positions.is_taken(position, intent)):
         return True  # a block came or left in between; the next pass sorts it again
+    if position and intent.action == Action.CLOSE and growth.is_under_way(position):
+        return True
     # It may have been drawn for another position; the next pass draws again.
     return plan is not None and plan.problem is None and plan.position_id != intent.position_id
 
@@ -243,7 +256,7 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
 
 def simulate(intent: TxIntent, market: prices.Market) -> None:
     """Fill an admitted intent in our own book, or refuse it; one transaction, the caller's, which holds the caps' lock."""
-    opens = intent.action == Action.OPEN
+    opens = intent.action in GROWING
     if opens and (full := room(intent, Mode.DRY, database_now())):
         refuse(intent, full)
         return

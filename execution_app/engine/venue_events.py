@@ -23,6 +23,7 @@ from execution_app.models import Chain, VenueOrder
 from execution_app.node import quorum, rpc
 from execution_app.states import IntentState, OrderState
 from execution_app.venues import events, onchain
+from execution_app.venues.increase_events import PositionIncreased
 
 log = structlog.get_logger(__name__)
 BATCH = 2_000
@@ -128,6 +129,8 @@ def _apply(by_id: dict[int, VenueOrder], entries: list[dict[str, Any]], done: se
         try:
             if isinstance(event, events.OrderExecuted):
                 orders.execute(order, event)
+            elif isinstance(event, PositionIncreased):
+                orders.increase(order, event)
             elif isinstance(event, events.OrderCancelled):
                 orders.refund(order, event)
             else:
@@ -225,9 +228,7 @@ def _ended_later(missing: list[VenueOrder], head: int) -> set[int]:
     except rpc.NodeError as problem:
         log.warning("no logs above the head", head=head, problem=str(problem))
         return set(fresh.values())
-    told = {
-        event.order_id for event in found if isinstance(event, (events.OrderExecuted, events.OrderCancelled))
-    }
+    told = {event.order_id for event in found if isinstance(event, events.Ended)}
     return {key for order_id, key in fresh.items() if order_id in told}
 
 

@@ -10,7 +10,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters
-from execution_app.book import absence, positions
+from execution_app.book import absence, growth, positions
 from execution_app.engine import resting
 from execution_app.engine.further import ask_further
 from execution_app.gate import control
@@ -18,7 +18,7 @@ from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import IntentTransition, Position, TxIntent, Wallet
 from execution_app.moves import move
-from execution_app.states import ORDER_CHANGES, Action, IntentState, Mode, PositionState, Reason
+from execution_app.states import GROWING, ORDER_CHANGES, Action, IntentState, Mode, PositionState, Reason
 
 log = structlog.get_logger(__name__)
 BY = "engine"
@@ -102,7 +102,7 @@ def _is_ready(wallet: Wallet, intent: TxIntent, ruling: Ruling, now: datetime) -
         note(intent, Reason(intent.reason), intent.reason_detail)
     elif intent.action == Action.LEVELS or intent.action in ORDER_CHANGES:
         return True  # engine/level_changes.py and engine/order_changes.py judge the rest
-    elif intent.action == Action.OPEN:
+    elif intent.action in GROWING:
         # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
         full = room(intent, admission.mode, now)
         if full is None:
@@ -242,8 +242,8 @@ def _await_opening(intent: TxIntent, position: Position) -> None:
 def _share_out(intent: TxIntent, found: list[Position], *, waits: bool) -> bool:
     """One intent per position, oldest first; says whether this one may go on."""
     left_usdc = intent.reduce_usdc
-    if left_usdc is not None and any(positions.is_taken(position, intent) for position in found):
-        # How far the amount reaches depends on what the earlier close leaves.
+    # How far the amount reaches depends on what the earlier close leaves, or an increase puts in.
+    if left_usdc is not None and any(positions.is_taken(p, intent) or growth.is_under_way(p) for p in found):
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "an earlier close on this symbol is not finished")
         return False
     shares: list[tuple[Position | None, Decimal | None]] = []
@@ -269,6 +269,9 @@ def _hold_position(intent: TxIntent, position: Position) -> bool:
     """Take the position for this close alone, or wait for whoever has it."""
     if positions.is_taken(position, intent):
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "an earlier close of this position is not finished")
+        return False
+    if growth.is_under_way(position):
+        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an increase of this position is under way")
         return False
     if not intent.holds_position:
         try:
@@ -310,9 +313,11 @@ def end_empty(intent: TxIntent, reason: Reason, detail: str) -> None:
 
 
 def end_closed_elsewhere(intent: TxIntent, block_number: int, detail: str) -> None:
-    """End a close whose trade the venue had no more at this final block, or wait until that is sure."""
+    """End what was asked of a trade that the venue had no more at this final block, or wait until that is sure."""
     assert intent.position is not None
-    if absence.end(intent.position, block_number):
-        end_empty(intent, Reason.CLOSED_ELSEWHERE, detail)
-    else:
+    if not absence.end(intent.position, block_number):
         note(intent, Reason.CLOSED_ELSEWHERE, f"{detail}; waits until what we did with it is final")
+    elif intent.action == Action.INCREASE:
+        refuse(intent, Admission(Verdict.REFUSE, Reason.CLOSED_ELSEWHERE, detail))
+    else:
+        end_empty(intent, Reason.CLOSED_ELSEWHERE, detail)

@@ -18,7 +18,7 @@ from execution_app.gate.caps import Breach, Order
 from execution_app.gate.look import look
 from execution_app.gate.modes import Facts, Ruling
 from execution_app.models import Reservation, TxIntent
-from execution_app.states import Action, CapName, Mode, OrderType, Reason
+from execution_app.states import GROWING, Action, CapName, Mode, OrderType, Reason
 
 
 class Verdict(Enum):
@@ -57,7 +57,7 @@ def ruling_now() -> Ruling:
 
 def admit(intent: TxIntent, ruling: Ruling) -> Admission:
     """Whether an intent without a nonce may execute, must wait, is simulated or refused."""
-    opens = intent.action == Action.OPEN
+    opens = intent.action in GROWING
     if ruling.emergency_stop:
         return Admission(Verdict.REFUSE, Reason.EMERGENCY_STOP, "emergency stop is set")
     if ruling.reduce_only and opens:
@@ -85,7 +85,7 @@ def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool)
     Of a cap that was tightened meanwhile, what was reserved first stays within it
     and the rest is cancelled.
     """
-    opens = intent.action == Action.OPEN
+    opens = intent.action in GROWING
     if ruling.emergency_stop or not (ruling.mode is Mode.LIVE or approval.counts(intent, ruling)):
         return Departure.PARK
     if intent.action == Action.LEVELS and expired:
@@ -148,6 +148,8 @@ def _breaches(
     }
     found = []
     for limit in limits.active(order):
+        if limit.name is CapName.OPEN_POSITIONS and intent.action == Action.INCREASE:
+            continue  # it is one position before and after
         # An order that was counted in its minute is not late because others came after it.
         if limit.name not in caps.SUMMED or (counted_as and limit.name is CapName.ORDERS_PER_MINUTE):
             continue

@@ -18,7 +18,8 @@ NOTHING = Decimal(0)
 # beginning nine questions takes longer than answering them. What is looked up row by row is so on purpose: a day's
 # rows are few, and joined the planner likes to read the whole history. tests/execution/gate/test_usage.py holds the two equal.
 _HOUSE = """
-SELECT 'open_positions', mode, count(*)::numeric FROM risk_reservations WHERE released_at IS NULL GROUP BY mode
+SELECT 'open_positions', r.mode, count(*)::numeric FROM risk_reservations r
+WHERE r.released_at IS NULL AND (SELECT action FROM tx_intents WHERE id = r.intent_id) = 'open' GROUP BY r.mode
 UNION ALL
 SELECT 'exposure_usdc', mode, sum(notional_usdc) FROM risk_reservations WHERE released_at IS NULL GROUP BY mode
 UNION ALL
@@ -30,8 +31,9 @@ SELECT 'daily_loss_usdc', mode, sum(lost_usdc) FROM (
         * (SELECT count(*) FROM fills o WHERE o.position_id = c.position_id AND o.action = 'open') AS lost_usdc
     FROM fills c WHERE c.action = 'close' AND c.filled_at >= %(day)s
     UNION ALL
-    SELECT o.mode, o.collateral_usdc - coalesce((SELECT sum(c.collateral_usdc) FROM fills c
-        WHERE c.position_id = o.position_id AND c.action = 'close'), 0)
+    SELECT o.mode, o.collateral_usdc + coalesce((SELECT sum(c.collateral_usdc
+            * CASE c.action WHEN 'increase' THEN 1 WHEN 'close' THEN -1 ELSE 0 END)
+        FROM fills c WHERE c.position_id = o.position_id), 0)
     FROM fills o JOIN positions p ON p.id = o.position_id
     JOIN risk_reservations r ON r.intent_id = o.intent_id
     WHERE o.action = 'open' AND p.ended_by = 'closed_elsewhere' AND r.released_at >= %(day)s
@@ -63,7 +65,7 @@ def used(limit: Limit, mode: Mode, now: datetime, upto: int | None = None) -> De
     if upto is not None:
         held = held.filter(pk__lte=upto)
     if name is CapName.OPEN_POSITIONS:
-        return Decimal(held.filter(released_at=None).count())
+        return Decimal(held.filter(released_at=None, intent__action=Action.OPEN).count())
     if name is CapName.EXPOSURE:
         return _sum(held.filter(released_at=None), "notional_usdc")
     if name is CapName.ORDERS_PER_MINUTE:
@@ -117,9 +119,11 @@ def _loss_usdc(mode: Mode, scope: CapScope, scope_value: str, day: datetime) -> 
         intent__reservation__released_at__gte=day,
         **_of(scope, scope_value, "intent__", trader=""),
     )
-    taken_out = Sum("position__fills__collateral_usdc", filter=Q(position__fills__action=Action.CLOSE))
-    rest = gone.annotate(closed_usdc=Coalesce(taken_out, NOTHING))
-    return closed + _sum(rest, F("collateral_usdc") - F("closed_usdc"))
+    of_it = "position__fills__collateral_usdc"
+    put_in = Sum(of_it, filter=Q(position__fills__action=Action.INCREASE))
+    taken_out = Sum(of_it, filter=Q(position__fills__action=Action.CLOSE))
+    rest = gone.annotate(grown_usdc=Coalesce(put_in, NOTHING), closed_usdc=Coalesce(taken_out, NOTHING))
+    return closed + _sum(rest, F("collateral_usdc") + F("grown_usdc") - F("closed_usdc"))
 
 
 def _gas_wei(scope: CapScope, scope_value: str, day: datetime, upto: int | None) -> Decimal:

@@ -4,8 +4,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.models.columns import factor, listed, one_of, price, usdc
-from execution_app.models.intents import TxIntent
+from execution_app.models.columns import leverage, listed, one_of, price, usdc
+from execution_app.models.intents import BEYOND, TxIntent
 from execution_app.models.traders import Trader
 from execution_app.states import (
     ENDED_BY_VENUE,
@@ -57,7 +57,8 @@ class Position(models.Model):
 
     `opened_at` is the venue's time of the opening and, with the slot, names the
     position for good. `venue_timestamp` is what the venue's storage says now: a
-    partial close refreshes it. `missed_at_block` is where the venue had no such
+    partial close or an increase refreshes it. `grown_price` is the opening price that an
+    increase by its owner's own hand gave the trade, while the book does not have it yet. `missed_at_block` is where the venue had no such
     trade, although no close of ours ended it; `absent_at_block` is the same block
     once it is final, and ends the position. `differs_at_block` is where the venue
     had another trade than the book in the way that `differs_as` spells; once that
@@ -74,8 +75,9 @@ class Position(models.Model):
     state = one_of(PositionState, default=PositionState.OPEN.value)
     is_long = models.BooleanField()
     collateral_usdc = usdc()
-    leverage_x = factor()
+    leverage_x = leverage()
     open_price = price()
+    grown_price = price(null=True, blank=True)
     close_price = price(null=True, blank=True)
     paid_out_usdc = usdc(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -148,7 +150,9 @@ class Correction(models.Model):
     block_number = models.BigIntegerField()
     block_hash = models.CharField(max_length=66)
     collateral_usdc = usdc()
-    leverage_x = factor()
+    leverage_x = leverage()
+    # Blank in corrections of before there were increases: then it did not change.
+    open_price = price(null=True, blank=True)
     take_profit = price(null=True, blank=True)
     stop_loss = price(null=True, blank=True)
     venue_timestamp = models.DateTimeField()
@@ -167,6 +171,10 @@ class Correction(models.Model):
                 condition=Q(leverage_x__gt=0, leverage_x__lt=10**6), name="ck_position_corrections_leverage"
             ),
             models.CheckConstraint(condition=~Q(differed=""), name="ck_position_corrections_differed"),
+            models.CheckConstraint(
+                condition=Q(open_price__isnull=True) | Q(open_price__gt=0, open_price__lt=BEYOND),
+                name="ck_position_corrections_open_price",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -186,7 +194,7 @@ class ExternalTrade(models.Model):
     trade_index = models.PositiveIntegerField()
     is_long = models.BooleanField()
     collateral_usdc = usdc()
-    leverage_x = factor()
+    leverage_x = leverage()
     open_price = price()
     venue_timestamp = models.DateTimeField()
     seen_at = models.DateTimeField(db_default=Now())
@@ -209,6 +217,9 @@ class ExternalTrade(models.Model):
 class Fill(models.Model):
     """One execution by the venue (LIVE) or by the simulation (DRY).
 
+    Of an increase `price`, `collateral_usdc` and `leverage_x` are of what was added, `open_price_after` and
+    `leverage_after_x` of the whole trade from then on.
+
     Without an intent it is what ended a trade that no close of ours ended, and `ended_by` says how; such a LIVE one
     stands in a final block when it is written.
     """
@@ -217,9 +228,11 @@ class Fill(models.Model):
     position = models.ForeignKey(Position, models.PROTECT, related_name="fills")
     action = one_of(Action)
     mode = one_of(Mode)
+    open_price_after = price(null=True, blank=True)
+    leverage_after_x = leverage(null=True, blank=True)
     price = price()
     collateral_usdc = usdc()
-    leverage_x = factor()
+    leverage_x = leverage()
     fee_usdc = usdc(null=True, blank=True)
     sent_to_trader_usdc = usdc(null=True, blank=True)
     ended_by = one_of(PositionEnd, blank=True, default="", db_default="")
@@ -239,6 +252,23 @@ class Fill(models.Model):
             models.UniqueConstraint(fields=["tx_hash", "log_index"], name="uq_fills_event"),
             listed("fills", "mode", Mode),
             models.CheckConstraint(condition=Q(action__in=sorted(ORDERS)), name="ck_fills_action"),
+            models.CheckConstraint(
+                condition=Q(
+                    ~Q(action=Action.INCREASE.value),
+                    open_price_after__isnull=True,
+                    leverage_after_x__isnull=True,
+                )
+                | Q(
+                    action=Action.INCREASE.value,
+                    open_price_after__isnull=False,
+                    open_price_after__gt=0,
+                    open_price_after__lt=BEYOND,
+                    leverage_after_x__isnull=False,
+                    leverage_after_x__gt=0,
+                    leverage_after_x__lt=10**6,
+                ),
+                name="ck_fills_increase",
+            ),
             models.CheckConstraint(
                 condition=Q(mode=Mode.DRY.value) | Q(block_number__isnull=False),
                 name="ck_fills_live_has_block",

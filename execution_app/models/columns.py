@@ -16,6 +16,11 @@ def factor(**options: object) -> "models.DecimalField[Any, Any]":
     return models.DecimalField(max_digits=12, decimal_places=4, **options)  # type: ignore[arg-type]
 
 
+def leverage(**options: object) -> "models.DecimalField[Any, Any]":
+    """Leverage of a trade as the venue holds it, 10 decimals: an increase blends two."""
+    return models.DecimalField(max_digits=20, decimal_places=10, **options)  # type: ignore[arg-type]
+
+
 def price(**options: object) -> "models.DecimalField[Any, Any]":
     """A price in USD, 10 decimals as the venue scales it."""
     return models.DecimalField(max_digits=30, decimal_places=10, **options)  # type: ignore[arg-type]

@@ -27,6 +27,8 @@ _OF_LEVELS = (
 )
 _OF_CHANGES = {*_OF_LEVELS, "final_reverted", "final_cancelled", "lost_nonce"} - {"lapsed"}
 _CHANGES = sorted(action.value for action in ORDER_CHANGES)
+# An increase is an order by message, without a slot.
+_NOT_OF_INCREASES = ("changed", "final_reverted", "final_cancelled", "lost_nonce", "no_op")
 
 
 class TxIntent(models.Model):
@@ -122,7 +124,8 @@ class TxIntent(models.Model):
                 name="ck_tx_intents_holds_what_it_has",
             ),
             models.CheckConstraint(
-                condition=Q(only_position=False) | Q(position__isnull=False, action=Action.CLOSE.value),
+                condition=Q(only_position=False)
+                | Q(position__isnull=False, action__in=[Action.CLOSE.value, Action.INCREASE.value]),
                 name="ck_tx_intents_only_position",
             ),
             # New levels are of one position, and go by message alone: they own a nonce, never a slot, and no fill.
@@ -135,6 +138,21 @@ class TxIntent(models.Model):
                 condition=~Q(state=IntentState.CHANGED.value)
                 | Q(action__in=[Action.LEVELS.value, *_CHANGES]),
                 name="ck_tx_intents_changed_levels",
+            ),
+            # An increase is of one position, goes by message alone and has a size; refused, it may have found none.
+            models.CheckConstraint(
+                condition=~Q(action=Action.INCREASE.value)
+                | Q(state=IntentState.REJECTED.value)
+                | Q(
+                    ~Q(state__in=_NOT_OF_INCREASES),
+                    position__isnull=False,
+                    collateral_usdc__isnull=False,
+                    leverage_x__isnull=False,
+                    is_long__isnull=False,
+                    nonce__isnull=True,
+                    road__in=["", Road.GATEWAY.value],
+                ),
+                name="ck_tx_intents_increase",
             ),
             listed("tx_intents", "order_type", OrderType),
             # What rests has its price, is an open, and goes on-chain alone.
@@ -284,35 +302,3 @@ class TxIntent(models.Model):
 
     def __str__(self) -> str:
         return self.intent_key
-
-
-class IntentTransition(models.Model):
-    """One line of an intent's history; append-only (a trigger refuses more)."""
-
-    intent = models.ForeignKey(TxIntent, models.PROTECT, related_name="transitions")
-    from_state = models.CharField(max_length=32, blank=True)
-    to_state = models.CharField(max_length=32)
-    at = models.DateTimeField(db_default=Now())
-    why = models.CharField(max_length=400, blank=True)
-    by = models.CharField(max_length=64)
-
-    class Meta:
-        db_table = "intent_transitions"
-        indexes = [models.Index(fields=["intent", "id"], name="ix_intent_transitions")]
-
-    def __str__(self) -> str:
-        return f"{self.from_state or 'new'}>{self.to_state}"
-
-
-class IntentMove(models.Model):
-    """The legal moves as the database's trigger reads them; equal to states.MOVES (a test compares)."""
-
-    from_state = models.CharField(max_length=32)
-    to_state = models.CharField(max_length=32)
-
-    class Meta:
-        db_table = "intent_moves"
-        constraints = [models.UniqueConstraint(fields=["from_state", "to_state"], name="uq_intent_moves")]
-
-    def __str__(self) -> str:
-        return f"{self.from_state}>{self.to_state}"

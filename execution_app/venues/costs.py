@@ -37,6 +37,29 @@ class Proceeds:
     fee_usdc: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A trade, or what is added to one, by what an increase blends."""
+
+    collateral_usdc: Decimal
+    leverage_x: Decimal
+    open_price: Decimal
+
+
+def blended(held: Held, added: Held) -> Held:
+    """The trade that both together are: its opening price is by coins, so that its profit is the sum of theirs."""
+    sizes = [_notional(one.collateral_usdc, one.leverage_x) for one in (held, added)]
+    prices = [to_units(one.open_price, VENUE_DIGITS, "open_price") for one in (held, added)]
+    whole = sum(sizes)
+    price = whole * prices[0] * prices[1] // (sizes[0] * prices[1] + sizes[1] * prices[0])
+    collateral_usdc = held.collateral_usdc + added.collateral_usdc
+    leverage_x = held.leverage_x
+    if added.leverage_x != leverage_x:
+        collateral = to_units(collateral_usdc, USDC_DIGITS, "collateral_usdc")
+        leverage_x = from_units(whole * _ONE // collateral, VENUE_DIGITS)
+    return Held(collateral_usdc, leverage_x, from_units(price, VENUE_DIGITS))
+
+
 def call_costs() -> bytes:
     """Ask the trading contract for its costs; read with `read_costs`."""
     return keccak(text="costs()")[:4]

@@ -1,4 +1,4 @@
-"""What the venue's logs say about an order: registered, executed or cancelled.
+"""What the venue's logs say about an order: registered, executed or cancelled; increases are `increase_events.py`.
 
 Logs are the JSON-RPC objects of receipts and eth_getLogs. A registered order is not a fill.
 """
@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 
 from execution_app.states import ENDED_BY_VENUE, PositionEnd
+from execution_app.venues.increase_events import (
+    INCREASED_DATA,
+    REQUESTED_DATA,
+    IncreaseRequested,
+    PositionIncreased,
+    increased,
+    requested,
+)
+from execution_app.venues.logs import Event, Place, decoded, indexed_address, level, topic
 from execution_app.venues.onchain import TRADE_TYPE
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units
 
@@ -31,17 +37,6 @@ _TAKEN_BACK_DATA = ("uint256",) * 4
 # A LimitExecuted's own kinds: 3 opens, the others end a trade.
 _OPENED = 3
 _ENDS = dict(enumerate(ENDED_BY_VENUE[:3]))  # take profit, stop loss, liquidation
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Where on the chain a log stands; `emitter` is the contract that wrote it."""
-
-    emitter: str
-    tx_hash: str
-    log_index: int
-    block_number: int
-    block_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +105,11 @@ class OrderUpdated(Event):
     stop_loss: Decimal | None
 
 
-OrderEvent = OrderRegistered | OrderExecuted | OrderCancelled | OrderUpdated
-_Place = dict[str, Any]
+# What tells that an order waits for its keeper now.
+Registered = OrderRegistered | IncreaseRequested
+# What tells that one waits no more.
+Ended = OrderExecuted | PositionIncreased | OrderCancelled
+OrderEvent = Registered | OrderExecuted | PositionIncreased | OrderCancelled | OrderUpdated
 
 
 def decode(
@@ -131,7 +129,7 @@ def decode(
     return reader(_place(log), topics, bytes.fromhex(log["data"][2:]))
 
 
-def _place(log: Mapping[str, Any]) -> _Place:
+def _place(log: Mapping[str, Any]) -> Place:
     return {
         "emitter": to_checksum_address(log["address"]),
         "tx_hash": log["transactionHash"],
@@ -157,9 +155,7 @@ def decode_ending(
         return None
     if log["address"].lower() != trading_address.lower():
         return None
-    order_id, _slot, trade, kind, *figures, _is_pnl = _decoded(
-        _TRIGGERED_DATA, bytes.fromhex(log["data"][2:])
-    )
+    order_id, _slot, trade, kind, *figures, _is_pnl = decoded(_TRIGGERED_DATA, bytes.fromhex(log["data"][2:]))
     if kind not in _ENDS:
         return None
     return _ENDS[kind], _execution(_place(log), order_id, trade, tuple(figures), is_open=False)
@@ -170,14 +166,14 @@ def ending_topics(version: str = "rehearsal-v2") -> list[bytes]:
     return [topic for topic, reader in TOPICS[version].items() if reader in (_executed, _triggered)]
 
 
-def _registered(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderRegistered:
-    pair, is_open, order_id, timestamp, is_long, _is_pnl, collateral, leverage = _decoded(
+def _registered(place: Place, topics: Sequence[bytes], data: bytes) -> OrderRegistered:
+    pair, is_open, order_id, timestamp, is_long, _is_pnl, collateral, leverage = decoded(
         _REGISTERED_DATA, data
     )
     return OrderRegistered(
         **place,
         order_id=order_id,
-        trader=_indexed_address(topics),
+        trader=indexed_address(topics),
         pair_index=pair,
         is_open=is_open,
         is_long=is_long,
@@ -187,14 +183,14 @@ def _registered(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderReg
     )
 
 
-def _executed(place: _Place, _topics: Sequence[bytes], data: bytes) -> OrderExecuted:
-    order_id, trade, is_open, price, size, pnl, sent, _is_pnl = _decoded(_EXECUTED_DATA, data)
+def _executed(place: Place, _topics: Sequence[bytes], data: bytes) -> OrderExecuted:
+    order_id, trade, is_open, price, size, pnl, sent, _is_pnl = decoded(_EXECUTED_DATA, data)
     return _execution(place, order_id, trade, (price, size, pnl, sent), is_open=is_open)
 
 
-def _triggered(place: _Place, _topics: Sequence[bytes], data: bytes) -> OrderExecuted | None:
+def _triggered(place: Place, _topics: Sequence[bytes], data: bytes) -> OrderExecuted | None:
     """What closes a trade by a level or by liquidation is no order of ours."""
-    order_id, _slot, trade, kind, price, size, pnl, sent, _is_pnl = _decoded(_TRIGGERED_DATA, data)
+    order_id, _slot, trade, kind, price, size, pnl, sent, _is_pnl = decoded(_TRIGGERED_DATA, data)
     return (
         _execution(place, order_id, trade, (price, size, pnl, sent), is_open=True)
         if kind == _OPENED
@@ -203,7 +199,7 @@ def _triggered(place: _Place, _topics: Sequence[bytes], data: bytes) -> OrderExe
 
 
 def _execution(
-    place: _Place, order_id: int, trade: Sequence[Any], figures: tuple[int, ...], *, is_open: bool
+    place: Place, order_id: int, trade: Sequence[Any], figures: tuple[int, ...], *, is_open: bool
 ) -> OrderExecuted:
     trader, pair, index, collateral, _size, open_price, is_long, leverage, tp, sl, opened_at = trade
     price, size, pnl, sent = figures
@@ -223,17 +219,17 @@ def _execution(
         pnl_pct=from_units(pnl, VENUE_DIGITS),
         usdc_sent_to_trader=from_units(sent, USDC_DIGITS),
         opened_at=opened_at,
-        take_profit=_level(tp),
-        stop_loss=_level(sl),
+        take_profit=level(tp),
+        stop_loss=level(sl),
     )
 
 
-def _placed(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderRegistered:
-    pair, slot, order_id, timestamp, is_long, collateral, leverage, _price = _decoded(_PLACED_DATA, data)
+def _placed(place: Place, topics: Sequence[bytes], data: bytes) -> OrderRegistered:
+    pair, slot, order_id, timestamp, is_long, collateral, leverage, _price = decoded(_PLACED_DATA, data)
     return OrderRegistered(
         **place,
         order_id=order_id,
-        trader=_indexed_address(topics),
+        trader=indexed_address(topics),
         pair_index=pair,
         is_open=True,
         is_long=is_long,
@@ -244,71 +240,58 @@ def _placed(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderRegiste
     )
 
 
-def _updated(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderUpdated:
-    pair, _slot, order_id, price, tp, sl, _timestamp = _decoded(_UPDATED_DATA, data)
+def _updated(place: Place, topics: Sequence[bytes], data: bytes) -> OrderUpdated:
+    pair, _slot, order_id, price, tp, sl, _timestamp = decoded(_UPDATED_DATA, data)
     return OrderUpdated(
         **place,
         order_id=order_id,
-        trader=_indexed_address(topics),
+        trader=indexed_address(topics),
         pair_index=pair,
         price=from_units(price, VENUE_DIGITS),
-        take_profit=_level(tp),
-        stop_loss=_level(sl),
+        take_profit=level(tp),
+        stop_loss=level(sl),
     )
 
 
-def _taken_back(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderCancelled:
-    pair, _slot, order_id, _timestamp = _decoded(_TAKEN_BACK_DATA, data)
-    return OrderCancelled(**place, order_id=order_id, trader=_indexed_address(topics), pair_index=pair)
+def _taken_back(place: Place, topics: Sequence[bytes], data: bytes) -> OrderCancelled:
+    pair, _slot, order_id, _timestamp = decoded(_TAKEN_BACK_DATA, data)
+    return OrderCancelled(**place, order_id=order_id, trader=indexed_address(topics), pair_index=pair)
 
 
-def _level(units: int) -> Decimal | None:
-    """The venue writes "none" as 0."""
-    return from_units(units, VENUE_DIGITS) if units else None
+def _cancelled(place: Place, topics: Sequence[bytes], data: bytes) -> OrderCancelled:
+    order_id, pair = decoded(_CANCELLED_DATA, data)
+    return OrderCancelled(**place, order_id=order_id, trader=indexed_address(topics), pair_index=pair)
 
 
-def _cancelled(place: _Place, topics: Sequence[bytes], data: bytes) -> OrderCancelled:
-    order_id, pair = _decoded(_CANCELLED_DATA, data)
-    return OrderCancelled(**place, order_id=order_id, trader=_indexed_address(topics), pair_index=pair)
-
-
-def _indexed_address(topics: Sequence[bytes]) -> str:
-    if len(topics) != 2:  # noqa: PLR2004 - the event's own topic and the trader
-        raise ValueError("the log lacks its indexed trader")
-    return to_checksum_address(topics[1][-20:])
-
-
-def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
-    try:
-        return abi_decode(types, data)
-    except (DecodingError, OverflowError) as fault:
-        raise ValueError(f"not the bytes of ({','.join(types)}): {fault}") from fault
-
-
-_Reader = Callable[[_Place, Sequence[bytes], bytes], OrderEvent | None]
-
-
-def _topic(event: str, types: str) -> bytes:
-    return keccak(text=f"{event}({types})")
+_Reader = Callable[[Place, Sequence[bytes], bytes], OrderEvent | None]
 
 
 def registering_topics(version: str = "rehearsal-v2") -> list[bytes]:
     """Topics of the logs that tell of a registered order; their second topic is the trader."""
-    return [topic for topic, reader in TOPICS[version].items() if reader in (_registered, _placed)]
+    return [topic for topic, reader in TOPICS[version].items() if reader in (_registered, _placed, requested)]
+
+
+def increasing_topics(version: str = "rehearsal-v2") -> list[bytes]:
+    """Topics of the logs that tell of an increase that was carried out; their second topic is the trader."""
+    return [topic for topic, reader in TOPICS[version].items() if reader is increased]
 
 
 # One table per venue version: v2 on the live venue changed most topics and publishes no ABI, so it has no
 # table here and must not borrow this one.
 TOPICS: dict[str, dict[bytes, _Reader]] = {
     "rehearsal-v2": {
-        _topic("MarketOrderInitiated", "address,uint256,bool,uint256,uint256,bool,bool,uint256,uint256"): (
+        topic("MarketOrderInitiated", "address,uint256,bool,uint256,uint256,bool,bool,uint256,uint256"): (
             _registered
         ),
-        _topic("MarketExecuted", ",".join(_EXECUTED_DATA)): _executed,
-        _topic("MarketOpenCanceled", "uint256,address,uint256"): _cancelled,
-        _topic("OpenLimitPlaced", ",".join(("address", *_PLACED_DATA))): _placed,
-        _topic("OpenLimitUpdated", ",".join(("address", *_UPDATED_DATA))): _updated,
-        _topic("OpenLimitCanceled", ",".join(("address", *_TAKEN_BACK_DATA))): _taken_back,
-        _topic("LimitExecuted", ",".join(_TRIGGERED_DATA)): _triggered,
+        topic("MarketExecuted", ",".join(_EXECUTED_DATA)): _executed,
+        topic("MarketOpenCanceled", "uint256,address,uint256"): _cancelled,
+        topic("OpenLimitPlaced", ",".join(("address", *_PLACED_DATA))): _placed,
+        topic("OpenLimitUpdated", ",".join(("address", *_UPDATED_DATA))): _updated,
+        topic("OpenLimitCanceled", ",".join(("address", *_TAKEN_BACK_DATA))): _taken_back,
+        topic("LimitExecuted", ",".join(_TRIGGERED_DATA)): _triggered,
+        topic("IncreasePositionRequested", ",".join(("address", *REQUESTED_DATA))): requested,
+        topic("PositionSizeIncreased", ",".join((INCREASED_DATA[0], "address", *INCREASED_DATA[1:]))): (
+            increased
+        ),
     }
 }

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from execution_app.venues.messages import CloseMessage, LevelsMessage, Message, OpenMessage
+from execution_app.venues.messages import CloseMessage, IncreaseMessage, LevelsMessage, Message, OpenMessage
 
-ORDER_TYPES = {OpenMessage: 0, CloseMessage: 1}
+ORDER_TYPES = {OpenMessage: 0, CloseMessage: 1, IncreaseMessage: 9}
 ACCEPTED = "MarketOrderAccepted"
 TERMINAL = frozenset({"MarketOrderExecuted", "PositionSizeIncreased", "MarketOrderCanceled", "Error"})
 # An Error that tells of the connection alone.

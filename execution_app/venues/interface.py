@@ -29,6 +29,7 @@ class Action(StrEnum):
     CHANGE_LEVELS = "change_levels"
     CHANGE_MARGIN = "change_margin"
     CANCEL_ORDER = "cancel_order"
+    INCREASE = "increase"
 
 
 class Outcome(StrEnum):
@@ -81,6 +82,20 @@ class CloseRequest:
     key: str
     position: int
     reduce_usdc: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncreaseRequest:
+    """More of a position by our number: this much collateral, at the leverage that it has.
+
+    What has not left within `max_lag_s` does not any more.
+    """
+
+    key: str
+    position: int
+    collateral_usdc: Decimal
+    slippage_pct: Decimal = DEFAULT_SLIPPAGE_PCT
+    max_lag_s: int = DEFAULT_MAX_LAG_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +200,9 @@ class Venue(Protocol):
     def close(self, request: CloseRequest) -> Submission:
         """Take down a close. Raises Refused where the position is not this trader's, or not this adapter's."""
 
+    def increase(self, request: IncreaseRequest) -> Submission:
+        """Take down an increase. Raises Refused as `close` does."""
+
     def change_levels(self, request: LevelsRequest) -> Submission:
         """Take down new levels. Raises Refused as `close` does."""
 
@@ -196,12 +214,12 @@ class Venue(Protocol):
 
 
 _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART})
-# v2 took the call for new levels away: they are changed by a signed message alone.
+# v2 took the call for new levels away: they are changed by a signed message alone. Of increases no call is known.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
     "onchain": _MARKET_ORDERS | {Action.OPEN_LIMIT, Action.OPEN_STOP_LIMIT, Action.CANCEL_ORDER},
-    "gateway": _MARKET_ORDERS | {Action.CHANGE_LEVELS},
+    "gateway": _MARKET_ORDERS | {Action.CHANGE_LEVELS, Action.INCREASE},
     # Its levels are watched by ours alone (book/protections.py), and changed there.
-    "paper": _MARKET_ORDERS,
+    "paper": _MARKET_ORDERS | {Action.INCREASE},
 }
 
 

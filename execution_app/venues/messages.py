@@ -14,9 +14,9 @@ from eth_utils.crypto import keccak
 
 from execution_app.venues import typed_data
 from execution_app.venues.onchain import CloseOrder, OpenOrder
-from execution_app.venues.orders import Kind
+from execution_app.venues.orders import IncreaseOrder, Kind
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, to_units
-from execution_app.venues.typed_data import CLOSE, DELEGATE, LEVELS, OPEN, TERMS, TYPES, Domain
+from execution_app.venues.typed_data import CLOSE, DELEGATE, INCREASE, LEVELS, OPEN, TERMS, TYPES, Domain
 
 _NONCE_LIMIT = 2**256
 # 2001 and 2286 in milliseconds, and so years 33,658 and beyond in seconds.
@@ -39,6 +39,15 @@ class CloseMessage:
 
     order: CloseOrder
     opened_at: int
+    deadline_ms: int
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class IncreaseMessage:
+    """An increase of whatever trade is in a slot by then: it binds no timestamp, as a close does."""
+
+    order: IncreaseOrder
     deadline_ms: int
     nonce: int
 
@@ -67,7 +76,7 @@ class DelegateMessage:
     nonce: int
 
 
-Message = OpenMessage | CloseMessage | LevelsMessage | DelegateMessage
+Message = OpenMessage | CloseMessage | IncreaseMessage | LevelsMessage | DelegateMessage
 
 
 def nonce_of(key: str, domain: Domain) -> int:
@@ -82,8 +91,7 @@ def nonce_of(key: str, domain: Domain) -> int:
 
 def kind_of(message: Message) -> str:
     """The primary type's name."""
-    kinds = {OpenMessage: OPEN, CloseMessage: CLOSE, LevelsMessage: LEVELS, DelegateMessage: DELEGATE}
-    return kinds[type(message)]
+    return _KINDS[type(message)]
 
 
 def encode(message: Message) -> bytes:
@@ -135,6 +143,13 @@ def values(message: Message) -> dict[str, Any]:
                 deadline_ms,
                 nonce,
             ]
+        case IncreaseMessage(order=order):
+            found = [
+                _added(order),
+                _units(order.slippage_pct, VENUE_DIGITS, "slippage_pct"),
+                deadline_ms,
+                nonce,
+            ]
         case LevelsMessage():
             found = [
                 to_checksum_address(message.trader),
@@ -177,6 +192,17 @@ def _trade(order: OpenOrder) -> dict[str, Any]:
     }
 
 
+def _added(order: IncreaseOrder) -> dict[str, Any]:
+    return {
+        "trader": to_checksum_address(order.trader),
+        "pairIndex": order.pair_index,
+        "index": order.trade_index,
+        "openPrice": _units(order.wanted_price, VENUE_DIGITS, "wanted_price"),
+        "initialPosToken": _units(order.collateral_usdc, USDC_DIGITS, "collateral_usdc"),
+        "leverage": _units(order.leverage_x, VENUE_DIGITS, "leverage_x"),
+    }
+
+
 def _read_open(values: tuple[Any, ...]) -> OpenMessage:
     trade, _type, slippage, deadline_ms, nonce = values
     trader, pair, _index, _held, collateral, price, is_long, leverage, take_profit, stop_loss, _at = trade
@@ -206,6 +232,20 @@ def _read_close(values: tuple[Any, ...]) -> CloseMessage:
     return CloseMessage(order, opened_at, deadline_ms, nonce)
 
 
+def _read_increase(values: tuple[Any, ...]) -> IncreaseMessage:
+    (trader, pair, index, price, collateral, leverage), slippage, deadline_ms, nonce = values
+    order = IncreaseOrder(
+        trader=to_checksum_address(trader),
+        pair_index=pair,
+        trade_index=index,
+        collateral_usdc=from_units(collateral, USDC_DIGITS),
+        leverage_x=from_units(leverage, VENUE_DIGITS),
+        wanted_price=from_units(price, VENUE_DIGITS),
+        slippage_pct=from_units(slippage, VENUE_DIGITS),
+    )
+    return IncreaseMessage(order, deadline_ms, nonce)
+
+
 def _read_levels(values: tuple[Any, ...]) -> LevelsMessage:
     trader, pair, index, take_profit, stop_loss, deadline_ms, nonce = values
     levels = _read_level(take_profit), _read_level(stop_loss)
@@ -215,7 +255,15 @@ def _read_levels(values: tuple[Any, ...]) -> LevelsMessage:
 _READERS: dict[str, Callable[[tuple[Any, ...]], Message]] = {
     OPEN: _read_open,
     CLOSE: _read_close,
+    INCREASE: _read_increase,
     LEVELS: _read_levels,
+}
+_KINDS: dict[type, str] = {
+    OpenMessage: OPEN,
+    CloseMessage: CLOSE,
+    IncreaseMessage: INCREASE,
+    LevelsMessage: LEVELS,
+    DelegateMessage: DELEGATE,
 }
 
 

@@ -44,8 +44,24 @@ class CloseOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class IncreaseOrder:
+    """More of a trade: `collateral_usdc` at `leverage_x`, filled within `slippage_pct` of `wanted_price`, else refunded.
+
+    It names a slot and no trade, and its levels are the trade's.
+    """
+
+    trader: str
+    pair_index: int
+    trade_index: int
+    collateral_usdc: Decimal
+    leverage_x: Decimal
+    wanted_price: Decimal
+    slippage_pct: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class OpenTrade:
-    """A trade as the venue's storage holds it; `opened_at` is unix seconds, refreshed by partial closes."""
+    """A trade as the venue's storage holds it; `opened_at` is unix seconds, refreshed by partial closes and increases."""
 
     trader: str
     pair_index: int

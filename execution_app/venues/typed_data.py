@@ -16,6 +16,7 @@ from eth_utils.crypto import keccak
 OPEN: Final = "OpenTradeReq"
 CLOSE: Final = "CloseTradeReq"
 LEVELS: Final = "UpdateTpSlReq"
+INCREASE: Final = "IncreasePositionSizeReq"
 DELEGATE: Final = "DelegateReq"
 
 Fields = tuple[tuple[str, str], ...]
@@ -34,6 +35,15 @@ _TRADE: Fields = (
 )
 TYPES: Mapping[str, Fields] = {
     "Trade": _TRADE,
+    # What is added: `initialPosToken` is its collateral, `openPrice` the price that is expected.
+    "UpdatePositionSize": (
+        ("trader", "address"),
+        ("pairIndex", "uint256"),
+        ("index", "uint256"),
+        ("openPrice", "uint256"),
+        ("initialPosToken", "uint256"),
+        ("leverage", "uint256"),
+    ),
     OPEN: (
         ("_t", "Trade"),
         ("_type", "uint8"),
@@ -48,6 +58,12 @@ TYPES: Mapping[str, Fields] = {
         ("_openTimestamp", "uint256"),
         ("_amount", "uint256"),
         ("_wantedPrice", "uint256"),
+        ("_deadline", "uint256"),
+        ("_nonce", "uint256"),
+    ),
+    INCREASE: (
+        ("_updateInfo", "UpdatePositionSize"),
+        ("_slippageP", "uint256"),
         ("_deadline", "uint256"),
         ("_nonce", "uint256"),
     ),

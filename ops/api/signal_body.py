@@ -13,9 +13,9 @@ ABOUT = {
     "signal_id": "The sender's own name of this signal; for one content, for ever.",
     "tg_user_id": "The trader's Telegram id.",
     "symbol": "The venue's pair.",
-    "side": "In any case. CLOSE ends every open position of the pair, unless reduced.",
-    "collateral_usdc": "USDC put in. An open needs it; with CLOSE it has no effect.",
-    "leverage_x": "Collateral times leverage is the notional. An open needs it; with CLOSE it has no effect.",
+    "side": "In any case. CLOSE ends every open position of the pair, unless reduced. INCREASE puts collateral into the one that is open, only where VENUE is gateway or it is simulated.",
+    "collateral_usdc": "USDC put in. An open and an INCREASE need it; with CLOSE it has no effect.",
+    "leverage_x": "Collateral times leverage is the notional. An open needs it, an INCREASE has that of its position; with CLOSE it has no effect.",
     "slippage_pct": "How far, in percent, the price may be from the one seen.",
     "reduce_usdc": "CLOSE only: take out this much collateral. Excludes reduce_pct.",
     "reduce_pct": "CLOSE only: take out this part of the collateral, in percent. Excludes reduce_usdc.",
@@ -147,7 +147,24 @@ def _together() -> list[Json]:
         "properties": {"order_type": {"enum": list(payloads.PRICED_ORDERS)}},
         "required": ["order_type"],
     }
+    grows = {
+        "properties": {"side": {"pattern": _in_any_case((payloads.INCREASE,))}},
+        "required": ["side"],
+    }
+    unpriced = {"enum": [payloads.DEFAULT_ORDER_TYPE, None]}
     return [
+        {
+            "description": "INCREASE needs collateral_usdc; leverage and levels are those of its position.",
+            "if": grows,
+            "then": {
+                "required": ["collateral_usdc"],
+                "properties": {
+                    "collateral_usdc": _GIVEN,
+                    "order_type": unpriced,
+                    **dict.fromkeys(payloads.NOT_OF_INCREASES, _NULL),
+                },
+            },
+        },
         {
             "description": "LONG and SHORT need collateral_usdc and leverage_x, and take no reduce_usdc or reduce_pct.",
             "if": opens,

@@ -49,6 +49,13 @@ NOTIONAL: Json = {
     "pattern": r"^-?[0-9]+(\.[0-9]{1,10})?$",
     "description": "Notional in USDC, as a decimal string with at most 10 decimals.",
 }
+# A trade's, which increases may have blended; of an order it is a Factor.
+SCALE_OF_TRADES = 10
+LEVERAGE: Json = {
+    "type": "string",
+    "pattern": r"^-?[0-9]+(\.[0-9]{1,10})?$",
+    "description": "A trade's leverage, as a decimal string with at most 10 decimals.",
+}
 # Columns whose words the table does not list.
 WORDS: Json = {
     "asked_usdc": NOTIONAL,
@@ -145,6 +152,10 @@ def _word(field: Any) -> Json:
 
 def _value(field: Any) -> Json:
     match field:
+        case models.DecimalField() if (
+            field.name.startswith("leverage") and field.decimal_places == SCALE_OF_TRADES
+        ):
+            return LEVERAGE
         case models.DecimalField():
             return named(SCALES[field.decimal_places])
         case models.DateTimeField():

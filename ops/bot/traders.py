@@ -8,7 +8,7 @@ from django.db.models import DecimalField, ExpressionWrapper, F, Sum
 from execution_app.errors import Refused
 from execution_app.gate import second_factor
 from execution_app.models import Position, Reservation, Trader, TxIntent
-from execution_app.states import Action, PositionState
+from execution_app.states import GROWING, PositionState
 from ops.bot import words
 from ops.bot.amounts import as_symbol
 from ops.bot.models import TelegramUser
@@ -44,9 +44,9 @@ def without(trader: Trader, word: str) -> str:
 
 
 def at_stake_usdc(trader: Trader) -> Decimal:
-    """Notional of what is open and of opens under way, DRY and LIVE alike."""
+    """Notional of what is open and of opens and increases under way, DRY and LIVE alike."""
     size: DecimalField[Decimal, Decimal] = DecimalField(max_digits=36, decimal_places=10)
-    opens = TxIntent.objects.filter(trader=trader, action=Action.OPEN, settled_at=None)
+    opens = TxIntent.objects.filter(trader=trader, action__in=GROWING, settled_at=None)
     # Asked first: what gets its place meanwhile is counted twice, rather than not at all.
     waiting_usdc = opens.filter(reservation__isnull=True).aggregate(
         total=Sum(ExpressionWrapper(F("collateral_usdc") * F("leverage_x"), output_field=size))

@@ -6,7 +6,7 @@ from execution_app.desks.gateway import GatewayDesk
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.paper import PaperDesk
 from execution_app.models import Position
-from execution_app.venues.interface import LevelsRequest, OpenRequest
+from execution_app.venues.interface import IncreaseRequest, LevelsRequest, OpenRequest
 from tests.crash.bench import Bench
 from tests.crash.scenario import FILLED, Scenario, one_of
 from tests.rig import rpc_call
@@ -129,6 +129,35 @@ def _levels_reorganised(bench: Bench) -> None:
     bench.live_on()
 
 
+def _ask_increase(bench: Bench) -> None:
+    bench.look()
+    position = Position.objects.get(state="open")
+    GatewayDesk(bench.rig.trader).increase(IncreaseRequest("desk:more", position.pk, Decimal(5)))
+
+
+def _increase(bench: Bench) -> None:
+    _ask_increase(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _increase_reorganised(bench: Bench) -> None:
+    """The blocks in which it was registered and carried out leave the chain."""
+    _ask_increase(bench)
+    bench.submit()
+    bench.rig.mine()
+    bench.operate()
+    bench.track()
+    bench.rig.keep()
+    bench.track()
+    bench.reorganise(2)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.live_on()
+
+
+INCREASED = {"desk:one": FILLED, "desk:more": FILLED}
 LEVELS_TAKEN = {"desk:one": FILLED, "desk:levels": one_of("changed")}
 ROADS = [
     Scenario("desk", _onchain, _ask_onchain, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
@@ -151,6 +180,23 @@ ROADS = [
         _levels_reorganised,
         _ask_levels,
         LEVELS_TAKEN,
+        before=_onchain,
+        left=1,
+    ),
+    Scenario(
+        "gateway increase",
+        _increase,
+        _ask_increase,
+        INCREASED,
+        before=_onchain,
+        left=1,
+        faults=("lost", "reset"),
+    ),
+    Scenario(
+        "gateway increase, reorg",
+        _increase_reorganised,
+        _ask_increase,
+        INCREASED,
         before=_onchain,
         left=1,
     ),

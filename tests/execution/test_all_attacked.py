@@ -8,6 +8,7 @@ from tests.execution import (
     test_archive_guards,
     test_constraints,
     test_correction_guards,
+    test_increase_guards,
     test_message_guards,
     test_more_guards,
     test_people_guards,
@@ -49,6 +50,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_people_guards.ATTACKS,
         *test_resting_guards.ATTACKS,
         *test_price_guards.ATTACKS,
+        *test_increase_guards.ATTACKS,
         *test_bot_rows.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
@@ -65,6 +67,8 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("tx_intents", "guard_intent"),
         ("tx_intents", "keep_intent"),
         ("tx_intents", "guard_resting"),
+        ("tx_intents", "guard_increase"),
+        ("tx_intents", "guard_increase_kept"),
         ("tx_sends", "guard_send"),
         ("tx_sends", "keep_send"),
         ("intent_transitions", "keep_transition"),

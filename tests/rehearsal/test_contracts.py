@@ -36,5 +36,6 @@ def test_the_decoder_knows_the_order_events():
     names = (
         *("MarketOrderInitiated", "MarketExecuted", "MarketOpenCanceled"),
         *("OpenLimitPlaced", "OpenLimitUpdated", "OpenLimitCanceled", "LimitExecuted"),
+        *("IncreasePositionRequested", "PositionSizeIncreased"),
     )
     assert {artefact("Trading").topic(name) for name in names} == set(events.TOPICS["rehearsal-v2"])

@@ -278,6 +278,7 @@ def test_an_order_whose_block_leaves_the_chain_is_submitted_again(desk, gateway)
     [
         {},
         {"orderType": 4, "erc712": {}},
+        {"orderType": 9, "erc712": {"userIntent": "0x00", "userSignature": "0x" + "00" * 65}},
         {"orderType": 0, "erc712": {"userIntent": "0x00", "userSignature": "0x" + "00" * 65}},
         {"orderType": 0, "erc712": {"userIntent": "zz", "userSignature": "0x" + "00" * 65}},
         {"orderType": 0, "erc712": []},

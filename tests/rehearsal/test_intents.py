@@ -17,7 +17,7 @@ from ops.rehearsal.rpc import Message, Sender
 from tests.rehearsal.desk import BTC
 
 TRADING = artefact("Trading")
-ORDER_TYPES = {typed_data.OPEN: 0, typed_data.CLOSE: 1, typed_data.LEVELS: 5}
+ORDER_TYPES = {typed_data.OPEN: 0, typed_data.CLOSE: 1, typed_data.LEVELS: 5, typed_data.INCREASE: 9}
 GAS = 1_000_000
 
 

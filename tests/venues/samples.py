@@ -8,8 +8,16 @@ from decimal import Decimal
 from pathlib import Path
 
 from execution_app.venues import messages
-from execution_app.venues.messages import CloseMessage, DelegateMessage, LevelsMessage, Message, OpenMessage
+from execution_app.venues.messages import (
+    CloseMessage,
+    DelegateMessage,
+    IncreaseMessage,
+    LevelsMessage,
+    Message,
+    OpenMessage,
+)
 from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.orders import IncreaseOrder
 from execution_app.venues.typed_data import Domain
 
 VECTORS = Path(__file__).parent / "vectors" / "messages.json"
@@ -36,12 +44,17 @@ OPENING = OpenMessage(LONG, DEADLINE_MS, 1)
 CLOSING = CloseMessage(
     CloseOrder(TRADER, 1, 3, Decimal("2.5"), Decimal(100_000)), 1_790_000_000, DEADLINE_MS, 2**200 + 7
 )
+ADDED = IncreaseOrder(
+    TRADER, 1, 3, Decimal("2.5"), Decimal("2.3333333333"), Decimal("100000.5"), Decimal("0.5")
+)
+INCREASING = IncreaseMessage(ADDED, DEADLINE_MS, 2**255)
 CHANGING = LevelsMessage(TRADER, 1, 3, Decimal(120_000), Decimal("90000.0000000001"), DEADLINE_MS, 0)
 DELEGATION = DelegateMessage(TRADER, DELEGATE, 1_800_000_000, DEADLINE_MS, 9)
 SAMPLES: dict[str, Message] = {
     "open": OPENING,
     "open of a short with levels": OpenMessage(SHORT, DEADLINE_MS, HIGHEST),
     "close": CLOSING,
+    "increase": INCREASING,
     "levels": CHANGING,
     "no levels": LevelsMessage(TRADER, 59, 0, None, None, DEADLINE_MS, 42),
     "delegate": DELEGATION,

@@ -5,7 +5,14 @@ from typing import Any
 
 from veranta_sdk.execution.local_intents import LocalIntentBuilder
 
-from execution_app.venues.messages import CloseMessage, DelegateMessage, LevelsMessage, Message, OpenMessage
+from execution_app.venues.messages import (
+    CloseMessage,
+    DelegateMessage,
+    IncreaseMessage,
+    LevelsMessage,
+    Message,
+    OpenMessage,
+)
 from execution_app.venues.typed_data import Domain
 
 
@@ -39,6 +46,17 @@ def _payload(builder: LocalIntentBuilder, message: Message) -> Any:
                 open_timestamp=message.opened_at,
                 amount_usdc=order.collateral_usdc,  # type: ignore[arg-type]
                 wanted_price=order.wanted_price,  # type: ignore[arg-type]
+                **when,
+            )
+        case IncreaseMessage(order=order):
+            return builder.increase_position(
+                trader=order.trader,
+                pair_index=order.pair_index,
+                index=order.trade_index,
+                additional_collateral_usdc=order.collateral_usdc,  # type: ignore[arg-type]
+                leverage=order.leverage_x,  # type: ignore[arg-type]
+                open_price=order.wanted_price,  # type: ignore[arg-type]
+                slippage_percent=order.slippage_pct,  # type: ignore[arg-type]
                 **when,
             )
         case LevelsMessage():

@@ -6,12 +6,19 @@ from decimal import Decimal
 
 import pytest
 from eth_account import Account
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution_app.venues import messages, typed_data
-from execution_app.venues.messages import CloseMessage, DelegateMessage, LevelsMessage, OpenMessage
+from execution_app.venues.messages import (
+    CloseMessage,
+    DelegateMessage,
+    IncreaseMessage,
+    LevelsMessage,
+    OpenMessage,
+)
 from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.orders import IncreaseOrder
 from execution_app.venues.typed_data import Domain
 from tests.venues import sdk
 from tests.venues.samples import (
@@ -20,6 +27,7 @@ from tests.venues.samples import (
     DEADLINE_MS,
     DELEGATION,
     DOMAINS,
+    INCREASING,
     OPENING,
     SAMPLES,
     TRADER,
@@ -79,6 +87,20 @@ CLOSES = st.builds(
     opened_at=st.integers(1, 2**40),
     **WHEN,
 )
+INCREASES = st.builds(
+    IncreaseMessage,
+    order=st.builds(
+        IncreaseOrder,
+        trader=ADDRESS,
+        pair_index=st.integers(0, 500),
+        trade_index=st.integers(0, 5_000),
+        collateral_usdc=USDC,
+        leverage_x=decimals(100, 10),
+        wanted_price=PRICE,
+        slippage_pct=decimals(80, 10),
+    ),
+    **WHEN,
+)
 CHANGES = st.builds(
     LevelsMessage,
     trader=ADDRESS,
@@ -93,20 +115,22 @@ DELEGATIONS = st.builds(
 )
 
 
-@given(st.one_of(OPENS, CLOSES, CHANGES, DELEGATIONS), st.integers(1, 2**40), ADDRESS)
+@settings(deadline=None)
+@given(st.one_of(OPENS, CLOSES, INCREASES, CHANGES, DELEGATIONS), st.integers(1, 2**40), ADDRESS)
 def test_any_message_is_what_the_sdk_makes_of_it(message, chain_id, router):
     domain = Domain(chain_id, router)
     assert ours(domain, message) == sdk.told(domain, message)
 
 
-@given(st.one_of(OPENS, CLOSES, CHANGES))
+@settings(deadline=None)
+@given(st.one_of(OPENS, CLOSES, INCREASES, CHANGES))
 def test_what_is_encoded_is_read_back(message):
     data = messages.encode(message)
     read = messages.decode(messages.kind_of(message), data)
     assert messages.encode(read) == data
 
 
-@pytest.mark.parametrize("name", ["open", "close", "levels"])
+@pytest.mark.parametrize("name", ["open", "close", "increase", "levels"])
 def test_other_bytes_are_not_read(name):
     kind, data = messages.kind_of(SAMPLES[name]), messages.encode(SAMPLES[name])
     for other in (data[:-1], data + bytes(32), b"", bytes(len(data))):
@@ -157,6 +181,10 @@ def test_the_nonce_belongs_to_the_key_on_its_chain_and_venue():
             replace(OPENING, order=replace(OPENING.order, leverage_x=Decimal("NaN"))),
             "leverage_x",
         ),
+        (
+            replace(INCREASING, order=replace(INCREASING.order, collateral_usdc=Decimal(0))),
+            "collateral_usdc",
+        ),
     ],
 )
 def test_what_would_lose_a_digit_or_its_unit_is_refused(message, field):
@@ -172,7 +200,7 @@ def test_a_wallet_signs_the_same_digest():
         values, kind = messages.values(message), messages.kind_of(message)
         types = {
             name: [{"name": field, "type": type_} for field, type_ in typed_data.TYPES[name]]
-            for name in ({kind, "Trade"} if kind == typed_data.OPEN else {kind})
+            for name in {kind, *(type_ for _, type_ in typed_data.TYPES[kind] if type_ in typed_data.TYPES)}
         }
         signed = account.sign_typed_data(
             {

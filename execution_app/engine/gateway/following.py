@@ -27,7 +27,8 @@ from execution_app.moves import move
 from execution_app.node import quorum, rpc
 from execution_app.states import UNMINED, Action, IntentState, Reason, Road
 from execution_app.venues import events, onchain
-from execution_app.venues.events import OrderRegistered
+from execution_app.venues.events import Registered
+from execution_app.venues.increase_events import IncreaseRequested
 
 log = structlog.get_logger(__name__)
 BY = "messages"
@@ -39,7 +40,7 @@ STRETCHES = 4  # of that many spans, in one pass
 # that was restored signs anew what an earlier copy of it has signed.
 EARLIER = 5_000
 
-Candidate = tuple[OrderRegistered, bytes]
+Candidate = tuple[Registered, bytes]
 
 
 def follow(head: Head) -> None:
@@ -116,7 +117,7 @@ def _candidates(messages: Sequence[VenueMessage], start: int, end: int) -> list[
     traders = sorted(
         {_topic(str(message.intent.trader.address)) for message in messages if message.intent.trader}
     )
-    found: list[OrderRegistered] = []
+    found: list[Registered] = []
     for low in range(start, end + 1, LOG_SPAN):
         span = {
             "address": settings.ENVIRONMENT.venue_trading_address,
@@ -142,14 +143,14 @@ def _candidates(messages: Sequence[VenueMessage], start: int, end: int) -> list[
     ]
 
 
-def _decoded(entry: dict[str, Any]) -> OrderRegistered | None:
+def _decoded(entry: dict[str, Any]) -> Registered | None:
     try:
         event = events.decode(entry, trading_address=settings.ENVIRONMENT.venue_trading_address)
     except (ValueError, KeyError, TypeError, AttributeError):
         meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
         log.exception("a log of the venue cannot be read", hash=str(entry.get("transactionHash"))[:80])
         return None
-    return event if isinstance(event, OrderRegistered) else None
+    return event if isinstance(event, Registered) else None
 
 
 def _topic(address: str) -> str:
@@ -167,21 +168,35 @@ def _take(message: VenueMessage, found: list[Candidate]) -> bool:
     return False
 
 
-def _is_of(message: VenueMessage, event: OrderRegistered) -> bool:
+def _is_of(message: VenueMessage, event: Registered) -> bool:
     """Whether the order is of this intent's trader, pair and kind; its size is checked when it is executed."""
     intent = message.intent
     assert intent.trader is not None
+    theirs = event.trader.lower() == intent.trader.address.lower()
+    theirs = theirs and event.pair_index == onchain.PAIRS[intent.symbol]
+    if isinstance(event, IncreaseRequested) or intent.action == Action.INCREASE:
+        return theirs and _is_increase_of(intent, event)
     opens = intent.action == Action.OPEN
     return (
-        event.trader.lower() == intent.trader.address.lower()
-        and event.pair_index == onchain.PAIRS[intent.symbol]
+        theirs
         and event.is_open == opens
         and event.collateral_usdc == (intent.collateral_usdc if opens else intent.close_usdc)
         and (not opens or event.is_long == intent.is_long)
     )
 
 
-def _ordered(message: VenueMessage, event: OrderRegistered) -> None:
+def _is_increase_of(intent: TxIntent, event: Registered) -> bool:
+    if (
+        not isinstance(event, IncreaseRequested)
+        or intent.action != Action.INCREASE
+        or intent.position is None
+    ):
+        return False
+    asked = intent.position.trade_index, intent.collateral_usdc, intent.leverage_x
+    return (event.trade_index, event.collateral_usdc, event.leverage_x) == asked
+
+
+def _ordered(message: VenueMessage, event: Registered) -> None:
     intent = message.intent
     first = not intent.transitions.filter(to_state=IntentState.MINED).exists()
     try:

@@ -7,18 +7,24 @@ from decimal import Decimal
 from django.conf import settings
 
 from execution_app.engine.waiting import BY
-from execution_app.models import TxIntent, VenueMessage, Wallet
+from execution_app.models import Position, TxIntent, VenueMessage, Wallet
 from execution_app.moves import Step, move_all
 from execution_app.node import signers
 from execution_app.states import Action, IntentState, Mode, Road
 from execution_app.venues import messages, onchain, typed_data
-from execution_app.venues.messages import CloseMessage, LevelsMessage, Message, OpenMessage
+from execution_app.venues.messages import CloseMessage, IncreaseMessage, LevelsMessage, Message, OpenMessage
 from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.orders import IncreaseOrder
 from execution_app.venues.typed_data import Domain
 
 # By then the venue has executed it or never will: long enough for a busy operator, short enough for a price.
 LIFE_S = 60
-KINDS = {Action.OPEN: typed_data.OPEN, Action.CLOSE: typed_data.CLOSE, Action.LEVELS: typed_data.LEVELS}
+KINDS = {
+    Action.OPEN: typed_data.OPEN,
+    Action.CLOSE: typed_data.CLOSE,
+    Action.INCREASE: typed_data.INCREASE,
+    Action.LEVELS: typed_data.LEVELS,
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ def _message(intent: TxIntent, terms: Terms) -> Message:
             deadline_ms=deadline_ms,
             nonce=nonce,
         )
+    if intent.action == Action.INCREASE:
+        return IncreaseMessage(_added(intent, intent.position, terms), deadline_ms, nonce)
     assert terms.close_usdc is not None
     close = CloseOrder(
         trader=trader,
@@ -125,6 +133,21 @@ def _message(intent: TxIntent, terms: Terms) -> Message:
         wanted_price=terms.wanted_price,
     )
     return CloseMessage(close, terms.trade_opened_at, deadline_ms, nonce)
+
+
+def _added(intent: TxIntent, position: Position, terms: Terms) -> IncreaseOrder:
+    assert intent.trader is not None
+    assert intent.collateral_usdc is not None
+    assert intent.leverage_x is not None
+    return IncreaseOrder(
+        trader=intent.trader.address,
+        pair_index=position.pair_index,
+        trade_index=position.trade_index,
+        collateral_usdc=intent.collateral_usdc,
+        leverage_x=intent.leverage_x,
+        wanted_price=terms.wanted_price,
+        slippage_pct=intent.slippage_pct,
+    )
 
 
 def store(made: Sequence[Made]) -> None:

@@ -10,7 +10,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from execution_app import meters
-from execution_app.engine import level_changes
+from execution_app.engine import increases, level_changes
 from execution_app.engine.gateway import making
 from execution_app.engine.waiting import BY, database_now
 from execution_app.errors import Retryable, Stale
@@ -92,7 +92,9 @@ def _lease(wallet_id: int) -> list[VenueMessage]:
                 expired = intent.expires_at is not None and intent.expires_at <= now
                 first = message.held_at is None
                 departure = may_leave(intent, ruling, now, expired=expired and first)
-                forbidden = first and level_changes.is_forbidden(intent, ruling)
+                forbidden = first and (
+                    level_changes.is_forbidden(intent, ruling) or increases.is_forbidden(intent)
+                )
                 if intent.cancel_asked_at is not None or forbidden or departure is not Departure.LEAVE:
                     # Nothing fills its place: unposted, it ends with its deadline.
                     if ruling.emergency_stop:

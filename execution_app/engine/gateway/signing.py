@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.engine import level_changes
+from execution_app.engine import increases, level_changes
 from execution_app.engine.gateway import making
 from execution_app.engine.waiting import BY, database_now
 from execution_app.gate import limits
@@ -90,7 +90,7 @@ def _may_be_signed(message: VenueMessage, ruling: Ruling, now: datetime) -> bool
     intent = message.intent
     if intent.cancel_asked_at is not None or message.deadline_ms <= now.timestamp() * 1000:
         return False  # it ends with its deadline
-    if level_changes.is_forbidden(intent, ruling):
+    if level_changes.is_forbidden(intent, ruling) or increases.is_forbidden(intent):
         return False
     expired = intent.expires_at is not None and intent.expires_at <= now
     return may_leave(intent, ruling, now, expired=expired) is Departure.LEAVE

@@ -1,6 +1,6 @@
 """What a delegate key may be put under as a message for the venue's gateway. Pure.
 
-A delegate opens and closes trades of its trader and sets their levels; it names no delegate, and what
+A delegate opens, increases and closes trades of its trader and sets their levels; it names no delegate, and what
 a server offers to be signed is never looked at.
 """
 
@@ -11,7 +11,7 @@ from eth_utils.address import is_hex_address
 from execution_app.node.signing.policy import Violation
 from execution_app.node.signing.transactions import Signature
 from execution_app.venues import messages
-from execution_app.venues.messages import CloseMessage, LevelsMessage, Message, OpenMessage
+from execution_app.venues.messages import CloseMessage, IncreaseMessage, LevelsMessage, Message, OpenMessage
 from execution_app.venues.typed_data import Domain
 
 # A message that nobody executed may be executed until then, so it ends soon. Chains' clocks differ from ours.
@@ -52,7 +52,7 @@ def _broken(letter: Letter, chain_id: int, trading_address: str, now_s: float) -
             f"a delegate key signs nothing for {domain.trading_address}, only for VENUE_TRADING_ADDRESS",
         ),
     ]
-    if not isinstance(message, OpenMessage | CloseMessage | LevelsMessage):
+    if not isinstance(message, OpenMessage | CloseMessage | IncreaseMessage | LevelsMessage):
         found.append(("selector", True, f"a delegate key does not sign a {messages.kind_of(message)}"))
     else:
         named = message.trader if isinstance(message, LevelsMessage) else message.order.trader

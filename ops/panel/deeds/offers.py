@@ -20,7 +20,7 @@ class Offer:
 
 _OF_ROWS: dict[type[Model], tuple[Deed, ...]] = {
     TxIntent: intents.DEEDS,
-    Position: (positions.Close(), positions.Halve()),
+    Position: (positions.Close(), positions.Halve(), positions.Increase()),
     Cap: (gate.LiftCap(),),
     SourceSecret: (sources.Retire(),),
     SourceGrant: (sources.Revoke(),),

@@ -1,21 +1,27 @@
-"""Deeds about what is held: close a position, close half of it, close everything."""
+"""Deeds about what is held: close a position, close half of it, increase it, close everything."""
 
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from django import forms
+from django.conf import settings
 from django.http import Http404
 from django.urls import reverse
 
 from execution_app.audit_words import AuditOrigin
 from execution_app.bells import ring
-from execution_app.engine import exits
+from execution_app.engine import exits, increases
+from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
-from execution_app.gate import control
+from execution_app.gate import control, loosening
 from execution_app.models import Position
 from execution_app.states import Action, Mode, Origin, PositionState, RestrictionKind
 from execution_app.tasks import submit
+from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_PCT
 from ops.panel import roles, words
-from ops.panel.deeds.deed import Deed, Person, Subject, User, whole_number
+from ops.panel.deeds.deed import Deed, DeedForm, Person, Subject, User, whole_number
 from ops.rollout import flattening
 
 CLOSES = "execution_app.change_position"
@@ -70,6 +76,51 @@ class Halve(Close):
     reduce_pct = HALF_PCT
 
 
+class IncreaseForm(DeedForm):
+    """With the collateral that is put in."""
+
+    collateral_usdc = forms.DecimalField(
+        label="USDC to put in, at the leverage that it has",
+        max_digits=16,
+        decimal_places=6,
+        min_value=Decimal("0.000001"),
+        widget=forms.TextInput(attrs={"class": "vanta-input", "inputmode": "decimal", "autocomplete": "off"}),
+    )
+
+
+class Increase(Close):
+    """More of one position, as an INCREASE asks it of the engine; to put something in loosens, so it asks for a code."""
+
+    name, title, button = "increase", "Increase a position", "Increase it"
+    loosens = True
+    form, asks = IncreaseForm, ("collateral_usdc",)
+
+    def look(self, target: str) -> Subject:
+        found = super().look(target)
+        position: Position = found.row
+        facts = tuple(fact for fact in found.facts if fact[0] != "takes out")
+        problem = "" if position.state == PositionState.OPEN else f"it is {position.state}"
+        problem = problem or increases.unsupported(position, settings.ENVIRONMENT.venue)
+        note = "It asks the caps as an open does, and waits while a close or an open of this symbol is under way."
+        return replace(found, facts=facts, note=note, obstacle=problem)
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:
+        loosening.permit(by=person.name, reason=person.reason, code=person.code)
+        key = f"admin:{self.name}:{subject.row.pk}:{person.once}"
+        intent = increases.ask(
+            subject.row,
+            told["collateral_usdc"],
+            key=key,
+            by=person.name,
+            slippage_pct=DEFAULT_SLIPPAGE_PCT,
+            expires_at=database_now() + timedelta(seconds=DEFAULT_MAX_LAG_S),
+        )
+        if intent is None or intent.wallet_id is None:
+            raise Refused(f"{subject.row.trader} has no wallet")
+        ring(submit, intent.wallet_id)
+        return f"Asked for: {key}"
+
+
 def _problem(position: Position) -> str:
     if position.mode != Mode.LIVE:
         return "it is a DRY position, which a signal's CLOSE ends"
@@ -108,4 +159,4 @@ class Flatten(Deed):
         return f"Reduce-only holds; {left:,} still open or opening. Their closes are asked for; look again, and press again for opens that fill meanwhile."
 
 
-DEEDS: tuple[Deed, ...] = (Close(), Halve(), Flatten())
+DEEDS: tuple[Deed, ...] = (Close(), Halve(), Increase(), Flatten())

@@ -92,6 +92,31 @@ event LimitExecuted:
     isPnl: bool
 
 
+event IncreasePositionRequested:
+    trader: indexed(address)
+    pairIndex: uint256
+    index: uint256
+    orderId: uint256
+    timestamp: uint256
+    isBuy: bool
+    initialPosToken: uint256
+    leverage: uint256
+
+
+# `t` is the trade as it is stored from now on; `price`, `collateralAdded`, `leverage` and `coinExposureAdded` are of
+# what was added. `openPriceBefore` and `timestampBefore` are the trade's until then: by them one can be followed.
+event PositionSizeIncreased:
+    orderId: uint256
+    trader: indexed(address)
+    t: shapes.T
+    price: uint256
+    collateralAdded: uint256
+    leverage: uint256
+    coinExposureAdded: uint256
+    openPriceBefore: uint256
+    timestampBefore: uint256
+
+
 event DelegateSet:
     trader: indexed(address)
     delegate: indexed(address)
@@ -138,6 +163,8 @@ STOP_LOSS: constant(uint8) = 1
 LIQUIDATION: constant(uint8) = 2
 TRIGGERED_OPEN: constant(uint8) = 3
 UNTRIGGERED: constant(uint8) = 255
+INCREASE: constant(uint256) = 3
+INCREASE_SIZE: constant(uint8) = 9
 ONE: constant(uint256) = 10 ** 10
 HUNDRED_P: constant(uint256) = 100 * 10 ** 10
 BPS: constant(uint256) = 10_000
@@ -301,7 +328,7 @@ def delegatedAction(trader: address, data: Bytes[MAX_CALL]) -> Bytes[32]:
 @external
 def executeIntent(orderType: uint8, userIntent: Bytes[MAX_CALL], userSignature: Bytes[65]) -> uint256:
     """
-    @notice Register what a trader or their delegate signed: 0 an open, 1 a close, 5 new levels.
+    @notice Register what a trader or their delegate signed: 0 an open, 1 a close, 5 new levels, 9 an increase.
     @return The order's id; 0 for new levels, which hold at once.
     """
     assert msg.sender == self.operator, "ONLY_OPERATOR"
@@ -320,6 +347,11 @@ def executeIntent(orderType: uint8, userIntent: Bytes[MAX_CALL], userSignature: 
         return self._register_close(
             closes.trader, closes.pairIndex, closes.index, closes.amount, closes.wantedPrice
         )
+    if orderType == INCREASE_SIZE:
+        increases: intents.IncreaseReq = abi_decode(userIntent, intents.IncreaseReq, unwrap_tuple=False)
+        digest: bytes32 = intents._increase_digest(increases)
+        self._spend(increases.added.trader, digest, userSignature, increases.nonce, increases.deadline)
+        return self._register_increase(increases.added, increases.slippageP)
     assert orderType == 5, "ORDER_TYPE_UNSUPPORTED"
     levels: intents.LevelsReq = abi_decode(userIntent, intents.LevelsReq, unwrap_tuple=False)
     self._spend(
@@ -366,7 +398,9 @@ def executeMarketOrders(
         price: uint256 = 0
         published_at: uint256 = 0
         price, published_at = staticcall aggregator.price(order.pairIndex)
-        if order.open:
+        if order.type == INCREASE:
+            self._execute_increase(order_id, order, price)
+        elif order.open:
             if self._is_due(order, price):
                 self._execute_open(order_id, order, price)
         elif price != 0:
@@ -516,6 +550,46 @@ def _register_close(
 
 
 @internal
+def _register_increase(added: intents.Added, slippageP: uint256) -> uint256:
+    assert not self.paused, "Pausable: paused"
+    trade: shapes.T = staticcall store.openTrades(added.trader, added.pairIndex, added.index)
+    assert trade.leverage != 0, "NO_TRADE"
+    assert not staticcall store.isBeingClosed(added.trader, added.pairIndex, added.index), "ALREADY_BEING_CLOSED"
+    assert added.initialPosToken != 0, "INVALID_AMOUNT"
+    assert added.leverage >= ONE and added.leverage <= self.limits.maxLeverage, "LEVERAGE_INCORRECT"
+    self._check_terms(added.openPrice, slippageP, trade.buy, added.leverage, 0, 0)
+    assert staticcall store.pendingOrdersCount(added.trader) < self.limits.maxPendingOrders, "MAX_PENDING_ORDERS"
+    order_id: uint256 = extcall store.registerOrder(
+        shapes.PendingOrder(
+            trader=added.trader,
+            pairIndex=added.pairIndex,
+            index=added.index,
+            type=INCREASE,
+            open=True,
+            buy=trade.buy,
+            collateral=added.initialPosToken,
+            leverage=added.leverage,
+            wantedPrice=added.openPrice,
+            slippageP=slippageP,
+            tp=0,
+            sl=0,
+            timestamp=block.timestamp,
+        )
+    )
+    log IncreasePositionRequested(
+        trader=added.trader,
+        pairIndex=added.pairIndex,
+        index=added.index,
+        orderId=order_id,
+        timestamp=block.timestamp,
+        isBuy=trade.buy,
+        initialPosToken=added.initialPosToken,
+        leverage=added.leverage,
+    )
+    return order_id
+
+
+@internal
 def _change_levels(req: intents.LevelsReq):
     trade: shapes.T = staticcall store.openTrades(req.trader, req.pairIndex, req.index)
     assert trade.leverage != 0, "NO_TRADE"
@@ -590,6 +664,45 @@ def _execute_open(order_id: uint256, order: shapes.PendingOrder, oracle_price: u
         percentProfit=0,
         usdcSentToTrader=0,
         isPnl=False,
+    )
+
+
+@internal
+def _execute_increase(order_id: uint256, asked: shapes.PendingOrder, oracle_price: uint256):
+    """
+    @notice Add to the trade as it stood when that was registered; refund where it changed since, or its levels are crossed.
+    """
+    costs: Costs = self.costs
+    order: shapes.PendingOrder = asked
+    price: uint256 = self._fill(oracle_price, order.buy, costs.spreadP)
+    before: shapes.T = staticcall store.openTrades(order.trader, order.pairIndex, order.index)
+    order.tp = before.tp
+    order.sl = before.sl
+    stands: bool = before.leverage != 0 and before.buy == order.buy and before.timestamp <= order.timestamp
+    extcall store.dropOrder(order_id)
+    if not stands or not self._is_acceptable(order, price):
+        extcall store.pay(order.trader, order.collateral)
+        log MarketOpenCanceled(orderId=order_id, trader=order.trader, pairIndex=order.pairIndex)
+        return
+    collateral: uint256 = order.collateral - order.collateral * order.leverage // ONE * costs.openFeeBps // BPS
+    held: uint256 = before.initialPosToken * before.leverage // ONE
+    size: uint256 = collateral * order.leverage // ONE
+    # The price at which both together gain and lose what each does by itself: by coins, not by notional.
+    blended: uint256 = (held + size) * before.openPrice * price // (held * price + size * before.openPrice)
+    leverage: uint256 = before.leverage
+    if order.leverage != leverage:
+        leverage = (held + size) * ONE // (before.initialPosToken + collateral)
+    extcall store.growTrade(order.trader, order.pairIndex, order.index, collateral, blended, leverage)
+    log PositionSizeIncreased(
+        orderId=order_id,
+        trader=order.trader,
+        t=staticcall store.openTrades(order.trader, order.pairIndex, order.index),
+        price=price,
+        collateralAdded=collateral,
+        leverage=order.leverage,
+        coinExposureAdded=size * ONE * ONE // price // 10 ** 6,
+        openPriceBefore=before.openPrice,
+        timestampBefore=before.timestamp,
     )
 
 
@@ -750,7 +863,7 @@ def _is_due(order: shapes.PendingOrder, oracle_price: uint256) -> bool:
     @notice Whether the keeper has to do with it now. One that rests waits until its price came and its fill is
         within the slippage and beyond no level; all others are executed or cancelled at once.
     """
-    if order.type == 0:
+    if order.type in [0, INCREASE]:
         return True
     # A limit order buys at its price or below, a stop-limit order at its price or above; sellers the other way.
     if oracle_price == 0:

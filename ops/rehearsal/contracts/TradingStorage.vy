@@ -21,6 +21,7 @@ MASK_80: constant(uint256) = 2 ** 80 - 1
 MASK_128: constant(uint256) = 2 ** 128 - 1
 MASK_160: constant(uint256) = 2 ** 160 - 1
 ONE: constant(uint256) = 10 ** 10
+INCREASE: constant(uint256) = 3
 
 
 # collateral 80 | leverage 64 | opened 40 | buy 1 | being closed 1; openPrice 80 | tp 80 | sl 80
@@ -71,7 +72,7 @@ def setTrading(contract: address):
 @external
 def registerOrder(order: shapes.PendingOrder) -> uint256:
     """
-    @notice Keep an order for the keeper; one to open pulls its collateral from the trader.
+    @notice Keep an order for the keeper; one to open or to increase pulls its collateral from the trader.
     """
     self._only_trading()
     assert order.leverage <= MASK_64 and order.slippageP <= MASK_64, "NOT_ALLOWED"
@@ -81,9 +82,10 @@ def registerOrder(order: shapes.PendingOrder) -> uint256:
     id: uint256 = self.lastOrderId + 1
     index: uint256 = order.index
     if order.open:
-        self.counts[order.trader][order.pairIndex] += 1 << 128
         assert extcall IERC20(usdc).transferFrom(order.trader, self, order.collateral)
-        if order.type != 0:
+        if order.type != INCREASE:
+            self.counts[order.trader][order.pairIndex] += 1 << 128
+        if order.type not in [0, INCREASE]:
             index = self._rest(order.trader, order.pairIndex, id)
     else:
         terms: uint256 = self.trades[order.trader][order.pairIndex][order.index].terms
@@ -136,6 +138,8 @@ def dropOrder(id: uint256):
     order: shapes.PendingOrder = self._order(id)
     self.orders[id] = empty(PackedOrder)
     self.pendingOrdersCount[order.trader] -= 1
+    if order.type == INCREASE:
+        return
     if order.open:
         self.counts[order.trader][order.pairIndex] -= 1 << 128
         if order.type != 0:
@@ -241,6 +245,25 @@ def reduceTrade(trader: address, pairIndex: uint256, index: uint256, amount: uin
         return
     kept: uint256 = terms & ~(MASK_80 | (MASK_40 << 144))
     self.trades[trader][pairIndex][index].terms = kept | (collateral - amount) | (block.timestamp << 144)
+
+
+@external
+def growTrade(
+    trader: address, pairIndex: uint256, index: uint256, amount: uint256, openPrice: uint256, leverage: uint256
+):
+    """
+    @notice Put collateral into a trade, which has this opening price and leverage from now on; refreshes its timestamp.
+    """
+    self._only_trading()
+    assert openPrice <= MASK_80, "INVALID_PRICE"
+    assert leverage <= MASK_64, "NOT_ALLOWED"
+    terms: uint256 = self.trades[trader][pairIndex][index].terms
+    collateral: uint256 = (terms & MASK_80) + amount
+    assert collateral <= MASK_80, "INVALID_AMOUNT"
+    kept: uint256 = terms & ~(MASK_80 | (MASK_64 << 80) | (MASK_40 << 144))
+    self.trades[trader][pairIndex][index].terms = kept | collateral | (leverage << 80) | (block.timestamp << 144)
+    levels: uint256 = self.trades[trader][pairIndex][index].levels
+    self.trades[trader][pairIndex][index].levels = (levels & ~MASK_80) | openPrice
 
 
 @external

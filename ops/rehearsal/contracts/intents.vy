@@ -26,6 +26,22 @@ struct CloseReq:
     nonce: uint256
 
 
+struct Added:
+    trader: address
+    pairIndex: uint256
+    index: uint256
+    openPrice: uint256
+    initialPosToken: uint256
+    leverage: uint256
+
+
+struct IncreaseReq:
+    added: Added
+    slippageP: uint256
+    deadline: uint256
+    nonce: uint256
+
+
 struct LevelsReq:
     trader: address
     pairIndex: uint256
@@ -49,6 +65,12 @@ OPEN_TYPE: constant(bytes32) = keccak256(
 )
 CLOSE_TYPE: constant(bytes32) = keccak256(
     "CloseTradeReq(address _trader,uint256 _pairIndex,uint256 _index,uint256 _openTimestamp,uint256 _amount,uint256 _wantedPrice,uint256 _deadline,uint256 _nonce)"
+)
+ADDED_TYPE: constant(bytes32) = keccak256(
+    "UpdatePositionSize(address trader,uint256 pairIndex,uint256 index,uint256 openPrice,uint256 initialPosToken,uint256 leverage)"
+)
+INCREASE_TYPE: constant(bytes32) = keccak256(
+    "IncreasePositionSizeReq(UpdatePositionSize _updateInfo,uint256 _slippageP,uint256 _deadline,uint256 _nonce)UpdatePositionSize(address trader,uint256 pairIndex,uint256 index,uint256 openPrice,uint256 initialPosToken,uint256 leverage)"
 )
 LEVELS_TYPE: constant(bytes32) = keccak256(
     "UpdateTpSlReq(address trader,uint256 _pairIndex,uint256 _index,uint256 _newTp,uint256 _newSl,uint256 _deadline,uint256 _nonce)"
@@ -77,6 +99,15 @@ def _open_digest(req: OpenReq) -> bytes32:
 @internal
 def _close_digest(req: CloseReq) -> bytes32:
     return self._digest(keccak256(abi_encode(CLOSE_TYPE, req)))
+
+
+@view
+@internal
+def _increase_digest(req: IncreaseReq) -> bytes32:
+    added: bytes32 = keccak256(abi_encode(ADDED_TYPE, req.added))
+    return self._digest(
+        keccak256(abi_encode(INCREASE_TYPE, added, req.slippageP, req.deadline, req.nonce))
+    )
 
 
 @view

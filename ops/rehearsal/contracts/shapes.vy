@@ -22,9 +22,9 @@ struct T:
 struct PendingOrder:
     trader: address
     pairIndex: uint256
-    # Of the trade to close, or the slot of an order that rests; zero in a market order to open.
+    # Of the trade to close or to increase, or the slot of an order that rests; zero in a market order to open.
     index: uint256
-    # 0 market, 1 stop-limit, 2 limit: the last two rest until their price comes.
+    # 0 market, 1 stop-limit, 2 limit: the last two rest until their price comes. 3 an increase of the trade in `index`.
     type: uint256
     open: bool
     buy: bool

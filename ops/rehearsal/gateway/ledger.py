@@ -14,8 +14,12 @@ from ops.rehearsal.gateway.faults import ACCEPTED
 
 ATTEMPT_FAILED, INITIATED = "AttemptFailed", "MarketOrderInitiated"
 EXECUTED, CANCELED, ERROR = "MarketOrderExecuted", "MarketOrderCanceled", "Error"
+REQUESTED, INCREASED = (
+    "IncreasePositionRequested",
+    "PositionSizeIncreased",
+)  # an increase's, in place of the others
 LIMIT = 10_000  # requests that are remembered
-TERMINAL = frozenset({EXECUTED, CANCELED, ERROR})
+TERMINAL = frozenset({EXECUTED, INCREASED, CANCELED, ERROR})
 
 
 class Stage(Enum):
@@ -34,7 +38,7 @@ class Event:
 
 @dataclass
 class Request:
-    """One signed intent. `kind` is the venue's number of it: 0 an open, 1 a close, 5 new levels."""
+    """One signed intent. `kind` is the venue's number of it: 0 an open, 1 a close, 5 new levels, 9 an increase."""
 
     tracking_id: str
     kind: int

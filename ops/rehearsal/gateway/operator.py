@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from execution_app.venues import events, onchain
+from execution_app.venues.increase_events import PositionIncreased
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
 from ops.rehearsal.contracts import artefact
 from ops.rehearsal.deployment import Deployment
@@ -18,7 +19,9 @@ from ops.rehearsal.gateway.ledger import (
     CANCELED,
     ERROR,
     EXECUTED,
+    INCREASED,
     INITIATED,
+    REQUESTED,
     Ledger,
     Request,
     Stage,
@@ -30,6 +33,7 @@ GAS = 1_000_000
 UNMINED_S = 15.0  # then it is submitted anew
 ATTEMPTS = 3
 LEVELS = 5
+INCREASE = 9
 
 log = logging.getLogger("gateway")
 
@@ -85,10 +89,10 @@ class Operator:
             return
         for entry in receipt["logs"]:
             event = events.decode(entry, trading_address=self.deployment.trading)
-            if isinstance(event, events.OrderRegistered):
+            if isinstance(event, events.Registered):
                 request.order_id, request.block_number = event.order_id, event.block_number
         request.stage = Stage.REGISTERED
-        self.ledger.tell(request, INITIATED, self._named(request))
+        self.ledger.tell(request, _begun(request), self._named(request))
 
     def _look_for_end(self, request: Request) -> None:
         if self._receipt(request) is None:
@@ -107,6 +111,8 @@ class Operator:
             event = events.decode(entry, trading_address=self.deployment.trading)
             if isinstance(event, events.OrderExecuted) and event.order_id == request.order_id:
                 self.ledger.tell(request, EXECUTED, executed(event))
+            elif isinstance(event, PositionIncreased) and event.order_id == request.order_id:
+                self.ledger.tell(request, INCREASED, increased(event))
             elif isinstance(event, events.OrderCancelled) and event.order_id == request.order_id:
                 self.ledger.tell(
                     request, CANCELED, {**self._named(request), "transactionHash": event.tx_hash}
@@ -128,8 +134,9 @@ class Operator:
     def _invent(self, request: Request) -> None:
         request.order_id = 10**9
         request.tx_hash = "0x" + "ab" * 32
-        self.ledger.tell(request, INITIATED, self._named(request))
-        self.ledger.tell(request, EXECUTED, {**self._named(request), "price": "1"})
+        ended = INCREASED if request.kind == INCREASE else EXECUTED
+        self.ledger.tell(request, _begun(request), self._named(request))
+        self.ledger.tell(request, ended, {**self._named(request), "price": "1"})
 
     def is_undone(self, request: Request) -> bool:
         """Whether the transaction that carried it out has left the chain."""
@@ -141,6 +148,35 @@ class Operator:
 
     def _named(self, request: Request) -> dict[str, Any]:
         return {"orderId": str(request.order_id), "transactionHash": request.tx_hash}
+
+
+def _begun(request: Request) -> str:
+    return REQUESTED if request.kind == INCREASE else INITIATED
+
+
+def increased(event: PositionIncreased) -> dict[str, Any]:
+    """What was added and, as `t`, the trade as it is from then on; in raw units, as strings."""
+    added = to_units(event.collateral_usdc, USDC_DIGITS, "collateral_usdc")
+    size = added * to_units(event.leverage_x, VENUE_DIGITS, "leverage_x") // 10**VENUE_DIGITS
+    price = to_units(event.price, VENUE_DIGITS, "price")
+    return {
+        "orderId": str(event.order_id),
+        "transactionHash": event.tx_hash,
+        "logIndex": event.log_index,
+        "price": str(price),
+        "coinExposureAdded": str(size * 10 ** (2 * VENUE_DIGITS) // price // 10**USDC_DIGITS),
+        "isPnl": False,
+        "t": {
+            "trader": event.trader,
+            "pairIndex": str(event.pair_index),
+            "index": str(event.trade_index),
+            "initialPosToken": str(to_units(event.held_usdc, USDC_DIGITS, "held_usdc")),
+            "openPrice": str(to_units(event.open_price, VENUE_DIGITS, "open_price")),
+            "buy": event.is_long,
+            "leverage": str(to_units(event.held_leverage_x, VENUE_DIGITS, "held_leverage_x")),
+            "timestamp": str(event.opened_at),
+        },
+    }
 
 
 def executed(event: events.OrderExecuted) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from execution_app.venues import messages
-from execution_app.venues.typed_data import CLOSE, LEVELS, OPEN
+from execution_app.venues.typed_data import CLOSE, INCREASE, LEVELS, OPEN
 from ops.rehearsal.deployment import Deployment
 from ops.rehearsal.gateway import builder
 from ops.rehearsal.gateway.books import Books, refused_words
@@ -29,7 +29,7 @@ STREAM_S = 60.0
 BODY_LIMIT = 64 * 1024
 KEPT = 10_000
 MINED_WITHIN_S, STEP_S = 3.0, 0.01
-KINDS = {0: OPEN, 1: CLOSE}
+KINDS = {0: OPEN, 1: CLOSE, 9: INCREASE}
 
 log = logging.getLogger("gateway")
 Answer = tuple[int, Any]
@@ -90,7 +90,7 @@ class Gateway:
         kind = body.get("orderType")
         signed = body.get("erc712")
         if not isinstance(kind, int) or kind not in KINDS or not isinstance(signed, dict):
-            raise ValueError("orderType must be 0 or 1, erc712 an object")
+            raise ValueError("orderType must be 0, 1 or 9, erc712 an object")
         return self._take(kind, KINDS[kind], signed.get("userIntent"), signed.get("userSignature"))
 
     def accept_levels(self, body: Mapping[str, Any]) -> Request:
@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._guarded(lambda: (200, self.gateway.step()))
         elif path == "/rehearsal/forget":
             self._guarded(lambda: (200, self.gateway.ledger.forget()))
-        elif found := re.fullmatch("/tx-builder/v2/(intents|trade)/(open|close)", path):
+        elif found := re.fullmatch("/tx-builder/v2/(intents|trade|position)/(open|close|increase)", path):
             make = builder.intent if found[1] == "intents" else builder.calldata
             self._guarded(lambda: (200, ok(make(self.gateway.books, found[2], body))))
         else:

@@ -22,6 +22,7 @@ from execution_app.venues.interface import (
     Action,
     CancelRequest,
     CloseRequest,
+    IncreaseRequest,
     LevelsRequest,
     OpenRequest,
     Outcome,
@@ -201,6 +202,43 @@ def test_levels_are_changed_and_taken_away_where_that_is_supported(world):
     assert Fill.objects.count() == 1
 
 
+def test_a_position_is_increased_where_that_is_supported(world):
+    """Once a key, at the leverage that it has; blended, and closed as a whole."""
+    if Action.INCREASE not in world.venue.capabilities:
+        return
+    position = opened(world, take_profit=Decimal(150_000))
+    rpc_call("evm_setAutomine", True)
+    rehearsal.set_price(real_parts.anvil.url, real_parts.deployment, "BTC-USD", Decimal(110_000))
+    rpc_call("evm_setAutomine", False)
+    wish = IncreaseRequest("test:more", position, Decimal(5))
+    assert world.venue.increase(wish).is_new
+    assert not world.venue.increase(wish).is_new
+    world.go_on()
+    assert not world.venue.increase(wish).is_new
+    report = world.venue.poll("test:more")
+    assert (report.outcome, report.final, report.position) == (Outcome.FILLED, True, position)
+    assert (report.fill_price, report.filled_usdc) == (Decimal(110_011), Decimal(5))
+    (holding,) = world.venue.holdings()
+    assert (holding.collateral_usdc, holding.leverage_x, holding.take_profit) == (10, 2, 150_000)
+    assert holding.open_price == Position.objects.get(pk=position).open_price
+    assert Decimal(104_000) < holding.open_price < Decimal(105_011)
+    assert Reservation.objects.filter(released_at=None).count() == 2
+    for wrong, words in (
+        (replace(wish, collateral_usdc=Decimal(6)), "another order already"),
+        (replace(wish, key="test:y", collateral_usdc=Decimal("5.0000001")), "more than 6 decimals"),
+        (replace(wish, key="test:y", position=position + 1), "has no position"),
+    ):
+        with pytest.raises(Refused, match=words):
+            world.venue.increase(wrong)
+    world.venue.close(CloseRequest("test:all", position))
+    world.go_on()
+    assert world.venue.holdings() == []
+    assert not Reservation.objects.filter(released_at=None).exists()
+    world.venue.increase(replace(wish, key="test:late"))
+    world.go_on()
+    assert world.venue.poll("test:late").outcome is Outcome.FAILED
+
+
 def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(world):
     position = opened(world)
     before, sent = rows(), world.sent()
@@ -213,6 +251,7 @@ def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(wor
             LevelsRequest("test:x", position, Decimal(120_000), None)
         ),
         Action.CANCEL_ORDER: lambda: world.venue.cancel(CancelRequest("test:x", "test:1")),
+        Action.INCREASE: lambda: world.venue.increase(IncreaseRequest("test:x", position, Decimal(5))),
     }
     lacking = asked.keys() - world.venue.capabilities
     assert lacking

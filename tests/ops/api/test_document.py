@@ -106,7 +106,7 @@ FIT: dict[str, list[object]] = {
     "signal_id": ["a:b", "x" * 128],
     "tg_user_id": [1, "123", 2**63 - 1, 5.0, "5e1"],
     "symbol": ["BTC-USD", "1INCH-USDC"],
-    "side": ["LONG", "long", "Short", "CLOSE", "cLoSe"],
+    "side": ["LONG", "long", "Short", "CLOSE", "cLoSe", "INCREASE", "increase"],
     "collateral_usdc": [5, 5.5, "5", "0.000001", "5e0", 10**9, None],
     "leverage_x": [1, "1.2345", 1000, None],
     "slippage_pct": [0.5, "80", None],
@@ -150,6 +150,8 @@ def test_what_the_door_takes_the_document_takes(field: str) -> None:
         body[field] = value
         if field in {"limit_price", "order_type"} and value not in {"market", None}:
             body |= {"order_type": "limit", "limit_price": 5} | {field: value}
+        if field == "side" and str(value).upper() == payloads.INCREASE:
+            del body["leverage_x"]  # it has its position's
         opens_with_less = value is None and field in {"collateral_usdc", "leverage_x"}
         assert accepted(body) is not opens_with_less, (field, value)
         assert BODY.is_valid(body) is not opens_with_less, (field, value)

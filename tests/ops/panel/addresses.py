@@ -41,6 +41,7 @@ def deeds() -> dict[str, str]:
     return intent | {
         "close": position,
         "halve": position,
+        "increase": position,
         "reject-several": str(TxIntent.objects.order_by("pk")[0].pk),
         "replay-dry": str(Signal.objects.get().pk),
         "lift-cap": str(Cap.objects.get().pk),

@@ -128,7 +128,7 @@ DOES = {
     **dict.fromkeys(
         ("approve", "reject", "reject-several", "cancel", "speed-up", "take-back", "replay-dry"), _OPERATOR
     ),
-    **dict.fromkeys(("close", "halve"), _TRADER),
+    **dict.fromkeys(("close", "halve", "increase"), _TRADER),
     **dict.fromkeys(("rotate-secret", "retire-secret", "bind-trader", "unbind-trader"), _ADMIN),
     **dict.fromkeys(("export-person", "forget-person"), _ADMIN),
 }

@@ -195,6 +195,30 @@ def test_a_position_is_closed_once_however_often_the_page_is_sent(
     assert close.reduce_pct == part
 
 
+def test_a_position_is_increased_where_its_road_has_that(admin: Client, settings: Any) -> None:
+    one_of_each()
+    position = Position.objects.get()
+    path = f"increase/{position.pk}"
+    assert "onchain does not support increase" in page(admin, path)
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})
+    assert press(admin, path, "BTC-USD", collateral_usdc="0").status_code == 422
+    assert press(admin, path, "BTC-USD", collateral_usdc="1.0000001").status_code == 422
+    assert press(admin, path, "ETH-USD", collateral_usdc="7.5").status_code == 422
+    once = re.search(r'name="once" value="([^"]+)"', page(admin, path))
+    assert once
+    for _ in range(2):
+        told = {"once": once[1], "reason": WHY, "confirm": "BTC-USD", "collateral_usdc": "7.5"}
+        assert admin.post(f"/admin/do/{path}/", told).status_code == 302
+    intent = TxIntent.objects.get(action="increase")
+    assert intent.intent_key.startswith(f"admin:increase:{position.pk}:")
+    assert (intent.position_id, intent.only_position, intent.road) == (position.pk, True, "gateway")
+    assert (intent.collateral_usdc, intent.leverage_x) == (Decimal("7.5"), position.leverage_x)
+    assert intent.expires_at is not None
+    TOTPDevice.objects.create(user=User.objects.get(username="root"), name="app", confirmed=True)
+    refused = press(admin, path, "BTC-USD", collateral_usdc="7.5", code="000000")
+    assert (refused.status_code, TxIntent.objects.filter(action="increase").count()) == (422, 1)
+
+
 def test_a_dry_position_is_left_to_signals(admin: Client) -> None:
     one_of_each()
     with without_guards():
