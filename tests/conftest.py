@@ -43,6 +43,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=turn)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In place of `--dist loadfile`; only where xdist is there, and deals by files."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.dealing import Dealing
+
+    return Dealing(config, log)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """On a build machine what was left out has failed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

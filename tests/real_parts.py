@@ -7,6 +7,8 @@ a temporary folder; all end with the test run.
 import atexit
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,20 +23,26 @@ FOLDER = Path(tempfile.mkdtemp(prefix="vanta-tests-"))
 FOLDER.chmod(0o755)
 
 # The bench measures what a crash would not lose; tests need no disk.
-postgres = Postgres(FOLDER / "postgres", durable=os.environ.get("TEST_DURABLE") == "1")
+DURABLE = os.environ.get("TEST_DURABLE") == "1"
+postgres = Postgres(FOLDER / "postgres", durable=DURABLE)
 valkey = Valkey(FOLDER / "valkey")
 TOOLS = ROOT / "var" / "tools"
 # No interval: tests mine when they say so. TEST_NODE=hardhat puts another kind of node in its place.
 anvil: Anvil | Hardhat = (
     Hardhat(FOLDER / "chain", tools=TOOLS)
     if os.environ.get("TEST_NODE", "anvil") == "hardhat"
-    else Anvil(FOLDER / "chain", tools=TOOLS, block_time_s=None)
+    else Anvil(FOLDER / "chain", tools=TOOLS, block_time_s=None, durable=DURABLE)
 )
 
 
 def forget_database() -> None:
     """An emptied database is another one for whoever keeps what names it."""
     (FOLDER / "state" / "database.json").unlink(missing_ok=True)
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """A server's folder, with the accounts that its files belong to; the server does not run."""
+    subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True)
 
 
 def _end() -> None:
@@ -44,6 +52,8 @@ def _end() -> None:
 
 
 atexit.register(_end)
+if files := os.environ.get("TEST_POSTGRES_FILES"):
+    copy_files(Path(files), FOLDER / "postgres")
 for part in (postgres, valkey, anvil):
     part.start()
 
@@ -77,5 +87,7 @@ os.environ.update(
         "LOG_LEVEL": "INFO",
     }
 )
-for name in ("PROMETHEUS_MULTIPROC_DIR", "FORCE_DRY", "LOG_FORMAT"):
+# The last would have each of some hundred processes compile all source anew, which takes longer than what many do.
+for name in ("PROMETHEUS_MULTIPROC_DIR", "FORCE_DRY", "LOG_FORMAT", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)
+sys.dont_write_bytecode = False

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands, load_command_class
 
 from tests.real_parts import ROOT
 
@@ -53,3 +54,11 @@ def test_every_test_file_has_a_test() -> None:
 def test_nothing_lies_outside_the_rooms() -> None:
     outside = {path.name for path in ROOT.glob("*.py")} - {"manage.py"}
     assert outside == set()
+
+
+def test_no_command_looks_at_all_pages_before_it_does_anything() -> None:
+    """Django's checks take a second of every start, also of `manage.py stop`; `make check` runs them."""
+    ours = [(name, app) for name, app in get_commands().items() if str(app).partition(".")[0] in ROOMS]
+    assert {"stop", "drill", "source", "seed_rehearsal"} <= {name for name, _ in ours}
+    slow = [name for name, app in ours if load_command_class(str(app), name).requires_system_checks]
+    assert slow == ["migrate"], "what changes the schema may look first"

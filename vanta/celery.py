@@ -23,6 +23,8 @@ from celery.signals import (
 from vanta.broker import Amqp
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vanta.settings")
+# A worker would import every page of the panel to look at it, at each start, and keep it.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 # Celery warns of root because of pickle; messages here are JSON only, and `make run` may be run by root.
 warnings.filterwarnings("ignore", category=SecurityWarning, module="celery.platforms")
 

@@ -25,7 +25,7 @@ from eth_abi.abi import decode
 from ops.rehearsal.contracts import artefact
 from ops.rehearsal.deployment import Deployment, VenueMismatchError, load
 from ops.rehearsal.gateway.server import Gateway
-from ops.rehearsal.rpc import Message, Node, NodeRefusedError, NodeUnreachableError, Sender
+from ops.rehearsal.rpc import Message, Node, NodeRefusedError, NodeUnreachableError, Sender, pauses
 from ops.rehearsal.triggers import TRIGGER_GAS, Slot, Triggers
 from ops.rehearsal.venue import OPERATOR_KEY
 
@@ -184,11 +184,12 @@ class Keeper:
             log.warning("event=trades_not_ended trades=%d first=%s tx=%s", len(batch), batch[0], tx_hash)
 
     def _receipt(self, tx_hash: str, deadline_s: float) -> dict[str, Any] | None:
+        looks = pauses()
         while not self.stopping.is_set() and time.monotonic() < deadline_s:
             receipt: dict[str, Any] | None = self.node.request("eth_getTransactionReceipt", tx_hash)
             if receipt is not None:
                 return receipt
-            self.stopping.wait(POLL_S / 2)
+            self.stopping.wait(next(looks))
         return None
 
     def _settle(self, batch: list[int], tx_hash: str, receipt: dict[str, Any] | None) -> None:

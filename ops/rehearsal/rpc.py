@@ -6,7 +6,7 @@ Never for a real chain: transactions are signed here without the engine's guards
 import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from eth_utils.address import to_checksum_address
 
 REHEARSAL_CHAIN_ID = 31337
 _TIMEOUT = urllib3.Timeout(connect=2, read=15)
-_POLL_S = 0.05
+_PAUSES_S = (0.002, 0.05)
 _WAIT_S = 60.0
 _OK = 200
 
@@ -38,6 +38,14 @@ class NodeRefusedError(RuntimeError):
 
 class TransactionFailedError(RuntimeError):
     """A transaction was mined and reverted, or not mined within the time."""
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between looks at what is being mined: short ones first, since a node without block times has it at once."""
+    pause_s, longest_s = _PAUSES_S
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, longest_s)
 
 
 class Node:
@@ -89,10 +97,11 @@ class Node:
         deadline_s = time.monotonic() + wait_s
         found = []
         for tx_hash in hashes:
+            looks = pauses()
             while (receipt := self.request("eth_getTransactionReceipt", tx_hash)) is None:
                 if time.monotonic() > deadline_s:
                     raise TransactionFailedError(f"{tx_hash} is not mined after {wait_s} s")
-                time.sleep(_POLL_S)
+                time.sleep(next(looks))
             if int(receipt["status"], 16) != 1:
                 raise TransactionFailedError(f"{tx_hash} reverted")
             found.append(receipt)

@@ -93,9 +93,8 @@ class Stack:
         env = stack_env.for_children(self.folder, "run", self.urls, known)
         env |= stack_gateway.variables(self._gateway_port)
         # No venue is known yet, and LIVE refuses to start without one.
-        migrating = supervisor.run_once(
-            "migrate", manage({**env, "EXEC_MODE": "DRY"}, "migrate", "--noinput")
-        )
+        migrate = manage({**env, "EXEC_MODE": "DRY"}, "migrate", "--noinput", "--skip-checks")
+        migrating = supervisor.run_once("migrate", migrate)
         try:
             rpc_url = self.urls["BASE_RPC_URL"].split(",")[0].strip()
             deployment = stack_chain.deployed(rpc_url, self.folder, self.terms)

@@ -16,6 +16,9 @@ REASON_LIMIT = 400
 class Switch(BaseCommand):
     """A command that restricts or loosens. Restricting needs nothing, loosening a reason and a second factor."""
 
+    # They look at every page, model and template: a second before a stop stops anything.
+    requires_system_checks = []
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--reason", default="", help="why; written into the history")
         parser.add_argument("--by", default=account(), help="who; for loosening a name of the admin site")

@@ -13,12 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.crash import plan, plants
+from tests.crash import plan, plants, prepared
 from tests.crash.pool import Pool, ShardError
 from tests.crash.report import Report, describe, say
 from tests.crash.sites import ROOT
 
 TRIALS = 5_060
+SHORT = 100  # trials
 NOT_REACHED_PCT = 1  # of trials whose point was not reached in three tries; they count for nothing
 FOLDER = ROOT / "var" / "crashtest"
 
@@ -28,12 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a report of what was done
     report = Report()
     try:
-        if options.plants is None:
-            _crash(report, options)
-        if options.plants is not None or options.plants_too:
-            logs = options.folder / "plants"
-            for plant in plants.run_all(options.jobs, logs, options.seed, options.plants or ""):
-                report.plants.append(plant)
+        with prepared.files() as database:
+            if options.plants is None:
+                _crash(report, options, database)
+            if options.plants is not None or options.plants_too:
+                logs = options.folder / "plants"
+                for plant in plants.run_all(options.jobs, logs, options.seed, options.plants or "", database):
+                    report.plants.append(plant)
     except (KeyboardInterrupt, ShardError) as ended:
         report.ended_early = str(ended) or "interrupted"
     report.write(options.folder)
@@ -58,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _crash(report: Report, options: argparse.Namespace) -> None:
-    with Pool(options.jobs, ROOT, options.folder / "logs") as pool:
+def _crash(report: Report, options: argparse.Namespace, database: Path) -> None:
+    logs, is_long = options.folder / "logs", options.slice > SHORT
+    with Pool(options.jobs, ROOT, logs, database=database, long=is_long) as pool:
         pool.await_ready()
         roads = _roads(pool.roads, options)
         say(f"{len(roads)} scenarios, {sum(map(len, roads.values()))} pairs of scenario and fault")

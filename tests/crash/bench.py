@@ -26,6 +26,7 @@ from execution_app.states import Origin, RestrictionKind
 from ops.rehearsal import venue
 from ops.rehearsal.gateway.server import Gateway
 from ops.rehearsal.keeper import Keeper
+from ops.rehearsal.parts.anvil import STATES_KEPT
 from ops.rehearsal.rpc import Node
 from signals_app import tasks as signal_tasks
 from signals_app.models import Signal, SourceGrant
@@ -42,6 +43,7 @@ LIVE_WITHIN_S = 60.0
 UP_FOR = timedelta(hours=1)
 MAX_LAG_S = 3_600  # only `lag` makes it pass, however slow the machine is
 LOOK_EVERY_S = 0.4  # what is older than a second counts for nothing
+MOST_BLOCKS = 600  # of the trials of one job, generously
 # Long enough that only `age` makes them run out, however slow the machine is.
 TIMERS = {"rebroadcast_after_s": 20, "bump_after_s": 30}
 
@@ -57,6 +59,7 @@ class Bench:
     client: Client = field(default_factory=Client)
     first_block: int = 0
     stage_block: int = 0
+    blocks_made: int = 0  # since the stage was put away, and taken back again and again
     pool: tuple[Any, ...] = ()
     helpers: list[int] = field(default_factory=list)
     points: Points | None = None
@@ -81,9 +84,15 @@ class Bench:
         self.store.keep("stage")
         self.pool = self.door.pool()
         self.stage_block = int(rpc_call("eth_blockNumber"), 16)
+        self.blocks_made = 0
+
+    def is_worn(self) -> bool:
+        """Whether the node may soon not know the states of the stage's own blocks any more: it is to be set anew."""
+        return self.blocks_made > STATES_KEPT - MOST_BLOCKS
 
     def take_back(self, name: str = "stage") -> None:
         """Everything as it was: tables, chain, Redis, and what the node's proxy remembers."""
+        self.blocks_made += max(0, int(rpc_call("eth_blockNumber"), 16) - self.stage_block)
         self.store.take_back(name)
         self.door.reset()
         self.gateway.reset()

@@ -40,7 +40,8 @@ def planted(patch: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="vanta-plant-") as folder:
         copy = Path(folder) / "vanta"
         for part in COPIED:
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+            # With what is compiled, but for what somebody is writing just now.
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.pyc.*"))
         shutil.copy(ROOT / "manage.py", copy)
         (copy / "var").mkdir()
         (copy / "var" / "tools").symlink_to(ROOT / "var" / "tools")
@@ -49,7 +50,17 @@ def planted(patch: Path) -> Iterator[Path]:
         )
         if put.returncode:
             raise DoesNotApplyError(f"{patch.name} does not apply any more:\n{put.stdout}{put.stderr}")
+        _forget_compiled(patch, copy)
         yield copy
+
+
+def _forget_compiled(patch: Path, copy: Path) -> None:
+    """What was compiled of the files that the patch has changed, so that nothing but the bug is walked there."""
+    for line in patch.read_text(encoding="utf-8").splitlines():
+        if line.startswith("+++ b/"):
+            changed = copy / line.removeprefix("+++ b/").partition("\t")[0]
+            for compiled in (changed.parent / "__pycache__").glob(f"{changed.stem}.*.pyc"):
+                compiled.unlink()
 
 
 def _putting() -> list[str]:
@@ -59,11 +70,20 @@ def _putting() -> list[str]:
     return ["git", "apply", "-p1"]
 
 
-def hunt(patch: Path, logs: Path, seed: int, ended: threading.Event | None = None) -> dict[str, Any]:
-    """Walk the copy until something is wrong: first without a death, then with. `ended` set from elsewhere ends it."""
+def hunt(
+    patch: Path,
+    logs: Path,
+    seed: int,
+    ended: threading.Event | None = None,
+    database: Path | None = None,
+) -> dict[str, Any]:
+    """Walk the copy until something is wrong: first without a death, then with. `ended` set from elsewhere ends it.
+
+    `database` is as a Pool takes it.
+    """
     begun_s = time.monotonic()
     said: dict[str, Any] = {"name": patch.stem, "caught": False, "after": 0, "by": "", "problem": ""}
-    with planted(patch) as copy, Pool(1, copy, logs / patch.stem) as pool:
+    with planted(patch) as copy, Pool(1, copy, logs / patch.stem, database=database) as pool:
         pool.await_ready()
         for found in _walks(patch, pool, seed):
             said["after"] += 1
@@ -101,11 +121,13 @@ def _roads(patch: Path, known: Mapping[str, Sequence[str]]) -> list[dict[str, Se
     return [hinted, {name: faults for name, faults in known.items() if name not in hinted}]
 
 
-def run_all(jobs: int, logs: Path, seed: int, name: str = "") -> Iterator[dict[str, Any]]:
+def run_all(
+    jobs: int, logs: Path, seed: int, name: str = "", database: Path | None = None
+) -> Iterator[dict[str, Any]]:
     """Every plant, `jobs` of them side by side, each with a shard of its own."""
     ended = threading.Event()
     with ThreadPoolExecutor(jobs) as hunters:
-        hunts = [hunters.submit(_hunt, patch, logs, seed, ended) for patch in patches(name)]
+        hunts = [hunters.submit(_hunt, patch, logs, seed, ended, database) for patch in patches(name)]
         try:
             for hunted in as_completed(hunts):
                 found = hunted.result()
@@ -116,10 +138,12 @@ def run_all(jobs: int, logs: Path, seed: int, name: str = "") -> Iterator[dict[s
             hunters.shutdown(cancel_futures=True)
 
 
-def _hunt(patch: Path, logs: Path, seed: int, ended: threading.Event) -> dict[str, Any]:
+def _hunt(
+    patch: Path, logs: Path, seed: int, ended: threading.Event, database: Path | None
+) -> dict[str, Any]:
     """One that does not apply is not caught, and says why."""
     try:
-        return hunt(patch, logs, seed, ended)
+        return hunt(patch, logs, seed, ended, database)
     except DoesNotApplyError as error:
         say(str(error))
         return {

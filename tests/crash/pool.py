@@ -1,7 +1,6 @@
 """Shards side by side: each is given the next job when it has done its last one."""
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -9,6 +8,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
+
+from tests.crash import prepared
 
 END_WITHIN_S = 20
 
@@ -20,11 +21,19 @@ class ShardError(RuntimeError):
 class Pool:
     """Use as a context manager. `root` is the clone whose code is walked: this one, or a copy with a bug planted.
 
+    `database` are files that `prepared` made; without them each shard makes its own. `long` says that hundreds of
+    trials are to come, for which shards prepare themselves.
     `roads` are the scenarios with their faults, as the walked code has them, once somebody is ready.
     """
 
-    def __init__(self, jobs: int, root: Path, logs: Path) -> None:
+    def __init__(
+        self, jobs: int, root: Path, logs: Path, *, database: Path | None = None, long: bool = False
+    ) -> None:
         self._root = root
+        self._variables = {"PYTHONPATH": str(root)}
+        if database is not None:
+            self._variables[prepared.VARIABLE] = str(database)
+        self._words = ["--long"] if long else []
         self._logs = logs
         self._jobs = jobs
         self._said: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
@@ -37,9 +46,9 @@ class Pool:
         for number in range(self._jobs):
             with (self._logs / f"shard-{number}.log").open("w") as log:
                 shard = subprocess.Popen(
-                    [sys.executable, "-m", "tests.crash.shard"],
+                    [sys.executable, "-m", "tests.crash.shard", *self._words],
                     cwd=self._root,
-                    env={**os.environ, "PYTHONPATH": str(self._root)},
+                    env=prepared.environment() | self._variables,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

@@ -1,7 +1,8 @@
 """One process that does trials for another: jobs come as lines of JSON, and so do results.
 
 `python -m tests.crash.shard` starts a database, a Redis and a node of its own, and
-ends them when its input ends. Lines that begin with `@` are results.
+ends them when its input ends. Lines that begin with `@` are results. With `--long` it
+first does what only pays for hundreds of trials.
 """
 
 import json
@@ -26,10 +27,12 @@ def main() -> int:
     import django
 
     django.setup()
-    from tests.crash import lab
+    from tests.crash import forerun, lab
     from tests.crash.roads import SCENARIOS
 
     with lab.bench() as bench:
+        if "--long" in sys.argv[1:]:
+            forerun.make_ready(bench)
         worker = _Worker(bench)
         say({"ready": {name: one.faults for name, one in SCENARIOS.items()}})
         for line in sys.stdin:
@@ -70,7 +73,7 @@ class _Worker:
     def _set_stage(self, scenario: Any) -> None:
         from tests.crash import trial
 
-        if self._stage != scenario.name:
+        if self._stage != scenario.name or self._bench.is_worn():
             self._stage = ""
             trial.set_stage(self._bench, scenario)
             self._stage = scenario.name

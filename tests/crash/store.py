@@ -41,7 +41,8 @@ class Store:
         shadow = f"{SHADOW}_{name}"
         lines = [f"DROP SCHEMA IF EXISTS {shadow} CASCADE", f"CREATE SCHEMA {shadow}"]
         lines += [f'CREATE TABLE {shadow}."{one}" AS TABLE public."{one}"' for one in tables()]
-        self._run([*lines, _restoring(shadow)])
+        self._run(lines)
+        self._run([_restoring(shadow, self._full(shadow))])
         self._snapshots[name] = rpc_call("evm_snapshot")
         self._keys[name] = {key: self.redis.get(key) for key in KEYS}
         for folder, put_away in self._folders(name):
@@ -84,6 +85,14 @@ class Store:
                 own.execute("VACUUM (ANALYZE)")
 
     @staticmethod
+    def _full(shadow: str) -> set[str]:
+        """Tables of which something was put away; as it is looked at, no shadow changes any more."""
+        looks = [f"SELECT '{one}' WHERE EXISTS (SELECT FROM {shadow}.\"{one}\")" for one in tables()]
+        with connection.cursor() as cursor:
+            cursor.execute(" UNION ALL ".join(looks))
+            return {name for (name,) in cursor.fetchall()}
+
+    @staticmethod
     def _run(lines: list[str]) -> None:
         """Several statements at once; without parameters the protocol permits that."""
         connection.ensure_connection()
@@ -91,13 +100,12 @@ class Store:
             cursor.execute("BEGIN; " + "; ".join(lines) + "; COMMIT")
 
 
-def _restoring(shadow: str) -> str:
+def _restoring(shadow: str, full: set[str]) -> str:
     """A function of the server, which plans its statements once. Tables that were and are empty cost one look."""
     lines = [
-        f"""IF EXISTS (SELECT FROM public."{one}") THEN DELETE FROM public."{one}"; END IF;
-        INSERT INTO public."{one}" SELECT * FROM {shadow}."{one}";"""
-        for one in tables()
+        f'IF EXISTS (SELECT FROM public."{one}") THEN DELETE FROM public."{one}"; END IF;' for one in tables()
     ]
+    lines += [f'INSERT INTO public."{one}" SELECT * FROM {shadow}."{one}";' for one in sorted(full)]
     return (
         f"CREATE FUNCTION {shadow}.take_back() RETURNS void LANGUAGE plpgsql "
         f"SET session_replication_role = replica AS $$ BEGIN {' '.join(lines)} END $$"

@@ -167,6 +167,26 @@ def test_the_genesis_stays_the_same_over_many_restarts(tmp_path):
             assert rpc(node, "eth_getBlockByNumber", "earliest", False)["hash"] == first["parentHash"]
 
 
+def test_old_states_are_kept_in_its_folder_and_leave_it_with_the_next_start(tmp_path):
+    with Anvil(tmp_path / "chain", tools=TOOLS, block_time_s=None) as node:
+        rpc(node, "anvil_mine", hex(510))
+        assert list(node.old_states.rglob("*.json"))
+        assert rpc(node, "eth_getBalance", ACCOUNT, "0x1") == rpc(node, "eth_getBalance", ACCOUNT, "latest")
+        node.kill()
+        node.start()
+        assert not list(node.old_states.rglob("*.json"))
+
+
+def test_a_chain_that_need_not_last_writes_nothing_and_is_gone_with_its_process(tmp_path):
+    with Anvil(tmp_path / "chain", tools=TOOLS, block_time_s=None, durable=False) as node:
+        rpc(node, "anvil_mine", "0x5")
+        assert rpc(node, "eth_getBalance", ACCOUNT, "0x1") == rpc(node, "eth_getBalance", ACCOUNT, "latest")
+        node.stop()
+        assert list(node.folder.iterdir()) == []
+        node.start()
+        assert rpc(node, "eth_blockNumber") == "0x0"
+
+
 def test_finality_follows_two_blocks_behind_the_head(tmp_path):
     with Anvil(tmp_path / "chain", tools=TOOLS, block_time_s=None) as node:
         rpc(node, "anvil_mine", "0x8")

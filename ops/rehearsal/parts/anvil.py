@@ -18,6 +18,8 @@ READY_TIMEOUT_S = 2
 # One parse of the state per copy: a long chain is copied less often, so that copying stays below 5 % of a core.
 COPY_EVERY_S = 3.0
 COPY_SHARE = 20
+# Of how many blocks a node that writes nothing remembers the state, at some 100 kB each.
+STATES_KEPT = 1_500
 
 
 class Anvil(Part):
@@ -25,18 +27,27 @@ class Anvil(Part):
 
     A SIGKILL loses what was mined since the last write, one second at most. A state file torn
     by the kill is replaced at the next start by the last good copy, which `keep_copy` makes.
+    Only tests pass durable=False: such a chain ends with its process, and nothing of it is written,
+    which otherwise costs a file for every block, and all of the state every second.
     """
 
     name: ClassVar[str] = "anvil"
     program_name: ClassVar[str] = "anvil"
 
     def __init__(
-        self, folder: Path, port: int | None = None, *, tools: Path, block_time_s: float | None = 2
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        tools: Path,
+        block_time_s: float | None = 2,
+        durable: bool = True,
     ) -> None:
         """`tools` is where the binary is, or gets installed; no block time means a block per transaction."""
         super().__init__(folder, port)
         self.tools = tools
         self.block_time_s = block_time_s
+        self.durable = durable
         self._copied_at_s = 0.0
         self._copy_cost_s = 0.0
 
@@ -52,10 +63,16 @@ class Anvil(Part):
     def copy(self) -> Path:
         return self.folder / "state.good.json"
 
+    @property
+    def old_states(self) -> Path:
+        """Where the node puts states of blocks that are not among its newest; it never looks there after a restart."""
+        return self.folder / "old-states"
+
     def prepare(self) -> None:
         """Make sure that the state can be read; fall back to the copy, loudly, when it cannot."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.end_orphans()
+        shutil.rmtree(self.old_states, ignore_errors=True)
         if not self.state.exists() and not self.copy.exists():
             return
         if self.state.exists() and is_whole(self.state.read_bytes()):
@@ -79,7 +96,18 @@ class Anvil(Part):
     def command(self) -> Command:
         argv = [str(installed(self.tools)), "--host", "127.0.0.1", "--port", str(self.port)]
         argv += ["--chain-id", str(CHAIN_ID), "--slots-in-an-epoch", "1"]
-        argv += ["--state", self.state.name, "--state-interval", "1"]
+        if self.durable:
+            # Its own place for old states is in the home of whoever runs it, for ever.
+            argv += [
+                "--state",
+                self.state.name,
+                "--state-interval",
+                "1",
+                "--cache-path",
+                self.old_states.name,
+            ]
+        else:
+            argv += ["--prune-history", str(STATES_KEPT)]
         if self.block_time_s is not None:
             argv += ["--block-time", str(self.block_time_s)]
         return Command(tuple(argv), cwd=self.folder, env=dict(os.environ), stop_signal=self.stop_signal)

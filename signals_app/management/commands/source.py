@@ -25,6 +25,7 @@ _SIGNS_HELP = (
 
 class Command(BaseCommand):
     help = "Sources of signals: their secrets, for whom they may trade, how fast they may send."
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

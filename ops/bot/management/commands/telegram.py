@@ -19,6 +19,7 @@ class Command(BaseCommand):
         "Who may talk to the Telegram bot: nobody who is not listed here. A viewer looks, a trader trades what is "
         "theirs, an operator stops everything. Exit code 1 where it is refused."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

@@ -29,6 +29,7 @@ DELEGATION_S = 90 * 24 * 3600
 
 class Command(BaseCommand):
     help = "Seed the rehearsal chain's trader, wallet, source and admin; safe to repeat. Refuses any chain but 31337."
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

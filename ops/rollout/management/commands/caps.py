@@ -29,6 +29,7 @@ EPILOG = (
 
 class Command(BaseCommand):
     help = "Caps of opening orders. A stricter cap needs a reason; a looser one a longer reason and a code."
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.epilog = EPILOG

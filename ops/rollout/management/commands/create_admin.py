@@ -26,6 +26,7 @@ class Command(BaseCommand):
         "Create somebody who may log in to the admin site: with --role one of its roles, a superuser without. Without --password-stdin a password is made and shown once. "
         "Exit code 1 where the name exists already or the password is too weak."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="what is typed at login")

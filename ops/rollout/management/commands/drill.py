@@ -70,6 +70,7 @@ class Command(BaseCommand):
         "Harm the running stack on purpose, watch, undo it, and judge. Exit code 0 passed, 1 failed (also where the "
         "fault could not be brought about), 2 could not run. Each run leaves a report in var/drills/."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         drills = parser.add_subparsers(dest="name", required=True, metavar="NAME")

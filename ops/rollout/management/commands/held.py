@@ -21,6 +21,7 @@ class Command(BaseCommand):
         "Show intents that are held, let one close of a live position go although Redis is not well, or end one that "
         "nobody wants any more. What is held goes on by itself as soon as it may."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

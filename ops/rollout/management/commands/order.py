@@ -19,6 +19,7 @@ class Command(BaseCommand):
         "Show the orders that rest at the venue, each of which may fill by its price alone, also under a stop; or take "
         "one back: whichever is first at the venue, that or the fill, decides. Nothing is taken back under a stop."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

@@ -23,6 +23,7 @@ class Command(BaseCommand):
         "pseudonym is. Exit status: 0 done, 1 refused, 3 done, and the archives that are named have the id still "
         "(docs/privacy.md)."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

@@ -35,6 +35,7 @@ EPILOG = (
 
 class Command(BaseCommand):
     help = "Show, set and take away the levels at which open positions are closed."
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.epilog = EPILOG

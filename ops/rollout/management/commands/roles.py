@@ -18,6 +18,7 @@ class Command(BaseCommand):
         "apply: create them and grant exactly that; safe to repeat, and needed after each migration that adds a table. "
         "check: exit code 1 where the server permits more or less, naming each right."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

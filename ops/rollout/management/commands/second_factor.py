@@ -15,6 +15,7 @@ log = structlog.get_logger(__name__)
 
 class Command(BaseCommand):
     help = "Enrol an authenticator app. Its secret is shown once; it counts after a first code was confirmed."
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

@@ -18,6 +18,7 @@ class Command(BaseCommand):
         "Tokens that read traces (GET /signals/SOURCE/SIGNAL_ID) and can do nothing else. "
         "Exit code 1 where a name was used before or is not known."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

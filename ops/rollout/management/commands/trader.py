@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 class Command(BaseCommand):
     help = "Add, list, enable and disable traders. A disabled trader's signals are rejected; what is open stays open."
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

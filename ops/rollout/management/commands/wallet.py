@@ -45,6 +45,7 @@ class Command(BaseCommand):
         "check: ask the chain whether the wallet can trade and name the next step (exit code 1 until it can). "
         "status, adopt, resume, order-lost: where chain and database differ (docs/operating.md)."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
