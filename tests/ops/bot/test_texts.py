@@ -51,7 +51,7 @@ NAMED: dict[str, set[str]] = {
     "ROLE": set(Role),
     "SCOPE": set(CapScope),
     "DOES": set(Action),
-    "TYPE": set(OrderType) - {OrderType.MARKET},
+    "TYPE": {one.value for one in OrderType if one is not OrderType.MARKET},
     "RESTRICTION": set(RestrictionKind),
     "CHECK": set(health.CHECKS),
     "AUDIT": set(AuditAction),
