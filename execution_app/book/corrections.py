@@ -22,7 +22,7 @@ from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold, is_replaced
 from execution_app.models import Correction, Position, TxIntent
 from execution_app.node import quorum
-from execution_app.states import OWNING_NONCE, Action, Mode, PositionEnd, PositionState
+from execution_app.states import GROWING, OWNING_NONCE, Mode, PositionEnd, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 
@@ -75,7 +75,7 @@ def reconsider(position: Position, sighting: Sighting) -> bool:
             absent_at_block=None, missed_at_block=None, missed_at_hash="", **_NOTHING_NOTED
         )
         fold(locked)
-        for intent_id in locked.fills.filter(action=Action.OPEN).values_list("intent_id", flat=True):
+        for intent_id in locked.fills.filter(action__in=GROWING).values_list("intent_id", flat=True):
             reservations.take_up_again(intent_id)
         state = Position.objects.values_list("state", flat=True).get(pk=locked.pk)
         audit.record(

@@ -227,11 +227,8 @@ def _await_opening(intent: TxIntent, position: Position) -> None:
     again = positions.opened_again(position, intent)
     if len(again) > 1:
         named = ", ".join(str(one.pk) for one in again)
-        hold(
-            intent,
-            Reason.WAITS_FOR_EARLIER_ORDER,
-            f"a reorg made it one of positions {named}: close that one",
-        )
+        detail = f"a reorg made it one of positions {named}: close that one"
+        hold(intent, Reason.WAITS_FOR_EARLIER_ORDER, detail)
     elif again:
         further = ask_further(intent, again[0], intent.reduce_usdc)
         end_empty(intent, Reason.NO_POSITION, f"a reorg made it position {again[0].pk}: {further.intent_key}")

@@ -1,7 +1,12 @@
 """Increases of a position: an intent and a fill of their own, and trades whose leverage and opening price are blended."""
 
+from importlib import import_module
+
 from django.db import migrations, models
 
+# What was released for a position that turns out to be open is at stake again: what opened it, and what increased it.
+taken_up_again = import_module("execution_app.migrations.0035_stakes_taken_up_again").FORWARDS
+ALL_PARTS = taken_up_again.replace("fill.action = 'open'", "fill.action IN ('open', 'increase')")
 FORWARDS = """
 CREATE FUNCTION vanta_guard_increase() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -122,4 +127,5 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(('action__in', ['cancel_order', 'close', 'increase', 'levels', 'open'])), name='ck_tx_intents_action'),
         ),
         migrations.RunSQL(FORWARDS, BACKWARDS),
+        migrations.RunSQL(ALL_PARTS, taken_up_again),
     ]

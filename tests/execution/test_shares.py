@@ -76,8 +76,16 @@ def test_together_they_are_the_trade(steps: list[Any], opening: Held) -> None:
     assert min(shares.values()) >= 0
 
 
+LARGE = st.builds(
+    Held,
+    collateral_usdc=st.integers(10**6, 10**12).map(lambda units: D(units).scaleb(-6)),
+    leverage_x=LEVERAGE,
+    open_price=PRICE,
+)
+
+
 @settings(deadline=None)
-@given(TRADE, TRADE, st.booleans())
+@given(LARGE, LARGE, st.booleans())
 def test_the_blend_lies_between_and_keeps_what_both_are_worth(one: Held, other: Held, is_long: bool) -> None:
     whole = blended(one, other)
     low, high = sorted([one.open_price, other.open_price])

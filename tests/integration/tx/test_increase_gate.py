@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
+from execution_app.book import absence, drift
 from execution_app.engine.waiting import database_now
 from execution_app.gate import control, usage
 from execution_app.gate.caps import Limit
@@ -19,7 +20,7 @@ from tests.integration.tx.test_gateway_faults import Scene, scene, state_of
 from tests.integration.tx.test_gateway_levels import post, reason_of
 from tests.integration.tx.test_increase import check, go_on, grow, held_usdc, ours, theirs
 from tests.integration.tx.test_permissions import allow
-from tests.rig import USDC
+from tests.rig import USDC, rpc_call
 
 __all__ = ["scene"]  # the fixture
 
@@ -222,3 +223,19 @@ def test_what_an_unmined_one_costs_at_the_venue_is_refused_before(scene: Scene) 
     go_on(scene)
     assert reason_of(intent) == ("rejected", Reason.VENUE_WOULD_CANCEL)
     assert held_usdc() == [10]
+
+
+def test_what_was_taken_for_ended_and_is_there_is_at_stake_again_in_all_its_parts(scene: Scene) -> None:
+    position = scene.open()
+    grow(scene, position)
+    go_on(scene)
+    scene.rig.track()
+    head = int(rpc_call("eth_blockNumber"), 16)
+    assert absence.end(Position.objects.get(pk=position.pk), head), "an endpoint that lied for long"
+    assert (ours(position)[3], held_usdc()) == ("closed", [0, 0])
+    for _ in range(3):
+        drift.compare()
+        scene.rig.mine(4)
+        scene.rig.track()
+    assert (ours(position), held_usdc()) == (theirs(scene), [10, 10])
+    check(scene)

@@ -103,7 +103,7 @@ def test_another_trade_in_the_slot_is_not_taken_for_an_increase(rig: Rig) -> Non
     owner_sends(rig, onchain.encode_open(again))
     owner_increases(rig)
     position = compared()
-    assert (position.state, position.ended_by) == ("closed", "closed_elsewhere")
+    assert (position.state, position.ended_by) == ("closed", "owner")
     rounds.compare_positions()
     assert ExternalTrade.objects.get().collateral_usdc == 12
 
