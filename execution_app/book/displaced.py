@@ -7,6 +7,7 @@ and asked for again once the cancel is final: then it finds what there is to clo
 """
 
 import structlog
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -16,13 +17,24 @@ from execution_app.states import UNMINED, Action, PositionState
 log = structlog.get_logger(__name__)
 
 
-def call_off(position: Position) -> int:
-    """Have the slots filled of unmined closes of a trade that is no longer where they would find it; returns how many.
+def make_way(opened: Position) -> None:
+    """Call off what is on its way to close a trade that ended in the slot of one that has just been opened.
+
+    Not where its opening left the chain: then this is that trade, opened anew, and is to be closed.
+    """
+    names = ("trader_id", "venue", "pair_index", "trade_index", "mode")
+    slot = {name: getattr(opened, name) for name in names}
+    ended = Position.objects.filter(**slot, state=PositionState.CLOSED)
+    call_off(ended.filter(opened_at__lt=opened.opened_at))
+
+
+def call_off(lost: QuerySet[Position]) -> int:
+    """Have the slots filled of unmined closes of trades that are no longer where they would find them; returns how many.
 
     A message names the opening of its trade, and needs none of this.
     """
     closes = TxIntent.objects.filter(
-        position=position,
+        position__in=lost,
         action=Action.CLOSE,
         state__in=sorted(UNMINED),
         nonce__isnull=False,
@@ -31,9 +43,7 @@ def call_off(position: Position) -> int:
     )
     called_off = closes.update(cancel_asked_at=Now(), updated_at=Now())
     if called_off:
-        log.warning(
-            "a close is called off: another trade is in its slot", position=position.pk, closes=called_off
-        )
+        log.warning("closes are called off: another trade is in their slot", closes=called_off)
     return called_off
 
 

@@ -49,7 +49,7 @@ def _compare(held: list[Position], doubted: list[Position]) -> int:
             # The venue may have executed it, and the book is about to say the same; what was shown before stays.
             drifting += bool(position.drift)
             if _is_displaced(position, sighting.trades[position.pk]):
-                displaced.call_off(position)
+                displaced.call_off(Position.objects.filter(pk=position.pk))
             continue
         drift = _difference(position, sighting.trades[position.pk])
         if corrections.consider(position, sighting, drift):

@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import displaced, growth
+from execution_app.book import growth
 from execution_app.models import Correction, Fill, IntentTransition, Position, TxIntent
 from execution_app.states import (
     GROWING,
@@ -262,7 +262,6 @@ def end_replaced(position: Position) -> None:
         meters.INVARIANT_VIOLATIONS.labels("position_ends_by_our_close").inc()
         log.error("a position has ended without a close of ours", position=older.pk, by=position.pk)
         fold(older)
-        displaced.call_off(older)
 
 
 def reopen_replaced(position: Position) -> None:
