@@ -131,7 +131,11 @@ NUMBERS = frozenset(
 )
 # What a cap counts: in its unit, or none.
 AMOUNTS = frozenset({"amount", "asked", "limit"})
-INSIDE = {**dict.fromkeys(("listed", "scoped", "where"), r"[^()]*"), "names": r"[a-z_, ]+"}
+INSIDE = {
+    **dict.fromkeys(("listed", "scoped", "where"), r"[^()]*"),
+    "names": r"[a-z_, ]+",
+    **dict.fromkeys(("when", "opens"), r"[0-9UTC: -]+"),
+}
 NAME = re.compile(r"\\\{([a-z_]+)\\\}")
 
 

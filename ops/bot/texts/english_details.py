@@ -85,3 +85,26 @@ ENGINE_D_CAME_BEFORE_RESTORE = "it came at {at}, and the database was restored a
 ENGINE_D_NO_TS = (
     "it has no time, and nobody has accepted such signals since the database was restored at {until}"
 )
+ENGINE_D_INCREASE_UNDER_WAY = "an increase of this position is under way"
+ENGINE_D_EARLIER_INCREASE = "an earlier increase of this position is under way"
+ENGINE_D_INCREASE_NOT_IN_DRY = "a live position is not increased in DRY"
+ENGINE_D_IS_SIMULATED = "position {position} is simulated, and this would be real"
+ENGINE_D_POSITION_NOT_FINALLY = "position {position}: {state}, not finally yet"
+ENGINE_D_HAS_ENDED = "the order has ended at the venue"
+ENGINE_D_PRICE_FUTURE = "the price of {symbol} is from {s} s in the future"
+ENGINE_D_HOURS_UNKNOWN = "nobody says whether the market of {symbol} is open"
+ENGINE_D_HOURS_UNKNOWN_AS = "nobody says whether the market of {symbol} is open ({detail})"
+ENGINE_D_OTHER_PAIR = "pair {number} is {name} at the venue, not {symbol}"
+ENGINE_D_NO_SECOND_SOURCE = "no second source has a fresh price of {symbol} ({detail})"
+ENGINE_D_PRICES_DIFFER = (
+    "two sources differ about the price of {symbol} by {pct} %, and {most} % are allowed ({detail})"
+)
+ENGINE_D_CLOSED_AT_UNTIL = "the market of {symbol} closed at {when}, until {opens}"
+ENGINE_D_CLOSED_AT = "the market of {symbol} closed at {when}; the venue does not say when it opens"
+ENGINE_D_IS_CLOSED_UNTIL = "the market of {symbol} is closed until {when}"
+ENGINE_D_IS_CLOSED = "the market of {symbol} is closed; the venue does not say when it opens"
+ENGINE_D_NOT_LISTED = "the venue lists {symbol} no more"
+ENGINE_D_CLOSE_ONLY = "the venue lets positions in {symbol} be closed only"
+ENGINE_D_WHICH_ONE = "{count} positions of {symbol} are open, and {name} has to mean one"
+ENGINE_D_ONE_SOURCE = "one source only: VERANTA_FEED_URL is blank"
+ENGINE_D_BY_ONE_SOURCE = "{symbol} by one source only"

@@ -93,3 +93,28 @@ ENGINE_D_TS_BEFORE_RESTORE = (
 )
 ENGINE_D_CAME_BEFORE_RESTORE = "sie kam {at}, und die Datenbank wurde {until} wiederhergestellt"
 ENGINE_D_NO_TS = "sie hat keine Zeit, und niemand hat solche Signale angenommen, seit die Datenbank {until} wiederhergestellt wurde"
+ENGINE_D_INCREASE_UNDER_WAY = "eine Vergrößerung dieser Position ist unterwegs"
+ENGINE_D_EARLIER_INCREASE = "eine frühere Vergrößerung dieser Position ist unterwegs"
+ENGINE_D_INCREASE_NOT_IN_DRY = "eine echte Position wird in DRY nicht vergrößert"
+ENGINE_D_IS_SIMULATED = "Position {position} ist simuliert, und das wäre echt"
+ENGINE_D_POSITION_NOT_FINALLY = "Position {position}: {state}, noch nicht endgültig"
+ENGINE_D_HAS_ENDED = "die Order ist am Handelsplatz beendet"
+ENGINE_D_PRICE_FUTURE = "der Preis von {symbol} kommt {s} s aus der Zukunft"
+ENGINE_D_HOURS_UNKNOWN = "niemand sagt, ob der Markt von {symbol} offen ist"
+ENGINE_D_HOURS_UNKNOWN_AS = "niemand sagt, ob der Markt von {symbol} offen ist ({detail})"
+ENGINE_D_OTHER_PAIR = "Paar {number} ist am Handelsplatz {name}, nicht {symbol}"
+ENGINE_D_NO_SECOND_SOURCE = "keine zweite Quelle hat einen frischen Preis von {symbol} ({detail})"
+ENGINE_D_PRICES_DIFFER = (
+    "zwei Quellen sind sich über den Preis von {symbol} um {pct} % uneinig, erlaubt sind {most} % ({detail})"
+)
+ENGINE_D_CLOSED_AT_UNTIL = "der Markt von {symbol} ist seit {when} geschlossen, bis {opens}"
+ENGINE_D_CLOSED_AT = (
+    "der Markt von {symbol} ist seit {when} geschlossen; der Handelsplatz sagt nicht, bis wann"
+)
+ENGINE_D_IS_CLOSED_UNTIL = "der Markt von {symbol} ist geschlossen bis {when}"
+ENGINE_D_IS_CLOSED = "der Markt von {symbol} ist geschlossen; der Handelsplatz sagt nicht, bis wann"
+ENGINE_D_NOT_LISTED = "der Handelsplatz führt {symbol} nicht mehr"
+ENGINE_D_CLOSE_ONLY = "der Handelsplatz lässt Positionen in {symbol} nur noch schließen"
+ENGINE_D_WHICH_ONE = "{count} Positionen von {symbol} sind offen, und {name} muss eine meinen"
+ENGINE_D_ONE_SOURCE = "nur eine Quelle: VERANTA_FEED_URL ist leer"
+ENGINE_D_BY_ONE_SOURCE = "{symbol} nur durch eine Quelle"

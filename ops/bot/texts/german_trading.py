@@ -97,7 +97,7 @@ WHICH_CLOSE = "Welche? Je ein Antippen, gilt 60 s."
 CLOSES_REFUSED = "\N{OCTAGONAL SIGN} Ein Stopp gilt: Was jetzt verlangt wird, wird abgelehnt, und wieder verlangt, sobald er aufgehoben ist."
 CLOSE_LABEL = "#{number} {symbol} {side} schließen: {usdc} USDC"
 REDUCE_LABEL = "#{number} {symbol}: {usdc} USDC entnehmen"
-TAKE_BACK_LABEL = "{symbol} {side} zurücknehmen, {usdc} USDC zu {price}"
+TAKE_BACK_LABEL = "{symbol} {side} zurück, {usdc} USDC zu {price}"
 TAKE_BACK_OFFER = (
     "<b>Diese Order zurücknehmen?</b>\n{order}\n"
     "Ihr Einsatz kommt dann zurück. Was zuerst am Handelsplatz ist, das oder die Ausführung, entscheidet."

@@ -116,7 +116,13 @@ WRITING: dict[str, set[str]] = {
         "the venue counts 7 trades on 7, more than 7 slots show",
     },
     "execution_app/engine/gateway/following.py": {"message 7 in block 7"},  # of a move, not of its reason
-    "execution_app/book/prices.py": set(),
+    "execution_app/engine/increases.py": set(),
+    "execution_app/book/prices.py": {"it was not asked", "7: 7"},  # why nobody says it, in the engine's words
+    "execution_app/book/deviation.py": set(),
+    "execution_app/book/market_hours.py": {
+        *("the market of 7 closed at 77", "the market of 7 is closed7"),
+        *(" until 7", "; the venue does not say when it opens"),
+    },
     "execution_app/book/positions.py": set(),
     "execution_app/venues/costs.py": {"not the bytes of costs: 7"},  # of the chain's answer
     "execution_app/venues/interface.py": set(),
@@ -130,6 +136,8 @@ PUT_TOGETHER = [
     *(f"max lag passed at {AT}; waited for: {what}" for what in ("its turn", "wallet_halted", "mode_degraded health streak 1")),
     *(f"{what}: the database was restored at {AT}" for what in (f"ts {AT} is not later than that by 5 s", f"it was received at {AT}",
       "it has no ts, and no person had accepted such signals")),
+    *(f"the market of BTC-USD closed at 2026-11-27 21:00 UTC{until}" for until in (" until 2026-11-29 21:00 UTC", "; the venue does not say when it opens")),
+    *(f"the market of BTC-USD is closed{until}" for until in (" until 2026-11-29 21:00 UTC", "; the venue does not say when it opens")),
     "base fee 7 wei is too near to MAX_FEE_PER_GAS_GWEI",
     "base fee 7 wei is too near to 9 wei, its own ceiling",
     f"{', '.join(decisions.LEVELS)} come with an open; `manage.py protection set` changes a position's",
@@ -175,6 +183,7 @@ WRITES = {
     "Admission",
     "Objection",
     "Breach",
+    "Problem",
     "ValueError",
 }
 

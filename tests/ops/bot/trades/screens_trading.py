@@ -219,10 +219,11 @@ def test_resting_orders(told: Chat, rig: Rig, window: Browser, language: str) ->
     StackMode.objects.update(mode="DRY", requested="LIVE")
     phone.press(said, f"back:{second.pk}")
     StackMode.objects.update(mode="LIVE", requested="LIVE")
+    shoot(phone, window, f"resting-refused-{language}")
     phone = begun(told, language, OPERATOR)
     said = phone.ask("/orders")
     phone.press(said, f"back:{second.pk}")
-    shoot(phone, window, f"resting-refused-{language}")
+    shoot(phone, window, f"resting-operator-{language}")
 
 
 @LANGUAGES

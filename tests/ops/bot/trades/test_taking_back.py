@@ -73,7 +73,7 @@ def test_it_is_dropped_by_a_tap_and_its_time_ends(chat: Chat, order: TxIntent) -
     chat.ask(TRADER, "/language de")
     said = quote(chat, "/orders")
     assert "liegt beim Handelsplatz, Limit 95,000 USD" in said.text
-    assert "BTC-USD LONG zurücknehmen, 5 USDC zu 95,000" in said.buttons
+    assert "BTC-USD LONG zurück, 5 USDC zu 95,000" in said.buttons
     late = offered(chat, said)
     assert "Diese Order zurücknehmen?" in late.text
     TelegramConfirmation.objects.update(created_at="2026-01-01T00:00:00Z", expires_at="2026-01-01T00:01:00Z")
