@@ -31,7 +31,7 @@ from execution_app import meters
 from execution_app.node.breaker import BreakerState
 from execution_app.node.node_errors import HELD_BY_NODE
 from execution_app.node.rpc import OUT
-from execution_app.states import HOLDING, OTHER_REASON, Mode, SendOutcome
+from execution_app.states import ENDED_BY_VENUE, HOLDING, OTHER_REASON, Mode, SendOutcome
 from ops.watch import gauges
 from ops.watch.meters import HTTP_REQUESTS
 from signals_app.meters import OTHER_SOURCE, SIGNALS_DEDUPLICATED, SIGNALS_RECEIVED
@@ -61,6 +61,7 @@ def begin_at_zero() -> None:
         (meters.TX_MINED, [("ok",), ("reverted",)]),
         (meters.TX_SUBMISSIONS_FAILED, [(outcome.value,) for outcome in REFUSALS]),
         (meters.TRADES, product(symbols, ("LONG", "SHORT", "CLOSE"), Mode)),
+        (meters.VENUE_ENDINGS, product(symbols, ENDED_BY_VENUE)),
         (meters.POSITIONS_CORRECTED, product(symbols)),
         (meters.RPC_BREAKER, product(positions, (*BreakerState, OUT))),
         (meters.RPC_UNRECOGNISED, [(position,) for position in positions]),

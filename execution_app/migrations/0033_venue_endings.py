@@ -25,7 +25,7 @@ END $$;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("execution_app", "0035_stakes_taken_up_again"),
+        ("execution_app", "0032_resting_orders"),
     ]
 
     operations = [

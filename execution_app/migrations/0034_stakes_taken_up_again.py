@@ -34,5 +34,5 @@ BACKWARDS = _GUARD % """IF OLD.state = 'released' THEN
 
 
 class Migration(migrations.Migration):
-    dependencies = [("execution_app", "0036_venue_endings")]
+    dependencies = [("execution_app", "0033_venue_endings")]
     operations = [migrations.RunSQL(FORWARDS, BACKWARDS)]

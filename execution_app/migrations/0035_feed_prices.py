@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('execution_app', '0036_venue_endings'),
+        ('execution_app', '0034_stakes_taken_up_again'),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from importlib import import_module
 from django.db import migrations, models
 
 # What was released for a position that turns out to be open is at stake again: what opened it, and what increased it.
-taken_up_again = import_module("execution_app.migrations.0035_stakes_taken_up_again").FORWARDS
+taken_up_again = import_module("execution_app.migrations.0034_stakes_taken_up_again").FORWARDS
 ALL_PARTS = taken_up_again.replace("fill.action = 'open'", "fill.action IN ('open', 'increase')")
 FORWARDS = """
 CREATE FUNCTION vanta_guard_increase() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
@@ -36,7 +36,7 @@ DROP FUNCTION vanta_guard_increase();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('execution_app', '0037_feed_prices'),
+        ('execution_app', '0035_feed_prices'),
     ]
 
     operations = [
