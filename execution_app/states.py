@@ -125,12 +125,13 @@ class Action(StrEnum):
     CLOSE = "close"
     LEVELS = "levels"  # new levels of a position at the venue: a message without an order
     CANCEL_ORDER = "cancel_order"  # takes back an open that rests at the venue
+    UPDATE_ORDER = "update_order"  # gives one another price, slippage or levels
 
 
 # What fills: new levels do not, nor what is done to an order that rests.
 ORDERS = (Action.OPEN, Action.CLOSE)
 # What is done to an order that rests at the venue: a transaction that registers nothing.
-ORDER_CHANGES = (Action.CANCEL_ORDER,)
+ORDER_CHANGES = (Action.CANCEL_ORDER, Action.UPDATE_ORDER)
 
 
 class OrderType(StrEnum):

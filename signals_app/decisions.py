@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -19,11 +20,17 @@ from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import Action, IntentState, OrderType, Reason, Road
 from execution_app.tasks import submit
-from execution_app.venues.interface import DEFAULT_MAX_LAG_S, UnsupportedError, require
+from execution_app.venues.interface import (
+    DEFAULT_MAX_LAG_S,
+    DEFAULT_SLIPPAGE_PCT,
+    UnsupportedError,
+    require,
+)
 from execution_app.venues.interface import Action as Asked
 from execution_app.venues.onchain import PAIRS
 from signals_app import meters
 from signals_app.models import Signal, SourceGrant
+from signals_app.sides import CHANGE
 
 log = structlog.get_logger(__name__)
 BY = "decision"
@@ -68,7 +75,8 @@ def _decide(signal_id: int) -> TxIntent | None:
         trader = Trader.objects.filter(tg_user_id=signal.tg_user_id).first()
         wallet = Wallet.objects.filter(trader=trader).first() if trader else None
         objections = object_to(signal, trader, wallet, now)
-        intent = _open(signal, trader, wallet, objections)
+        opens_intent = _change if signal.side == CHANGE else _open
+        intent = opens_intent(signal, trader, wallet, objections)
         signal.decided_at = now
         signal.decision = "rejected" if objections else "accepted"
         signal.reasons = [o.reason.value for o in objections] or [Reason.ACCEPTED.value]
@@ -84,7 +92,7 @@ def _decide(signal_id: int) -> TxIntent | None:
 def object_to(signal: Signal, trader: Trader | None, wallet: Wallet | None, now: datetime) -> list[Objection]:
     """Every reason against the signal. The mode is not asked here: the gate does, under the wallet's lock."""
     found = _who(signal, trader, wallet)
-    found += _what(signal)
+    found += _what(signal) if signal.side != CHANGE else _what_changes(signal, wallet)
     found += _when(signal, now)
     return found
 
@@ -115,6 +123,24 @@ def _what(signal: Signal) -> list[Objection]:
     if signal.side != "CLOSE":
         found += [Objection(breach.reason, breach.detail) for breach in order_breaches(_order(signal))]
     return found
+
+
+def _what_changes(signal: Signal, wallet: Wallet | None) -> list[Objection]:
+    try:
+        require(settings.ENVIRONMENT.venue, Asked.CHANGE_ORDER, "side")
+    except UnsupportedError as refusal:
+        return [Objection(Reason.ORDER_TYPE_UNSUPPORTED, str(refusal))]
+    if wallet is not None and _changed(signal, wallet) is None:
+        detail = f"no signal {signal.changes} of {signal.source} made this trader an order on {signal.symbol} that rests"
+        return [Objection(Reason.NO_ORDER, detail)]
+    return []
+
+
+def _changed(signal: Signal, wallet: Wallet) -> TxIntent | None:
+    """The order that it names: of the same source, trader and symbol."""
+    key = f"sig:{signal.source}:{signal.changes}"
+    mine = TxIntent.objects.filter(intent_key=key, action=Action.OPEN, wallet=wallet, symbol=signal.symbol)
+    return mine.filter(trader=wallet.trader).exclude(order_type=OrderType.MARKET).first()
 
 
 def _unsupported(signal: Signal) -> str:
@@ -164,20 +190,8 @@ def _open(
 ) -> TxIntent:
     closes = signal.side == "CLOSE"
     rests = not closes and signal.order_type != OrderType.MARKET
-    refusal = {}
-    if objections:
-        refusal = {
-            "reason": objections[0].reason.value,
-            "reason_detail": "; ".join(o.detail for o in objections)[:400],
-        }
     intent, _ = open_intent(
-        key=signal.intent_key,
-        by=BY,
-        state=IntentState.REJECTED if objections else IntentState.PENDING,
-        trader=trader,
-        wallet=wallet,
-        tg_user_id=signal.tg_user_id,
-        source=signal.source,
+        **_asker(signal, trader, wallet, objections),
         action=(Action.CLOSE if closes else Action.OPEN).value,
         symbol=signal.symbol,
         is_long=None if closes else signal.side == "LONG",
@@ -191,11 +205,51 @@ def _open(
         reduce_usdc=signal.reduce_usdc,
         reduce_pct=signal.reduce_pct,
         **{name: getattr(signal, name) for name in LEVELS},
-        accepted_at=signal.received_at,
-        expires_at=expiry(signal),
-        **refusal,
     )
     return intent
+
+
+def _change(
+    signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
+) -> TxIntent:
+    order = _changed(signal, wallet) if wallet is not None else None
+    intent, _ = open_intent(
+        **_asker(signal, trader, wallet, objections),
+        action=Action.UPDATE_ORDER.value,
+        symbol=signal.symbol,
+        slippage_pct=signal.slippage_pct or (order.slippage_pct if order else DEFAULT_SLIPPAGE_PCT),
+        new_slippage_pct=signal.slippage_pct,
+        limit_price=signal.limit_price,
+        take_profit=signal.take_profit,
+        stop_loss=signal.stop_loss,
+        road=Road.ONCHAIN.value,
+        target=order,
+    )
+    return intent
+
+
+def _asker(
+    signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
+) -> dict[str, Any]:
+    """What an intent has of its signal, whatever is asked for."""
+    refusal = {}
+    if objections:
+        refusal = {
+            "reason": objections[0].reason.value,
+            "reason_detail": "; ".join(o.detail for o in objections)[:400],
+        }
+    return {
+        "key": signal.intent_key,
+        "by": BY,
+        "state": IntentState.REJECTED if objections else IntentState.PENDING,
+        "trader": trader,
+        "wallet": wallet,
+        "tg_user_id": signal.tg_user_id,
+        "source": signal.source,
+        "accepted_at": signal.received_at,
+        "expires_at": expiry(signal),
+        **refusal,
+    }
 
 
 def undecided(limit: int = 200) -> list[int]:

@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 # Exits first, then what makes them happen at the venue.
-TURNS = (Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS, Action.OPEN)
+TURNS = (Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS, Action.UPDATE_ORDER, Action.OPEN)
 
 
 class Returned:

@@ -5,7 +5,7 @@ from execution_app.models.audit import AuditEntry
 from execution_app.models.book import Correction, ExternalTrade, Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
-from execution_app.models.intents import IntentMove, IntentTransition, TxIntent
+from execution_app.models.intents import TxIntent
 from execution_app.models.messages import VenueMessage
 from execution_app.models.passkeys import Passkey
 from execution_app.models.people import Person
@@ -16,6 +16,7 @@ from execution_app.models.risk import Cap, Reservation, RiskLog
 from execution_app.models.sends import SignRequest, TxReceipt, TxSend
 from execution_app.models.shadow import Shadow
 from execution_app.models.traders import Trader, Wallet
+from execution_app.models.transitions import IntentMove, IntentTransition
 
 __all__ = [
     "Archive",

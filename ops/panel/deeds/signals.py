@@ -11,6 +11,7 @@ from execution_app.venues.interface import OpenRequest
 from ops.panel import words
 from ops.panel.deeds.deed import Deed, Person, Subject, whole_number
 from signals_app.models import Signal
+from signals_app.sides import CHANGE
 
 
 class Replay(Deed):
@@ -27,6 +28,8 @@ class Replay(Deed):
         problem = ""
         if signal.side == "CLOSE":
             problem = "a CLOSE is about the positions of its time; only what opens can be replayed"
+        elif signal.side == CHANGE:
+            problem = "a CHANGE is about an order of its time; only what opens can be replayed"
         elif trader is None:
             problem = f"no trader has the Telegram id {signal.tg_user_id}"
         facts = [
