@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.models.columns import leverage, listed, one_of, price, usdc
+from execution_app.models.columns import factor, leverage, listed, one_of, price, usdc
 from execution_app.models.intents import BEYOND, TxIntent
 from execution_app.models.traders import Trader
 from execution_app.states import (
@@ -32,6 +32,11 @@ class VenueOrder(models.Model):
     state = one_of(OrderState, default=OrderState.REGISTERED.value)
     # The slot in which it rests, by which it is taken back; blank for a market order. Slots are given away again.
     limit_index = models.PositiveIntegerField(null=True, blank=True)
+    # What our last change on the chain made of it; all blank where there is none, and then it is as its open asked.
+    limit_price = price(null=True, blank=True)
+    slippage_pct = factor(null=True, blank=True)
+    take_profit = price(null=True, blank=True)
+    stop_loss = price(null=True, blank=True)
     # A final block at which the venue had it resting: its end stands behind that.
     rested_to_block = models.BigIntegerField(null=True, blank=True)
     # Where the keeper's execution or refund stands, until it is final.
@@ -46,6 +51,25 @@ class VenueOrder(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["venue", "order_id"], name="uq_venue_orders_order"),
             listed("venue_orders", "state", OrderState),
+            # A change gives it a price and a slippage; its levels may be none.
+            models.CheckConstraint(
+                condition=Q(
+                    limit_price__isnull=True,
+                    slippage_pct__isnull=True,
+                    take_profit__isnull=True,
+                    stop_loss__isnull=True,
+                )
+                | Q(
+                    limit_index__isnull=False,
+                    limit_price__isnull=False,
+                    slippage_pct__isnull=False,
+                    limit_price__gt=0,
+                    limit_price__lt=BEYOND,
+                    slippage_pct__gt=0,
+                    slippage_pct__lt=BEYOND,
+                ),
+                name="ck_venue_orders_terms",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -68,8 +68,10 @@ class TxIntent(models.Model):
     # An open of another type than market rests at the venue until the oracle reaches `limit_price`.
     order_type = one_of(OrderType, default=OrderType.MARKET.value, db_default=OrderType.MARKET.value)
     limit_price = price(null=True, blank=True)
-    # The open that rests at the venue and that this one takes back.
+    # The open that rests at the venue and that this one takes back or changes. Of a change what is blank stays as the
+    # venue has it, and a level of 0 goes, as the venue writes it.
     target = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="order_changes")
+    new_slippage_pct = factor(null=True, blank=True)
     # Watched by us alone; the time counts from the fill.
     trailing_stop_pct = factor(null=True, blank=True)
     break_even_pct = factor(null=True, blank=True)
@@ -155,9 +157,15 @@ class TxIntent(models.Model):
                 name="ck_tx_intents_increase",
             ),
             listed("tx_intents", "order_type", OrderType),
-            # What rests has its price, is an open, and goes on-chain alone.
+            # What rests has its price, is an open, and goes on-chain alone; a change of it may name another price.
             models.CheckConstraint(
                 condition=Q(order_type=OrderType.MARKET.value, limit_price__isnull=True)
+                | Q(
+                    action=Action.UPDATE_ORDER.value,
+                    order_type=OrderType.MARKET.value,
+                    limit_price__gt=0,
+                    limit_price__lt=BEYOND,
+                )
                 | Q(
                     ~Q(order_type=OrderType.MARKET.value),
                     limit_price__isnull=False,
@@ -168,7 +176,8 @@ class TxIntent(models.Model):
                 ),
                 name="ck_tx_intents_limit_price",
             ),
-            # Whose open is named takes it back, on-chain alone: it owns a slot, and no order and no fill.
+            # Whose open is named takes it back or changes it, on-chain alone: it owns a slot, and no order and no fill.
+            # A signal that names none is kept all the same, refused.
             models.CheckConstraint(
                 condition=Q(~Q(action__in=_CHANGES), target__isnull=True)
                 | Q(
@@ -176,8 +185,28 @@ class TxIntent(models.Model):
                     target__isnull=False,
                     road=Road.ONCHAIN.value,
                     state__in=sorted(_OF_CHANGES),
+                )
+                | Q(
+                    action=Action.UPDATE_ORDER.value,
+                    target__isnull=True,
+                    road=Road.ONCHAIN.value,
+                    state=IntentState.REJECTED.value,
                 ),
                 name="ck_tx_intents_target",
+            ),
+            models.CheckConstraint(
+                condition=Q(new_slippage_pct__isnull=True)
+                | Q(action=Action.UPDATE_ORDER.value, new_slippage_pct__gt=0, new_slippage_pct__lt=BEYOND),
+                name="ck_tx_intents_new_slippage",
+            ),
+            # A change says what it changes.
+            models.CheckConstraint(
+                condition=~Q(action=Action.UPDATE_ORDER.value)
+                | Q(limit_price__isnull=False)
+                | Q(new_slippage_pct__isnull=False)
+                | Q(take_profit__isnull=False)
+                | Q(stop_loss__isnull=False),
+                name="ck_tx_intents_changes_something",
             ),
             models.CheckConstraint(
                 condition=Q(trailing_stop_pct__isnull=True)

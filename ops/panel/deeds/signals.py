@@ -11,7 +11,7 @@ from execution_app.venues.interface import OpenRequest
 from ops.panel import words
 from ops.panel.deeds.deed import Deed, Person, Subject, whole_number
 from signals_app.models import Signal
-from signals_app.payloads import OPENING_SIDES
+from signals_app.sides import CHANGE, OPENING_SIDES
 
 
 class Replay(Deed):
@@ -26,7 +26,9 @@ class Replay(Deed):
             raise Http404
         trader = Trader.objects.filter(tg_user_id=signal.tg_user_id).first()
         problem = ""
-        if signal.side not in OPENING_SIDES:
+        if signal.side == CHANGE:
+            problem = "a CHANGE is about an order of its time; only what opens can be replayed"
+        elif signal.side not in OPENING_SIDES:
             problem = f"{signal.side} is about the positions of its time; only what opens can be replayed"
         elif trader is None:
             problem = f"no trader has the Telegram id {signal.tg_user_id}"
