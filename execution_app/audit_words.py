@@ -23,6 +23,7 @@ class AuditAction(StrEnum):
     CAP_REMOVED = "cap_removed"
     PENDING_CANCELLED = "pending_cancelled"
     SPEED_UP_ASKED = "speed_up_asked"
+    ORDER_CHANGED = "order_changed"
     FLATTEN_BEGUN = "flatten_begun"
     FLATTEN_ENDED = "flatten_ended"
     INTENT_DECIDED = "intent_decided"

@@ -125,6 +125,7 @@ class Action(StrEnum):
     CLOSE = "close"
     LEVELS = "levels"  # new levels of a position at the venue: a message without an order
     CANCEL_ORDER = "cancel_order"  # takes back an open that rests at the venue
+    UPDATE_ORDER = "update_order"  # gives one another price, slippage or levels
     INCREASE = (
         "increase"  # more of a position: in all that is counted an open, in the book a fill of its position
     )
@@ -135,7 +136,7 @@ ORDERS = (Action.OPEN, Action.CLOSE, Action.INCREASE)
 # What puts collateral in: it asks the caps, and has a stake.
 GROWING = (Action.OPEN, Action.INCREASE)
 # What is done to an order that rests at the venue: a transaction that registers nothing.
-ORDER_CHANGES = (Action.CANCEL_ORDER,)
+ORDER_CHANGES = (Action.CANCEL_ORDER, Action.UPDATE_ORDER)
 
 
 class OrderType(StrEnum):

@@ -21,12 +21,18 @@ from execution_app.models import Position, Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import Action, IntentState, Mode, OrderType, PositionState, Reason, Road
 from execution_app.tasks import submit
-from execution_app.venues.interface import DEFAULT_MAX_LAG_S, UnsupportedError, require
+from execution_app.venues.interface import (
+    DEFAULT_MAX_LAG_S,
+    DEFAULT_SLIPPAGE_PCT,
+    UnsupportedError,
+    require,
+)
 from execution_app.venues.interface import Action as Asked
 from execution_app.venues.onchain import PAIRS
 from signals_app import meters
 from signals_app.models import Signal, SourceGrant
 from signals_app.payloads import INCREASE
+from signals_app.sides import CHANGE
 
 log = structlog.get_logger(__name__)
 BY = "decision"
@@ -71,7 +77,8 @@ def _decide(signal_id: int) -> TxIntent | None:
         trader = Trader.objects.filter(tg_user_id=signal.tg_user_id).first()
         wallet = Wallet.objects.filter(trader=trader).first() if trader else None
         objections = object_to(signal, trader, wallet, now)
-        intent = _open(signal, trader, wallet, objections)
+        opens_intent = _change if signal.side == CHANGE else _open
+        intent = opens_intent(signal, trader, wallet, objections)
         signal.decided_at = now
         signal.decision = "rejected" if objections else "accepted"
         signal.reasons = [o.reason.value for o in objections] or [Reason.ACCEPTED.value]
@@ -87,7 +94,10 @@ def _decide(signal_id: int) -> TxIntent | None:
 def object_to(signal: Signal, trader: Trader | None, wallet: Wallet | None, now: datetime) -> list[Objection]:
     """Every reason against the signal. The mode is not asked here: the gate does, under the wallet's lock."""
     found = _who(signal, trader, wallet)
-    found += _what_increases(signal, trader) if signal.side == INCREASE else _what(signal)
+    if signal.side == INCREASE:
+        found += _what_increases(signal, trader)
+    else:
+        found += _what(signal) if signal.side != CHANGE else _what_changes(signal, wallet)
     found += _when(signal, now)
     return found
 
@@ -140,6 +150,24 @@ def _increasable(signal: Signal, trader: Trader | None) -> list[Position]:
     held = Position.objects.filter(trader=trader, symbol=signal.symbol, state=PositionState.OPEN)
     live = list(held.filter(mode=Mode.LIVE).order_by("id"))
     return live or list(held.order_by("id"))
+
+
+def _what_changes(signal: Signal, wallet: Wallet | None) -> list[Objection]:
+    try:
+        require(settings.ENVIRONMENT.venue, Asked.CHANGE_ORDER, "side")
+    except UnsupportedError as refusal:
+        return [Objection(Reason.ORDER_TYPE_UNSUPPORTED, str(refusal))]
+    if wallet is not None and _changed(signal, wallet) is None:
+        detail = f"no signal {signal.changes} of {signal.source} made this trader an order on {signal.symbol} that rests"
+        return [Objection(Reason.NO_ORDER, detail)]
+    return []
+
+
+def _changed(signal: Signal, wallet: Wallet) -> TxIntent | None:
+    """The order that it names: of the same source, trader and symbol."""
+    key = f"sig:{signal.source}:{signal.changes}"
+    mine = TxIntent.objects.filter(intent_key=key, action=Action.OPEN, wallet=wallet, symbol=signal.symbol)
+    return mine.filter(trader=wallet.trader).exclude(order_type=OrderType.MARKET).first()
 
 
 def _unsupported(signal: Signal) -> str:
@@ -222,6 +250,25 @@ def _increase(
         asked = increases.size(held[0], collateral_usdc)
     intent, _ = open_intent(
         **_asker(signal, trader, wallet, objections), **asked, slippage_pct=signal.slippage_pct
+    )
+    return intent
+
+
+def _change(
+    signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
+) -> TxIntent:
+    order = _changed(signal, wallet) if wallet is not None else None
+    intent, _ = open_intent(
+        **_asker(signal, trader, wallet, objections),
+        action=Action.UPDATE_ORDER.value,
+        symbol=signal.symbol,
+        slippage_pct=signal.slippage_pct or (order.slippage_pct if order else DEFAULT_SLIPPAGE_PCT),
+        new_slippage_pct=signal.slippage_pct,
+        limit_price=signal.limit_price,
+        take_profit=signal.take_profit,
+        stop_loss=signal.stop_loss,
+        road=Road.ONCHAIN.value,
+        target=order,
     )
     return intent
 

@@ -113,7 +113,7 @@ class Signal(models.Model):
     side = models.CharField(max_length=8)
     collateral_usdc = usdc(null=True, blank=True)
     leverage_x = factor(null=True, blank=True)
-    slippage_pct = factor()
+    slippage_pct = factor(null=True, blank=True)
     reduce_usdc = usdc(null=True, blank=True)
     reduce_pct = factor(null=True, blank=True)
     take_profit = price(null=True, blank=True)
@@ -123,6 +123,8 @@ class Signal(models.Model):
     time_stop_s = models.PositiveIntegerField(null=True, blank=True)
     order_type = models.CharField(max_length=16, default="market")
     limit_price = price(null=True, blank=True)
+    # The signal_id of this source whose order is changed.
+    changes = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001  (NULL is "not given", as beside it)
     max_lag_s = models.PositiveIntegerField(null=True, blank=True)
     ts = models.DateTimeField(null=True, blank=True)
     meta = models.JSONField(default=dict, blank=True)
@@ -147,7 +149,14 @@ class Signal(models.Model):
                 name="uq_signals_source_webhook_id",
             ),
             models.CheckConstraint(
-                condition=models.Q(side__in=["CLOSE", "INCREASE", "LONG", "SHORT"]), name="ck_signals_side"
+                condition=models.Q(side__in=["CHANGE", "CLOSE", "INCREASE", "LONG", "SHORT"]),
+                name="ck_signals_side",
+            ),
+            # Only of what is changed a blank says "as it is".
+            models.CheckConstraint(
+                condition=models.Q(side="CHANGE", changes__isnull=False)
+                | (~models.Q(side="CHANGE") & models.Q(changes__isnull=True, slippage_pct__isnull=False)),
+                name="ck_signals_changes",
             ),
             models.CheckConstraint(
                 condition=models.Q(decision__in=["", "accepted", "rejected"]), name="ck_signals_decision"

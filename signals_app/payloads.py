@@ -13,6 +13,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from execution_app.errors import Refused
+from signals_app.sides import CHANGE as CHANGE  # noqa: PLC0414 - part of what a signal may say, as the next ones
+from signals_app.sides import CHANGEABLE as CHANGEABLE  # noqa: PLC0414
+from signals_app.sides import OPENING_SIDES as OPENING_SIDES  # noqa: PLC0414
+from signals_app.sides import PRICED_ORDERS as PRICED_ORDERS  # noqa: PLC0414
+from signals_app.sides import UNCHANGEABLE as UNCHANGEABLE  # noqa: PLC0414
+from signals_app.sides import FieldError as FieldError  # noqa: PLC0414
+from signals_app.sides import contradictions
 from signals_app.strict_json import MAX_NUMBER_CHARS, canonical, plain
 
 MAX_USDC = Decimal(1_000_000_000)
@@ -36,23 +43,13 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-OPENING_SIDES = ("LONG", "SHORT")
 INCREASE = "INCREASE"
 # It has the leverage and the levels of its position, and is filled at once.
 NOT_OF_INCREASES = (
     *("leverage_x", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss"),
-    *("trailing_stop_pct", "break_even_pct", "time_stop_s"),
+    *("trailing_stop_pct", "break_even_pct", "time_stop_s", "changes"),
 )
-PRICED_ORDERS = ("limit", "stop_limit")
 DEFAULT_ORDER_TYPE = "market"
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """`message` names the limit and never repeats the value."""
-
-    field: str
-    message: str
 
 
 class Invalid(Refused):
@@ -78,7 +75,7 @@ class Payload:
     side: str
     collateral_usdc: Decimal | None
     leverage_x: Decimal | None
-    slippage_pct: Decimal
+    slippage_pct: Decimal | None
     reduce_usdc: Decimal | None
     reduce_pct: Decimal | None
     take_profit: Decimal | None
@@ -88,6 +85,7 @@ class Payload:
     time_stop_s: int | None
     order_type: str
     limit_price: Decimal | None
+    changes: str | None
     max_lag_s: int | None
     ts: datetime | None
     meta: dict[str, object]
@@ -124,8 +122,10 @@ def read(document: object) -> Payload:
                 errors.append(FieldError(name, str(fault)))
         elif name in REQUIRED:
             errors.append(FieldError(name, "is required"))
+    if values["side"] == CHANGE and "slippage_pct" not in given:
+        values["slippage_pct"] = None  # stays as it is
     faulty = {error.field for error in errors}
-    together = _contradictions_of_increase if values["side"] == INCREASE else _contradictions
+    together = _contradictions_of_increase if values["side"] == INCREASE else contradictions
     errors += together(values, given, faulty)
     errors += _unknown([name for name in document if name not in FIELDS])
     if errors:
@@ -253,27 +253,6 @@ def _check_text(text: str) -> None:
         raise _Fault("must not contain half of a surrogate pair")
 
 
-def _contradictions(values: dict[str, Any], given: set[str], faulty: set[str]) -> Iterator[FieldError]:
-    """Yield what single fields cannot show; a field that has an error already is not judged again."""
-    side, order_type = values["side"], values["order_type"]
-    # A CLOSE may carry collateral and leverage, since senders reuse one template; they have no effect.
-    if side in OPENING_SIDES:
-        for name in ("collateral_usdc", "leverage_x"):
-            if name not in given:
-                yield FieldError(name, f"is required with side {side}")
-        for name in ("reduce_usdc", "reduce_pct"):
-            if name in given - faulty:
-                yield FieldError(name, "is allowed only with side CLOSE")
-    if {"reduce_usdc", "reduce_pct"} <= given - faulty and side not in OPENING_SIDES:
-        yield FieldError("reduce_pct", "excludes reduce_usdc")
-    if "order_type" in faulty:
-        return
-    if order_type in PRICED_ORDERS and "limit_price" not in given:
-        yield FieldError("limit_price", f"is required with order_type {order_type}")
-    if order_type not in PRICED_ORDERS and "limit_price" in given - faulty:
-        yield FieldError("limit_price", f"is allowed only with order_type {' or '.join(PRICED_ORDERS)}")
-
-
 def _contradictions_of_increase(
     values: dict[str, Any], given: set[str], _faulty: set[str]
 ) -> Iterator[FieldError]:
@@ -298,7 +277,7 @@ FIELDS: dict[str, Callable[[object], object]] = {
     "signal_id": Text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
     "tg_user_id": Whole(MAX_INT64),
     "symbol": Text(SYMBOL, "a pair in upper case like BTC-USD: 1 to 15 of A-Z 0-9, a dash, 3 to 5 of A-Z"),
-    "side": OneOf((*OPENING_SIDES, "CLOSE", INCREASE), any_case=True),
+    "side": OneOf((*OPENING_SIDES, "CLOSE", INCREASE, CHANGE), any_case=True),
     "collateral_usdc": Amount(6, MAX_USDC),
     "leverage_x": Amount(4, MAX_LEVERAGE_X),
     "slippage_pct": Amount(4, MAX_SLIPPAGE_PCT),
@@ -311,6 +290,7 @@ FIELDS: dict[str, Callable[[object], object]] = {
     "time_stop_s": Whole(MAX_TIME_STOP_S),
     "order_type": OneOf((DEFAULT_ORDER_TYPE, *PRICED_ORDERS)),
     "limit_price": Amount(10, MAX_PRICE),
+    "changes": Text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
     "max_lag_s": Whole(MAX_LAG_S),
     "ts": read_instant,
     "meta": read_meta,

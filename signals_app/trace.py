@@ -25,14 +25,14 @@ ARCHIVED_AFTER_DAYS = 35
 SIGNAL = (
     *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x"),
     *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "trailing_stop_pct"),
-    *("break_even_pct", "time_stop_s", "order_type", "limit_price", "max_lag_s", "ts", "meta"),
+    *("break_even_pct", "time_stop_s", "order_type", "limit_price", "changes", "max_lag_s", "ts", "meta"),
     *("body_sha256", "received_at"),
 )
 INTENT = (
     *("state", "reason", "reason_detail", "mode", "road", "nonce", "action", "symbol", "is_long"),
     *("collateral_usdc", "leverage_x", "slippage_pct", "wanted_price", "to_address", "value_wei"),
     *("reduce_usdc", "reduce_pct", "close_usdc", "take_profit", "stop_loss", "gas_limit"),
-    *("trailing_stop_pct", "break_even_pct", "time_stop_s"),
+    *("trailing_stop_pct", "break_even_pct", "time_stop_s", "order_type", "limit_price", "new_slippage_pct"),
     *("attempts", "next_try_at", "accepted_at", "expires_at", "settled_at", "updated_at"),
 )
 TRANSITION = ("from_state", "to_state", "at", "why", "by")
@@ -49,7 +49,10 @@ RECEIPT = (
     *("canonical", "seen_at"),
 )
 RESERVATION = ("state", "mode", "asked_usdc", "notional_usdc", "reserved_at", "released_at")
-ORDER = ("order_id", "venue", "state", "block_number", "block_hash", "created_at")
+ORDER = (
+    *("order_id", "venue", "state", "block_number", "block_hash", "created_at"),
+    *("limit_price", "slippage_pct", "take_profit", "stop_loss"),
+)
 FILL = (
     *("action", "mode", "price", "collateral_usdc", "leverage_x", "fee_usdc", "sent_to_trader_usdc"),
     *("open_price_after", "leverage_after_x"),

@@ -1,6 +1,7 @@
 """What the venue did with an order: a keeper executes or refunds it, in a block that may still leave the chain."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,13 +15,15 @@ from execution_app.models import Fill, Position, TxIntent, VenueOrder
 from execution_app.models.arrays import rows_of
 from execution_app.moves import Step, move, move_all
 from execution_app.node import rpc
-from execution_app.states import Action, IntentState, Mode, OrderState, PositionState
-from execution_app.venues import onchain
+from execution_app.states import Action, IntentState, Mode, OrderState, OrderType, PositionState, Reason
+from execution_app.venues import calldata, onchain
 from execution_app.venues.events import OrderCancelled, OrderExecuted, OrderRegistered, Registered
 from execution_app.venues.increase_events import PositionIncreased
+from execution_app.venues.orders import Terms
 
 log = structlog.get_logger(__name__)
 BY = "book"
+_AS_ASKED: dict[str, Any] = dict.fromkeys(("limit_price", "slippage_pct", "take_profit", "stop_loss"))
 
 
 def register(intent: TxIntent, event: Registered) -> None:
@@ -48,6 +51,7 @@ def _fresh(event: Registered) -> dict[str, Any]:
         "block_hash": event.block_hash,
         "limit_index": event.limit_index if isinstance(event, OrderRegistered) else None,
         "rested_to_block": None,
+        **_AS_ASKED,
         "state": OrderState.REGISTERED,
         "done_block_number": None,
         "done_block_hash": "",
@@ -171,10 +175,37 @@ def _grown(intent: TxIntent, event: PositionIncreased) -> Position:
 
 
 def unregister(intent: TxIntent) -> None:
-    """The order's block left the chain; take back all that followed from it."""
+    """The block of an order, or of what was done to one, left the chain; take back all that followed from it."""
     with transaction.atomic():
         take_back(intent)
         VenueOrder.objects.filter(intent=intent).delete()
+        keep_terms(intent)
+
+
+def keep_terms(change: TxIntent) -> None:
+    """What the order that `change` names stands at: as the last change on the chain left it, or else as its open asked.
+
+    Nonces are executed in their order, so the last is the one with the highest.
+    """
+    if change.action != Action.UPDATE_ORDER:
+        return
+    # Locked before the changes are read: of two that follow at once, the later sees what the earlier did.
+    order = VenueOrder.objects.select_for_update().filter(intent=change.target_id).first()
+    if order is None:
+        return
+    made = TxIntent.objects.filter(target=change.target_id, action=Action.UPDATE_ORDER)
+    made = made.filter(state=IntentState.CHANGED).exclude(reason=Reason.NO_ORDER)
+    last = made.order_by("nonce").values_list("calldata", flat=True).last()
+    terms = _AS_ASKED if last is None else asdict(calldata.read_terms(bytes(last)))
+    VenueOrder.objects.filter(pk=order.pk).update(**terms)
+
+
+def terms(order: TxIntent) -> Terms:
+    """What an open that rests stands at, as far as we changed it; what its owner changed by hand shows when it fills."""
+    row = VenueOrder.objects.filter(intent=order, limit_price__isnull=False).first()
+    asked = row or order
+    assert asked.limit_price is not None
+    return Terms(asked.limit_price, asked.slippage_pct, asked.take_profit, asked.stop_loss)
 
 
 def take_back(intent: TxIntent) -> None:
@@ -244,11 +275,16 @@ def _opened(intent: TxIntent, event: OrderExecuted) -> Position:
             "collateral_usdc": event.collateral_usdc,
             "leverage_x": event.leverage_x,
             "open_price": event.price,
-            "take_profit": intent.take_profit,
-            "stop_loss": intent.stop_loss,
+            **_levels(intent, event),
         },
     )
     return position
+
+
+def _levels(intent: TxIntent, event: OrderExecuted) -> dict[str, Any]:
+    """The trade's, as it opens: an order that rested may have been given others, by us or by its owner."""
+    source = intent if intent.order_type == OrderType.MARKET else event
+    return {"take_profit": source.take_profit, "stop_loss": source.stop_loss}
 
 
 def _free_moment(intent: TxIntent, slot: dict[str, Any], moment: datetime) -> datetime:

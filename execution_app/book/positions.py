@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import growth
+from execution_app.book import asked_levels, growth
 from execution_app.models import Correction, Fill, IntentTransition, Position, TxIntent
 from execution_app.states import (
     GROWING,
@@ -213,8 +213,7 @@ def _levels(position: Position, opening: Fill, corrected: Correction | None) -> 
     taken = asked.filter(state=IntentState.CHANGED)
     if corrected is not None:
         taken = taken.filter(message__spent_at_block__gt=corrected.block_number)
-    source = taken.order_by("message__spent_at_block", "id").last() or corrected or opening.intent
-    assert source is not None  # an open is always an order's
+    source = taken.order_by("message__spent_at_block", "id").last() or corrected or asked_levels.of(opening)
     return {"take_profit": source.take_profit, "stop_loss": source.stop_loss}
 
 

@@ -18,7 +18,7 @@ from execution_app.book.levels import Levels
 from execution_app.errors import Refused
 from execution_app.gate import loosening
 from execution_app.models import Position, Protection, TxIntent
-from execution_app.states import PositionState
+from execution_app.states import OrderType, PositionState
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +73,9 @@ def begin(position: Position, intent: TxIntent) -> None:
     Nothing where it asked for none, nor where the fill comes a second time after a reorg.
     """
     asked = {name: getattr(intent, name) for name in WITH_OPEN}
+    if intent.order_type != OrderType.MARKET:
+        # It may have been given others while it rested, which are the trade's now.
+        asked |= {"take_profit": position.take_profit, "stop_loss": position.stop_loss}
     wanted = Levels(bool(position.is_long), position.open_price, **asked)
     if not any(asked.values()) and intent.time_stop_s is None:
         return

@@ -10,7 +10,7 @@ from execution_app.book import full_cost, positions
 from execution_app.book.full_cost import Quote
 from execution_app.desks import views
 from execution_app.desks.reports import report
-from execution_app.engine import increases
+from execution_app.engine import increases, resting
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Position, Trader, TxIntent
@@ -21,6 +21,7 @@ from execution_app.venues.interface import (
     DEFAULT_MAX_LAG_S,
     Action,
     CancelRequest,
+    ChangeRequest,
     CloseRequest,
     Holding,
     IncreaseRequest,
@@ -46,6 +47,7 @@ _ASKED = (
     "stop_loss",
     "order_type",
     "limit_price",
+    "new_slippage_pct",
     "target",
 )
 BY = "desk"
@@ -165,18 +167,37 @@ class Desk(ABC):
 
     def cancel(self, request: CancelRequest) -> Submission:
         require(self.name, Action.CANCEL_ORDER)
+        return self._take_down(request.key, action=IntentAction.CANCEL_ORDER.value, **self._of_order(request))
+
+    def change(self, request: ChangeRequest) -> Submission:
+        require(self.name, Action.CHANGE_ORDER)
+        asked = {
+            "limit_price": request.limit_price,
+            "new_slippage_pct": request.slippage_pct,
+            "take_profit": request.take_profit,
+            "stop_loss": request.stop_loss,
+        }
+        resting.check_terms({name: value for name, value in asked.items() if value is not None})
+        return self._take_down(
+            request.key,
+            action=IntentAction.UPDATE_ORDER.value,
+            **self._of_order(request),
+            **asked,
+            expires_at=database_now() + timedelta(seconds=DEFAULT_MAX_LAG_S),
+        )
+
+    def _of_order(self, request: CancelRequest | ChangeRequest) -> dict[str, Any]:
+        """The columns of what is done to an order that rests. Raises Refused where it does not."""
         order = TxIntent.objects.filter(intent_key=request.order, trader=self.trader).first()
         known = TxIntent.objects.filter(intent_key=request.key).exists()
         if order is None or not (known or positions.resting().filter(pk=order.pk).exists()):
             raise Refused(f"{self.name} has no order {request.order} that rests at the venue")
-        return self._take_down(
-            request.key,
-            action=IntentAction.CANCEL_ORDER.value,
-            symbol=order.symbol,
-            slippage_pct=order.slippage_pct,
-            road=Road.ONCHAIN.value,
-            target=order,
-        )
+        return {
+            "symbol": order.symbol,
+            "slippage_pct": order.slippage_pct,
+            "road": Road.ONCHAIN.value,
+            "target": order,
+        }
 
     def poll(self, key: str) -> Report:
         return report(key)

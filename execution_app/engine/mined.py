@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -14,11 +15,11 @@ from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import TxIntent, TxReceipt, TxSend, VenueOrder
 from execution_app.models.arrays import rows_of
-from execution_app.models.intents import MOST_WEI
+from execution_app.models.kinds import MOST_WEI
 from execution_app.moves import Step, move_all
-from execution_app.states import IntentState
-from execution_app.venues import events
-from execution_app.venues.events import OrderCancelled, OrderRegistered
+from execution_app.states import Action, IntentState
+from execution_app.venues import calldata, events
+from execution_app.venues.events import OrderCancelled, OrderRegistered, OrderUpdated
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
@@ -28,6 +29,12 @@ HASH = re.compile("0x[0-9a-fA-F]{64}")
 NUMBERS = ("blockNumber", "gasUsed")
 # What one node can make of an order that is none, and what the book then says.
 NONSENSE = (IntegrityError, DataError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+
+# What a successful change of an order that rests tells of it.
+_CHANGES: dict[Action, tuple[type[OrderCancelled | OrderUpdated], str]] = {
+    Action.CANCEL_ORDER: (OrderCancelled, "taken back"),
+    Action.UPDATE_ORDER: (OrderUpdated, "changed"),
+}
 
 Shown = tuple[TxIntent, TxSend, dict[str, Any]]
 
@@ -123,21 +130,44 @@ def row_of(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> TxReceipt
     )
 
 
-def change(intent: TxIntent, receipt: dict[str, Any]) -> str | None:
+@dataclass(frozen=True)
+class Done:
+    """What was done to an order that rests; `meant` says whether it was the one that was named."""
+
+    why: str
+    meant: bool
+
+
+def change(intent: TxIntent, receipt: dict[str, Any]) -> Done | None:
     """What a successful receipt says was done to the order that the intent names; None, and it is counted, where it says nothing.
 
     A slot that had changed hands is said and counted, too: the order that was hit ends by its own event.
     """
+    wanted, words = _CHANGES[Action(intent.action)]
     decoded = [events.decode(entry, trading_address=intent.to_address) for entry in receipt["logs"]]
-    found = [event for event in decoded if isinstance(event, OrderCancelled)]
+    found = [event for event in decoded if isinstance(event, wanted)]
     order = VenueOrder.objects.filter(intent=intent.target).first()
-    if len(found) == 1 and order is not None and found[0].order_id == order.order_id:
-        return f"order {order.order_id} is taken back"
+    if (
+        len(found) == 1
+        and order is not None
+        and found[0].order_id == order.order_id
+        and _agrees(intent, found[0])
+    ):
+        return Done(f"order {order.order_id} is {words}", meant=True)
     meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
     log.error(
         "another order than the one that was meant", intent=intent.pk, orders=[e.order_id for e in found]
     )
-    return f"order {found[0].order_id} is taken back, which was not meant" if found else None
+    return Done(f"order {found[0].order_id} is {words}, which was not meant", meant=False) if found else None
+
+
+def _agrees(intent: TxIntent, event: OrderCancelled | OrderUpdated) -> bool:
+    """Whether a change made of the order what its bytes asked for."""
+    if not isinstance(event, OrderUpdated):
+        return True
+    asked = calldata.read_terms(bytes(intent.calldata or b""))
+    told = event.price, event.take_profit, event.stop_loss
+    return told == (asked.limit_price, asked.take_profit, asked.stop_loss)
 
 
 def registration(intent: TxIntent, receipt: dict[str, Any]) -> OrderRegistered | None:

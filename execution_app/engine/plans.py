@@ -12,11 +12,11 @@ from execution_app.engine import permissions
 from execution_app.engine.gateway import making
 from execution_app.models import Position, TxIntent, VenueOrder, Wallet
 from execution_app.node import node_errors, rpc, signers
-from execution_app.states import GROWING, Action, OrderType, Reason, SendOutcome
+from execution_app.states import GROWING, ORDER_CHANGES, Action, OrderType, Reason, SendOutcome
 from execution_app.venues import onchain
-from execution_app.venues.calls import encode_cancel_limit
+from execution_app.venues.calls import encode_cancel_limit, encode_update_limit
 from execution_app.venues.costs import levels_refusal
-from execution_app.venues.orders import Kind
+from execution_app.venues.orders import Kind, Terms
 
 PASSING_REVERTS = frozenset(
     {"Pausable: paused", "MAX_PENDING_ORDERS", "EXECUTION_FEE_NOT_SENT", "DELEGATE_NOT_APPROVED"}
@@ -57,11 +57,17 @@ class Plan:
     absent_at_block: int | None = None
 
 
+_ORDER_ENDED = Plan(
+    problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue (NO_LIMIT)"
+)
+
+
 def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[int, Plan]:
     """A plan per intent id, each simulated on the node. Raises RpcFault or NodeError when the node is away."""
     closes = {i.pk: i.position for i in intents if i.position is not None}
     sighting = absence.look(list(closes.values())) if closes else None
-    drafts = {intent.pk: _draft(intent, market, sighting) for intent in intents}
+    standing = _terms([i for i in intents if i.action == Action.UPDATE_ORDER])
+    drafts = {intent.pk: _draft(intent, market, sighting, standing) for intent in intents}
     sound = [(key, plan) for key, plan in drafts.items() if plan.problem is None]
     by_key = {intent.pk: intent for intent in intents}
     tried = [(key, plan) for key, plan in sound if plan.calldata]
@@ -92,10 +98,12 @@ def _put_in(intent: TxIntent) -> Decimal | None:
     return intent.collateral_usdc if intent.action in GROWING else None
 
 
-def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) -> Plan:
+def _draft(
+    intent: TxIntent, market: Market, sighting: absence.Sighting | None, standing: dict[int, Terms]
+) -> Plan:
     assert intent.trader is not None
-    if intent.action == Action.CANCEL_ORDER:
-        return _taking_back(intent, intent.trader.address)  # whatever the price is
+    if intent.action in ORDER_CHANGES:
+        return _of_order(intent, intent.trader.address, standing)  # whatever the price is
     if unfit := market.problem(intent.symbol, Action(intent.action)):
         return Plan(problem=unfit.reason, detail=unfit.detail, final=unfit.final)
     price = market.prices[intent.symbol]
@@ -136,20 +144,57 @@ def _draft(intent: TxIntent, market: Market, sighting: absence.Sighting | None) 
     )
 
 
-def _taking_back(intent: TxIntent, trader: str) -> Plan:
+def _of_order(intent: TxIntent, trader: str, standing: dict[int, Terms]) -> Plan:
     """Of the slot in which its order rests; `order_changes` has seen that no other order can be in it by then."""
-    assert intent.target is not None
-    placed = VenueOrder.objects.filter(intent=intent.target).values_list("limit_index", "order_id").first()
+    placed = VenueOrder.objects.filter(intent=intent.target_id).values_list("limit_index", "order_id").first()
     slot, order_id = placed or (None, 0)
     if slot is None:
         return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order is not at the venue yet")
-    storage = settings.ENVIRONMENT.venue_storage_address
-    (pending,) = rpc.read_views([(storage, onchain.call_is_pending(order_id))])
-    if not onchain.read_is_pending(pending):
-        # The trial would not say so where its owner has placed another one in that slot by hand.
-        return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue")
-    order = encode_cancel_limit(onchain.PAIRS[intent.symbol], slot)
+    pair = onchain.PAIRS[intent.symbol]
+    if intent.action == Action.CANCEL_ORDER:
+        storage = settings.ENVIRONMENT.venue_storage_address
+        (pending,) = rpc.read_views([(storage, onchain.call_is_pending(order_id))])
+        if not onchain.read_is_pending(pending):
+            # The trial would not say so where its owner has placed another one in that slot by hand.
+            return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue")
+        return Plan(calldata=onchain.encode_delegated(trader, encode_cancel_limit(pair, slot)))
+    held = standing.get(intent.pk)
+    if held is None:
+        return _ORDER_ENDED
+    try:
+        order = encode_update_limit(
+            pair,
+            slot,
+            intent.limit_price or held.limit_price,
+            intent.new_slippage_pct or held.slippage_pct,
+            take_profit=held.take_profit if intent.take_profit is None else intent.take_profit,
+            stop_loss=held.stop_loss if intent.stop_loss is None else intent.stop_loss,
+        )
+    except ValueError as error:
+        return Plan(problem=Reason.NOT_REPRESENTABLE, detail=str(error), final=True)
     return Plan(calldata=onchain.encode_delegated(trader, order))
+
+
+def _terms(changes: Sequence[TxIntent]) -> dict[int, Terms]:
+    """What the venue has now of the orders that are to be changed, by the change; what stays is taken from there."""
+    numbers = dict(
+        VenueOrder.objects.filter(intent__in=[change.target_id for change in changes]).values_list(
+            "intent_id", "order_id"
+        )
+    )
+    known = [change for change in changes if change.target_id in numbers]
+    storage = settings.ENVIRONMENT.venue_storage_address
+    calls = [
+        rpc.eth_call(storage, onchain.call_pending_order(numbers[change.target_id or 0])) for change in known
+    ]
+    found = {}
+    for change, answer in zip(known, rpc.read_batch(calls) if calls else [], strict=True):
+        if isinstance(answer, rpc.NodeError):
+            raise answer
+        terms = onchain.read_terms(bytes.fromhex(str(answer).removeprefix("0x")))
+        if terms is not None:
+            found[change.pk] = terms
+    return found
 
 
 def _levels(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None, price: Decimal) -> Plan:
@@ -261,9 +306,7 @@ def _judged(plan: Plan, answer: object, *, exits: bool, signs: bool) -> Plan:
     if name == "NO_TRADE":
         return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade (NO_TRADE)")
     if name == "NO_LIMIT":
-        return Plan(
-            problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue (NO_LIMIT)"
-        )
+        return _ORDER_ENDED
     if name == "ALREADY_BEING_CLOSED":
         return Plan(problem=Reason.WAITS_FOR_EARLIER_CLOSE, detail=f"the venue says {name}")
     # An exit outlives what the venue, its owner or an operator will set right; and one node's word ends none: it may

@@ -17,7 +17,7 @@ from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
-from execution_app.states import ORDER_CHANGES, ORDERS, Action, IntentState, SendKind
+from execution_app.states import ORDER_CHANGES, ORDERS, Action, IntentState, Reason, SendKind
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
@@ -143,13 +143,21 @@ def _store(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> None:
 
 def _register(intent: TxIntent, receipt: dict[str, Any]) -> None:
     if intent.action in ORDER_CHANGES:
-        done = mined.change(intent, receipt)
-        if done is not None:
-            move(intent, IntentState.CHANGED, why=done, by=BY)
+        _change(intent, mined.change(intent, receipt))
         return
     event = mined.registration(intent, receipt)
     if event is not None:
         orders.register(intent, event)
+
+
+def _change(intent: TxIntent, done: mined.Done | None) -> None:
+    """The order that was named is as it says now; another one that was hit is not followed, and its end tells the rest."""
+    if done is None:
+        return
+    told = {"reason": "" if done.meant else Reason.NO_ORDER.value}
+    with transaction.atomic():
+        move(intent, IntentState.CHANGED, why=done.why, by=BY, **told)
+        orders.keep_terms(intent)
 
 
 def read_orders_again() -> None:

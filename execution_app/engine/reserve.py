@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 
 # Exits first, then what makes them happen at the venue.
-TURNS = (Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS, Action.INCREASE, Action.OPEN)
+TURNS = (Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS, Action.UPDATE_ORDER, Action.INCREASE, Action.OPEN)
 
 
 class Returned:

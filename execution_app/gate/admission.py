@@ -20,6 +20,9 @@ from execution_app.gate.modes import Facts, Ruling
 from execution_app.models import Reservation, TxIntent
 from execution_app.states import GROWING, Action, CapName, Mode, OrderType, Reason
 
+# What nobody wants any more once it is too old, although it opens nothing.
+EXPIRING = (Action.LEVELS, Action.UPDATE_ORDER)
+
 
 class Verdict(Enum):
     EXECUTE = "execute"
@@ -60,7 +63,7 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
     opens = intent.action in GROWING
     if ruling.emergency_stop:
         return Admission(Verdict.REFUSE, Reason.EMERGENCY_STOP, "emergency stop is set")
-    if ruling.reduce_only and opens:
+    if ruling.reduce_only and (opens or intent.action == Action.UPDATE_ORDER):
         return Admission(Verdict.REFUSE, Reason.REDUCE_ONLY, "only orders that lower exposure pass")
     if opens:
         broken = order_breaches(order_of(intent))
@@ -73,8 +76,10 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
         return Admission(Verdict.EXECUTE)
     if ruling.degraded:
         return Admission(Verdict.HOLD, Reason.MODE_DEGRADED, ruling.reason)
-    if opens and intent.order_type != OrderType.MARKET:
-        detail = f"a {intent.order_type} order is not simulated: in DRY it is refused"
+    if intent.action == Action.UPDATE_ORDER or (opens and intent.order_type != OrderType.MARKET):
+        detail = "a change of an order that rests is not simulated: in DRY it is refused"
+        if opens:
+            detail = f"a {intent.order_type} order is not simulated: in DRY it is refused"
         return Admission(Verdict.REFUSE, Reason.ORDER_TYPE_UNSUPPORTED, detail)
     return Admission(Verdict.SIMULATE)
 
@@ -88,7 +93,9 @@ def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool)
     opens = intent.action in GROWING
     if ruling.emergency_stop or not (ruling.mode is Mode.LIVE or approval.counts(intent, ruling)):
         return Departure.PARK
-    if intent.action == Action.LEVELS and expired:
+    if intent.action in EXPIRING and expired:
+        return Departure.CANCEL
+    if intent.action == Action.UPDATE_ORDER and ruling.reduce_only:
         return Departure.CANCEL
     if opens and (ruling.reduce_only or expired or _has_lost_its_place(intent, now)):
         return Departure.CANCEL

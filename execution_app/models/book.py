@@ -4,8 +4,9 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from execution_app.models.columns import leverage, listed, one_of, price, usdc
-from execution_app.models.intents import BEYOND, TxIntent
+from execution_app.models.columns import factor, leverage, listed, one_of, price, usdc
+from execution_app.models.intents import TxIntent
+from execution_app.models.kinds import BEYOND
 from execution_app.models.traders import Trader
 from execution_app.states import (
     ENDED_BY_VENUE,
@@ -32,6 +33,11 @@ class VenueOrder(models.Model):
     state = one_of(OrderState, default=OrderState.REGISTERED.value)
     # The slot in which it rests, by which it is taken back; blank for a market order. Slots are given away again.
     limit_index = models.PositiveIntegerField(null=True, blank=True)
+    # What our last change on the chain made of it; all blank where there is none, and then it is as its open asked.
+    limit_price = price(null=True, blank=True)
+    slippage_pct = factor(null=True, blank=True)
+    take_profit = price(null=True, blank=True)
+    stop_loss = price(null=True, blank=True)
     # A final block at which the venue had it resting: its end stands behind that.
     rested_to_block = models.BigIntegerField(null=True, blank=True)
     # Where the keeper's execution or refund stands, until it is final.
@@ -46,6 +52,25 @@ class VenueOrder(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["venue", "order_id"], name="uq_venue_orders_order"),
             listed("venue_orders", "state", OrderState),
+            # A change gives it a price and a slippage; its levels may be none.
+            models.CheckConstraint(
+                condition=Q(
+                    limit_price__isnull=True,
+                    slippage_pct__isnull=True,
+                    take_profit__isnull=True,
+                    stop_loss__isnull=True,
+                )
+                | Q(
+                    limit_index__isnull=False,
+                    limit_price__isnull=False,
+                    slippage_pct__isnull=False,
+                    limit_price__gt=0,
+                    limit_price__lt=BEYOND,
+                    slippage_pct__gt=0,
+                    slippage_pct__lt=BEYOND,
+                ),
+                name="ck_venue_orders_terms",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -179,39 +204,6 @@ class Correction(models.Model):
 
     def __str__(self) -> str:
         return f"position {self.position_id} at block {self.block_number}"
-
-
-class ExternalTrade(models.Model):
-    """A trade in a trader's name that no order of ours opened: seen at the venue, shown, and never touched by signals.
-
-    `gone_at` is when the venue had it no more. What it is worth to whom is its owner's affair, so it is in no sum.
-    """
-
-    trader = models.ForeignKey(Trader, models.PROTECT, related_name="external_trades")
-    venue = models.CharField(max_length=42)
-    symbol = models.CharField(max_length=32)
-    pair_index = models.PositiveIntegerField()
-    trade_index = models.PositiveIntegerField()
-    is_long = models.BooleanField()
-    collateral_usdc = usdc()
-    leverage_x = leverage()
-    open_price = price()
-    venue_timestamp = models.DateTimeField()
-    seen_at = models.DateTimeField(db_default=Now())
-    gone_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        db_table = "external_trades"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["trader", "venue", "pair_index", "trade_index"],
-                condition=Q(gone_at__isnull=True),
-                name="uq_external_trades_slot",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.symbol} #{self.trade_index} of trader {self.trader_id}"
 
 
 class Fill(models.Model):

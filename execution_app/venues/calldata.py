@@ -7,8 +7,9 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 
 from execution_app.venues import onchain
+from execution_app.venues.calls import UPDATE_LIMIT, UPDATE_LIMIT_ARGUMENTS
 from execution_app.venues.onchain import CloseOrder, OpenOrder
-from execution_app.venues.orders import Kind
+from execution_app.venues.orders import Kind, Terms
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units
 
 
@@ -25,6 +26,20 @@ def read_order(data: bytes) -> OpenOrder | CloseOrder | None:
     except (DecodingError, OverflowError, ValueError):
         return None
     return None
+
+
+def read_terms(data: bytes) -> Terms:
+    """The terms that a delegated change of an order that rests gives it. Raises ValueError for any other bytes."""
+    _, inner = onchain.read_delegated(data)
+    if inner[:4] != UPDATE_LIMIT:
+        raise ValueError("no change of an order that rests")
+    _pair, _slot, price, slippage, take_profit, stop_loss = abi_decode(UPDATE_LIMIT_ARGUMENTS, inner[4:])
+    return Terms(
+        from_units(price, VENUE_DIGITS),
+        from_units(slippage, VENUE_DIGITS),
+        _level(take_profit),
+        _level(stop_loss),
+    )
 
 
 def _open(trader: str, data: bytes) -> OpenOrder:

@@ -29,6 +29,7 @@ class Action(StrEnum):
     CHANGE_LEVELS = "change_levels"
     CHANGE_MARGIN = "change_margin"
     CANCEL_ORDER = "cancel_order"
+    CHANGE_ORDER = "change_order"
     INCREASE = "increase"
 
 
@@ -114,6 +115,18 @@ class CancelRequest:
 
     key: str
     order: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRequest:
+    """Other terms for the open of the key `order`, which rests at the venue; None leaves one as it is, a level of 0 goes."""
+
+    key: str
+    order: str
+    limit_price: Decimal | None = None
+    slippage_pct: Decimal | None = None
+    take_profit: Decimal | None = None
+    stop_loss: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +222,9 @@ class Venue(Protocol):
     def cancel(self, request: CancelRequest) -> Submission:
         """Take down a cancel. Raises Refused where that order does not rest at the venue."""
 
+    def change(self, request: ChangeRequest) -> Submission:
+        """Take down other terms. Raises Refused as `cancel` does, and for terms that no order can have."""
+
     def poll(self, key: str) -> Report:
         """Raises Refused for a key that was never taken down."""
 
@@ -216,7 +232,8 @@ class Venue(Protocol):
 _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART})
 # v2 took the call for new levels away: they are changed by a signed message alone. Of increases no call is known.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
-    "onchain": _MARKET_ORDERS | {Action.OPEN_LIMIT, Action.OPEN_STOP_LIMIT, Action.CANCEL_ORDER},
+    "onchain": _MARKET_ORDERS
+    | {Action.OPEN_LIMIT, Action.OPEN_STOP_LIMIT, Action.CANCEL_ORDER, Action.CHANGE_ORDER},
     "gateway": _MARKET_ORDERS | {Action.CHANGE_LEVELS, Action.INCREASE},
     # Its levels are watched by ours alone (book/protections.py), and changed there.
     "paper": _MARKET_ORDERS | {Action.INCREASE},

@@ -15,14 +15,23 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
-from execution_app.venues.calls import CANCEL_LIMIT, CANCEL_LIMIT_ARGUMENTS
+from execution_app.venues.calls import (
+    CANCEL_LIMIT,
+    CANCEL_LIMIT_ARGUMENTS,
+    UPDATE_LIMIT,
+    UPDATE_LIMIT_ARGUMENTS,
+)
 from execution_app.venues.orders import CloseOrder as CloseOrder  # noqa: PLC0414 - part of this path, as the next ones
 from execution_app.venues.orders import OpenOrder as OpenOrder  # noqa: PLC0414
 from execution_app.venues.orders import OpenTrade as OpenTrade  # noqa: PLC0414
+from execution_app.venues.orders import Terms
 from execution_app.venues.reverts import revert_name as revert_name  # noqa: PLC0414 - part of this path
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, to_units
 
 TRADE_TYPE = "(address,uint256,uint256,uint256,uint256,uint256,bool,uint256,uint256,uint256,uint256)"
+
+# trader, pair, slot, type, is it an open, is it long, collateral, leverage, then its terms and its time
+_PENDING_ORDER = f"(address,uint256,uint256,uint256,bool,bool,{','.join(['uint256'] * 7)})"
 
 # Pair indices of the venue; assert the name with `call_pair_name` before trading one.
 PAIRS: dict[str, int] = {
@@ -61,6 +70,7 @@ _ORDERS: dict[bytes, Sequence[str]] = {
     OPEN_TRADE: _OPEN_ARGUMENTS,
     CLOSE_TRADE_MARKET: _CLOSE_ARGUMENTS,
     CANCEL_LIMIT: CANCEL_LIMIT_ARGUMENTS,
+    UPDATE_LIMIT: UPDATE_LIMIT_ARGUMENTS,
 }
 ALLOWED_DELEGATED_SELECTORS: frozenset[bytes] = frozenset(_ORDERS)
 
@@ -227,6 +237,24 @@ def call_is_pending(order_id: int) -> bytes:
 def read_is_pending(data: bytes) -> bool:
     (pending,) = _decoded(("bool",), data)
     return bool(pending)
+
+
+def call_pending_order(order_id: int) -> bytes:
+    """Ask the storage for an order that is not executed yet."""
+    return _call("pendingOrder", ("uint256",), (order_id,))
+
+
+def read_terms(data: bytes) -> Terms | None:
+    """Return the terms of the order, None where there is none any more."""
+    ((trader, *_, price, slippage, tp, sl, _at),) = _decoded((_PENDING_ORDER,), data)
+    if not int(trader, 16):
+        return None
+    return Terms(
+        from_units(price, VENUE_DIGITS),
+        from_units(slippage, VENUE_DIGITS),
+        from_units(tp, VENUE_DIGITS) if tp else None,
+        from_units(sl, VENUE_DIGITS) if sl else None,
+    )
 
 
 # Views of the USDC.

@@ -33,6 +33,16 @@ class OpenOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What may be changed of an order that rests: its trigger in USD, how far from it the fill may be, and its levels."""
+
+    limit_price: Decimal
+    slippage_pct: Decimal
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class CloseOrder:
     """A market close of `collateral_usdc` out of the trade's collateral; all of it ends the trade."""
 

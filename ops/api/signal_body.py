@@ -13,10 +13,10 @@ ABOUT = {
     "signal_id": "The sender's own name of this signal; for one content, for ever.",
     "tg_user_id": "The trader's Telegram id.",
     "symbol": "The venue's pair.",
-    "side": "In any case. CLOSE ends every open position of the pair, unless reduced. INCREASE puts collateral into the one that is open, only where VENUE is gateway or it is simulated.",
+    "side": "In any case. CLOSE ends every open position of the pair, unless reduced. INCREASE puts collateral into the one that is open, only where VENUE is gateway or it is simulated. CHANGE changes an order that rests.",
     "collateral_usdc": "USDC put in. An open and an INCREASE need it; with CLOSE it has no effect.",
     "leverage_x": "Collateral times leverage is the notional. An open needs it, an INCREASE has that of its position; with CLOSE it has no effect.",
-    "slippage_pct": "How far, in percent, the price may be from the one seen.",
+    "slippage_pct": "How far, in percent, the price may be from the one seen. With CHANGE it stays as it is unless given.",
     "reduce_usdc": "CLOSE only: take out this much collateral. Excludes reduce_pct.",
     "reduce_pct": "CLOSE only: take out this part of the collateral, in percent. Excludes reduce_usdc.",
     "take_profit": "Price in USD at which the position is closed with a profit; with an open.",
@@ -25,7 +25,9 @@ ABOUT = {
     "break_even_pct": "Close at the opening price once the price was this much better; with an open.",
     "time_stop_s": "Close this many seconds after the fill; with an open.",
     "order_type": "limit and stop_limit rest at the venue until limit_price comes; only where VENUE is onchain, and not in DRY.",
-    "limit_price": "Price in USD at which it opens; needed by limit and stop_limit, refused with market.",
+    "limit_price": "Price in USD at which it opens; needed by limit and stop_limit, refused with market. With CHANGE the new one.",
+    "changes": "CHANGE only, which needs it: the signal_id, of the same source, whose order rests at the venue. What a CHANGE does not "
+    "name stays; collateral and leverage never change. Only where VENUE is onchain, and not in DRY.",
     "max_lag_s": "Seconds from ts, or from reception, after which it is too old to begin; what rests at the venue has begun.",
     "ts": f"When the signal was made: RFC 3339 with zone, in the years {payloads.FIRST_YEAR} to {payloads.LAST_YEAR}.",
     "meta": "Anything of the sender's; kept and shown, never interpreted. "
@@ -59,6 +61,17 @@ EXAMPLES: Json = {
     "close": {"summary": "Close half of it", "value": CLOSE},
 }
 
+CHANGE: Json = {
+    "source": "drill",
+    "signal_id": "test-003",
+    "tg_user_id": 123,
+    "symbol": "BTC-USD",
+    "side": "CHANGE",
+    "changes": "limit-001",
+    "limit_price": "94000",
+}
+EXAMPLES["change"] = {"summary": "Give an order that rests another price", "value": CHANGE}
+
 _NULL: Json = {"type": "null"}
 _GIVEN: Json = {"not": _NULL}
 
@@ -88,7 +101,7 @@ def _body() -> Json:
         "required": sorted(payloads.REQUIRED, key=list(payloads.FIELDS).index),
         "additionalProperties": False,
         "allOf": _together(),
-        "examples": [OPEN, CLOSE],
+        "examples": [OPEN, CLOSE, CHANGE],
     }
 
 
@@ -142,6 +155,7 @@ def _in_any_case(words: tuple[str, ...]) -> str:
 
 def _together() -> list[Json]:
     """What `payloads` refuses although each field by itself is right."""
+    changes = {"properties": {"side": {"pattern": _in_any_case((payloads.CHANGE,))}}, "required": ["side"]}
     opens = {"properties": {"side": {"pattern": _in_any_case(payloads.OPENING_SIDES)}}, "required": ["side"]}
     priced = {
         "properties": {"order_type": {"enum": list(payloads.PRICED_ORDERS)}},
@@ -182,7 +196,18 @@ def _together() -> list[Json]:
             "description": f"limit_price comes with {' and '.join(payloads.PRICED_ORDERS)}, and with nothing else.",
             "if": priced,
             "then": {"required": ["limit_price"], "properties": {"limit_price": _GIVEN}},
-            "else": {"properties": {"limit_price": _NULL}},
+            "else": {"anyOf": [changes, {"properties": {"limit_price": _NULL}}]},
+        },
+        {
+            "description": f"{payloads.CHANGE} needs changes and one of {', '.join(payloads.CHANGEABLE)}, and takes nothing else "
+            "of an order; nothing else takes changes.",
+            "if": changes,
+            "then": {
+                "required": ["changes"],
+                "properties": {"changes": _GIVEN, **dict.fromkeys(payloads.UNCHANGEABLE, _NULL)},
+                "anyOf": [{"required": [name], "properties": {name: _GIVEN}} for name in payloads.CHANGEABLE],
+            },
+            "else": {"properties": {"changes": _NULL}},
         },
         {
             "description": "reduce_usdc and reduce_pct exclude each other.",

@@ -102,6 +102,7 @@ SENTENCES: Mapping[str, str] = {
     "position {position} is {state}": "POSITION_IS",
     "{field} must be above 0 and at most {most}": "FIELD_RANGE",
     "{field} has at most {digits} decimals": "FIELD_DECIMALS",
+    "a change names a price, a slippage or a level": "CHANGES_NOTHING",
     "the take_profit of this position lies above its stop_loss": "ABOVE",
     "the take_profit of this position lies below its stop_loss": "BELOW",
     "{level} is crossed already; send a CLOSE instead": "CROSSED",

@@ -8,6 +8,7 @@ from django.db.models import Count, F, Q, Sum
 
 from execution_app.book import positions as book
 from execution_app.book import quotes
+from execution_app.book.orders import terms as terms_of
 from execution_app.engine.waiting import database_now
 from execution_app.models import Fill, IntentTransition, Position, TxIntent
 from execution_app.states import ORDER_CHANGES, Action, IntentState, Mode, OrderType, PositionState, Reason
@@ -108,12 +109,12 @@ def _does(row: TxIntent) -> str:
 
 def _state(row: TxIntent) -> str:
     if row.action in ORDER_CHANGES and row.state == IntentState.CHANGED:
-        return words.ORDER_TAKEN_BACK
+        return words.ORDER_TAKEN_BACK if row.action == Action.CANCEL_ORDER else words.ORDER_CHANGED
     if row.order_type == OrderType.MARKET or row.limit_price is None:
         return words.state(row.state)
     kind, price = words.order_type(row.order_type), words.usd(row.limit_price)
     if row.state == IntentState.ORDERED:
-        return words.ORDER_RESTS.format(kind=kind, price=price)
+        return words.ORDER_RESTS.format(kind=kind, price=words.usd(terms_of(row).limit_price))
     return words.ORDER_OF_TYPE.format(kind=kind, price=price, state=words.state(row.state))
 
 

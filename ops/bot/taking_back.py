@@ -2,6 +2,7 @@
 
 from execution_app.audit_words import AuditOrigin
 from execution_app.bells import ring
+from execution_app.book.orders import terms as terms_of
 from execution_app.engine import resting
 from execution_app.errors import Refused
 from execution_app.gate import control
@@ -65,7 +66,7 @@ def _button(row: TxIntent) -> Button:
         symbol=row.symbol,
         side=words.side(is_long=row.is_long),
         usdc=words.grouped(row.collateral_usdc or holdings.NOTHING),
-        price=words.grouped(row.limit_price or holdings.NOTHING),
+        price=words.grouped(terms_of(row).limit_price),
     )
     return Button(label, f"back:{row.pk}")
 

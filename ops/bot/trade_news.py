@@ -60,7 +60,8 @@ def _move(row: IntentTransition, fills: dict[int, Fill], hashes: dict[int, str])
     intent, event = row.intent, EVENTS[state]
     facts: dict[str, Any] = {"state": state.value}
     if state is S.CHANGED and intent.action in ORDER_CHANGES:
-        facts = {"state": "order_taken_back"}
+        changes = intent.action == Action.UPDATE_ORDER
+        facts = {"state": "order_changed" if changes else "order_taken_back"}
     if state is S.PENDING_INCLUSION and row.from_state in TAKEN_BACK:
         event, facts = Event.MINED, {"state": "taken_back"}
     if event in (Event.REFUSED, Event.REVERTED) or state is S.HELD:

@@ -76,6 +76,7 @@ _SIGNAL_CONTENT = (
         "time_stop_s",
         "order_type",
         "limit_price",
+        "changes",
         "max_lag_s",
         "ts",
     ),

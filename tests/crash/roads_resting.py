@@ -1,5 +1,6 @@
-"""Roads of opens that rest at the venue: placed and filled by their price, taken back, taken back by a whole close."""
+"""Roads of opens that rest at the venue: placed and filled by their price, changed, taken back, taken back by a whole close."""
 
+from decimal import Decimal
 from typing import Any
 
 from execution_app.engine import resting
@@ -9,6 +10,7 @@ from tests.crash.scenario import FILLED, Scenario, one_of
 LIMIT: dict[str, Any] = {"order_type": "limit", "limit_price": 95_000}
 TAKEN_BACK = one_of("venue_cancelled")
 KEY = "admin:take-back:crash"
+CHANGE_KEY = "admin:change:crash"
 
 
 def _place(bench: Bench) -> None:
@@ -41,6 +43,23 @@ def _ask(bench: Bench) -> None:
 def _take_back(bench: Bench) -> None:
     _ask(bench)
     bench.submit()
+    bench.live_on()
+
+
+def _ask_to_change(bench: Bench) -> None:
+    """Without the change the order does not fill at this price."""
+    bench.look()
+    resting.change(
+        "sig:crash:one", {"limit_price": Decimal(98_000)}, key=CHANGE_KEY, by="crash", reason="crash"
+    )
+    with bench.aside():
+        bench.set_price(97_900)
+
+
+def _change_and_fill(bench: Bench) -> None:
+    _ask_to_change(bench)
+    bench.submit()
+    bench.live_on()
     bench.live_on()
 
 
@@ -86,6 +105,14 @@ ROADS = [
         before=_place,
         left=0,
         faults=("lost", "reset"),
+    ),
+    Scenario(
+        "an order is changed and fills",
+        _change_and_fill,
+        _ask_to_change,
+        {"one": FILLED, CHANGE_KEY: one_of("changed")},
+        before=_place,
+        left=1,
     ),
     Scenario(
         "an order is taken back, reorg",

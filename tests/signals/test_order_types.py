@@ -1,11 +1,12 @@
-"""Orders that rest: taken where the road to the venue has them, refused by name where it has not."""
+"""Orders that rest, and changes of them: taken where the road to the venue has them, refused by name where it has not."""
 
 from typing import Any
 
 import pytest
 
-from execution_app.models import Trader
+from execution_app.models import Trader, TxIntent
 from execution_app.states import Reason
+from signals_app.models import Signal, SourceGrant
 from tests.signals.test_rules import assert_nothing_was_sent, decide, trader
 
 __all__ = ["trader"]  # the fixture
@@ -23,3 +24,56 @@ def test_an_order_that_rests_is_refused_where_the_road_has_none(
     assert (signal.decision, signal.reasons) == ("rejected", [Reason.ORDER_TYPE_UNSUPPORTED])
     assert intent.reason_detail == f"gateway does not support open_{order_type} (field order_type)"
     assert_nothing_was_sent()
+
+
+def change(**fields: object) -> tuple[Signal, TxIntent]:
+    none = dict.fromkeys(("collateral_usdc", "leverage_x", "slippage_pct"))
+    return decide(**{"side": "CHANGE", "changes": "rests", "limit_price": 59_000, **none, **fields})
+
+
+def test_a_change_names_an_order_of_its_own_source(trader: Trader) -> None:
+    _, order = decide(signal_id="rests", order_type="limit", limit_price=60_000)
+    signal, intent = change()
+    assert (signal.decision, intent.state, intent.action, intent.target) == (
+        *("accepted", "pending", "update_order"),
+        order,
+    )
+    assert (intent.limit_price, intent.new_slippage_pct, intent.take_profit) == (59_000, None, None)
+    assert intent.expires_at is not None
+    _, intent = change(slippage_pct=2, stop_loss=50_000, limit_price=None)
+    assert (intent.limit_price, intent.new_slippage_pct, intent.stop_loss) == (None, 2, 50_000)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"changes": "nothing"},
+        {"changes": "market"},
+        {"symbol": "ETH-USD"},
+        {"source": "other"},
+    ],
+    ids=["unknown", "a market order", "another symbol", "another source"],
+)
+def test_a_change_of_no_such_order_is_kept_and_refused(trader: Trader, named: dict[str, object]) -> None:
+    SourceGrant.objects.create(source="other", tg_user_id=trader.tg_user_id)
+    decide(signal_id="rests", order_type="limit", limit_price=60_000)
+    decide(signal_id="market")
+    signal, intent = change(**named)
+    assert (signal.decision, signal.reasons) == ("rejected", [Reason.NO_ORDER])
+    assert (intent.state, intent.target, intent.action) == ("rejected", None, "update_order")
+    assert_nothing_was_sent()
+
+
+def test_a_change_is_refused_where_the_road_has_none(trader: Trader, settings: Any) -> None:
+    decide(signal_id="rests", order_type="limit", limit_price=60_000)
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})
+    signal, intent = change()
+    assert (signal.decision, signal.reasons) == ("rejected", [Reason.ORDER_TYPE_UNSUPPORTED])
+    assert intent.reason_detail == "gateway does not support change_order (field side)"
+    assert_nothing_was_sent()
+
+
+def test_a_change_of_a_stranger_is_refused_by_every_reason(trader: Trader) -> None:
+    signal, intent = change(tg_user_id=999)
+    assert (signal.decision, signal.reasons) == ("rejected", [Reason.UNKNOWN_TRADER])
+    assert (intent.state, intent.trader, intent.target) == ("rejected", None, None)

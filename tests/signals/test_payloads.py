@@ -22,6 +22,7 @@ OPEN = {
     "slippage_pct": 0.5,
 }
 CLOSE = {name: OPEN[name] for name in ("source", "signal_id", "tg_user_id", "symbol")} | {"side": "CLOSE"}
+CHANGE = CLOSE | {"side": "CHANGE", "changes": "one", "limit_price": 5}
 
 
 def payload(document: object) -> Payload:
@@ -233,6 +234,14 @@ def test_a_flood_of_unknown_fields_is_answered_briefly() -> None:
         (OPEN | {"limit_price": 1}, "limit_price"),
         (OPEN | {"order_type": "limit"}, "limit_price"),
         (OPEN | {"order_type": "stop_limit"}, "limit_price"),
+        (OPEN | {"changes": "one"}, "changes"),
+        (CLOSE | {"changes": "one"}, "changes"),
+        (CHANGE | {"changes": None}, "changes"),
+        (CHANGE | {"changes": "a b"}, "changes"),
+        (CHANGE | {"limit_price": None}, "side"),
+        (CHANGE | {"collateral_usdc": 5}, "collateral_usdc"),
+        (CHANGE | {"order_type": "limit"}, "order_type"),
+        (CHANGE | {"trailing_stop_pct": 1}, "trailing_stop_pct"),
         ([], ""),
         ("text", ""),
         (None, ""),
@@ -246,6 +255,17 @@ def test_priced_orders_and_partial_closes_are_read() -> None:
     assert payload(OPEN | {"order_type": "limit", "limit_price": "60000.5"}).limit_price == Decimal("60000.5")
     assert payload(CLOSE | {"reduce_pct": "33.3333"}).reduce_pct == Decimal("33.3333")
     assert payload(CLOSE | {"reduce_usdc": 2}).reduce_usdc == 2
+
+
+def test_of_a_change_what_is_not_named_stays() -> None:
+    read_ = payload(CHANGE)
+    assert (read_.side, read_.changes, read_.limit_price, read_.slippage_pct) == (
+        "CHANGE",
+        "one",
+        Decimal(5),
+        None,
+    )
+    assert payload(CHANGE | {"slippage_pct": 1, "limit_price": None}).slippage_pct == 1
 
 
 def test_messages_do_not_repeat_what_was_sent() -> None:

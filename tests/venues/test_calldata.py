@@ -62,7 +62,7 @@ def test_a_close():
     assert onchain.encode_close(CloseOrder(TRADER, 1, 3, Decimal("2.5"), Decimal(100_000))) == CLOSE
 
 
-@pytest.mark.parametrize("order", [OPEN_LONG, OPEN_SHORT, CLOSE, CANCEL_LIMIT])
+@pytest.mark.parametrize("order", [OPEN_LONG, OPEN_SHORT, CLOSE, CANCEL_LIMIT, UPDATE_LIMIT])
 def test_a_delegated_order(order):
     expected = laid_out("9a10cc32", ALICE, 64, len(order), order)
     assert onchain.encode_delegated(TRADER, order) == expected
@@ -95,7 +95,6 @@ def test_margin():
 @pytest.mark.parametrize(
     "data",
     [
-        UPDATE_LIMIT,
         calls.encode_update_margin(1, 0, Margin.WITHDRAW, Decimal(1), []),
         calls.encode_remove_delegate(DELEGATE),
         grants.encode_set_delegate(DELEGATE, 1_800_000_000),

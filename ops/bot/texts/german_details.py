@@ -2,6 +2,9 @@
 
 ENGINE_D_STOP_IS_SET = "ein Not-Stopp gilt"
 ENGINE_D_ONLY_EXITS = "nur was das Risiko senkt, geht durch"
+ENGINE_D_CHANGE_NOT_SIMULATED = (
+    "die Änderung einer liegenden Order wird nicht simuliert, also in DRY abgelehnt"
+)
 ENGINE_D_NOT_SIMULATED = "eine {order_type}-Order wird nicht simuliert, also in DRY abgelehnt"
 ENGINE_D_SYMBOL_NOT_LISTED = "{symbol} wird hier nicht gehandelt, sondern: {listed}"
 ENGINE_D_IS_BANNED = "{symbol} zu eröffnen ist gesperrt ({scoped}; {where})"
@@ -34,7 +37,7 @@ ENGINE_D_NONCE_TAKEN = (
 ENGINE_D_MORE_ON_CHAIN = "die Chain hat {count} Transaktionen dieser Wallet, hier signiert sind {most}"
 ENGINE_D_WAS_RESTORED = "die Datenbank kommt aus einer Sicherung von {at}: {detail}"
 ENGINE_D_REST_NOT_IN_DRY = "eine liegende Order wird in DRY nicht zurückgenommen"
-ENGINE_D_BEING_TAKEN_BACK = "diese Order wird schon zurückgenommen"
+ENGINE_D_BEING_TAKEN_BACK = "diese Order wird schon zurückgenommen oder geändert"
 ENGINE_D_SLOT_CHANGES = "an ihrem Platz ist vielleicht schon eine andere Order"
 ENGINE_D_NOT_FINALLY = "{key}: {state}, noch nicht endgültig"
 ENGINE_D_RESTS_NO_MORE = "{key}: {state}; sie liegt nicht mehr dort"
@@ -83,6 +86,9 @@ ENGINE_D_NO_TRADER_OF_ID = "kein Trader hat die Telegram-Nummer {user_id}"
 ENGINE_D_TRADER_OFF = "Trader {user_id} ist abgeschaltet"
 ENGINE_D_SOURCE_NOT = "die Quelle {source} darf nicht für {user_id} handeln"
 ENGINE_D_LEVELS_WITH_OPEN = "Level kommen mit einer Eröffnung; /tp und /sl ändern die einer Position"
+ENGINE_D_NO_ORDER_OF_SIGNAL = (
+    "kein Signal {key} von {source} hat diesem Trader eine Order auf {symbol} gestellt, die liegt"
+)
 ENGINE_D_NOT_SUPPORTED_FIELD = "{adapter} nimmt kein {name} ({field})"
 ENGINE_D_NOT_SUPPORTED = "{adapter} nimmt kein {name}"
 ENGINE_D_CLOSE_IS_MARKET = "ein CLOSE ist eine Market-Order"

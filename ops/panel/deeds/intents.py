@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from execution_app.audit_words import AuditOrigin
 from execution_app.bells import ring
+from execution_app.book import orders
 from execution_app.engine import cancels, held, replace, resting, speedups
 from execution_app.errors import Refused, Stale
 from execution_app.gate.approval import UNUSED_S
@@ -18,6 +19,7 @@ from execution_app.tasks import submit
 from ops.bot.words import reason as in_words
 from ops.panel import words
 from ops.panel.deeds.deed import Deed, Person, Subject, whole_number
+from ops.panel.deeds.terms import TermsForm
 from ops.panel.present import holding
 
 MOST, SHOWN = 200, 20  # chosen at once, and named on the page
@@ -202,6 +204,47 @@ class TakeBack(Deed):
         return f"Asked for: {key}"
 
 
+class ChangeOrder(Deed):
+    """As `manage.py order change`, for one open that rests at the venue."""
+
+    name, title, button = "change-order", "Change an order that rests at the venue", "Change it"
+    permission = CHANGES_INTENTS
+    form, asks = TermsForm, ("limit_price", "slippage_pct", "take_profit", "stop_loss")
+
+    def look(self, target: str) -> Subject:
+        intent = _find(target)
+        problem = resting.obstacle(intent)
+        note = "A transaction of the delegate changes it. Filled or taken back first, it stays as it was."
+        told = _subject(intent, problem, note)
+        if problem:
+            return told
+        now = orders.terms(intent)
+        levels = (("take profit", now.take_profit), ("stop loss", now.stop_loss))
+        facts = (
+            *told.facts,
+            ("price", f"{words.grouped(now.limit_price)} USD"),
+            ("slippage", f"{words.grouped(now.slippage_pct)} %"),
+            *((name, "none" if level is None else f"{words.grouped(level)} USD") for name, level in levels),
+        )
+        return dataclasses.replace(told, facts=facts)
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:
+        key = f"admin:change-order:{subject.row.pk}:{person.once}"
+        terms = {name: told[name] for name in self.asks}
+        terms["new_slippage_pct"] = terms.pop("slippage_pct")
+        change = resting.change(
+            subject.row.intent_key,
+            terms,
+            key=key,
+            by=person.name,
+            reason=person.reason,
+            origin=AuditOrigin.ADMIN,
+        )
+        if change.wallet_id is not None:
+            ring(submit, change.wallet_id)
+        return f"Asked for: {key}"
+
+
 class SpeedUp(Deed):
     """As nothing else: the engine's next replacement, before its time."""
 
@@ -237,5 +280,5 @@ class SpeedUp(Deed):
         return "The replacement is asked for; the trace shows it once it is signed."
 
 
-DEEDS: tuple[Deed, ...] = (Approve(), Reject(), SpeedUp(), Cancel(), TakeBack())
+DEEDS: tuple[Deed, ...] = (Approve(), Reject(), SpeedUp(), Cancel(), TakeBack(), ChangeOrder())
 SEVERAL: tuple[Deed, ...] = (RejectSeveral(),)

@@ -85,7 +85,11 @@ def test_every_field_is_described_with_its_limits() -> None:
     assert "at most 6 decimals" in collateral["description"]
 
 
-@pytest.mark.parametrize("example", [signal_body.OPEN, signal_body.CLOSE], ids=["open", "close"])
+@pytest.mark.parametrize(
+    "example",
+    [signal_body.OPEN, signal_body.CLOSE, signal_body.CHANGE],
+    ids=["open", "close", "change"],
+)
 def test_the_examples_are_signals(example: dict[str, Any]) -> None:
     assert accepted(example)
     assert BODY.is_valid(example)
@@ -116,6 +120,7 @@ FIT: dict[str, list[object]] = {
     "stop_loss": [60_000.5, None],
     "order_type": ["market", "limit", "stop_limit", None],
     "limit_price": [1, "2.5", None],
+    "changes": ["a:b", "x" * 128],
     "max_lag_s": [1, 86_400, "60", None],
     "ts": ["2026-01-02T03:04:05Z", "2026-01-02t03:04:05.123456789+02:00", "2026-01-02T03:04:05z", None],
     "meta": [{}, {"a": [1, {"b": None}]}, None],
@@ -135,6 +140,7 @@ UNFIT: dict[str, list[object]] = {
     "stop_loss": [-1, "0x5"],
     "order_type": ["Market", "iceberg", 5],
     "limit_price": [0, "."],
+    "changes": ["", "a/b", "a" * 129, 5, "x"],
     "max_lag_s": [0, 86_401, 1.5],
     "ts": ["2026-01-02T03:04:05", "2026-01-02 03:04:05Z", "yesterday", 1767323045],
     "meta": [[], "a", 5],
@@ -152,6 +158,8 @@ def test_what_the_door_takes_the_document_takes(field: str) -> None:
             body |= {"order_type": "limit", "limit_price": 5} | {field: value}
         if field == "side" and str(value).upper() == payloads.INCREASE:
             del body["leverage_x"]  # it has its position's
+        if field == "changes":
+            body = change_body(changes=value)
         opens_with_less = value is None and field in {"collateral_usdc", "leverage_x"}
         assert accepted(body) is not opens_with_less, (field, value)
         assert BODY.is_valid(body) is not opens_with_less, (field, value)
@@ -163,6 +171,33 @@ def test_what_the_document_refuses_the_door_refuses(field: str) -> None:
         body = open_body(**({"side": "CLOSE"} if field.startswith("reduce") else {})) | {field: value}
         assert not accepted(body), (field, value)
         assert not BODY.is_valid(body), (field, value)
+
+
+def change_body(**fields: object) -> dict[str, object]:
+    not_of_changes = ("collateral_usdc", "leverage_x", "slippage_pct")
+    body = {name: value for name, value in open_body().items() if name not in not_of_changes}
+    return body | {"side": "CHANGE", "changes": "one", "limit_price": 5} | fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({}, True),
+        ({"side": "change", "take_profit": 5, "limit_price": None}, True),
+        ({"slippage_pct": 1, "limit_price": None}, True),
+        ({"limit_price": None}, False),
+        ({"changes": None}, False),
+        ({"reduce_pct": 5}, False),
+        ({"collateral_usdc": 5}, False),
+        ({"order_type": "limit"}, False),
+        ({"order_type": "market"}, False),
+        ({"side": "LONG", "collateral_usdc": 5, "leverage_x": 2}, False),
+        ({"side": "CLOSE", "limit_price": None}, False),
+    ],
+)
+def test_a_change_is_taken_by_both_or_by_none(fields: dict[str, object], fits: bool) -> None:
+    body = change_body(**fields)
+    assert (accepted(body), BODY.is_valid(body)) == (fits, fits)
 
 
 @pytest.mark.parametrize("field", sorted(payloads.REQUIRED))

@@ -36,7 +36,14 @@ def models() -> dict[str, type[Model]]:
 
 def deeds() -> dict[str, str]:
     """What each deed that names something is asked about here."""
-    intent = {"approve": KEY, "reject": KEY, "cancel": KEY, "speed-up": KEY, "take-back": KEY}
+    intent = {
+        "approve": KEY,
+        "reject": KEY,
+        "cancel": KEY,
+        "speed-up": KEY,
+        "take-back": KEY,
+        "change-order": KEY,
+    }
     position = str(Position.objects.get().pk)
     return intent | {
         "close": position,

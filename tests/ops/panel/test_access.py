@@ -126,7 +126,11 @@ DOES = {
         ("dry", "live", "reduce-only", "allow-opens", "flatten", "set-cap", "lift-cap"), _OPERATOR
     ),
     **dict.fromkeys(
-        ("approve", "reject", "reject-several", "cancel", "speed-up", "take-back", "replay-dry"), _OPERATOR
+        (
+            *("approve", "reject", "reject-several", "cancel", "speed-up"),
+            *("take-back", "change-order", "replay-dry"),
+        ),
+        _OPERATOR,
     ),
     **dict.fromkeys(("close", "halve", "increase"), _TRADER),
     **dict.fromkeys(("rotate-secret", "retire-secret", "bind-trader", "unbind-trader"), _ADMIN),

@@ -265,6 +265,27 @@ def test_an_order_that_rests_is_taken_back_once(admin: Client) -> None:
     assert TxIntent.objects.filter(action="cancel_order").count() == 1
 
 
+def test_an_order_that_rests_is_changed_as_the_form_says(admin: Client) -> None:
+    intent = one_of_each()
+    with without_guards():
+        TxIntent.objects.filter(pk=intent.pk).update(
+            state="ordered", settled_at=None, order_type="limit", limit_price=95_000, road="onchain"
+        )
+    path = f"change-order/{intent.intent_key}"
+    assert "95,000 USD" in page(admin, path)
+    refused = press(admin, path, "BTC-USD")
+    assert (refused.status_code, b"names a price" in refused.content) == (422, True)
+    assert press(admin, path, "BTC-USD", take_profit="no number").status_code == 422
+    assert press(admin, path, "BTC-USD", limit_price="-1").status_code == 422
+    assert not TxIntent.objects.filter(action="update_order").exists()
+    told = {"limit_price": "94000.5", "take_profit": "none"}
+    assert press(admin, path, "BTC-USD", **told).status_code == 302
+    change = TxIntent.objects.get(action="update_order")
+    assert (change.target, change.state, change.limit_price) == (intent, "pending", Decimal("94000.5"))
+    assert (change.take_profit, change.stop_loss, change.new_slippage_pct) == (0, None, None)
+    assert (entry().action, entry().origin) == ("order_changed", "admin")
+
+
 def test_what_is_in_flight_is_sped_up_as_the_page_has_shown_it(admin: Client) -> None:
     intent = one_of_each()
     assert "only what has left and is not mined" in page(admin, f"speed-up/{intent.intent_key}")

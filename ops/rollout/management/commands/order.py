@@ -1,12 +1,15 @@
-"""`manage.py order list|take-back`: opens that rest at the venue until their price comes."""
+"""`manage.py order list|take-back|change`: opens that rest at the venue until their price comes."""
 
 import json
 import uuid
+from argparse import ArgumentTypeError
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution_app.bells import ring
+from execution_app.book import orders
 from execution_app.engine import resting
 from execution_app.errors import Refused
 from execution_app.models import TxIntent
@@ -17,7 +20,8 @@ from ops.rollout.operator import account
 class Command(BaseCommand):
     help = (
         "Show the orders that rest at the venue, each of which may fill by its price alone, also under a stop; or take "
-        "one back: whichever is first at the venue, that or the fill, decides. Nothing is taken back under a stop."
+        "one back, or give it other terms: whichever is first at the venue, that or the fill, decides. Nothing is taken "
+        "back or changed under a stop."
     )
     requires_system_checks = []
 
@@ -28,6 +32,18 @@ class Command(BaseCommand):
         take_back.add_argument("key", help="the intent_key of the open")
         take_back.add_argument("--reason", required=True, help="why; written into the audit log")
         take_back.add_argument("--by", default=account(), help="who")
+        change = verbs.add_parser(
+            "change", help="give it another price, slippage or levels; what is left out stays"
+        )
+        change.add_argument("key", help="the intent_key of the open")
+        change.add_argument("--limit-price", type=_exact, help="USD at which it fills")
+        change.add_argument(
+            "--slippage-pct", type=_exact, help="how far from that the fill may be, in percent"
+        )
+        for level in ("--take-profit", "--stop-loss"):
+            change.add_argument(level, type=_level, help="USD, or `none`, which takes it away")
+        change.add_argument("--reason", required=True, help="why; written into the audit log")
+        change.add_argument("--by", default=account(), help="who")
         for part in verbs.choices.values():
             part.add_argument("--json", action="store_true", help="JSON instead of lines")
 
@@ -44,24 +60,56 @@ class Command(BaseCommand):
     def _rows(self, options: dict[str, Any]) -> list[dict[str, Any]]:
         if options["verb"] == "list":
             return [_row(order) for order in resting.all_live()]
-        key = f"admin:take-back:{uuid.uuid4().hex[:12]}"
+        takes_back = options["verb"] == "take-back"
+        key = f"admin:{'take-back' if takes_back else 'change'}:{uuid.uuid4().hex[:12]}"
+        who = {"key": key, "by": options["by"], "reason": options["reason"]}
         try:
-            cancel = resting.take_back(options["key"], key=key, by=options["by"], reason=options["reason"])
+            if takes_back:
+                asked = resting.take_back(options["key"], **who)
+            else:
+                asked = resting.change(options["key"], _terms(options), **who)
         except Refused as refusal:
             raise CommandError(str(refusal)) from None
-        if cancel.wallet_id is not None:
-            ring(submit, cancel.wallet_id)
-        return [{"asked": cancel.intent_key, "takes_back": options["key"]}]
+        if asked.wallet_id is not None:
+            ring(submit, asked.wallet_id)
+        return [{"asked": asked.intent_key, "takes_back" if takes_back else "changes": options["key"]}]
+
+
+def _exact(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ArgumentTypeError(f"{text!r} is no number") from None
+    if not value.is_finite() or value <= 0:
+        raise ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def _level(text: str) -> Decimal:
+    return resting.NONE if text == "none" else _exact(text)
+
+
+def _terms(options: dict[str, Any]) -> dict[str, Decimal | None]:
+    return {
+        "limit_price": options["limit_price"],
+        "new_slippage_pct": options["slippage_pct"],
+        "take_profit": options["take_profit"],
+        "stop_loss": options["stop_loss"],
+    }
 
 
 def _row(order: TxIntent) -> dict[str, Any]:
+    terms = orders.terms(order)
     return {
         "intent_key": order.intent_key,
         "trader": str(order.trader),
         "symbol": order.symbol,
         "side": "LONG" if order.is_long else "SHORT",
         "order_type": order.order_type,
-        "limit_price": format(order.limit_price or 0, "f"),
+        "limit_price": format(terms.limit_price, "f"),
+        "slippage_pct": format(terms.slippage_pct, "f"),
+        "take_profit": "none" if terms.take_profit is None else format(terms.take_profit, "f"),
+        "stop_loss": "none" if terms.stop_loss is None else format(terms.stop_loss, "f"),
         "collateral_usdc": format(order.collateral_usdc or 0, "f"),
         "leverage_x": format(order.leverage_x or 0, "f"),
     }
