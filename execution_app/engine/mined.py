@@ -15,7 +15,7 @@ from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import TxIntent, TxReceipt, TxSend, VenueOrder
 from execution_app.models.arrays import rows_of
-from execution_app.models.intents import MOST_WEI
+from execution_app.models.kinds import MOST_WEI
 from execution_app.moves import Step, move_all
 from execution_app.states import Action, IntentState
 from execution_app.venues import calldata, events

@@ -5,7 +5,7 @@ from importlib import import_module
 from django.db import migrations, models
 
 # As 0032 has it, with the column that is new here.
-GUARD = import_module("execution_app.migrations.0036_increases").FORWARDS
+GUARD = import_module("execution_app.migrations.0032_resting_orders").FORWARDS
 FUNCTION = GUARD[: GUARD.index("CREATE TRIGGER")].replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
 FORWARDS = FUNCTION.replace("NEW.target_id)\n", "NEW.target_id, NEW.new_slippage_pct)\n").replace(
     "OLD.target_id)", "OLD.target_id, OLD.new_slippage_pct)"

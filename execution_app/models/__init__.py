@@ -2,9 +2,10 @@
 
 from execution_app.models.archives import Archive, ArchivedTable
 from execution_app.models.audit import AuditEntry
-from execution_app.models.book import Correction, ExternalTrade, Fill, Position, VenueOrder
+from execution_app.models.book import Correction, Fill, Position, VenueOrder
 from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
+from execution_app.models.external import ExternalTrade
 from execution_app.models.intents import TxIntent
 from execution_app.models.messages import VenueMessage
 from execution_app.models.passkeys import Passkey

@@ -7,7 +7,8 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app.models.columns import listed, one_of
-from execution_app.models.intents import BEYOND, TxIntent
+from execution_app.models.intents import TxIntent
+from execution_app.models.kinds import BEYOND
 from execution_app.models.traders import Trader
 from execution_app.states import CapName, CapScope, Mode, ReservationState
 

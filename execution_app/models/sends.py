@@ -5,7 +5,8 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app.models.columns import listed, one_of, wei
-from execution_app.models.intents import MOST_WEI, TxIntent
+from execution_app.models.intents import TxIntent
+from execution_app.models.kinds import MOST_WEI
 from execution_app.states import SendKind, SendOutcome
 
 

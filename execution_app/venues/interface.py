@@ -29,8 +29,8 @@ class Action(StrEnum):
     CHANGE_LEVELS = "change_levels"
     CHANGE_MARGIN = "change_margin"
     CANCEL_ORDER = "cancel_order"
-    INCREASE = "increase"
     CHANGE_ORDER = "change_order"
+    INCREASE = "increase"
 
 
 class Outcome(StrEnum):

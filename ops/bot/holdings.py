@@ -108,7 +108,7 @@ def _does(row: TxIntent) -> str:
 
 
 def _state(row: TxIntent) -> str:
-    if row.action == Action.CANCEL_ORDER and row.state == IntentState.CHANGED:
+    if row.action in ORDER_CHANGES and row.state == IntentState.CHANGED:
         return words.ORDER_TAKEN_BACK if row.action == Action.CANCEL_ORDER else words.ORDER_CHANGED
     if row.order_type == OrderType.MARKET or row.limit_price is None:
         return words.state(row.state)

@@ -21,11 +21,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name='signal',
-            name='side',
-            field=models.CharField(max_length=8),
-        ),
-        migrations.AlterField(
-            model_name='signal',
             name='slippage_pct',
             field=models.DecimalField(blank=True, decimal_places=4, max_digits=12, null=True),
         ),

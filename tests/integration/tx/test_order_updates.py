@@ -85,7 +85,6 @@ def test_it_has_its_new_terms_from_then_on(rig: Rig, node: Proxy) -> None:
 
 
 def test_what_it_does_not_name_stays_as_the_venue_has_it(rig: Rig, node: Proxy) -> None:
-    """Also where the owner changed it by hand, of which the book knows nothing."""
     order = place(rig, take_profit=Decimal(120_000))
     by_hand = calls.encode_update_limit(BTC, 0, Decimal(94_000), Decimal(2), take_profit=Decimal(110_000))
     send(rig.trader.address, real_parts.deployment.trading, "0x" + by_hand.hex())
