@@ -15,7 +15,7 @@ from execution_app.gate import limits
 from execution_app.gate.admission import Admission, Verdict, admit, ruling_now
 from execution_app.models import Position, TxIntent
 from execution_app.moves import open_intent
-from execution_app.states import Action, Mode, PositionState, Reason
+from execution_app.states import GROWING, Action, Mode, PositionState, Reason
 from execution_app.venues.interface import Holding, Submission
 
 
@@ -43,7 +43,7 @@ class PaperDesk(Desk):
     def _take_down(self, key: str, **asked: Any) -> Submission:
         """Taken down and decided in one transaction, so that no road to the chain ever finds it waiting."""
         symbol, action = asked["symbol"], Action(asked["action"])
-        found = (views.look_to_open if action is Action.OPEN else views.look)(symbol, self.trader)
+        found = (views.look_to_open if action in GROWING else views.look)(symbol, self.trader)
         if unfit := found.problem(symbol, action):
             raise (Refused if unfit.final else Retryable)(unfit.detail)
         with transaction.atomic(durable=True):

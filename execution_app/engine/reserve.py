@@ -78,16 +78,17 @@ def reserve(wallet_id: int) -> int:
         return 0
     wallet = Wallet.objects.get(pk=wallet_id)
     market = prices.look({intent.symbol for intent in ready}, wallet.address)
-    opens = [intent for intent in ready if intent.action == Action.OPEN]
-    exits = [intent for intent in ready if intent.action != Action.OPEN and _needs_chain(intent)]
+    drawable = [intent for intent in ready if _needs_chain(intent)]
+    exits = [intent for intent in drawable if intent.action not in GROWING]
     asked = Asked(market, plans.draw(wallet, exits, market), _signer_problem(wallet))
     returned = Returned()
     for action in TURNS:
         keys = [intent.pk for intent in ready if intent.action == action]
-        if keys and action is Action.OPEN:
+        if keys and action in GROWING:
             # Not before, so that no exit waits for the venue's feed.
-            market = prices.compare(market, {intent.symbol for intent in opens})
-            drawn = {**asked.drawn, **plans.draw(wallet, opens, market)}
+            market = prices.compare(market, {intent.symbol for intent in ready if intent.action == action})
+            mine = [intent for intent in drawable if intent.action == action]
+            drawn = {**asked.drawn, **plans.draw(wallet, mine, market)}
             asked = Asked(market, drawn, asked.signer_problem)
         placed = 0
         while keys:

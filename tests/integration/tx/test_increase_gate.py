@@ -15,12 +15,14 @@ from execution_app.models import Fill, Position, Protection, TxIntent
 from execution_app.states import Action, CapName, Mode, Origin, Reason, RestrictionKind
 from tests import stakes
 from tests.execution.desks.harness import run
+from tests.feeds import served_feed
 from tests.guarded import look, move_price
 from tests.integration.tx.test_gateway_faults import Scene, scene, state_of
 from tests.integration.tx.test_gateway_levels import post, reason_of
 from tests.integration.tx.test_increase import check, go_on, grow, held_usdc, ours, theirs
 from tests.integration.tx.test_permissions import allow
 from tests.rig import USDC, rpc_call
+from tests.timers import pass_a_minute
 
 __all__ = ["scene"]  # the fixture
 
@@ -239,3 +241,29 @@ def test_what_was_taken_for_ended_and_is_there_is_at_stake_again_in_all_its_part
         scene.rig.track()
     assert (ours(position), held_usdc()) == (theirs(scene), [10, 10])
     check(scene)
+
+
+@pytest.mark.parametrize("mode", ["LIVE", "DRY"])
+def test_its_price_is_compared_as_that_of_an_open(scene: Scene, settings: Any, mode: str) -> None:
+    """With a feed it goes where the feed agrees, and waits where that says otherwise; so it does in simulation."""
+    if mode == "DRY":
+        control.impose(RestrictionKind.DRY, Origin.COMMAND, reason="test", by="test")
+        scene.rig.intent()
+        post(scene)
+        position = Position.objects.get(mode=Mode.DRY)
+    else:
+        position = scene.open()
+    asked = {"position": position, "is_long": True, "collateral_usdc": Decimal(5), "leverage_x": Decimal(2)}
+
+    def more() -> TxIntent:
+        return scene.rig.intent(Action.INCREASE, **asked) if mode == "DRY" else grow(scene, position)
+
+    with served_feed(settings) as source:
+        intent = more()
+        go_on(scene)
+        assert state_of(intent) == ("simulated" if mode == "DRY" else "filled")
+        source.faults.core_off_pct = 3.0
+        later = more()
+        pass_a_minute()
+        scene.rig.submit()
+        assert reason_of(later) == ("pending", Reason.PRICE_DEVIATES)
