@@ -253,7 +253,8 @@ def test_its_price_is_compared_as_that_of_an_open(scene: Scene, settings: Any, m
         position = Position.objects.get(mode=Mode.DRY)
     else:
         position = scene.open()
-    asked = {"position": position, "is_long": True, "collateral_usdc": Decimal(5), "leverage_x": Decimal(2)}
+    asked: dict[str, Any] = {"position": position, "is_long": True}
+    asked |= {"collateral_usdc": Decimal(5), "leverage_x": Decimal(2)}
 
     def more() -> TxIntent:
         return scene.rig.intent(Action.INCREASE, **asked) if mode == "DRY" else grow(scene, position)
