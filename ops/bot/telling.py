@@ -65,8 +65,8 @@ def _step(step: Facts) -> str:
 
 
 def _reason(step: Facts) -> str:
-    """In the reader's language; what the engine wrote down beside it is behind /why."""
-    return words.reason(step["reason"]) if step.get("reason") else words.NO_REASON
+    """In the reader's language, where there is one; what the engine wrote down beside it is behind /why."""
+    return words.WHY.format(reason=words.reason(step["reason"])) if step.get("reason") else ""
 
 
 def _names(job: Job) -> dict[str, str]:

@@ -22,8 +22,9 @@ from execution_app.states import (
     RestrictionKind,
     TriggerKind,
 )
-from ops.bot import counter, engine_words, opening, words
+from ops.bot import counter, engine_words, opening, telling, words
 from ops.bot.models import Event, Level, Role
+from ops.bot.outbox import Job
 from ops.bot.texts import ENGLISH, LANGUAGES
 from ops.bot.trade_news import EVENTS
 from ops.watch import health
@@ -186,3 +187,22 @@ def test_nothing_that_people_read_is_written_elsewhere() -> None:
     ]
     # `words` makes the marks of values: a link, code, a title.
     assert [one for one in found if not one.startswith("words.py")] == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("", "03:04:05 the venue gave it back\n"),
+        ("order_lost", "03:04:05 the venue gave it back: "),
+    ],
+)
+def test_a_step_says_why_only_where_there_is_a_reason(reason: str, said: str) -> None:
+    step = {
+        "event": "reverted",
+        "at": "2026-01-02T03:04:05+00:00",
+        "state": "venue_cancelled",
+        "reason": reason,
+    }
+    about = {"symbol": "BTC-USD", "is_long": True, "intent_key": "sig:a:1"}
+    job = Job(1, 1, False, "trade 1", about, [step], False, False, 0, ENGLISH)
+    assert said in telling.text(job)
