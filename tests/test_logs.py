@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from django.conf import settings
+from hypothesis import given
+from hypothesis import strategies as st
 
-from execution_app.scrubbing import GONE
+from execution_app import scrubbing
+from execution_app.scrubbing import GONE, Scrubber
 from vanta import logs
 
 SECRETS = (
@@ -64,3 +67,35 @@ def test_every_secret_of_the_environment_is_known_to_the_log() -> None:
     for name in ("webhook_hmac_secret", "admin_token", "secret_key", "database_url", "redis_url"):
         assert getattr(settings.ENVIRONMENT, name).get_secret_value() in known
     assert set(settings.ENVIRONMENT.rpc_urls) <= set(known)
+
+
+# What each pattern looks for, as it may stand in somebody else's words.
+TOLD = (
+    *("Authorization: xyzzy-of-nobody", "x-signature=xyzzy-of-nobody", "webhook-signature: xyzzy-of-nobody"),
+    *("bearer = xyzzy-of-nobody", "PASSWD=xyzzy-of-nobody", "my_password: xyzzy-of-nobody"),
+    *("passphrase=xyzzy-of-nobody", "client_secret=xyzzy-of-nobody", "secret-key=xyzzy-of-nobody"),
+    *("mnemonic: xyzzy-of-nobody", "admin_token=xyzzy-of-nobody", "csrftoken=xyzzy-of-nobody"),
+    *("api-key=xyzzy-of-nobody", "APIKEY=xyzzy-of-nobody", "private_key=xyzzy-of-nobody"),
+    *("sessionid=xyzzy-of-nobody", "Basic eHl6enktb2Ytbm9ib2R5", "get /bot12345:xyzzy-of-nobody-12345"),
+    *(
+        "pa\u017fswd: xyzzy-of-nobody",
+        "to\u212aen_secret=xyzzy-of-nobody",
+        "pr\u0130vate_key=xyzzy-of-nobody",
+    ),
+)
+
+
+@pytest.mark.parametrize("text", TOLD)
+def test_what_a_telling_name_holds_is_scrubbed_whatever_stands_around_it(text: str) -> None:
+    """A line in which none of the names stands is not searched any further; each of them has it searched."""
+    said = Scrubber()(f"intent=7 nonce=41 {text} why=0x{'ab' * 32}")
+    assert GONE in said
+    assert "of-nobody" not in said
+    assert "eHl6" not in said
+
+
+@given(st.text("abcdefikoprstvwxyz0189_-=: /\"'\u017f\u212a\u0130\u0131", max_size=60))
+def test_what_is_not_searched_would_have_been_left_as_it_is(text: str) -> None:
+    if not scrubbing._may_tell(text):
+        found = (pattern.search(text) for pattern in (scrubbing._BOT, scrubbing._NAMED, scrubbing._BEARER))
+        assert not any(found)

@@ -124,7 +124,7 @@ def _pass(head: Head) -> None:
     if messages:
         following.follow(head)
     if consumed or messages or ordered or IntentState.MINED in states:
-        venue_events.collect(head.number)
+        venue_events.collect(head.number, head.block_hash)
     standing, gone_meanwhile = _forget_reorganised(_mined(head), head.finalized)
     settle(standing, head.finalized)
     if changed := [pk for pk, state in standing.items() if state is IntentState.CHANGED]:

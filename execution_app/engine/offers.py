@@ -147,9 +147,12 @@ def record(answered: Sequence[tuple[TxSend, SendOutcome]]) -> None:
 def _move_on(sends: Sequence[TxSend], outcome: SendOutcome) -> None:
     why = {send.intent_id: f"{outcome} {send.tx_hash}" for send in sends}
     under_way = TxIntent.objects.filter(pk__in=why, state=IntentState.SENDING)
-    moved = {intent.pk: intent for intent in under_way.order_by("nonce")}
+    # As they were when they were leased. Those that left before may be anywhere by now.
+    moved = {send.intent_id: send.intent for send in sends if send.intent.state == IntentState.SENDING}
+    others = under_way.exclude(pk__in=moved) if len(moved) < len(why) else ()
+    moved |= {intent.pk: intent for intent in others}
     try:
-        steps = [Step(intent, why[key]) for key, intent in moved.items()]
+        steps = [Step(intent, why[key]) for key, intent in sorted(moved.items(), key=_nonce)]
         move_all(steps, IntentState.PENDING_INCLUSION, by=BY)
     except Stale:
         # The chain was faster than some answer: each by itself.
@@ -159,6 +162,10 @@ def _move_on(sends: Sequence[TxSend], outcome: SendOutcome) -> None:
         if now is not None and send.intent_id in moved and send.attempt == 0:
             age = now - moved[send.intent_id].accepted_at
             meters.SIGNAL_TO_BROADCAST.observe(age.total_seconds())
+
+
+def _nonce(item: tuple[int, TxIntent]) -> int:
+    return item[1].nonce or 0
 
 
 def _moved_on(intent: TxIntent, why: str) -> bool:

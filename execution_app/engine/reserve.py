@@ -11,6 +11,7 @@ from execution_app.engine import increases, level_changes, order_changes, plans
 from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
+    BATCH,
     BY,
     actions_due,
     database_now,
@@ -48,6 +49,10 @@ TURNS = (
     *(Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS),
     *(Action.UPDATE_ORDER, Action.INCREASE, Action.OPEN),
 )
+
+LEAST = 8  # intents that are read for a turn
+# Of a wallet that may have as many in flight. Where fewer fit, more would be asked about in vain.
+MOST = 3 * BATCH
 
 
 class Returned:
@@ -90,10 +95,15 @@ def reserve(wallet_id: int) -> int:
             mine = [intent for intent in drawable if intent.action == action]
             drawn = {**asked.drawn, **plans.draw(wallet, mine, market)}
             asked = Asked(market, drawn, asked.signer_problem)
-        placed = 0
+        placed, most = 0, len(keys)
         while keys:
-            more, keys = _take_turn(wallet_id, action, keys, asked, returned)
+            more, left = _take_turn(wallet_id, action, keys[:most], asked, returned)
             placed += more
+            if left is None:
+                break
+            left += keys[most:]
+            # No more are read than the last turn had time for, or about that: a slow machine would read most in vain.
+            keys, most = left, max(LEAST, 2 * (len(keys) - len(left)))
         # Exits that got their nonce are sent before opens may wait for anything.
         if placed:
             return placed
@@ -106,7 +116,7 @@ def _sort(wallet_id: int) -> list[TxIntent]:
     returned = Returned()
     due = actions_due(wallet_id)
     for action in TURNS:
-        keys = turn(wallet_id, action) if action in due else []
+        keys = turn(wallet_id, action, min(max(BATCH, due[action]), MOST)) if action in due else []
         while keys:
             with transaction.atomic(durable=True):
                 wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
@@ -145,18 +155,21 @@ def _signer_problem(wallet: Wallet) -> tuple[Reason, str] | None:
 
 def _take_turn(
     wallet_id: int, action: Action, keys: list[int], asked: Asked, returned: Returned
-) -> tuple[int, list[int]]:
-    """Place what comes first; returns how many got their nonce, and the keys that nobody came to."""
+) -> tuple[int, list[int] | None]:
+    """Place what comes first; returns how many got their nonce, and the keys that nobody came to.
+
+    None in their place where the rest is left to another pass.
+    """
     # The journal is on the disk before the commit is; a local signature that is not committed has gone nowhere.
     with transaction.atomic(durable=True), signers.group():
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         # Before the gate is read: who waits here must not keep a stop waiting. Nor an exit, which waits for the wallet.
         if action in GROWING and not reservations.lock_soon():
             log.info("opens wait for their turn at the caps", wallet=wallet_id)
-            return 0, []
+            return 0, None
         ruling = ruling_now()
         if returned.since(ruling):
-            return 0, []
+            return 0, None
         mine = Turn()
         round_ = _begin(wallet, ruling, asked)
         placed, later = 0, list[int]()

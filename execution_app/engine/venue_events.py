@@ -8,7 +8,9 @@ From time to time it is read anew from its own block, since nodes may show a log
 long after its block, and what kept the book from taking it may have gone.
 """
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 BATCH = 2_000
 LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS_A_PASS = 10
+SAME_S = 2.0  # for so long at most what was said at a block is not asked again there
 READ_AGAIN = 64  # blocks
 READ_ANEW = 256  # blocks, while one look reads all of them; then whenever they have doubled
 _Waiting = tuple[int, int, int | None]  # an order's key and id, and the slot in which it rests
@@ -36,7 +39,28 @@ _Waiting = tuple[int, int, int | None]  # an order's key and id, and the slot in
 NONSENSE = (DataError, LookupError, ValueError, ArithmeticError)
 
 
-def collect(head: int) -> None:
+@dataclass
+class _Said:
+    """Which orders still waited, by what was said at one block, which says the same again; nothing that anybody relies on.
+
+    Whoever lags or lies about the head is asked again after a moment, however long the head stays.
+    """
+
+    where: tuple[str, str] = ("", "")  # the venue's storage, and the block's hash
+    since_s: float = 0.0
+    waiting: set[int] = field(default_factory=set)
+
+    def at(self, storage: str, block_hash: str) -> set[int]:
+        now_s = time.monotonic()
+        if self.where != (storage, block_hash) or now_s - self.since_s > SAME_S:
+            self.where, self.since_s, self.waiting = (storage, block_hash), now_s, set()
+        return self.waiting
+
+
+_said = _Said()
+
+
+def collect(head: int, block_hash: str) -> None:
     """Apply what happened to outstanding orders up to this head."""
     outstanding = VenueOrder.objects.filter(state=OrderState.REGISTERED, intent__state=IntentState.ORDERED)
     waiting = list(outstanding.order_by("-order_id").values_list("pk", "order_id", "limit_index"))
@@ -44,7 +68,9 @@ def collect(head: int) -> None:
     at_once = [one for one in waiting if one[2] is None]
     asked = _turn(at_once, head) + _turn([one for one in waiting if one[2] is not None], head)
     slots = {pk: slot for pk, _, slot in asked}
-    gone = _no_longer_pending([(pk, order_id) for pk, order_id, _ in asked], head)
+    waits = _said.at(settings.ENVIRONMENT.venue_storage_address, block_hash)
+    unsure = [(pk, order_id) for pk, order_id, _ in asked if order_id not in waits]
+    gone = _no_longer_pending(unsure, head, waits)
     resting = [pk for pk, slot in slots.items() if slot is not None and pk not in gone]
     if resting:
         _note_rest(resting)
@@ -180,8 +206,8 @@ def _decoded(entry: dict[str, Any]) -> events.OrderEvent | None:
         return None
 
 
-def _no_longer_pending(outstanding: Sequence[tuple[int, int]], head: int) -> dict[int, int]:
-    """Of keys and order ids, those whose order the venue does not list any more."""
+def _no_longer_pending(outstanding: Sequence[tuple[int, int]], head: int, waits: set[int]) -> dict[int, int]:
+    """Of keys and order ids, those whose order the venue does not list any more; ids of the others go to `waits`."""
     storage = settings.ENVIRONMENT.venue_storage_address
     calls: list[rpc.Call] = [
         ("eth_call", ({"to": storage, "data": "0x" + onchain.call_is_pending(order_id).hex()}, hex(head)))
@@ -196,7 +222,9 @@ def _no_longer_pending(outstanding: Sequence[tuple[int, int]], head: int) -> dic
         except (rpc.NodeError, ValueError) as problem:
             log.warning("the venue does not say whether an order waits", order=order_id, problem=str(problem))
             continue
-        if not pending:
+        if pending:
+            waits.add(order_id)
+        else:
             ended[key] = order_id
     return ended
 

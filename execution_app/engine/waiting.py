@@ -52,21 +52,20 @@ def database_now() -> datetime:
         return moment
 
 
-def actions_due(wallet: Wallet | int) -> set[str]:
-    """What is waited for at all: most passes find intents of one kind, or none."""
-    return set(waiting(wallet).order_by().values_list("action", flat=True).distinct())
+def actions_due(wallet: Wallet | int) -> dict[str, int]:
+    """What is waited for at all, with what the wallet may have in flight: most passes find intents of one kind, or none."""
+    return dict(waiting(wallet).order_by().values_list("action", "wallet__max_in_flight").distinct())
 
 
-def turn(wallet: Wallet | int, action: Action) -> list[int]:
+def turn(wallet: Wallet | int, action: Action, most: int = BATCH) -> list[int]:
     """Whose turn it is: the oldest, and those that were not looked at for longest, all in the order they came.
 
     The oldest alone would keep all others from their turn where they wait for something that does not come.
     """
     due = waiting(wallet).filter(action=action).values_list("pk", flat=True)
-    oldest = list(due[:BATCH])
-    if len(oldest) < BATCH:
-        return sorted(oldest)  # there are no others
-    return sorted({*oldest, *due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:BATCH]})
+    oldest = list(due[:most])
+    others = due.order_by(F("next_try_at").asc(nulls_first=True), "id")[:most] if len(oldest) == most else ()
+    return sorted({*oldest, *others})
 
 
 def sort(wallet: Wallet, ruling: Ruling, now: datetime, keys: list[int]) -> tuple[list[TxIntent], list[int]]:
@@ -158,13 +157,11 @@ def _later() -> Any:
 
 def hold(intent: TxIntent, reason: Reason, detail: str) -> None:
     """Keep an intent without a nonce, visibly; the sweep looks at it again."""
+    told = reason, detail[:400]
     if intent.state == IntentState.PENDING:
-        fields = {"reason": reason.value, "reason_detail": detail[:400], "next_try_at": _later()}
+        fields = {"reason": reason.value, "reason_detail": told[1], "next_try_at": _later()}
         move(intent, IntentState.HELD, why=detail, by=BY, **fields)
-    elif reason is not Reason.MODE_DEGRADED or (intent.reason, intent.reason_detail) != (
-        reason,
-        detail[:400],
-    ):
+    elif reason is not Reason.MODE_DEGRADED or (intent.reason, intent.reason_detail) != told:
         # Hundreds may wait for the mode: to write each anew at every bell would keep the children from the chain.
         note(intent, reason, detail)
 

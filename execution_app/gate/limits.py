@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from django.conf import settings
@@ -12,7 +13,16 @@ from execution_app.gate.caps import Limit, Order, effective
 from execution_app.models import Cap
 from execution_app.states import CapName, CapScope
 
-_known: ContextVar[list[Cap] | None] = ContextVar("vanta_caps_read_once", default=None)
+
+@dataclass(frozen=True)
+class _Read:
+    """Rows of caps, and what they come to for orders of one trader, source and symbol: many of a batch are alike in these."""
+
+    rows: list[Cap]
+    found: dict[tuple[int, str, str], list[Limit]] = field(default_factory=dict)
+
+
+_known: ContextVar[_Read | None] = ContextVar("vanta_caps_read_once", default=None)
 
 
 def ceilings() -> dict[CapName, Decimal]:
@@ -38,7 +48,7 @@ def read_once() -> Iterator[None]:
     For one short transaction: one that holds `reservations.lock`, under which no
     cap changes, or one that only refuses.
     """
-    token = _known.set(list(Cap.objects.filter(lifted_at=None).order_by("id")))
+    token = _known.set(_Read(list(Cap.objects.filter(lifted_at=None).order_by("id"))))
     try:
         yield
     finally:
@@ -47,14 +57,20 @@ def read_once() -> Iterator[None]:
 
 def active(order: Order) -> list[Limit]:
     """Every cap that holds for an order, read now or by `read_once`."""
-    known, rows = _known.get(), []
-    if known is not None:
-        rows = [row for row in known if row.scope_value == order.named(CapScope(row.scope))]
-    else:
+    known = _known.get()
+    if known is None:
         of_order = Q()
         for scope in CapScope:
             of_order |= Q(scope=scope.value, scope_value=order.named(scope))
-        rows = list(Cap.objects.filter(of_order, lifted_at=None).order_by("id"))
+        return _effective(list(Cap.objects.filter(of_order, lifted_at=None).order_by("id")))
+    names = (order.tg_user_id, order.source, order.symbol)
+    if names not in known.found:
+        rows = [row for row in known.rows if row.scope_value == order.named(CapScope(row.scope))]
+        known.found[names] = _effective(rows)
+    return known.found[names]
+
+
+def _effective(rows: list[Cap]) -> list[Limit]:
     return effective([of_row(row) for row in rows], ceilings())
 
 

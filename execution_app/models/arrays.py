@@ -49,6 +49,25 @@ def kind_of(field: Any) -> str:
 
 def stored(field: Any, values: Sequence[Any]) -> list[Any]:
     """As the column holds them; all of one kind, since an array takes no other."""
-    if isinstance(field, models.BinaryField):
+    if isinstance(field, models.BinaryField) or _are_stored(field, values):
         return list(values)
     return [None if value is None else field.get_db_prep_save(value, connection) for value in values]
+
+
+# What such a column takes as it is. To ask the field about each value takes longer than to write it.
+_PLAIN: dict[type, type] = {
+    models.CharField: str,
+    models.TextField: str,
+    models.BooleanField: bool,
+    models.IntegerField: int,
+    models.BigIntegerField: int,
+    models.SmallIntegerField: int,
+    models.ForeignKey: int,
+    models.OneToOneField: int,
+}
+
+
+def _are_stored(field: Any, values: Sequence[Any]) -> bool:
+    """Whether they are of the one type that the column's array holds, or none; no subclass, which may be written otherwise."""
+    plain = _PLAIN.get(type(field))
+    return plain is not None and all(value is None or type(value) is plain for value in values)

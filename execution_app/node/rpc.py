@@ -11,7 +11,8 @@ on a newer block (reading_from). An absence is asked of all (quorum.py).
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -125,14 +126,13 @@ class Endpoint:
             found = wire.outcomes(ids, *self._post(wire.body(ids, calls)))
         except RpcFault as fault:
             self._failed(begun_s)
-            self._count(calls, "fault")
+            self._count_each((call, "fault") for call in calls)
             raise RpcFault(f"endpoint {self.position}: {fault}") from fault
         except wire.BatchRefused as refused:
             log.warning("endpoint takes no batches", endpoint=self.position, said=str(refused))
             self._singles_until_s = self._clock() + SINGLES_S
             return self._one_by_one(calls, may_leave)
-        for call, outcome in zip(calls, found, strict=True):
-            self._count([call], _word(outcome))
+        self._count_each(zip(calls, map(_word, found), strict=True))
         if any(_is_providers(outcome) for outcome in found):
             self._failed(begun_s)
         else:
@@ -184,9 +184,10 @@ class Endpoint:
             raise RpcFault(f"answer above {BODY_LIMIT} bytes")
         return answer.status, wire.parse(raw)
 
-    def _count(self, calls: Sequence[Call], outcome: str) -> None:
-        for method, _ in calls:
-            meters.RPC_REQUESTS.labels(str(self.position), method, outcome).inc()
+    def _count_each(self, ended: Iterable[tuple[Call, str]]) -> None:
+        """Most calls of a request are of one method and end alike."""
+        for (method, outcome), times in Counter((call[0], outcome) for call, outcome in ended).items():
+            meters.RPC_REQUESTS.labels(str(self.position), method, outcome).inc(times)
 
 
 def _word(outcome: Any) -> str:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from eth_utils.address import to_checksum_address
-
 from execution_app.states import ENDED_BY_VENUE, PositionEnd
 from execution_app.venues.increase_events import (
     INCREASED_DATA,
@@ -22,6 +20,7 @@ from execution_app.venues.increase_events import (
 from execution_app.venues.logs import Event, Place, decoded, indexed_address, level, topic
 from execution_app.venues.onchain import TRADE_TYPE
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units
+from execution_app.venues.words import checksummed, read_words
 
 _REGISTERED_DATA = ("uint256", "bool", "uint256", "uint256", "bool", "bool", "uint256", "uint256")
 _EXECUTED_DATA = ("uint256", TRADE_TYPE, "bool", "uint256", "uint256", "int256", "uint256", "bool")
@@ -131,7 +130,7 @@ def decode(
 
 def _place(log: Mapping[str, Any]) -> Place:
     return {
-        "emitter": to_checksum_address(log["address"]),
+        "emitter": checksummed(log["address"]),
         "tx_hash": log["transactionHash"],
         "log_index": int(log["logIndex"], 16),
         "block_number": int(log["blockNumber"], 16),
@@ -167,7 +166,7 @@ def ending_topics(version: str = "rehearsal-v2") -> list[bytes]:
 
 
 def _registered(place: Place, topics: Sequence[bytes], data: bytes) -> OrderRegistered:
-    pair, is_open, order_id, timestamp, is_long, _is_pnl, collateral, leverage = decoded(
+    pair, is_open, order_id, timestamp, is_long, _is_pnl, collateral, leverage = read_words(
         _REGISTERED_DATA, data
     )
     return OrderRegistered(
@@ -175,8 +174,8 @@ def _registered(place: Place, topics: Sequence[bytes], data: bytes) -> OrderRegi
         order_id=order_id,
         trader=indexed_address(topics),
         pair_index=pair,
-        is_open=is_open,
-        is_long=is_long,
+        is_open=bool(is_open),
+        is_long=bool(is_long),
         collateral_usdc=from_units(collateral, USDC_DIGITS),
         leverage_x=from_units(leverage, VENUE_DIGITS),
         registered_at=timestamp,
@@ -206,7 +205,7 @@ def _execution(
     return OrderExecuted(
         **place,
         order_id=order_id,
-        trader=to_checksum_address(trader),
+        trader=checksummed(trader),
         pair_index=pair,
         trade_index=index,
         is_open=is_open,

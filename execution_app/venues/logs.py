@@ -7,10 +7,10 @@ from typing import Any
 
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from execution_app.venues.scales import VENUE_DIGITS, from_units
+from execution_app.venues.words import checksummed
 
 Place = dict[str, Any]
 
@@ -35,7 +35,7 @@ def indexed_address(topics: Sequence[bytes]) -> str:
     """The one indexed address of an event. Raises ValueError where there is none."""
     if len(topics) != 2:  # noqa: PLR2004 - the event's own topic and the trader
         raise ValueError("the log lacks its indexed trader")
-    return to_checksum_address(topics[1][-20:])
+    return checksummed(topics[1][-20:])
 
 
 def decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:

@@ -7,10 +7,10 @@ another shape.
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from eth_abi.abi import decode as abi_decode
-from eth_abi.abi import encode as abi_encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
@@ -27,6 +27,7 @@ from execution_app.venues.orders import OpenTrade as OpenTrade  # noqa: PLC0414
 from execution_app.venues.orders import Terms
 from execution_app.venues.reverts import revert_name as revert_name  # noqa: PLC0414 - part of this path
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, to_units
+from execution_app.venues.words import WORD, checksummed, read_words, words
 
 TRADE_TYPE = "(address,uint256,uint256,uint256,uint256,uint256,bool,uint256,uint256,uint256,uint256)"
 
@@ -55,7 +56,8 @@ _CLOSE_ARGUMENTS = ("uint256", "uint256", "uint256", "uint256")
 _DELEGATED_ARGUMENTS = ("address", "bytes")
 
 
-def _selector(function: str, types: Sequence[str]) -> bytes:
+@lru_cache(maxsize=128)
+def _selector(function: str, types: tuple[str, ...]) -> bytes:
     return keccak(text=f"{function}({','.join(types)})")[:4]
 
 
@@ -78,32 +80,31 @@ ALLOWED_DELEGATED_SELECTORS: frozenset[bytes] = frozenset(_ORDERS)
 def encode_open(order: OpenOrder) -> bytes:
     """Return openTrade's call data. Raises ValueError where a number would lose a digit."""
     trade = (
-        to_canonical_address(order.trader),
+        _number(order.trader),
         order.pair_index,
         0,
         0,
         _positive(order.collateral_usdc, USDC_DIGITS, "collateral_usdc"),
         _positive(order.wanted_price, VENUE_DIGITS, "wanted_price"),
-        order.is_long,
+        int(order.is_long),
         _positive(order.leverage_x, VENUE_DIGITS, "leverage_x"),
         _level(order.take_profit, "take_profit"),
         _level(order.stop_loss, "stop_loss"),
         0,
     )
     slippage = _positive(order.slippage_pct, VENUE_DIGITS, "slippage_pct")
-    return OPEN_TRADE + abi_encode(_OPEN_ARGUMENTS, (trade, int(order.kind), slippage))
+    return OPEN_TRADE + words((*trade, int(order.kind), slippage))
 
 
 def encode_close(order: CloseOrder) -> bytes:
     """Return closeTradeMarket's call data (v2 form). Raises ValueError where a number would lose a digit."""
-    return CLOSE_TRADE_MARKET + abi_encode(
-        _CLOSE_ARGUMENTS,
+    return CLOSE_TRADE_MARKET + words(
         (
             order.pair_index,
             order.trade_index,
             _positive(order.collateral_usdc, USDC_DIGITS, "collateral_usdc"),
             _positive(order.wanted_price, VENUE_DIGITS, "wanted_price"),
-        ),
+        )
     )
 
 
@@ -114,7 +115,16 @@ def encode_delegated(trader: str, data: bytes) -> bytes:
     """
     if data[:4] not in ALLOWED_DELEGATED_SELECTORS:
         raise ValueError(f"0x{data[:4].hex()} may not be delegated")
-    return DELEGATED_ACTION + abi_encode(_DELEGATED_ARGUMENTS, (to_canonical_address(trader), data))
+    return _delegated(_number(trader), data)
+
+
+def _delegated(trader: int, data: bytes) -> bytes:
+    """The trader, where the bytes begin, how many they are, and they themselves, filled up to whole words."""
+    return DELEGATED_ACTION + words((trader, 2 * WORD, len(data))) + data + bytes(-len(data) % WORD)
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(to_canonical_address(address), "big")
 
 
 def read_delegated(data: bytes) -> tuple[str, bytes]:
@@ -125,10 +135,12 @@ def read_delegated(data: bytes) -> tuple[str, bytes]:
     """
     if data[:4] != DELEGATED_ACTION:
         raise ValueError("not a delegated call")
-    trader, inner = _decoded(_DELEGATED_ARGUMENTS, data[4:])
-    if DELEGATED_ACTION + abi_encode(_DELEGATED_ARGUMENTS, (trader, inner)) != data:
+    head = 4 + 3 * WORD
+    trader, _, size = read_words(("address", "uint256", "uint256"), data[4:head])
+    inner = bytes(data[head : head + size])
+    if _delegated(trader, inner) != data:
         raise ValueError("a delegated call in another encoding")
-    return to_checksum_address(trader), bytes(inner)
+    return checksummed(bytes(data[4 + WORD - 20 : 4 + WORD])), inner
 
 
 def read_order(order: bytes) -> str | None:
@@ -139,10 +151,8 @@ def read_order(order: bytes) -> str | None:
     arguments = _ORDERS.get(order[:4])
     if arguments is None:
         raise ValueError("not an order")
-    values = _decoded(arguments, order[4:])
-    if order[:4] + abi_encode(arguments, values) != order:
-        raise ValueError("an order in another encoding")
-    return to_checksum_address(values[0][0]) if order[:4] == OPEN_TRADE else None
+    read_words(arguments, order[4:])  # of fixed size, each has one encoding
+    return checksummed(bytes(order[4 + WORD - 20 : 4 + WORD])) if order[:4] == OPEN_TRADE else None
 
 
 # Views of the trading contract.
@@ -235,7 +245,7 @@ def call_is_pending(order_id: int) -> bytes:
 
 
 def read_is_pending(data: bytes) -> bool:
-    (pending,) = _decoded(("bool",), data)
+    (pending,) = read_words(("bool",), data)
     return bool(pending)
 
 
@@ -276,8 +286,10 @@ def read_uint(data: bytes) -> int:
     return int(number)
 
 
-def _call(function: str, types: Sequence[str], arguments: Sequence[object]) -> bytes:
-    return _selector(function, types) + abi_encode(types, arguments)
+def _call(function: str, types: tuple[str, ...], arguments: Sequence[bytes | int]) -> bytes:
+    """All of them are numbers and addresses, the latter as bytes."""
+    numbers = (one if isinstance(one, int) else int.from_bytes(one, "big") for one in arguments)
+    return _selector(function, types) + words(numbers)
 
 
 def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:

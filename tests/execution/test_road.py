@@ -2,11 +2,15 @@
 
 from decimal import Decimal
 
+import pytest
+
+from execution_app import meters
+from execution_app.engine import venue_events
 from execution_app.models import Fill, Position, TxIntent, TxSend
 from execution_app.node import rpc
 from execution_app.states import Action
 from execution_app.venues import onchain
-from tests import real_parts
+from tests import invariants, real_parts
 from tests.rig import Rig
 
 
@@ -105,3 +109,30 @@ def test_revert_in_simulation_takes_no_nonce(rig: Rig) -> None:
     )
     assert rig.wallet.next_nonce == 0
     assert TxSend.objects.count() == 0
+
+
+def views_asked(rig: Rig) -> float:
+    """How many views a look at the chain asks for."""
+    asked = meters.RPC_REQUESTS.labels("0", "eth_call", "ok")
+    before = asked._value.get()
+    rig.track()
+    return float(asked._value.get() - before)
+
+
+def test_an_order_that_waits_is_asked_about_once_a_head(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said at a block is the same a moment later; a new head, or a longer moment, is a new question."""
+    monkeypatch.setattr(venue_events, "SAME_S", 60.0)
+    intents = [rig.intent(symbol=symbol) for symbol in ("BTC-USD", "ETH-USD")]
+    rig.submit()
+    rig.mine()
+    assert (views_asked(rig), views_asked(rig)) == (2, 0)
+    rig.mine()
+    assert (views_asked(rig), views_asked(rig)) == (2, 0)
+    monkeypatch.setattr(venue_events, "SAME_S", 0.0)
+    assert (views_asked(rig), views_asked(rig)) == (2, 2)
+    monkeypatch.setattr(venue_events, "SAME_S", 60.0)
+    rig.keep()
+    rig.track()
+    assert [TxIntent.objects.get(pk=intent.pk).state for intent in intents] == ["filled"] * 2
+    rig.finish()
+    invariants.check()

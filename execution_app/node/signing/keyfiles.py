@@ -63,10 +63,16 @@ class KeyStores:
 
 
 def _signed(key: LocalAccount, payload: bytes) -> tuple[int, int]:
+    made = _private(bytes(key.key)).sign_recoverable(keccak(payload), hasher=None)
+    return int.from_bytes(made[:32], "big"), int.from_bytes(made[32:64], "big")
+
+
+@lru_cache(maxsize=256)
+def _private(secret: bytes) -> Any:
+    """The key as the library wants it, which computes its public key to begin with; kept as long as accounts are."""
     import coincurve  # here: LIVE is refused without it; DRY, which signs nothing, runs
 
-    made = coincurve.PrivateKey(bytes(key.key)).sign_recoverable(keccak(payload), hasher=None)
-    return int.from_bytes(made[:32], "big"), int.from_bytes(made[32:64], "big")
+    return coincurve.PrivateKey(secret)
 
 
 def key_path(address: str) -> Path:
