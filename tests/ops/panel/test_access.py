@@ -132,7 +132,7 @@ DOES = {
         ),
         _OPERATOR,
     ),
-    **dict.fromkeys(("close", "halve", "increase"), _TRADER),
+    **dict.fromkeys(("close", "halve", "increase", "deposit", "withdraw"), _TRADER),
     **dict.fromkeys(("rotate-secret", "retire-secret", "bind-trader", "unbind-trader"), _ADMIN),
     **dict.fromkeys(("export-person", "forget-person"), _ADMIN),
 }
