@@ -45,6 +45,7 @@ OWNED = {
     "execution_app/venueorder",
     "execution_app/position",
     "execution_app/correction",
+    "execution_app/marginchange",
     "execution_app/externaltrade",
     "execution_app/fill",
     "execution_app/protection",

@@ -20,6 +20,7 @@ class Command(BaseCommand):
         "Put USDC of the trader into an open position, which counts against the caps, or take some out; its notional stays, so its "
         "leverage falls or rises. Not under a stop or reduce-only, and of a LIVE position not in DRY."
     )
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
