@@ -24,6 +24,7 @@ class AuditAction(StrEnum):
     PENDING_CANCELLED = "pending_cancelled"
     SPEED_UP_ASKED = "speed_up_asked"
     ORDER_CHANGED = "order_changed"
+    MARGIN_ASKED = "margin_asked"
     FLATTEN_BEGUN = "flatten_begun"
     FLATTEN_ENDED = "flatten_ended"
     INTENT_DECIDED = "intent_decided"

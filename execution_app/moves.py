@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from execution_app import meters, reservations
 from execution_app.errors import IllegalMove, Stale
 from execution_app.models import IntentTransition, TxIntent, arrays
-from execution_app.states import GROWING, HOLDING, MOVES, OTHER_REASON, RELEASING, TERMINAL, IntentState
+from execution_app.states import HOLDING, MOVES, OTHER_REASON, RELEASING, STAKING, TERMINAL, IntentState
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ def _record(intent: TxIntent, old: IntentState, to: IntentState, *, why: str, by
     IntentTransition.objects.create(
         intent_id=intent.pk, from_state=old, to_state=to, why=why[:400], by=by[:64]
     )
-    if intent.action in GROWING and to in reservations.SHAPING:
+    if intent.action in STAKING and to in reservations.SHAPING:
         reservations.follow(intent.pk, to)
 
 
@@ -105,7 +105,7 @@ def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
         for old, group in from_states.items():
             _move_group(old, group, to, by)
         if to in reservations.SHAPING:
-            reservations.reopen([step.intent for step in steps if step.intent.action in GROWING])
+            reservations.reopen([step.intent for step in steps if step.intent.action in STAKING])
     for old, group in from_states.items():
         for step in group:
             log.info(

@@ -1,4 +1,4 @@
-"""What each opening order and each increase has at stake: taken with its nonce, exposure by its fill, released at its end.
+"""What opens, increases and margin put in have at stake: taken with the nonce, exposure by what the venue did, released at its end.
 
 The stake grows only by `take`, whose caller has asked the caps under `lock`. It
 shrinks and ends by `follow`, which needs no such lock, since a smaller sum breaks
@@ -33,12 +33,25 @@ SOON = "500ms"
 _PLACES, _EXACT = Decimal(1).scaleb(-10), Context(prec=60)
 RISK_LOCK = 0x7269736B  # the trigger that guards new reservations takes the same
 
-# All that ever went into or out of the position of an opening or an increase, oldest first, each with the last
-# correction of it and whether it is over: absent, or replaced by a later trade in the same slot of the venue that is
-# final, since it keeps one a slot.
+# All that ever went into or out of the position of an opening, an increase or a change of margin, oldest first, each with
+# the last correction of it and whether it is over: absent, or replaced by a later trade in the same slot of the venue
+# that is final, since it keeps one a slot. Closes count once they are final.
 _OF_POSITION = """WITH held AS (
-    SELECT held.* FROM fills AS fill JOIN positions AS held ON held.id = fill.position_id
-    WHERE fill.intent_id = %s AND fill.action IN ('open', 'increase')
+    SELECT * FROM positions WHERE id IN (
+        SELECT position_id FROM fills WHERE intent_id = %(intent)s AND action IN ('open', 'increase')
+        UNION SELECT position_id FROM margin_changes WHERE intent_id = %(intent)s
+    )
+), happened AS (
+    SELECT fill.position_id, fill.intent_id, fill.action, fill.collateral_usdc AS usdc, fill.leverage_x,
+        fill.leverage_after_x, 0::numeric AS left_usdc, true AS is_final,
+        fill.block_number, fill.log_index, fill.id AS fill, 0::bigint AS change
+    FROM held JOIN fills AS fill ON fill.position_id = held.id
+        AND (fill.action <> 'close' OR fill.settled_at IS NOT NULL)
+    UNION ALL
+    SELECT margin.position_id, margin.intent_id, 'margin', margin.change_usdc, margin.leverage_x,
+        NULL, margin.collateral_usdc, margin.settled_at IS NOT NULL,
+        margin.block_number, margin.log_index, margin.after_fill, margin.id
+    FROM held JOIN margin_changes AS margin ON margin.position_id = held.id
 )
 SELECT held.absent_at_block IS NOT NULL OR EXISTS (
         SELECT FROM positions AS later JOIN fills AS fill ON fill.position_id = later.id
@@ -48,19 +61,21 @@ SELECT held.absent_at_block IS NOT NULL OR EXISTS (
         AND fill.action = 'open' AND fill.mode = 'LIVE' AND fill.settled_at IS NOT NULL
     ),
     corrected.block_number, corrected.collateral_usdc, corrected.leverage_x,
-    fill.intent_id, fill.action, fill.collateral_usdc, fill.leverage_x, fill.leverage_after_x, fill.block_number
-FROM held JOIN fills AS fill ON fill.position_id = held.id AND (fill.action <> 'close' OR fill.settled_at IS NOT NULL)
+    happened.intent_id, happened.action, happened.usdc, happened.leverage_x, happened.leverage_after_x,
+    happened.left_usdc, happened.is_final, happened.block_number
+FROM held JOIN happened ON happened.position_id = held.id
 LEFT JOIN LATERAL (
     SELECT collateral_usdc, leverage_x, block_number FROM position_corrections WHERE position_id = held.id
     ORDER BY block_number DESC LIMIT 1
 ) AS corrected ON true
-ORDER BY fill.block_number, fill.log_index, fill.id"""
+ORDER BY happened.block_number, happened.log_index, happened.fill, happened.change"""
 
-# States of an open or an increase whose arrival may change what is at stake.
+# States of what takes a stake whose arrival may change what is at stake.
 SHAPING = TERMINAL | {
     IntentState.PENDING_INCLUSION,
     IntentState.ORDERED,
     IntentState.FILLED,
+    IntentState.CHANGED,
     IntentState.VENUE_CANCELLED,
 }
 
@@ -97,7 +112,7 @@ def lock_soon() -> bool:
 
 
 def take(intent: TxIntent, mode: Mode) -> Reservation:
-    """Reserve an open's notional. The caller holds `lock` and has asked the caps."""
+    """Reserve an open's notional, or the margin that goes into a position, without leverage. The caller holds `lock` and has asked the caps."""
     held = _drawn(intent, mode)
     held.save()
     return held
@@ -110,9 +125,11 @@ def take_all(intents: Sequence[TxIntent], mode: Mode) -> None:
 
 def _drawn(intent: TxIntent, mode: Mode) -> Reservation:
     assert intent.trader is not None
-    assert intent.collateral_usdc is not None
-    assert intent.leverage_x is not None
-    notional_usdc = intent.collateral_usdc * intent.leverage_x
+    notional_usdc = intent.margin_usdc
+    if notional_usdc is None:
+        assert intent.collateral_usdc is not None
+        assert intent.leverage_x is not None
+        notional_usdc = intent.collateral_usdc * intent.leverage_x
     return Reservation(
         intent=intent,
         trader=intent.trader,
@@ -125,7 +142,7 @@ def _drawn(intent: TxIntent, mode: Mode) -> Reservation:
 
 
 def follow(intent_id: int, moved_to: IntentState | None = None) -> None:
-    """Bring an open's reservation to what its order and its position are now; none or a released one stays.
+    """Bring a reservation to what its order and its position are now; none or a released one stays.
 
     Runs in the transaction that changed them. `moved_to` is the state that it gave the intent, where it did just that.
     """
@@ -173,8 +190,15 @@ def _due(held: Reservation, moved_to: IntentState | None) -> tuple[ReservationSt
     if state is None:
         named, settled_at = TxIntent.objects.values_list("state", "settled_at").get(pk=held.intent_id)
         state = IntentState(named)
-    if state in (IntentState.FILLED, IntentState.SIMULATED):
+    if state in (IntentState.FILLED, IntentState.SIMULATED, IntentState.CHANGED):
         left_usdc = _left_usdc(held.intent_id)
+        if state is IntentState.CHANGED and settled_at is None:
+            return (
+                ReservationState.EXPOSED,
+                asked_usdc,
+            )  # whatever became of it since, a reorg may take it back
+        if state is IntentState.CHANGED and left_usdc is None:
+            return ReservationState.RELEASED, Decimal(0)  # it went into another trade
         if left_usdc is None:
             return ReservationState.EXPOSED, asked_usdc  # its fill follows in this transaction
         return (ReservationState.EXPOSED if left_usdc else ReservationState.RELEASED), left_usdc
@@ -185,43 +209,62 @@ def _due(held: Reservation, moved_to: IntentState | None) -> tuple[ReservationSt
 
 
 def _left_usdc(intent_id: int) -> Decimal | None:
-    """Notional that the fill of an open or an increase has at stake; None where it has no fill."""
+    """What the fill of an open or an increase, or margin put in, has at stake; None where it has done nothing to a position."""
     with connection.cursor() as cursor:
-        cursor.execute(_OF_POSITION, [intent_id])
+        cursor.execute(_OF_POSITION, {"intent": intent_id})
         rows = cursor.fetchall()
     if not rows:
         return None
-    return Decimal(0) if rows[0][0] else _shares(rows)[intent_id]
+    return Decimal(0) if rows[0][0] else _shares(rows).get(intent_id, Decimal(0))
 
 
 def at_stake(collateral_usdc: Decimal, leverage_x: Decimal) -> Decimal:
     """The notional of a trade in 1e-10 USDC, rounded up: a blended leverage has more digits than that."""
-    return (collateral_usdc * leverage_x).quantize(_PLACES, ROUND_CEILING, _EXACT)
+    return _rounded(collateral_usdc * leverage_x)
+
+
+def _rounded(usdc: Decimal) -> Decimal:
+    return usdc.quantize(_PLACES, ROUND_CEILING, _EXACT)
 
 
 def _shares(rows: Sequence[tuple[Any, ...]]) -> dict[int, Decimal]:
-    """What each opening and each increase of one position has at stake of its notional; together they have all of it.
+    """What each opening, each increase and margin that we put in have at stake of one position; together they have all of it.
 
-    In the order in which things happened: what a final close, or a correction, takes out is taken from the newest, and
-    the opening has what a correction puts in. So a share ends before its position only where nothing brings it back.
+    All of it is the notional, and what of our margin is still in the trade, as it is. In the order in which things happened:
+    what a final close, a final withdrawal or a correction takes out is taken from the newest, and the opening has what a
+    correction puts in. So a share ends before its position only where nothing brings it back.
     """
     shares: dict[int, Decimal] = {}
-    held_usdc, leverage_x = Decimal(0), Decimal(0)
+    held_usdc, leverage_x, margin_usdc = Decimal(0), Decimal(0), Decimal(0)
     _, corrected_at, corrected_usdc, corrected_x, *_ = rows[0]
     is_corrected = corrected_at is None
-    for *_, intent_id, action, usdc, fill_x, after_x, block_number in rows:
+    for *_, intent_id, action, usdc, fill_x, after_x, left_usdc, is_final, block_number in rows:
         if not is_corrected and block_number > corrected_at:
             held_usdc, leverage_x, is_corrected = corrected_usdc, corrected_x, True
-            _level(shares, at_stake(held_usdc, leverage_x))
+            margin_usdc = min(margin_usdc, held_usdc)
+            _level(shares, at_stake(held_usdc, leverage_x) + margin_usdc)
         if action == "close":
-            held_usdc = max(held_usdc - usdc, Decimal(0))
+            rest_usdc = max(held_usdc - usdc, Decimal(0))
+            margin_usdc = _rounded(margin_usdc * rest_usdc / held_usdc) if held_usdc else Decimal(0)
+            held_usdc = rest_usdc
+        elif action == "margin":
+            before_usdc = at_stake(held_usdc, leverage_x)
+            held_usdc, leverage_x = left_usdc, fill_x
+            if intent_id is not None and usdc > 0:
+                shares[intent_id] = usdc
+                margin_usdc += usdc
+            elif is_final and usdc < 0:
+                margin_usdc = max(margin_usdc + usdc, Decimal(0))
+            if not is_final:
+                # The venue rounds the leverage down, and a reorg may take that back.
+                margin_usdc += max(before_usdc - at_stake(held_usdc, leverage_x), Decimal(0))
         else:
             shares[intent_id] = at_stake(usdc, fill_x)
             held_usdc += usdc
             leverage_x = fill_x if after_x is None else after_x
-        _level(shares, at_stake(held_usdc, leverage_x))
+        _level(shares, at_stake(held_usdc, leverage_x) + margin_usdc)
     if not is_corrected:
-        _level(shares, at_stake(corrected_usdc, corrected_x))
+        _level(shares, at_stake(corrected_usdc, corrected_x) + min(margin_usdc, corrected_usdc))
     return shares
 
 

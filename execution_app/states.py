@@ -129,12 +129,15 @@ class Action(StrEnum):
     INCREASE = (
         "increase"  # more of a position: in all that is counted an open, in the book a fill of its position
     )
+    MARGIN = "margin"  # puts collateral into an open position at the venue, or takes some out
 
 
 # What fills: new levels do not, nor what is done to an order that rests.
 ORDERS = (Action.OPEN, Action.CLOSE, Action.INCREASE)
 # What puts collateral in: it asks the caps, and has a stake.
 GROWING = (Action.OPEN, Action.INCREASE)
+# What takes a stake: these, and USDC that goes into a position's margin.
+STAKING = (*GROWING, Action.MARGIN)
 # What is done to an order that rests at the venue: a transaction that registers nothing.
 ORDER_CHANGES = (Action.CANCEL_ORDER, Action.UPDATE_ORDER)
 

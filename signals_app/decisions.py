@@ -1,8 +1,6 @@
 """What a signal means: an intent to execute, or the reasons why not. Decided once."""
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -12,14 +10,12 @@ from django.db.models.functions import Now
 
 from execution_app import people
 from execution_app.bells import ring
-from execution_app.engine import increases
 from execution_app.engine.waiting import database_now
 from execution_app.gate import restore_points
 from execution_app.gate.admission import order_breaches
-from execution_app.gate.caps import Order
-from execution_app.models import Position, Trader, TxIntent, Wallet
+from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
-from execution_app.states import Action, IntentState, Mode, OrderType, PositionState, Reason, Road
+from execution_app.states import Action, IntentState, OrderType, Reason, Road
 from execution_app.tasks import submit
 from execution_app.venues.interface import (
     DEFAULT_MAX_LAG_S,
@@ -29,9 +25,10 @@ from execution_app.venues.interface import (
 )
 from execution_app.venues.interface import Action as Asked
 from execution_app.venues.onchain import PAIRS
-from signals_app import meters
+from signals_app import meters, of_positions
 from signals_app.models import Signal, SourceGrant
-from signals_app.sides import CHANGE, INCREASE
+from signals_app.of_positions import Objection, order_of
+from signals_app.sides import CHANGE, INCREASE, MARGIN
 
 log = structlog.get_logger(__name__)
 BY = "decision"
@@ -43,14 +40,6 @@ OPENS = {
     OrderType.STOP_LIMIT: Asked.OPEN_STOP_LIMIT,
 }
 LEVELS = ("take_profit", "stop_loss", "trailing_stop_pct", "break_even_pct", "time_stop_s")
-
-
-@dataclass(frozen=True)
-class Objection:
-    """One reason against a signal, with what was asked and what is allowed."""
-
-    reason: Reason
-    detail: str
 
 
 def decide(signal_id: int) -> TxIntent | None:
@@ -76,7 +65,7 @@ def _decide(signal_id: int) -> TxIntent | None:
         trader = Trader.objects.filter(tg_user_id=signal.tg_user_id).first()
         wallet = Wallet.objects.filter(trader=trader).first() if trader else None
         objections = object_to(signal, trader, wallet, now)
-        opens_intent = _change if signal.side == CHANGE else _open
+        opens_intent = {CHANGE: _change, INCREASE: _of_position, MARGIN: _of_position}.get(signal.side, _open)
         intent = opens_intent(signal, trader, wallet, objections)
         signal.decided_at = now
         signal.decision = "rejected" if objections else "accepted"
@@ -93,10 +82,12 @@ def _decide(signal_id: int) -> TxIntent | None:
 def object_to(signal: Signal, trader: Trader | None, wallet: Wallet | None, now: datetime) -> list[Objection]:
     """Every reason against the signal. The mode is not asked here: the gate does, under the wallet's lock."""
     found = _who(signal, trader, wallet)
-    if signal.side == INCREASE:
-        found += _what_increases(signal, trader)
-    else:
-        found += _what_changes(signal, wallet) if signal.side == CHANGE else _what(signal)
+    what = {
+        CHANGE: lambda: _what_changes(signal, wallet),
+        INCREASE: lambda: of_positions.objections(signal, trader),
+        MARGIN: lambda: of_positions.objections(signal, trader),
+    }
+    found += what.get(signal.side, lambda: _what(signal))()
     found += _when(signal, now)
     return found
 
@@ -125,30 +116,8 @@ def _what(signal: Signal) -> list[Objection]:
         detail = f"{', '.join(LEVELS)} come with an open; `manage.py protection set` changes a position's"
         found.append(Objection(Reason.TRIGGER_PRICE_UNSUPPORTED, detail))
     if signal.side != "CLOSE":
-        found += [Objection(breach.reason, breach.detail) for breach in order_breaches(_order(signal))]
+        found += [Objection(breach.reason, breach.detail) for breach in order_breaches(order_of(signal))]
     return found
-
-
-def _what_increases(signal: Signal, trader: Trader | None) -> list[Objection]:
-    if signal.symbol not in PAIRS:
-        return [Objection(Reason.SYMBOL_UNKNOWN, f"the venue has no pair {signal.symbol}")]
-    held = _increasable(signal, trader)
-    if len(held) != 1:
-        detail = (
-            f"{len(held)} positions on {signal.symbol} are open, an {INCREASE} needs the one that it means"
-        )
-        return [Objection(Reason.NO_POSITION, detail)]
-    if unsupported := increases.unsupported(held[0], settings.ENVIRONMENT.venue, "side"):
-        return [Objection(Reason.ORDER_TYPE_UNSUPPORTED, unsupported)]
-    breaches = order_breaches(replace(_order(signal), leverage_x=held[0].leverage_x))
-    return [Objection(breach.reason, breach.detail) for breach in breaches]
-
-
-def _increasable(signal: Signal, trader: Trader | None) -> list[Position]:
-    """Open positions that it may mean: LIVE ones, or simulated ones where there is no other."""
-    held = Position.objects.filter(trader=trader, symbol=signal.symbol, state=PositionState.OPEN)
-    live = list(held.filter(mode=Mode.LIVE).order_by("id"))
-    return live or list(held.order_by("id"))
 
 
 def _what_changes(signal: Signal, wallet: Wallet | None) -> list[Objection]:
@@ -180,17 +149,6 @@ def _unsupported(signal: Signal) -> str:
     return ""
 
 
-def _order(signal: Signal) -> Order:
-    nothing = Decimal(0)
-    return Order(
-        signal.tg_user_id,
-        signal.source,
-        signal.symbol,
-        signal.collateral_usdc or nothing,
-        signal.leverage_x or nothing,
-    )
-
-
 def _when(signal: Signal, now: datetime) -> list[Objection]:
     if signal.ts is not None and signal.ts > now + timedelta(seconds=CLOCK_SKEW_S):
         return [Objection(Reason.TS_IN_FUTURE, f"ts {signal.ts.isoformat()} lies in the future")]
@@ -214,8 +172,6 @@ def expiry(signal: Signal) -> datetime | None:
 def _open(
     signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
 ) -> TxIntent:
-    if signal.side == INCREASE:
-        return _increase(signal, trader, wallet, objections)
     closes = signal.side == "CLOSE"
     rests = not closes and signal.order_type != OrderType.MARKET
     intent, _ = open_intent(
@@ -237,19 +193,11 @@ def _open(
     return intent
 
 
-def _increase(
+def _of_position(
     signal: Signal, trader: Trader | None, wallet: Wallet | None, objections: list[Objection]
 ) -> TxIntent:
-    held = _increasable(signal, trader)
-    collateral_usdc = signal.collateral_usdc
-    # Refused, it may have found none, and is kept all the same.
-    asked: dict[str, Any] = {"action": Action.INCREASE.value, "symbol": signal.symbol}
-    asked |= {"collateral_usdc": collateral_usdc}
-    if len(held) == 1 and collateral_usdc is not None:
-        asked = increases.size(held[0], collateral_usdc)
-    intent, _ = open_intent(
-        **_asker(signal, trader, wallet, objections), **asked, slippage_pct=signal.slippage_pct
-    )
+    asked = of_positions.asked(signal, trader)
+    intent, _ = open_intent(**_asker(signal, trader, wallet, objections), **asked)
     return intent
 
 

@@ -39,10 +39,10 @@ _NEW = (
 _INSERT = """
 INSERT INTO signals (source, signal_id, tg_user_id, symbol, side, collateral_usdc, leverage_x, slippage_pct,
                      reduce_usdc, reduce_pct, take_profit, stop_loss, trailing_stop_pct, break_even_pct, time_stop_s,
-                     order_type, limit_price, changes, max_lag_s, ts, meta, body_sha256, decision, reasons, webhook_id, secret_id)
+                     order_type, limit_price, changes, deposit_usdc, withdraw_usdc, max_lag_s, ts, meta, body_sha256, decision, reasons, webhook_id, secret_id)
 VALUES (%(source)s, %(signal_id)s, %(tg_user_id)s, %(symbol)s, %(side)s, %(collateral_usdc)s, %(leverage_x)s,
         %(slippage_pct)s, %(reduce_usdc)s, %(reduce_pct)s, %(take_profit)s, %(stop_loss)s,
-        %(trailing_stop_pct)s, %(break_even_pct)s, %(time_stop_s)s, %(order_type)s, %(limit_price)s, %(changes)s, %(max_lag_s)s, %(ts)s, %(meta)s::jsonb, %(body_sha256)s, '', '[]'::jsonb,
+        %(trailing_stop_pct)s, %(break_even_pct)s, %(time_stop_s)s, %(order_type)s, %(limit_price)s, %(changes)s, %(deposit_usdc)s, %(withdraw_usdc)s, %(max_lag_s)s, %(ts)s, %(meta)s::jsonb, %(body_sha256)s, '', '[]'::jsonb,
         %(webhook_id)s, %(secret_id)s)
 ON CONFLICT DO NOTHING
 RETURNING id

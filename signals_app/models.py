@@ -125,6 +125,9 @@ class Signal(models.Model):
     limit_price = price(null=True, blank=True)
     # The signal_id of this source whose order is changed.
     changes = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001  (NULL is "not given", as beside it)
+    # Into the trader's one position on the symbol, or out of it.
+    deposit_usdc = usdc(null=True, blank=True)
+    withdraw_usdc = usdc(null=True, blank=True)
     max_lag_s = models.PositiveIntegerField(null=True, blank=True)
     ts = models.DateTimeField(null=True, blank=True)
     meta = models.JSONField(default=dict, blank=True)
@@ -149,14 +152,26 @@ class Signal(models.Model):
                 name="uq_signals_source_webhook_id",
             ),
             models.CheckConstraint(
-                condition=models.Q(side__in=["CHANGE", "CLOSE", "INCREASE", "LONG", "SHORT"]),
+                condition=models.Q(side__in=["CHANGE", "CLOSE", "INCREASE", "LONG", "MARGIN", "SHORT"]),
                 name="ck_signals_side",
             ),
-            # Only of what is changed a blank says "as it is".
+            # Only of what is changed a blank says "as it is"; margin has no price.
             models.CheckConstraint(
                 condition=models.Q(side="CHANGE", changes__isnull=False)
-                | (~models.Q(side="CHANGE") & models.Q(changes__isnull=True, slippage_pct__isnull=False)),
+                | models.Q(side="MARGIN", changes__isnull=True, slippage_pct__isnull=True)
+                | (
+                    ~models.Q(side__in=["CHANGE", "MARGIN"])
+                    & models.Q(changes__isnull=True, slippage_pct__isnull=False)
+                ),
                 name="ck_signals_changes",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(side="MARGIN", deposit_usdc__isnull=False, withdraw_usdc__isnull=True)
+                | models.Q(side="MARGIN", deposit_usdc__isnull=True, withdraw_usdc__isnull=False)
+                | (
+                    ~models.Q(side="MARGIN") & models.Q(deposit_usdc__isnull=True, withdraw_usdc__isnull=True)
+                ),
+                name="ck_signals_margin",
             ),
             models.CheckConstraint(
                 condition=models.Q(decision__in=["", "accepted", "rejected"]), name="ck_signals_decision"

@@ -16,7 +16,10 @@ from execution_app.errors import Refused
 from signals_app.sides import CHANGE as CHANGE  # noqa: PLC0414 - part of what a signal may say, as the next ones
 from signals_app.sides import CHANGEABLE as CHANGEABLE  # noqa: PLC0414
 from signals_app.sides import INCREASE as INCREASE  # noqa: PLC0414
+from signals_app.sides import MARGIN as MARGIN  # noqa: PLC0414
+from signals_app.sides import MARGINS as MARGINS  # noqa: PLC0414
 from signals_app.sides import NOT_OF_INCREASES as NOT_OF_INCREASES  # noqa: PLC0414
+from signals_app.sides import NOT_OF_MARGIN as NOT_OF_MARGIN  # noqa: PLC0414
 from signals_app.sides import OPENING_SIDES as OPENING_SIDES  # noqa: PLC0414
 from signals_app.sides import PRICED_ORDERS as PRICED_ORDERS  # noqa: PLC0414
 from signals_app.sides import UNCHANGEABLE as UNCHANGEABLE  # noqa: PLC0414
@@ -82,6 +85,8 @@ class Payload:
     order_type: str
     limit_price: Decimal | None
     changes: str | None
+    deposit_usdc: Decimal | None
+    withdraw_usdc: Decimal | None
     max_lag_s: int | None
     ts: datetime | None
     meta: dict[str, object]
@@ -118,8 +123,8 @@ def read(document: object) -> Payload:
                 errors.append(FieldError(name, str(fault)))
         elif name in REQUIRED:
             errors.append(FieldError(name, "is required"))
-    if values["side"] == CHANGE and "slippage_pct" not in given:
-        values["slippage_pct"] = None  # stays as it is
+    if values["side"] in {CHANGE, MARGIN} and "slippage_pct" not in given:
+        values["slippage_pct"] = None  # stays as it is, or there is none
     faulty = {error.field for error in errors}
     errors += contradictions(values, given, faulty)
     errors += _unknown([name for name in document if name not in FIELDS])
@@ -261,7 +266,7 @@ FIELDS: dict[str, Callable[[object], object]] = {
     "signal_id": Text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
     "tg_user_id": Whole(MAX_INT64),
     "symbol": Text(SYMBOL, "a pair in upper case like BTC-USD: 1 to 15 of A-Z 0-9, a dash, 3 to 5 of A-Z"),
-    "side": OneOf((*OPENING_SIDES, "CLOSE", INCREASE, CHANGE), any_case=True),
+    "side": OneOf((*OPENING_SIDES, "CLOSE", INCREASE, CHANGE, MARGIN), any_case=True),
     "collateral_usdc": Amount(6, MAX_USDC),
     "leverage_x": Amount(4, MAX_LEVERAGE_X),
     "slippage_pct": Amount(4, MAX_SLIPPAGE_PCT),
@@ -275,6 +280,8 @@ FIELDS: dict[str, Callable[[object], object]] = {
     "order_type": OneOf((DEFAULT_ORDER_TYPE, *PRICED_ORDERS)),
     "limit_price": Amount(10, MAX_PRICE),
     "changes": Text(SIGNAL_ID, "1 to 128 characters of A-Z a-z 0-9 . _ - :"),
+    "deposit_usdc": Amount(6, MAX_USDC),
+    "withdraw_usdc": Amount(6, MAX_USDC),
     "max_lag_s": Whole(MAX_LAG_S),
     "ts": read_instant,
     "meta": read_meta,

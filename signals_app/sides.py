@@ -13,12 +13,16 @@ NOT_OF_INCREASES = (
     *("trailing_stop_pct", "break_even_pct", "time_stop_s", "limit_price", "changes"),
 )
 CHANGE = "CHANGE"
+MARGIN = "MARGIN"
+MARGINS = ("deposit_usdc", "withdraw_usdc")
 # What a CHANGE may say, of which it says one thing at least; and what of an order never changes.
 CHANGEABLE = ("limit_price", "slippage_pct", "take_profit", "stop_loss")
 UNCHANGEABLE = (
     *("collateral_usdc", "leverage_x", "reduce_usdc", "reduce_pct"),
     *("trailing_stop_pct", "break_even_pct", "time_stop_s", "order_type"),
 )
+# What a MARGIN does not say.
+NOT_OF_MARGIN = (*UNCHANGEABLE, *CHANGEABLE, "changes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,12 @@ class FieldError:
 def contradictions(values: dict[str, Any], given: set[str], faulty: set[str]) -> Iterator[FieldError]:
     """Yield what single fields cannot show; a field that has an error already is not judged again."""
     side, sound = values["side"], given - faulty
+    if side == MARGIN:
+        yield from _of_margin(given)
+        return
+    for name in MARGINS:
+        if name in sound:
+            yield FieldError(name, f"is allowed only with side {MARGIN}")
     if side == CHANGE:
         yield from _of_change(given)
         return
@@ -62,6 +72,14 @@ def _of_increase(values: dict[str, Any], given: set[str]) -> Iterator[FieldError
     for name in (*NOT_OF_INCREASES, *(("order_type",) if priced else ())):
         if name in given:
             yield FieldError(name, f"is not allowed with side {INCREASE}")
+
+
+def _of_margin(given: set[str]) -> Iterator[FieldError]:
+    if len(given & set(MARGINS)) != 1:
+        yield FieldError("side", f"{MARGIN} needs one of {' and '.join(MARGINS)}")
+    for name in NOT_OF_MARGIN:
+        if name in given:
+            yield FieldError(name, f"is not allowed with side {MARGIN}")
 
 
 def _of_size(side: str | None, given: set[str], sound: set[str]) -> Iterator[FieldError]:

@@ -25,7 +25,8 @@ ARCHIVED_AFTER_DAYS = 35
 SIGNAL = (
     *("source", "signal_id", "tg_user_id", "symbol", "side", "collateral_usdc", "leverage_x"),
     *("slippage_pct", "reduce_usdc", "reduce_pct", "take_profit", "stop_loss", "trailing_stop_pct"),
-    *("break_even_pct", "time_stop_s", "order_type", "limit_price", "changes", "max_lag_s", "ts", "meta"),
+    *("break_even_pct", "time_stop_s", "order_type", "limit_price", "changes", "deposit_usdc"),
+    *("withdraw_usdc", "max_lag_s", "ts", "meta"),
     *("body_sha256", "received_at"),
 )
 INTENT = (
@@ -33,6 +34,7 @@ INTENT = (
     *("collateral_usdc", "leverage_x", "slippage_pct", "wanted_price", "to_address", "value_wei"),
     *("reduce_usdc", "reduce_pct", "close_usdc", "take_profit", "stop_loss", "gas_limit"),
     *("trailing_stop_pct", "break_even_pct", "time_stop_s", "order_type", "limit_price", "new_slippage_pct"),
+    "margin_usdc",
     *("attempts", "next_try_at", "accepted_at", "expires_at", "settled_at", "updated_at"),
 )
 TRANSITION = ("from_state", "to_state", "at", "why", "by")

@@ -153,7 +153,10 @@ def _as_asked(book: Book) -> None:
             continue
         # Margin that its owner added is the owner's doing, and is in a correction.
         added = [row.collateral_usdc for row in book.corrections.get(opening.position_id, ())]
+        # What went in later comes out as well.
+        margins = [row.change_usdc for row in book.margins.get(opening.position_id, ())]
         put_in_usdc = max([opening.collateral_usdc, *added]) + grown[opening.position_id]
+        put_in_usdc += sum(max(usdc, Decimal(0)) for usdc in margins)
         assert taken[opening.position_id] <= put_in_usdc, (
             f"I18: closes took {taken[opening.position_id]} out of position {opening.position_id}"
         )

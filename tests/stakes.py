@@ -1,9 +1,10 @@
 """I9, replayed: what was at stake at every commit, from the log that a trigger writes, and what is at stake now."""
 
 from collections import defaultdict
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
-from execution_app.models import Fill, Reservation, RiskLog
+from execution_app.book import bases
+from execution_app.models import Correction, Fill, MarginChange, Position, Reservation, RiskLog
 from execution_app.reservations import at_stake
 from execution_app.states import TERMINAL, Action, IntentState, Mode, PositionState
 from tests import whole_book
@@ -47,11 +48,36 @@ def check(book: Book | None = None) -> None:
     for position in book.positions.values():
         if position.state == PositionState.OPEN:
             open_usdc[position.mode] += at_stake(position.collateral_usdc, position.leverage_x)
+            open_usdc[position.mode] += margin_usdc(position, book)
     for mode in Mode:
         reserved = sum((row.notional_usdc for row in book.reservations if row.mode == mode), NOTHING)
         logged = book.logged_usdc.get(mode.value, NOTHING)
         assert reserved == open_usdc[mode], f"I9: {mode} {reserved} is reserved, {open_usdc[mode]} is open"
         assert logged == reserved, f"I9: the log says {logged}, {reserved} is reserved"
+
+
+def margin_usdc(position: Position, book: Book) -> Decimal:
+    """What of the margin that we put in is in the trade still: withdrawals take from it, closes and corrections in proportion."""
+    happened: list[Fill | MarginChange | Correction] = [
+        *(fill for fill in book.fills if fill.position_id == position.pk),
+        *book.margins.get(position.pk, []),
+        *book.corrections.get(position.pk, []),
+    ]
+    held_usdc, ours_usdc = NOTHING, NOTHING
+    for row in sorted(happened, key=bases.place):
+        if isinstance(row, MarginChange):
+            if row.intent_id is not None or row.change_usdc < 0:
+                ours_usdc = max(ours_usdc + row.change_usdc, NOTHING)
+            held_usdc = row.collateral_usdc
+        elif isinstance(row, Correction):
+            held_usdc, ours_usdc = row.collateral_usdc, min(ours_usdc, row.collateral_usdc)
+        elif row.action == Action.CLOSE:
+            left_usdc = max(held_usdc - row.collateral_usdc, NOTHING)
+            part = ours_usdc * left_usdc / held_usdc if held_usdc else NOTHING
+            ours_usdc, held_usdc = part.quantize(Decimal("1e-10"), ROUND_CEILING), left_usdc
+        else:
+            held_usdc += row.collateral_usdc
+    return ours_usdc
 
 
 def check_held(book: Book | None = None) -> None:
@@ -66,6 +92,8 @@ def check_held(book: Book | None = None) -> None:
         opening = book.fill_of.get(intent.pk)
         if over:
             assert held.released_at is not None, f"I9: intent {intent.pk} is {state}, and holds a reservation"
+        elif opening is None and intent.pk in book.margin_of:
+            assert held.notional_usdc <= held.asked_usdc, f"I9: margin {intent.pk} grew"
         elif opening is None:
             assert held.notional_usdc == held.asked_usdc, (
                 f"I9: intent {intent.pk} is {state}, and {held.notional_usdc} of {held.asked_usdc} is reserved"
@@ -77,7 +105,7 @@ def _whole(book: Book) -> None:
     """What opened a position and what increased it hold all of it together."""
     held_usdc: dict[int, Decimal] = defaultdict(Decimal)
     for held in book.reservations:
-        opening = book.fill_of.get(held.intent_id)
+        opening = book.fill_of.get(held.intent_id) or book.margin_of.get(held.intent_id)
         if opening is not None:
             held_usdc[opening.position_id] += held.notional_usdc
     for pk, reserved_usdc in held_usdc.items():
@@ -98,14 +126,13 @@ def _released_late(held: Reservation, opening: Fill | None, book: Book) -> None:
     if opening is not None and opening.position.absent_at_block is None:
         ended = opening.position
         closes = [fill for fill in book.closes_of(ended.pk) if fill.settled_at is not None]
-        held_usdc, corrections = opening.collateral_usdc, book.corrections.get(ended.pk, [])
-        if corrections:
-            held_usdc = corrections[-1].collateral_usdc
-            closes = [fill for fill in closes if (fill.block_number or 0) > corrections[-1].block_number]
-        held_usdc += sum((fill.collateral_usdc for fill in book.increases_of(ended.pk, corrections)), NOTHING)
-        closed_usdc = sum((fill.collateral_usdc for fill in closes), NOTHING)
+        corrected = max(book.corrections.get(ended.pk, []), key=bases.place, default=None)
+        base = bases.newest(corrected, book.margins.get(ended.pk, []))
+        grown = bases.after(book.increases_of(ended.pk), base)
+        held_usdc = (base or opening).collateral_usdc + sum((fill.collateral_usdc for fill in grown), NOTHING)
+        closed_usdc = sum((fill.collateral_usdc for fill in bases.after(closes, base)), NOTHING)
         # Of an increase a part that was closed is enough: what closes take out is taken from the newest.
-        done = closed_usdc >= held_usdc or (opening.action == Action.INCREASE and closed_usdc > NOTHING)
+        done = closed_usdc >= held_usdc or (opening.action == Action.INCREASE and bool(closes))
         slot = (ended.trader_id, ended.pair_index, ended.trade_index, opening.mode)
         replaced = any(
             (one.trader_id, one.pair_index, one.trade_index, one.mode) == slot

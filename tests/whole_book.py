@@ -13,6 +13,7 @@ from execution_app.models import (
     Correction,
     Fill,
     IntentTransition,
+    MarginChange,
     Position,
     Reservation,
     RiskLog,
@@ -39,8 +40,10 @@ class Book:
     fills: list[Fill]
     reservations: list[Reservation]
     corrections: dict[int, list[Correction]]  # by position
+    margins: dict[int, list[MarginChange]]  # by position
     logged_usdc: dict[str, Decimal]  # what the log of stakes adds up to, by mode
-    fill_of: dict[int, Fill] = field(init=False)  # by intent
+    fill_of: dict[int, Fill] = field(init=False)  # by intent, as the next one
+    margin_of: dict[int, MarginChange] = field(init=False)
 
     def __post_init__(self) -> None:
         for intent in self.intents.values():
@@ -56,15 +59,14 @@ class Book:
         for fill in self.fills:
             fill.position = self.positions[fill.position_id]
         self.fill_of = {fill.intent_id: fill for fill in self.fills if fill.intent_id is not None}
+        changes = [row for rows in self.margins.values() for row in rows]
+        self.margin_of = {row.intent_id: row for row in changes if row.intent_id is not None}
 
     def of_wallet(self, wallet: Wallet) -> list[TxIntent]:
         return [intent for intent in self.intents.values() if intent.wallet_id == wallet.pk]
 
-    def increases_of(self, position_id: int, corrections: list[Correction]) -> list[Fill]:
-        """Those that the newest correction does not hold."""
-        since = corrections[-1].block_number if corrections else -1
-        mine = [one for one in self.fills if (one.position_id, one.action) == (position_id, Action.INCREASE)]
-        return [one for one in mine if one.block_number is None or one.block_number > since]
+    def increases_of(self, position_id: int) -> list[Fill]:
+        return [one for one in self.fills if one.position_id == position_id and one.action == Action.INCREASE]
 
     def closes_of(self, position_id: int) -> list[Fill]:
         return [one for one in self.fills if one.position_id == position_id and one.action == Action.CLOSE]
@@ -83,6 +85,9 @@ def _read() -> Book:
     corrections: dict[int, list[Correction]] = defaultdict(list)
     for row in _all(Correction):
         corrections[row.position_id].append(row)
+    margins: dict[int, list[MarginChange]] = defaultdict(list)
+    for change in _all(MarginChange):
+        margins[change.position_id].append(change)
     logged = RiskLog.objects.order_by().values_list("mode").annotate(usdc=Sum("change_usdc"))
     return Book(
         wallets={row.pk: row for row in Wallet.objects.select_related("trader")},
@@ -95,6 +100,7 @@ def _read() -> Book:
         fills=_all(Fill),
         reservations=_all(Reservation),
         corrections=corrections,
+        margins=margins,
         logged_usdc=dict(logged),
     )
 

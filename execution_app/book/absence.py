@@ -147,7 +147,8 @@ def end(position: Position, block_number: int, ending: endings.Ending | None = N
         ours = TxIntent.objects.filter(position=position, settled_at=None, state__in=sorted(OWNING_NONCE))
         if position.state != PositionState.OPEN or position.mode != Mode.LIVE:
             return False
-        if newer.exists() or ours.exists():
+        # Whose margin was changed later was there.
+        if newer.exists() or ours.exists() or position.margin_changes.filter(block_number__gt=block_number):
             return False
         Position.objects.filter(pk=position.pk).update(absent_at_block=block_number, drift="")
         if ending is not None:

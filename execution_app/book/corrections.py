@@ -17,12 +17,12 @@ from django.db.models.functions import Now
 
 from execution_app import audit, meters, reservations
 from execution_app.audit_words import AuditAction
-from execution_app.book import absence, protections
+from execution_app.book import absence, bases, protections
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold, is_replaced
 from execution_app.models import Correction, Position, TxIntent
 from execution_app.node import quorum
-from execution_app.states import GROWING, OWNING_NONCE, Mode, PositionEnd, PositionState
+from execution_app.states import OWNING_NONCE, Mode, PositionEnd, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.onchain import OpenTrade
 
@@ -75,7 +75,7 @@ def reconsider(position: Position, sighting: Sighting) -> bool:
             absent_at_block=None, missed_at_block=None, missed_at_hash="", **_NOTHING_NOTED
         )
         fold(locked)
-        for intent_id in locked.fills.filter(action__in=GROWING).values_list("intent_id", flat=True):
+        for intent_id in bases.staking(locked):
             reservations.take_up_again(intent_id)
         state = Position.objects.values_list("state", flat=True).get(pk=locked.pk)
         audit.record(
@@ -118,7 +118,10 @@ def _take_over(position: Position, trade: OpenTrade, drift: str) -> bool:
         ours = TxIntent.objects.filter(position=position, settled_at=None, state__in=sorted(OWNING_NONCE))
         if position.state != PositionState.OPEN or position.mode != Mode.LIVE:
             return False
-        if newer.exists() or ours.exists() or position.corrections.filter(block_number__gte=block_number):
+        margin = position.margin_changes.filter(Q(settled_at=None) | Q(block_number__gt=block_number))
+        if newer.exists() or ours.exists() or margin.exists():
+            return False
+        if position.corrections.filter(block_number__gte=block_number):
             return False
         held = {
             "collateral_usdc": trade.collateral_usdc,

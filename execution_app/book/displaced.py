@@ -29,13 +29,13 @@ def make_way(opened: Position) -> None:
 
 
 def call_off(lost: QuerySet[Position]) -> int:
-    """Have the slots filled of unmined closes of trades that are no longer where they would find them; returns how many.
+    """Have the slots filled of unmined closes, and margin, of trades that are no longer where they would find them; returns how many.
 
     A message names the opening of its trade, and needs none of this.
     """
     closes = TxIntent.objects.filter(
         position__in=lost,
-        action=Action.CLOSE,
+        action__in=[Action.CLOSE, Action.MARGIN],
         state__in=sorted(UNMINED),
         nonce__isnull=False,
         cancel_asked_at=None,
@@ -43,7 +43,7 @@ def call_off(lost: QuerySet[Position]) -> int:
     )
     called_off = closes.update(cancel_asked_at=Now(), updated_at=Now())
     if called_off:
-        log.warning("closes are called off: another trade is in their slot", closes=called_off)
+        log.warning("called off: another trade is in their slot", intents=called_off)
     return called_off
 
 

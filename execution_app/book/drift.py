@@ -3,7 +3,7 @@
 import structlog
 from django.db.models.functions import Now
 
-from execution_app.book import absence, corrections, displaced, endings
+from execution_app.book import absence, corrections, displaced, endings, margins
 from execution_app.models import Position, TxIntent
 from execution_app.states import IN_FLIGHT, Mode, PositionState
 from execution_app.venues.onchain import OpenTrade
@@ -20,6 +20,7 @@ def compare() -> int:
     of ours ended, was ended by the venue or its owner; one that it has otherwise is corrected.
     While a close of ours is under way a position is not judged anew.
     """
+    margins.settle()
     held = Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).select_related("trader")
     doubted, drifting, after = corrections.doubted(), 0, 0
     while some := list(held.filter(pk__gt=after).order_by("id")[:BATCH]):
@@ -39,6 +40,9 @@ def _compare(held: list[Position], doubted: list[Position]) -> int:
     missed = {position.pk: absence.remember(position, sighting) for position in held}
     gone = {pk: block_number for pk, block_number in missed.items() if block_number is not None}
     ends = endings.find(gone)
+    for position in (one for one in held if one.pk in ends):
+        told = ends[position.pk].event
+        margins.follow_before(position, told.opened_at, told.block_number)
     for position in held:
         if position.pk in gone:
             absence.end(position, gone[position.pk], ends.get(position.pk))
@@ -51,11 +55,11 @@ def _compare(held: list[Position], doubted: list[Position]) -> int:
             if _is_displaced(position, sighting.trades[position.pk]):
                 displaced.call_off(Position.objects.filter(pk=position.pk))
             continue
-        drift = _difference(position, sighting.trades[position.pk])
-        if corrections.consider(position, sighting, drift):
+        known, drift = _explained(position, sighting)
+        if corrections.consider(known, sighting, drift):
             continue
         drifting += bool(drift)
-        if drift != position.drift:
+        if drift != known.drift:
             Position.objects.filter(pk=position.pk, state=PositionState.OPEN).update(
                 drift=drift, updated_at=Now()
             )
@@ -70,6 +74,16 @@ def _is_displaced(position: Position, trade: OpenTrade | None) -> bool:
     if trade is None or absence.is_there(position, trade):
         return False
     return Position.objects.filter(pk=position.pk, missed_at_block__isnull=False).exists()
+
+
+def _explained(position: Position, sighting: absence.Sighting) -> tuple[Position, str]:
+    """How it differs once what changed its margin is in the book; the row as it is by then."""
+    trade = sighting.trades[position.pk]
+    drift = _difference(position, trade)
+    if drift and margins.follow(position, sighting):
+        position = Position.objects.select_related("trader").get(pk=position.pk)
+        drift = _difference(position, trade)
+    return position, drift
 
 
 def _being_closed(held: list[Position]) -> set[int]:

@@ -38,31 +38,19 @@ def is_under_way(position: Position) -> bool:
     return latest_ms is not None and latest_ms + KEEPER_MS >= _now_ms()
 
 
-def left_usdc(
-    opening: Fill, growing: list[Fill], closing: list[Fill], corrected: Correction | None
-) -> Decimal:
-    """USDC of collateral that is still in the trade; 0 or less where all of it was closed.
-
-    Of fills only those from behind the correction.
-    """
-    held: Decimal = opening.collateral_usdc if corrected is None else corrected.collateral_usdc
-    held += sum((fill.collateral_usdc for fill in growing), Decimal(0))
-    return held - sum((fill.collateral_usdc for fill in closing), Decimal(0))
-
-
-def blended(
+def open_price(
     position: Position, opening: Fill, later: list[Fill], corrected: Correction | None
 ) -> dict[str, object]:
-    """The trade's opening price and leverage, where they may ever have changed; as before where a reorg took that back.
+    """The trade's opening price, where it may ever have changed; as before where a reorg took that back.
 
     `later` are increases from behind the correction, in the order of the chain.
     """
     if later:
-        return {"open_price": later[-1].open_price_after, "leverage_x": later[-1].leverage_after_x}
+        return {"open_price": later[-1].open_price_after}
     if corrected is not None and corrected.open_price is not None:
         return {"open_price": corrected.open_price}
     if corrected is None and TxIntent.objects.filter(position=position, action=Action.INCREASE).exists():
-        return {"open_price": opening.price, "leverage_x": opening.leverage_x}
+        return {"open_price": opening.price}
     return {}
 
 

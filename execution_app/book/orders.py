@@ -9,7 +9,7 @@ import structlog
 from django.db import transaction
 
 from execution_app import meters
-from execution_app.book import displaced, growth, positions, protections, shadow
+from execution_app.book import displaced, growth, margins, positions, protections, shadow
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
 from execution_app.models.arrays import rows_of
@@ -75,6 +75,8 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
     """
     intent = order.intent
     _check_event(intent, event)
+    if not event.is_open and intent.position is not None:
+        margins.follow_before(intent.position, event.opened_at, event.block_number)
     venue_timestamp = _timestamp(event)
     with transaction.atomic():
         move(intent, IntentState.FILLED, why=f"order {order.order_id} executed at {event.price:f}", by=BY)
@@ -180,6 +182,7 @@ def unregister(intent: TxIntent) -> None:
         take_back(intent)
         VenueOrder.objects.filter(intent=intent).delete()
         keep_terms(intent)
+        margins.take_back(intent)
 
 
 def keep_terms(change: TxIntent) -> None:

@@ -1,6 +1,5 @@
 """A position is a fold over its fills: take a fill away and it is as if it had never been."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -9,13 +8,21 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import asked_levels, growth
-from execution_app.models import Correction, Fill, IntentTransition, Position, TxIntent
+from execution_app.book import asked_levels, bases, growth
+from execution_app.models import (
+    Correction,
+    Fill,
+    IntentTransition,
+    MarginChange,
+    Position,
+    TxIntent,
+)
 from execution_app.states import (
     GROWING,
     IN_FLIGHT,
     RELEASING,
     UNDECIDED,
+    UNMINED,
     Action,
     IntentState,
     Mode,
@@ -60,10 +67,13 @@ def closable(close: TxIntent, mode: Mode) -> QuerySet[Position]:
 
 
 def is_taken(position: Position, close: TxIntent) -> bool:
-    """Whether another close holds the position, or is in flight on it again after a reorg."""
-    # Of closes: no exit waits for new levels.
-    others = TxIntent.objects.filter(position=position, action=Action.CLOSE).exclude(pk=close.pk)
-    return others.filter(Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT))).exists()
+    """Whether another close holds the position, or is in flight on it again after a reorg, or its margin is being changed."""
+    # Of closes: no exit waits for new levels. For margin that has left only until it is mined, since its nonce is the
+    # earlier one: a close fixes how much there is to close.
+    closes = Q(action=Action.CLOSE) & (Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT)))
+    margin = Q(action=Action.MARGIN, state__in=sorted(UNMINED))
+    others = TxIntent.objects.filter(position=position).exclude(pk=close.pk)
+    return others.filter(closes | margin).exists()
 
 
 def hold(position: Position, close: TxIntent) -> None:
@@ -164,30 +174,32 @@ def fold(position: Position) -> None:
     """Recompute the position from the fills it has now, and store it.
 
     Fills count in the order of the chain, not in the one they were read in, and
-    from the newest correction on only those that came after its block. What
+    from the newest correction or change of margin on only those that came after it. What
     a position paid that ended without a close of ours, nor an event that tells how, is not known: left blank.
     """
     fills = list(position.fills.order_by("block_number", "log_index", "id"))
     opening = next((fill for fill in fills if fill.action == Action.OPEN), None)
     growing = [fill for fill in fills if fill.action == Action.INCREASE]
     closing = [fill for fill in fills if fill.action == Action.CLOSE]
+    changes = list(position.margin_changes.all())
     fields: dict[str, object] = {
         "state": PositionState.VOID, "ended_by": "", "close_price": None, "paid_out_usdc": None, "closed_at": None,
     }  # fmt: skip
     if opening is not None:
         corrected = position.corrections.order_by("block_number").last()
-        later = _after(growing, corrected)
-        left_usdc = growth.left_usdc(opening, later, _after(closing, corrected), corrected)
+        base = bases.newest(corrected, changes)
+        later = bases.after(growing, corrected)
+        left_usdc = bases.left_usdc(opening, growing, closing, base)
         end = _end(position, left_usdc, closing)
         fields["state"] = PositionState.CLOSED if end else PositionState.OPEN
         fields["ended_by"] = end or ""
-        put_in_usdc = sum((fill.collateral_usdc for fill in growing), opening.collateral_usdc)
-        fields["collateral_usdc"] = put_in_usdc if end else left_usdc
-        fields["venue_timestamp"] = _refreshed(fills, corrected)
+        fields["collateral_usdc"] = bases.put_in_usdc(opening, growing, changes) if end else left_usdc
+        fields["venue_timestamp"] = bases.refreshed(fills, base)
+        fields["leverage_x"] = bases.leverage_x(opening, growing, base)
         if corrected is not None:
-            for name in ("leverage_x", "take_profit", "stop_loss"):
+            for name in ("take_profit", "stop_loss"):
                 fields[name] = getattr(corrected, name)
-        fields |= growth.blended(position, opening, later, corrected)
+        fields |= growth.open_price(position, opening, later, corrected)
         fields |= _levels(position, opening, corrected)
         if closing and end is not PositionEnd.CLOSED_ELSEWHERE:
             fields["close_price"] = closing[-1].price
@@ -201,7 +213,9 @@ def fold(position: Position) -> None:
     )
     fields["settled_at"] = max(fill.settled_at for fill in fills if fill.settled_at) if settled else None
     Position.objects.filter(pk=position.pk).update(updated_at=Now(), **fields)
-    for intent_id in sorted(filter(None, (fill.intent_id for fill in (opening, *growing) if fill))):
+    staking = [fill.intent_id for fill in fills if fill.action in GROWING]
+    staking += [change.intent_id for change in changes]
+    for intent_id in sorted(filter(None, staking)):
         reservations.follow(intent_id)
 
 
@@ -226,18 +240,6 @@ def _may_reopen(position: Position, fields: dict[str, object]) -> bool:
 
 def _is_absent(position: Position) -> bool:
     return Position.objects.filter(pk=position.pk, absent_at_block__isnull=False).exists()
-
-
-def _refreshed(fills: list[Fill], corrected: Correction | None) -> datetime | None:
-    """The trade's time as the venue's storage has it."""
-    times = [fill.venue_timestamp for fill in _after(fills, corrected) if fill.venue_timestamp]
-    if times:
-        return times[-1]
-    return None if corrected is None else corrected.venue_timestamp
-
-
-def _after(fills: list[Fill], corrected: Correction | None) -> list[Fill]:
-    return [fill for fill in fills if corrected is None or (fill.block_number or 0) > corrected.block_number]
 
 
 def _end(position: Position, left_usdc: Decimal, closing: list[Fill]) -> PositionEnd | None:
@@ -276,14 +278,12 @@ def release_replaced(position: Position) -> None:
     older = Position.objects.filter(**_slot(position), opened_at__lt=position.opened_at)
     for ended in older.filter(ended_by=PositionEnd.CLOSED_ELSEWHERE, settled_at=None):
         fold(ended)
-    at_stake = Fill.objects.filter(
-        position__in=older,
-        action__in=GROWING,
-        intent__reservation__isnull=False,
-        intent__reservation__released_at=None,
-    )
-    for intent_id in at_stake.values_list("intent_id", flat=True):
-        reservations.follow(intent_id)
+    at_stake = {"intent__reservation__isnull": False, "intent__reservation__released_at": None}
+    parts = Fill.objects.filter(position__in=older, action__in=GROWING, **at_stake)
+    margin = MarginChange.objects.filter(position__in=older, **at_stake)
+    for rows in (parts.values_list("intent_id", flat=True), margin.values_list("intent_id", flat=True)):
+        for intent_id in rows:
+            reservations.follow(intent_id)
 
 
 def replaced_at(position: Position) -> int | None:

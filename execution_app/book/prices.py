@@ -16,7 +16,7 @@ from execution_app.venues import onchain
 from execution_app.venues.costs import Costs, call_costs, read_costs
 
 # An older price is not traded on, in LIVE and DRY alike; an exit may use an older one than an open.
-MAX_AGE_S = {Action.OPEN: 5, Action.INCREASE: 5, Action.CLOSE: 30, Action.LEVELS: 30}
+MAX_AGE_S = {Action.OPEN: 5, Action.INCREASE: 5, Action.CLOSE: 30, Action.LEVELS: 30, Action.MARGIN: 30}
 # The views of a batch may be of a later block than the head that came with them, by no more than some blocks.
 FUTURE_S = 15
 

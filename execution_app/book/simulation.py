@@ -10,7 +10,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from execution_app import meters
-from execution_app.book import positions, protections
+from execution_app.book import margins, positions, protections
 from execution_app.book.prices import Market
 from execution_app.models import Fill, Position, TxIntent
 from execution_app.moves import move
@@ -72,6 +72,8 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
     The caller has asked for `market.problem`. Returns why the venue would refund
     the order instead, and then changes nothing; blank when it is done.
     """
+    if intent.action == Action.MARGIN:
+        return _margin(intent, market, by=by)
     found = estimate(intent, market)
     if found.refusal:
         return found.refusal
@@ -96,6 +98,33 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
         protections.renew(position, reason=f"{intent.intent_key} increased it")
     side = "CLOSE" if intent.action == Action.CLOSE else ("LONG" if position.is_long else "SHORT")
     meters.TRADES.labels(intent.symbol, side, Mode.DRY.value).inc()
+    return ""
+
+
+def margined(intent: TxIntent, market: Market) -> costs.Margined:
+    """What its simulated position would be with another margin."""
+    position = intent.position
+    assert position is not None
+    assert intent.margin_usdc is not None
+    price = costs.fill_price(
+        market.prices[intent.symbol], market.costs or NO_COSTS, buys=not position.is_long
+    )
+    return costs.margin_terms(
+        costs.Held(position.collateral_usdc, position.leverage_x, position.open_price),
+        intent.margin_usdc,
+        price,
+        position.stop_loss,
+        is_long=position.is_long,
+    )
+
+
+def _margin(intent: TxIntent, market: Market, *, by: str) -> str:
+    after = margined(intent, market)
+    if after.refusal:
+        return after.refusal
+    why = f"{intent.margin_usdc:f} USDC of margin: {after.collateral_usdc:f} at {after.leverage_x:f}x"
+    move(intent, IntentState.SIMULATED, why=why, by=by, mode=Mode.DRY.value, reason="", reason_detail="")
+    margins.simulate(intent, after.collateral_usdc, after.leverage_x)
     return ""
 
 

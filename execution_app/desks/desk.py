@@ -10,7 +10,7 @@ from execution_app.book import full_cost, positions
 from execution_app.book.full_cost import Quote
 from execution_app.desks import views
 from execution_app.desks.reports import report
-from execution_app.engine import increases, resting
+from execution_app.engine import increases, margin_changes, resting
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Position, Trader, TxIntent
@@ -26,6 +26,7 @@ from execution_app.venues.interface import (
     Holding,
     IncreaseRequest,
     LevelsRequest,
+    MarginRequest,
     Market,
     OpenRequest,
     Price,
@@ -48,6 +49,7 @@ _ASKED = (
     "order_type",
     "limit_price",
     "new_slippage_pct",
+    "margin_usdc",
     "target",
 )
 BY = "desk"
@@ -183,6 +185,17 @@ class Desk(ABC):
             action=IntentAction.UPDATE_ORDER.value,
             **self._of_order(request),
             **asked,
+            expires_at=database_now() + timedelta(seconds=DEFAULT_MAX_LAG_S),
+        )
+
+    def change_margin(self, request: MarginRequest) -> Submission:
+        require(self.name, Action.CHANGE_MARGIN)
+        margin_changes.check_amount(request.change_usdc)
+        position = self._position(request.position)
+        return self._take_down(
+            request.key,
+            **margin_changes.size(position, request.change_usdc),
+            only_position=True,
             expires_at=database_now() + timedelta(seconds=DEFAULT_MAX_LAG_S),
         )
 

@@ -68,20 +68,20 @@ def _may_go(intent: TxIntent, action: Action) -> bool:
     """Raises Retryable where another order has its position."""
     if action is Action.OPEN:
         return True
-    return _may_grow(intent) if action is Action.INCREASE else _is_held(intent)
+    return _is_there(intent) if action in (Action.INCREASE, Action.MARGIN) else _is_held(intent)
 
 
-def _may_grow(increase: TxIntent) -> bool:
-    """Whether the position is there to be increased. Raises Retryable where a close has it."""
-    assert increase.position is not None
-    position = Position.objects.select_for_update().get(pk=increase.position.pk)
+def _is_there(change: TxIntent) -> bool:
+    """Whether the position is there to be increased, or given another margin. Raises Retryable where a close has it."""
+    assert change.position is not None
+    position = Position.objects.select_for_update().get(pk=change.position.pk)
     if position.state != PositionState.OPEN:
         detail = f"position {position.pk} is {position.state}"
-        waiting.refuse(increase, Admission(Verdict.REFUSE, Reason.NO_POSITION, detail))
+        waiting.refuse(change, Admission(Verdict.REFUSE, Reason.NO_POSITION, detail))
         return False
-    if positions.is_taken(position, increase):
+    if positions.is_taken(position, change):
         raise Retryable(f"a close of position {position.pk} is not finished")
-    increase.position = position
+    change.position = position
     return True
 
 

@@ -22,7 +22,7 @@ from execution_app.errors import Refused, Stale
 from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.moves import move, open_intent
 from execution_app.node import signers
-from execution_app.states import GROWING, WAITING, Action, IntentState, Mode, Reason, Road, SendOutcome
+from execution_app.states import STAKING, WAITING, Action, IntentState, Mode, Reason, Road, SendOutcome
 from execution_app.venues import onchain
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 
@@ -68,7 +68,7 @@ def plan(wallet: Wallet) -> Plan:
 def _unsure(wallet: Wallet, uses: Uses) -> list[TxIntent]:
     """Waiting intents that may have been executed; to close all of a position twice does no harm."""
     matched = [use.intent.pk for use in uses.of(What.WAITED) if use.intent is not None]
-    partial = Q(action__in=GROWING) | Q(reduce_usdc__isnull=False) | Q(reduce_pct__isnull=False)
+    partial = Q(action__in=STAKING) | Q(reduce_usdc__isnull=False) | Q(reduce_pct__isnull=False)
     waiting = TxIntent.objects.filter(partial, wallet=wallet, state__in=sorted(WAITING))
     return list(waiting.exclude(pk__in=matched).order_by("id"))
 

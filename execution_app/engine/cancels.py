@@ -1,4 +1,4 @@
-"""Cancels that are asked for, of unmined opens by a person and of closes that lost their trade: slots are filled, also under a stop."""
+"""Cancels that are asked for, of unmined opens and changes of margin by a person, and of closes that lost their trade: slots are filled, also under a stop."""
 
 import structlog
 from django.db import transaction
@@ -18,12 +18,13 @@ TOLD = 20  # keys named in the audit log
 
 
 def request(*, by: str, key: str | None = None, origin: AuditOrigin = AuditOrigin.COMMAND) -> list[str]:
-    """Ask for the cancel of every open that owns a slot and is not mined, or of the one of this key; returns their keys.
+    """Ask for the cancel of every open, and change of margin, that owns a slot and is not mined, or of the one of this key; returns their keys.
 
     The engine signs and sends the cancels; whichever of order and cancel is mined
     decides. Exits are left as they are.
     """
-    pending = TxIntent.objects.filter(action=Action.OPEN, state__in=sorted(UNMINED), settled_at=None)
+    opens = (Action.OPEN, Action.MARGIN)
+    pending = TxIntent.objects.filter(action__in=opens, state__in=sorted(UNMINED), settled_at=None)
     if key is not None:
         pending = pending.filter(intent_key=key, cancel_asked_at=None)
     with transaction.atomic(durable=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from execution_app.book import growth
+from execution_app.book import growth, margins
 from execution_app.engine.level_changes import opens_under_way
 from execution_app.engine.waiting import hold, note, refuse
 from execution_app.gate.admission import Admission, Verdict
@@ -81,6 +81,8 @@ def may_go(intent: TxIntent, verdict: Verdict) -> bool:
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "a close of this position is not finished")
     elif opens_under_way(intent).exists():
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an open on this symbol is under way")
+    elif margins.under_way(position).exists():
+        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "a change of this position's margin is under way")
     elif _is_second(intent, position):
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an earlier increase of this position is under way")
     else:

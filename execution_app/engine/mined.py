@@ -18,8 +18,9 @@ from execution_app.models.arrays import rows_of
 from execution_app.models.kinds import MOST_WEI
 from execution_app.moves import Step, move_all
 from execution_app.states import Action, IntentState
-from execution_app.venues import calldata, events
+from execution_app.venues import calldata, events, margin_events
 from execution_app.venues.events import OrderCancelled, OrderRegistered, OrderUpdated
+from execution_app.venues.margin_events import MarginUpdated
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
@@ -168,6 +169,17 @@ def _agrees(intent: TxIntent, event: OrderCancelled | OrderUpdated) -> bool:
     asked = calldata.read_terms(bytes(intent.calldata or b""))
     told = event.price, event.take_profit, event.stop_loss
     return told == (asked.limit_price, asked.take_profit, asked.stop_loss)
+
+
+def margin(intent: TxIntent, receipt: dict[str, Any]) -> MarginUpdated | None:
+    """The one change of margin that a successful receipt tells of; None, and it is counted, where it tells of none or of several."""
+    decoded = [margin_events.decode(log, trading_address=intent.to_address) for log in receipt["logs"]]
+    found = [event for event in decoded if event is not None]
+    if len(found) == 1:
+        return found[0]
+    meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+    log.error("a successful receipt without exactly one change of margin", intent=intent.pk, found=len(found))
+    return None
 
 
 def registration(intent: TxIntent, receipt: dict[str, Any]) -> OrderRegistered | None:

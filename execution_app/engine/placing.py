@@ -13,13 +13,13 @@ from execution_app.engine.gateway import making
 from execution_app.engine.plans import EXITS, Plan
 from execution_app.engine.waiting import BY, database_now, hold, refuse
 from execution_app.errors import Refused, Stale
-from execution_app.gate.admission import counts_rows, room
+from execution_app.gate.admission import counts_rows, leverage_breaches, raises, refusal, room
 from execution_app.gate.modes import Ruling
 from execution_app.models import Shadow, TxIntent, Wallet
 from execution_app.models.arrays import rows_of
 from execution_app.moves import Step, move_all
 from execution_app.node import fees, signers
-from execution_app.states import GROWING, ORDERS, Action, IntentState, Mode, OrderType, Reason, SendKind
+from execution_app.states import ORDERS, Action, IntentState, Mode, OrderType, Reason, SendKind
 
 # In-flight places that opens cannot use, and closes' worth of gas that opens leave in the wallet.
 EXIT_PLACES = 4
@@ -101,7 +101,7 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
         detail = f"wallet {wallet.address} can spend {round_.spendable_wei} wei, this needs {cost_wei} and keeps {kept_wei}"
         hold(intent, Reason.INSUFFICIENT_GAS, detail)
         return False
-    if not _has_room(round_, intent, cost_wei):
+    if not _has_room(round_, intent, plan, cost_wei):
         return False
     slot = _slot(wallet, intent, plan)
     try:
@@ -119,7 +119,7 @@ def place(round_: Round, intent: TxIntent, plan: Plan) -> bool:
 
 def _place_message(round_: Round, intent: TxIntent, plan: Plan) -> bool:
     """The same for the gateway's road: no slot and no gas, and a signature over the order itself."""
-    if not _has_room(round_, intent, 0):
+    if not _has_room(round_, intent, plan, 0):
         return False
     now_s = max(round_.market.at, int(database_now().timestamp()))
     terms = making.Terms(
@@ -144,9 +144,12 @@ def _cast_shadow(round_: Round, intent: TxIntent, plan: Plan) -> None:
         round_.shadows.append(row)
 
 
-def _has_room(round_: Round, intent: TxIntent, cost_wei: int) -> bool:
-    """Whether the caps let an open or an increase in; it is refused where they do not. Exits always have room."""
-    if intent.action not in GROWING:
+def _has_room(round_: Round, intent: TxIntent, plan: Plan, cost_wei: int) -> bool:
+    """Whether the caps let an open, an increase or a change of margin in; it is refused where they do not. Exits always have room."""
+    if broken := leverage_breaches(intent, plan.leverage_x):
+        refuse(intent, refusal(broken))
+        return False
+    if not raises(intent):
         return True
     if counts_rows(intent):
         store(round_)
@@ -187,7 +190,7 @@ def store(round_: Round) -> None:
     making.store(made)
     shadows, round_.shadows = round_.shadows, []
     rows_of(Shadow).bulk_create(shadows)
-    reservations.take_all([one.intent for one in made if one.intent.action in GROWING], Mode.LIVE)
+    reservations.take_all([one.intent for one in made if raises(one.intent)], Mode.LIVE)
     placed, round_.placed = round_.placed, []
     if not placed:
         return
@@ -196,7 +199,7 @@ def store(round_: Round) -> None:
     first, last = placed[0].slot.nonce, placed[-1].slot.nonce
     if not Wallet.objects.filter(pk=round_.wallet.pk, next_nonce=first).update(next_nonce=last + 1):
         raise Stale(f"nonce {first} of wallet {round_.wallet.pk} is given away already")
-    reservations.take_all([one.intent for one in placed if one.intent.action in GROWING], Mode.LIVE)
+    reservations.take_all([one.intent for one in placed if raises(one.intent)], Mode.LIVE)
     # A remote signer is asked after the commit.
     signed = [(one.intent, one.fee, one.signed) for one in placed if one.signed is not None]
     signatures.store_first(signed)

@@ -1,7 +1,7 @@
 """What an intent would send, asked of the chain before a nonce is taken."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 from django.conf import settings
@@ -9,12 +9,14 @@ from django.conf import settings
 from execution_app.book import absence, positions, simulation
 from execution_app.book.prices import Market
 from execution_app.engine import permissions
+from execution_app.engine.drafts import ORDER_ENDED, of_margin, of_order, standing
+from execution_app.engine.drafts import Plan as Plan  # noqa: PLC0414 - part of what is drawn here
 from execution_app.engine.gateway import making
-from execution_app.models import Position, TxIntent, VenueOrder, Wallet
+from execution_app.gate.admission import put_in_usdc
+from execution_app.models import Position, TxIntent, Wallet
 from execution_app.node import node_errors, rpc, signers
-from execution_app.states import GROWING, ORDER_CHANGES, Action, OrderType, Reason, SendOutcome
+from execution_app.states import ORDER_CHANGES, Action, OrderType, Reason, SendOutcome
 from execution_app.venues import onchain
-from execution_app.venues.calls import encode_cancel_limit, encode_update_limit
 from execution_app.venues.costs import levels_refusal
 from execution_app.venues.orders import Kind, Terms
 
@@ -33,41 +35,12 @@ KINDS = {
 PASSING_MESSAGES = frozenset({"", "OnlyBatchedFlowAllowed"})
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A transaction without nonce and fee, or the reason why there is none.
-
-    `final` says that asking again would not help, `held` that a person can.
-    """
-
-    wanted_price: Decimal = Decimal(0)
-    calldata: bytes = b""
-    value_wei: int = 0
-    gas_limit: int = 0
-    close_usdc: Decimal | None = None
-    position_id: int | None = None
-    # When the trade to close was stored, unix seconds; a message names it.
-    trade_opened_at: int = 0
-    problem: Reason | None = None
-    detail: str = ""
-    final: bool = False
-    # Somebody has to set it right: the intent is held meanwhile.
-    held: bool = False
-    # A final block at which the venue had not the trade that is to be closed.
-    absent_at_block: int | None = None
-
-
-_ORDER_ENDED = Plan(
-    problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue (NO_LIMIT)"
-)
-
-
 def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[int, Plan]:
     """A plan per intent id, each simulated on the node. Raises RpcFault or NodeError when the node is away."""
     closes = {i.pk: i.position for i in intents if i.position is not None}
     sighting = absence.look(list(closes.values())) if closes else None
-    standing = _terms([i for i in intents if i.action == Action.UPDATE_ORDER])
-    drafts = {intent.pk: _draft(intent, market, sighting, standing) for intent in intents}
+    terms = standing([i for i in intents if i.action == Action.UPDATE_ORDER])
+    drafts = {intent.pk: _draft(intent, market, sighting, terms) for intent in intents}
     sound = [(key, plan) for key, plan in drafts.items() if plan.problem is None]
     by_key = {intent.pk: intent for intent in intents}
     tried = [(key, plan) for key, plan in sound if plan.calldata]
@@ -76,7 +49,7 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
     granted = permissions.read(wallet, answers[: permissions.CALLS]) if sound else None
     # Nothing that the delegate could call is like a message of new levels or of an increase: the views are all there is.
     for key in [key for key, plan in sound if not plan.calldata]:
-        lacks = granted.missing(_put_in(by_key[key])) if granted is not None else None
+        lacks = granted.missing(put_in_usdc(by_key[key])) if granted is not None else None
         if lacks is not None:
             drafts[key] = Plan(problem=lacks[0], detail=lacks[1], held=True)
     for (key, plan), answer in zip(tried, answers[permissions.CALLS :], strict=True):
@@ -84,7 +57,7 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
         drafts[key] = _judged(plan, answer, exits=exits, signs=making.goes(by_key[key]))
         # Only where the venue refuses it: what it takes for permitted is permitted.
         if drafts[key].problem is not None and granted is not None:
-            lacking = granted.missing(_put_in(by_key[key]))
+            lacking = granted.missing(put_in_usdc(by_key[key]))
             if lacking is not None:
                 drafts[key] = Plan(problem=lacking[0], detail=lacking[1], held=True)
     for key, position in closes.items():
@@ -93,17 +66,12 @@ def draw(wallet: Wallet, intents: Sequence[TxIntent], market: Market) -> dict[in
     return drafts
 
 
-def _put_in(intent: TxIntent) -> Decimal | None:
-    """USDC that it takes from the trader."""
-    return intent.collateral_usdc if intent.action in GROWING else None
-
-
 def _draft(
-    intent: TxIntent, market: Market, sighting: absence.Sighting | None, standing: dict[int, Terms]
+    intent: TxIntent, market: Market, sighting: absence.Sighting | None, terms: dict[int, Terms]
 ) -> Plan:
     assert intent.trader is not None
     if intent.action in ORDER_CHANGES:
-        return _of_order(intent, intent.trader.address, standing)  # whatever the price is
+        return of_order(intent, intent.trader.address, terms)  # whatever the price is
     if unfit := market.problem(intent.symbol, Action(intent.action)):
         return Plan(problem=unfit.reason, detail=unfit.detail, final=unfit.final)
     price = market.prices[intent.symbol]
@@ -122,10 +90,9 @@ def _draft(
             if stored is None and making.goes(intent):
                 # A venue that takes messages alone says so to every trial, and nothing of the trade.
                 return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade")
-            if intent.action == Action.LEVELS:
-                return _levels(intent, intent.position, stored, price)
-            if intent.action == Action.INCREASE:
-                return _increase(intent, intent.position, stored, market)
+            change = _of_trade(intent, intent.position, stored, market)
+            if change is not None:
+                return change
             close_usdc = _amount(intent, intent.position, stored)
             opened_at = 0 if stored is None else stored.opened_at
             order = onchain.encode_close(
@@ -144,57 +111,18 @@ def _draft(
     )
 
 
-def _of_order(intent: TxIntent, trader: str, standing: dict[int, Terms]) -> Plan:
-    """Of the slot in which its order rests; `order_changes` has seen that no other order can be in it by then."""
-    placed = VenueOrder.objects.filter(intent=intent.target_id).values_list("limit_index", "order_id").first()
-    slot, order_id = placed or (None, 0)
-    if slot is None:
-        return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order is not at the venue yet")
-    pair = onchain.PAIRS[intent.symbol]
-    if intent.action == Action.CANCEL_ORDER:
-        storage = settings.ENVIRONMENT.venue_storage_address
-        (pending,) = rpc.read_views([(storage, onchain.call_is_pending(order_id))])
-        if not onchain.read_is_pending(pending):
-            # The trial would not say so where its owner has placed another one in that slot by hand.
-            return Plan(problem=Reason.WAITS_FOR_EARLIER_ORDER, detail="the order has ended at the venue")
-        return Plan(calldata=onchain.encode_delegated(trader, encode_cancel_limit(pair, slot)))
-    held = standing.get(intent.pk)
-    if held is None:
-        return _ORDER_ENDED
-    try:
-        order = encode_update_limit(
-            pair,
-            slot,
-            intent.limit_price or held.limit_price,
-            intent.new_slippage_pct or held.slippage_pct,
-            take_profit=held.take_profit if intent.take_profit is None else intent.take_profit,
-            stop_loss=held.stop_loss if intent.stop_loss is None else intent.stop_loss,
-        )
-    except ValueError as error:
-        return Plan(problem=Reason.NOT_REPRESENTABLE, detail=str(error), final=True)
-    return Plan(calldata=onchain.encode_delegated(trader, order))
-
-
-def _terms(changes: Sequence[TxIntent]) -> dict[int, Terms]:
-    """What the venue has now of the orders that are to be changed, by the change; what stays is taken from there."""
-    numbers = dict(
-        VenueOrder.objects.filter(intent__in=[change.target_id for change in changes]).values_list(
-            "intent_id", "order_id"
-        )
-    )
-    known = [change for change in changes if change.target_id in numbers]
-    storage = settings.ENVIRONMENT.venue_storage_address
-    calls = [
-        rpc.eth_call(storage, onchain.call_pending_order(numbers[change.target_id or 0])) for change in known
-    ]
-    found = {}
-    for change, answer in zip(known, rpc.read_batch(calls) if calls else [], strict=True):
-        if isinstance(answer, rpc.NodeError):
-            raise answer
-        terms = onchain.read_terms(bytes.fromhex(str(answer).removeprefix("0x")))
-        if terms is not None:
-            found[change.pk] = terms
-    return found
+def _of_trade(
+    intent: TxIntent, position: Position, stored: onchain.OpenTrade | None, market: Market
+) -> Plan | None:
+    """What changes an open trade; None for a close."""
+    price = market.prices[intent.symbol]
+    if intent.action == Action.MARGIN:
+        return of_margin(intent, position, stored, price)
+    if intent.action == Action.LEVELS:
+        return _levels(intent, position, stored, price)
+    if intent.action == Action.INCREASE:
+        return _increase(intent, position, stored, market)
+    return None
 
 
 def _levels(intent: TxIntent, position: Position, stored: onchain.OpenTrade | None, price: Decimal) -> Plan:
@@ -306,7 +234,7 @@ def _judged(plan: Plan, answer: object, *, exits: bool, signs: bool) -> Plan:
     if name == "NO_TRADE":
         return Plan(problem=Reason.CLOSED_ELSEWHERE, detail="the venue has no such trade (NO_TRADE)")
     if name == "NO_LIMIT":
-        return _ORDER_ENDED
+        return ORDER_ENDED
     if name == "ALREADY_BEING_CLOSED":
         return Plan(problem=Reason.WAITS_FOR_EARLIER_CLOSE, detail=f"the venue says {name}")
     # An exit outlives what the venue, its owner or an operator will set right; and one node's word ends none: it may

@@ -10,7 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import orders, positions
+from execution_app.book import margins, orders, positions
 from execution_app.engine import exits, mined, reconcile
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
@@ -18,6 +18,7 @@ from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
 from execution_app.states import ORDER_CHANGES, ORDERS, Action, IntentState, Reason, SendKind
+from execution_app.venues.margin_events import MarginUpdated
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
@@ -145,6 +146,9 @@ def _register(intent: TxIntent, receipt: dict[str, Any]) -> None:
     if intent.action in ORDER_CHANGES:
         _change(intent, mined.change(intent, receipt))
         return
+    if intent.action == Action.MARGIN:
+        _margin(intent, mined.margin(intent, receipt))
+        return
     event = mined.registration(intent, receipt)
     if event is not None:
         orders.register(intent, event)
@@ -158,6 +162,19 @@ def _change(intent: TxIntent, done: mined.Done | None) -> None:
     with transaction.atomic():
         move(intent, IntentState.CHANGED, why=done.why, by=BY, **told)
         orders.keep_terms(intent)
+
+
+def _margin(intent: TxIntent, event: MarginUpdated | None) -> None:
+    if event is None:
+        return
+    with transaction.atomic():
+        if margins.apply(intent, event):
+            move(intent, IntentState.CHANGED, why=f"{event.change_usdc:f} USDC of margin", by=BY, reason="")
+            return
+        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+        log.error("another trade than the one that was meant", intent=intent.pk)
+        why = "the margin of another trade was changed, which was not meant"
+        move(intent, IntentState.CHANGED, why=why, by=BY, reason=Reason.NO_POSITION.value)
 
 
 def read_orders_again() -> None:
@@ -259,7 +276,12 @@ def _settle_transactions(standing: Collection[int], finalized: int) -> None:
 
 def _settle_change(receipt: TxReceipt) -> None:
     changed = TxIntent.objects.filter(pk=receipt.intent_id, state=IntentState.CHANGED, settled_at=None)
-    if changed.update(settled_at=Now(), updated_at=Now()):
+    margin = receipt.intent.action == Action.MARGIN
+    with transaction.atomic():
+        settled = changed.update(settled_at=Now(), updated_at=Now())
+        if settled and margin:
+            margins.settle_of(receipt.intent)
+    if settled:
         log.info("settled", intent=receipt.intent_id, state="changed", block=receipt.block_number)
 
 

@@ -7,7 +7,7 @@ from django.db.models.functions import Coalesce
 
 from execution_app import reservations
 from execution_app.book import growth, positions, prices, simulation
-from execution_app.engine import increases, level_changes, order_changes, plans
+from execution_app.engine import increases, level_changes, margin_changes, order_changes, plans
 from execution_app.engine.placing import Asked, Round, place, store
 from execution_app.engine.plans import Plan
 from execution_app.engine.waiting import (
@@ -25,7 +25,16 @@ from execution_app.engine.waiting import (
 )
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import limits
-from execution_app.gate.admission import Admission, Verdict, admit, room, ruling_now
+from execution_app.gate.admission import (
+    Admission,
+    Verdict,
+    admit,
+    leverage_breaches,
+    raises,
+    refusal,
+    room,
+    ruling_now,
+)
 from execution_app.gate.control import Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import TxIntent, Wallet
@@ -33,6 +42,7 @@ from execution_app.node import signers
 from execution_app.states import (
     GROWING,
     ORDER_CHANGES,
+    STAKING,
     UNMINED,
     Action,
     IntentState,
@@ -47,7 +57,7 @@ log = structlog.get_logger(__name__)
 # Exits first, then what makes them happen at the venue.
 TURNS = (
     *(Action.CLOSE, Action.CANCEL_ORDER, Action.LEVELS),
-    *(Action.UPDATE_ORDER, Action.INCREASE, Action.OPEN),
+    *(Action.UPDATE_ORDER, Action.MARGIN, Action.INCREASE, Action.OPEN),
 )
 
 LEAST = 8  # intents that are read for a turn
@@ -135,6 +145,8 @@ def _may_go(intent: TxIntent, ruling: Ruling, chain_at: int | None = None) -> bo
         return order_changes.may_go(intent, admit(intent, ruling).verdict)
     if intent.action == Action.INCREASE:
         return increases.may_go(intent, admit(intent, ruling).verdict)
+    if intent.action == Action.MARGIN:
+        return margin_changes.may_go(intent, admit(intent, ruling).verdict)
     if intent.action != Action.LEVELS:
         return True
     return level_changes.may_go(intent, ruling, admit(intent, ruling).verdict, chain_at)
@@ -164,7 +176,7 @@ def _take_turn(
     with transaction.atomic(durable=True), signers.group():
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         # Before the gate is read: who waits here must not keep a stop waiting. Nor an exit, which waits for the wallet.
-        if action in GROWING and not reservations.lock_soon():
+        if action in STAKING and not reservations.lock_soon():
             log.info("opens wait for their turn at the caps", wallet=wallet_id)
             return 0, None
         ruling = ruling_now()
@@ -273,13 +285,18 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
 
 def simulate(intent: TxIntent, market: prices.Market) -> None:
     """Fill an admitted intent in our own book, or refuse it; one transaction, the caller's, which holds the caps' lock."""
-    opens = intent.action in GROWING
+    opens = raises(intent)
+    if intent.action == Action.MARGIN and (
+        broken := leverage_breaches(intent, simulation.margined(intent, market).leverage_x)
+    ):
+        refuse(intent, refusal(broken))
+        return
     if opens and (full := room(intent, Mode.DRY, database_now())):
         refuse(intent, full)
         return
-    refusal = simulation.simulate(intent, market, database_now(), by=BY)
-    if refusal:
-        refuse(intent, Admission(Verdict.REFUSE, Reason.VENUE_WOULD_CANCEL, refusal))
+    refused = simulation.simulate(intent, market, database_now(), by=BY)
+    if refused:
+        refuse(intent, Admission(Verdict.REFUSE, Reason.VENUE_WOULD_CANCEL, refused))
     elif opens:
         reservations.take(intent, Mode.DRY)
         reservations.follow(intent.pk)

@@ -99,8 +99,8 @@ def _is_ready(wallet: Wallet, intent: TxIntent, ruling: Ruling, now: datetime) -
     elif intent.state == IntentState.HELD and admission.verdict is Verdict.SIMULATE:
         # What waited for LIVE is not simulated: it expires, or an operator decides.
         note(intent, Reason(intent.reason), intent.reason_detail)
-    elif intent.action == Action.LEVELS or intent.action in ORDER_CHANGES:
-        return True  # engine/level_changes.py and engine/order_changes.py judge the rest
+    elif intent.action in {Action.LEVELS, Action.MARGIN, *ORDER_CHANGES}:
+        return True  # engine/level_changes.py, margin_changes.py and order_changes.py judge the rest
     elif intent.action in GROWING:
         # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
         full = room(intent, admission.mode, now)

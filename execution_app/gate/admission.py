@@ -6,7 +6,7 @@ still, so no path (webhook, worker, bot, admin, shell) goes round them.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -20,8 +20,10 @@ from execution_app.gate.modes import Facts, Ruling
 from execution_app.models import Reservation, TxIntent
 from execution_app.states import GROWING, Action, CapName, Mode, OrderType, Reason
 
+# What opens nothing and is no exit either: not under reduce-only.
+EXPOSING = (Action.UPDATE_ORDER, Action.MARGIN)
 # What nobody wants any more once it is too old, although it opens nothing.
-EXPIRING = (Action.LEVELS, Action.UPDATE_ORDER)
+EXPIRING = (Action.LEVELS, *EXPOSING)
 
 
 class Verdict(Enum):
@@ -63,9 +65,9 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
     opens = intent.action in GROWING
     if ruling.emergency_stop:
         return Admission(Verdict.REFUSE, Reason.EMERGENCY_STOP, "emergency stop is set")
-    if ruling.reduce_only and (opens or intent.action == Action.UPDATE_ORDER):
+    if ruling.reduce_only and (opens or intent.action in EXPOSING):
         return Admission(Verdict.REFUSE, Reason.REDUCE_ONLY, "only orders that lower exposure pass")
-    if opens:
+    if raises(intent):
         broken = order_breaches(order_of(intent))
         if broken:
             return refusal(broken)
@@ -95,9 +97,9 @@ def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool)
         return Departure.PARK
     if intent.action in EXPIRING and expired:
         return Departure.CANCEL
-    if intent.action == Action.UPDATE_ORDER and ruling.reduce_only:
+    if ruling.reduce_only and (opens or intent.action in EXPOSING):
         return Departure.CANCEL
-    if opens and (ruling.reduce_only or expired or _has_lost_its_place(intent, now)):
+    if raises(intent) and (expired or _has_lost_its_place(intent, now)):
         return Departure.CANCEL
     return Departure.LEAVE
 
@@ -111,14 +113,30 @@ def _has_lost_its_place(intent: TxIntent, now: datetime) -> bool:
     return bool(_breaches(intent, Mode.LIVE, now, counted_as=held))
 
 
+def raises(intent: TxIntent) -> bool:
+    """Whether more is at stake after it, so that caps bind it: an open, an increase, and USDC that goes into a margin."""
+    return intent.action in GROWING or (intent.action == Action.MARGIN and (intent.margin_usdc or 0) > 0)
+
+
+def put_in_usdc(intent: TxIntent) -> Decimal | None:
+    """USDC that it takes from the trader; None where it takes none."""
+    return order_of(intent).collateral_usdc if raises(intent) else None
+
+
 def order_of(intent: TxIntent) -> Order:
-    return Order(
-        intent.tg_user_id,
-        intent.source,
-        intent.symbol,
-        intent.collateral_usdc or Decimal(0),
-        intent.leverage_x or Decimal(0),
-    )
+    """What caps ask of it; USDC that goes into a position is at stake as it is, without leverage."""
+    who = intent.tg_user_id, intent.source, intent.symbol
+    if intent.action == Action.MARGIN:
+        return Order(*who, intent.margin_usdc or Decimal(0), Decimal(1))
+    return Order(*who, intent.collateral_usdc or Decimal(0), intent.leverage_x or Decimal(0))
+
+
+def leverage_breaches(intent: TxIntent, leverage_x: Decimal) -> list[Breach]:
+    """The caps on leverage that its position would break with this one, where it takes margin out; less leverage breaks none."""
+    if intent.action != Action.MARGIN or raises(intent):
+        return []
+    order = replace(order_of(intent), collateral_usdc=Decimal(0), leverage_x=leverage_x)
+    return [found for found in order_breaches(order) if found.reason is Reason.LEVERAGE_ABOVE_CAP]
 
 
 def order_breaches(order: Order) -> list[Breach]:
@@ -155,7 +173,7 @@ def _breaches(
     }
     found = []
     for limit in limits.active(order):
-        if limit.name is CapName.OPEN_POSITIONS and intent.action == Action.INCREASE:
+        if limit.name is CapName.OPEN_POSITIONS and intent.action != Action.OPEN:
             continue  # it is one position before and after
         # An order that was counted in its minute is not late because others came after it.
         if limit.name not in caps.SUMMED or (counted_as and limit.name is CapName.ORDERS_PER_MINUTE):

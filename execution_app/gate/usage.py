@@ -9,7 +9,7 @@ from django.db.models import DecimalField, ExpressionWrapper, F, Max, Q, QuerySe
 from django.db.models.functions import Coalesce
 
 from execution_app.gate.caps import SUMMED, Limit
-from execution_app.models import Fill, Reservation, TxIntent, TxReceipt
+from execution_app.models import Fill, MarginChange, Reservation, TxIntent, TxReceipt
 from execution_app.states import UNMINED, Action, CapName, CapScope, Mode, PositionEnd, SendKind
 
 MINUTE = timedelta(seconds=60)
@@ -34,6 +34,7 @@ SELECT 'daily_loss_usdc', mode, sum(lost_usdc) FROM (
     SELECT o.mode, o.collateral_usdc + coalesce((SELECT sum(c.collateral_usdc
             * CASE c.action WHEN 'increase' THEN 1 WHEN 'close' THEN -1 ELSE 0 END)
         FROM fills c WHERE c.position_id = o.position_id), 0)
+        + coalesce((SELECT sum(m.change_usdc) FROM margin_changes m WHERE m.position_id = o.position_id), 0)
     FROM fills o JOIN positions p ON p.id = o.position_id
     JOIN risk_reservations r ON r.intent_id = o.intent_id
     WHERE o.action = 'open' AND p.ended_by = 'closed_elsewhere' AND r.released_at >= %(day)s
@@ -123,7 +124,9 @@ def _loss_usdc(mode: Mode, scope: CapScope, scope_value: str, day: datetime) -> 
     put_in = Sum(of_it, filter=Q(position__fills__action=Action.INCREASE))
     taken_out = Sum(of_it, filter=Q(position__fills__action=Action.CLOSE))
     rest = gone.annotate(grown_usdc=Coalesce(put_in, NOTHING), closed_usdc=Coalesce(taken_out, NOTHING))
-    return closed + _sum(rest, F("collateral_usdc") + F("grown_usdc") - F("closed_usdc"))
+    lost_usdc = _sum(rest, F("collateral_usdc") + F("grown_usdc") - F("closed_usdc"))
+    margin = MarginChange.objects.filter(position__in=gone.values("position"))
+    return closed + lost_usdc + _sum(margin, "change_usdc")
 
 
 def _gas_wei(scope: CapScope, scope_value: str, day: datetime, upto: int | None) -> Decimal:

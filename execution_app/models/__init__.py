@@ -7,6 +7,7 @@ from execution_app.models.chain import Chain
 from execution_app.models.control import Control, Heartbeat, ModeChange, PoolBeat, Restriction, StackMode
 from execution_app.models.external import ExternalTrade
 from execution_app.models.intents import TxIntent
+from execution_app.models.margin import MarginChange
 from execution_app.models.messages import VenueMessage
 from execution_app.models.passkeys import Passkey
 from execution_app.models.people import Person
@@ -33,6 +34,7 @@ __all__ = [
     "Heartbeat",
     "IntentMove",
     "IntentTransition",
+    "MarginChange",
     "MarketState",
     "ModeChange",
     "Passkey",

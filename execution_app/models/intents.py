@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from execution_app.models.columns import factor, listed, one_of, price, usdc, wei
-from execution_app.models.kinds import BEYOND, KINDS, MOST_WEI
+from execution_app.models.kinds import BEYOND, KINDS, MOST_WEI, ONE_POSITION
 from execution_app.models.traders import Trader, Wallet
 from execution_app.states import (
     OWNING_NONCE,
@@ -59,6 +59,8 @@ class TxIntent(models.Model):
     # venue has it, and a level of 0 goes, as the venue writes it.
     target = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="order_changes")
     new_slippage_pct = factor(null=True, blank=True)
+    # Collateral that goes into its position, above zero, or out of it.
+    margin_usdc = usdc(null=True, blank=True)
     # Watched by us alone; the time counts from the fill.
     trailing_stop_pct = factor(null=True, blank=True)
     break_even_pct = factor(null=True, blank=True)
@@ -113,8 +115,7 @@ class TxIntent(models.Model):
                 name="ck_tx_intents_holds_what_it_has",
             ),
             models.CheckConstraint(
-                condition=Q(only_position=False)
-                | Q(position__isnull=False, action__in=[Action.CLOSE.value, Action.INCREASE.value]),
+                condition=Q(only_position=False) | Q(position__isnull=False, action__in=ONE_POSITION),
                 name="ck_tx_intents_only_position",
             ),
             *KINDS,

@@ -4,13 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from execution_app.models.columns import listed
-from execution_app.states import (
-    ORDER_CHANGES,
-    Action,
-    IntentState,
-    OrderType,
-    Road,
-)
+from execution_app.states import ORDER_CHANGES, Action, IntentState, OrderType, Road
 
 # PostgreSQL holds NaN for greater than every number, so "above zero" alone lets it in.
 BEYOND = 10**18
@@ -22,6 +16,8 @@ _OF_LEVELS = (
 )
 _OF_CHANGES = {*_OF_LEVELS, "final_reverted", "final_cancelled", "lost_nonce"} - {"lapsed"}
 _CHANGES = sorted(action.value for action in ORDER_CHANGES)
+# What may be of the position that it names alone.
+ONE_POSITION = [Action.CLOSE.value, Action.INCREASE.value, Action.MARGIN.value]
 # An increase is an order by message, without a slot.
 _NOT_OF_INCREASES = ("changed", "final_reverted", "final_cancelled", "lost_nonce", "no_op")
 
@@ -33,7 +29,8 @@ KINDS: tuple[models.CheckConstraint, ...] = (
         name="ck_tx_intents_levels",
     ),
     models.CheckConstraint(
-        condition=~Q(state=IntentState.CHANGED.value) | Q(action__in=[Action.LEVELS.value, *_CHANGES]),
+        condition=~Q(state=IntentState.CHANGED.value)
+        | Q(action__in=[Action.LEVELS.value, Action.MARGIN.value, *_CHANGES]),
         name="ck_tx_intents_changed_levels",
     ),
     # An increase is of one position, goes by message alone and has a size; refused, it may have found none.
@@ -102,5 +99,21 @@ KINDS: tuple[models.CheckConstraint, ...] = (
         | Q(take_profit__isnull=False)
         | Q(stop_loss__isnull=False),
         name="ck_tx_intents_changes_something",
+    ),
+    # Margin is of one position, on-chain alone or simulated: it owns a slot, and no order and no fill. A signal that names
+    # none is kept all the same, refused.
+    models.CheckConstraint(
+        condition=Q(~Q(action=Action.MARGIN.value), margin_usdc__isnull=True)
+        | Q(
+            ~Q(margin_usdc=0),
+            Q(position__isnull=False) | Q(state=IntentState.REJECTED.value),
+            action=Action.MARGIN.value,
+            margin_usdc__isnull=False,
+            margin_usdc__gt=-BEYOND,
+            margin_usdc__lt=BEYOND,
+            road__in=["", Road.ONCHAIN.value],
+            state__in=sorted({*_OF_CHANGES, "simulated"}),
+        ),
+        name="ck_tx_intents_margin",
     ),
 )

@@ -12,6 +12,7 @@ knows. So these decisions need a quorum, each on the votes of one look:
 - the venue has a trade no more, at one block (book/absence.py);
 - what ended it, and what that paid: an event in a block that the quorum has there (book/endings.py);
 - the venue has a trade otherwise than the book, at one block (book/corrections.py);
+- an owner put margin in or took some out by hand (book/margins.py): no receipt of ours is followed up there;
 - a contract takes a signature for its own (node/ownership.py): a yes, which one liar could give to anybody.
 
 What is there needs none: a receipt, a log or a trade that any node shows is taken

@@ -15,7 +15,7 @@ from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, to_units
 
 CANCEL_LIMIT_ARGUMENTS = ("uint256", "uint256")
 UPDATE_LIMIT_ARGUMENTS = ("uint256",) * 6
-_UPDATE_MARGIN = ("uint256", "uint256", "uint8", "uint256", "bytes[]", "uint8")
+UPDATE_MARGIN_ARGUMENTS = ("uint256", "uint256", "uint8", "uint256", "bytes[]", "uint8")
 
 
 def _selector(function: str, types: Sequence[str]) -> bytes:
@@ -24,7 +24,7 @@ def _selector(function: str, types: Sequence[str]) -> bytes:
 
 CANCEL_LIMIT = _selector("cancelOpenLimitOrder", CANCEL_LIMIT_ARGUMENTS)
 UPDATE_LIMIT = _selector("updateOpenLimitOrder", UPDATE_LIMIT_ARGUMENTS)
-UPDATE_MARGIN = _selector("updateMargin", _UPDATE_MARGIN)
+UPDATE_MARGIN = _selector("updateMargin", UPDATE_MARGIN_ARGUMENTS)
 REMOVE_DELEGATE = _selector("removeDelegate", ("address",))
 
 
@@ -65,7 +65,7 @@ def encode_update_margin(
     """Raises ValueError where the amount would lose a digit. `price_updates` are the oracle's own bytes."""
     amount = to_units(amount_usdc, USDC_DIGITS, "amount_usdc")
     values = (pair_index, trade_index, int(way), amount, list(price_updates), 0)
-    return UPDATE_MARGIN + abi_encode(_UPDATE_MARGIN, values)
+    return UPDATE_MARGIN + abi_encode(UPDATE_MARGIN_ARGUMENTS, values)
 
 
 def encode_remove_delegate(delegate: str) -> bytes:

@@ -60,6 +60,40 @@ def blended(held: Held, added: Held) -> Held:
     return Held(collateral_usdc, leverage_x, from_units(price, VENUE_DIGITS))
 
 
+@dataclass(frozen=True, slots=True)
+class Margined:
+    """A trade after its margin was changed; `refusal` says why the venue, or the trade's own stop, does not let it be. "" where it does."""
+
+    collateral_usdc: Decimal
+    leverage_x: Decimal
+    refusal: str = ""
+
+
+def margin_terms(
+    held: Held, change_usdc: Decimal, price: Decimal, stop_loss: Decimal | None, *, is_long: bool
+) -> Margined:
+    """What becomes of a trade whose notional stays while this much collateral goes in, above zero, or out, at this price.
+
+    What comes out must leave it above its liquidation, and its stop loss within the loss that the venue lets one have.
+    """
+    left_usdc = held.collateral_usdc + change_usdc
+    if left_usdc <= 0:
+        return Margined(left_usdc, Decimal(0), f"the trade has {held.collateral_usdc:f} USDC of collateral")
+    left = to_units(left_usdc, USDC_DIGITS, "margin_usdc")
+    after_x = from_units(_notional(held.collateral_usdc, held.leverage_x) * _ONE // left, VENUE_DIGITS)
+    if after_x < 1:
+        return Margined(left_usdc, after_x, f"its leverage would be {after_x:f}x, less than 1x")
+    if change_usdc > 0:
+        return Margined(left_usdc, after_x)
+    end = liquidation_price(held.open_price, after_x, is_long=is_long)
+    refusal = ""
+    if end is not None and (price <= end if is_long else price >= end):
+        refusal = f"at {after_x:f}x it would be liquidated at {end:f}, the price is {price:f}"
+    elif stop_loss is not None:
+        refusal = levels_refusal(price, held.open_price, after_x, None, stop_loss, is_long=is_long)
+    return Margined(left_usdc, after_x, refusal)
+
+
 def call_costs() -> bytes:
     """Ask the trading contract for its costs; read with `read_costs`."""
     return keccak(text="costs()")[:4]

@@ -130,6 +130,15 @@ class ChangeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class MarginRequest:
+    """USDC of collateral into a position by our number, above zero, or out of it; its notional stays."""
+
+    key: str
+    position: int
+    change_usdc: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Market:
     """What can be traded: the venue's own number of it, and whether this stack may open it."""
 
@@ -225,6 +234,9 @@ class Venue(Protocol):
     def change(self, request: ChangeRequest) -> Submission:
         """Take down other terms. Raises Refused as `cancel` does, and for terms that no order can have."""
 
+    def change_margin(self, request: MarginRequest) -> Submission:
+        """Take down a change of margin. Raises Refused as `close` does, and for no amount."""
+
     def poll(self, key: str) -> Report:
         """Raises Refused for a key that was never taken down."""
 
@@ -233,10 +245,16 @@ _MARKET_ORDERS = frozenset({Action.OPEN_MARKET, Action.CLOSE, Action.CLOSE_PART}
 # v2 took the call for new levels away: they are changed by a signed message alone. Of increases no call is known.
 CAPABILITIES: Mapping[str, frozenset[Action]] = {
     "onchain": _MARKET_ORDERS
-    | {Action.OPEN_LIMIT, Action.OPEN_STOP_LIMIT, Action.CANCEL_ORDER, Action.CHANGE_ORDER},
+    | {
+        Action.OPEN_LIMIT,
+        Action.OPEN_STOP_LIMIT,
+        Action.CANCEL_ORDER,
+        Action.CHANGE_ORDER,
+        Action.CHANGE_MARGIN,
+    },
     "gateway": _MARKET_ORDERS | {Action.CHANGE_LEVELS, Action.INCREASE},
     # Its levels are watched by ours alone (book/protections.py), and changed there.
-    "paper": _MARKET_ORDERS | {Action.INCREASE},
+    "paper": _MARKET_ORDERS | {Action.INCREASE, Action.CHANGE_MARGIN},
 }
 
 

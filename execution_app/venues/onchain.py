@@ -20,6 +20,8 @@ from execution_app.venues.calls import (
     CANCEL_LIMIT_ARGUMENTS,
     UPDATE_LIMIT,
     UPDATE_LIMIT_ARGUMENTS,
+    UPDATE_MARGIN,
+    UPDATE_MARGIN_ARGUMENTS,
 )
 from execution_app.venues.orders import CloseOrder as CloseOrder  # noqa: PLC0414 - part of this path, as the next ones
 from execution_app.venues.orders import OpenOrder as OpenOrder  # noqa: PLC0414
@@ -73,6 +75,7 @@ _ORDERS: dict[bytes, Sequence[str]] = {
     CLOSE_TRADE_MARKET: _CLOSE_ARGUMENTS,
     CANCEL_LIMIT: CANCEL_LIMIT_ARGUMENTS,
     UPDATE_LIMIT: UPDATE_LIMIT_ARGUMENTS,
+    UPDATE_MARGIN: UPDATE_MARGIN_ARGUMENTS,
 }
 ALLOWED_DELEGATED_SELECTORS: frozenset[bytes] = frozenset(_ORDERS)
 

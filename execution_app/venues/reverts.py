@@ -31,6 +31,7 @@ REASONS = frozenset(
         "ERC20: transfer amount exceeds allowance",
         "ERC20: transfer amount exceeds balance",
         "INVALID_AMOUNT",
+        "LIQUIDATION_REACHED",
         "INVALID_PAIR",
         "INVALID_PRICE",
         "ORDER_TYPE_UNSUPPORTED",

@@ -13,7 +13,7 @@ ABOUT = {
     "signal_id": "The sender's own name of this signal; for one content, for ever.",
     "tg_user_id": "The trader's Telegram id.",
     "symbol": "The venue's pair.",
-    "side": "In any case. CLOSE ends every open position of the pair, unless reduced. INCREASE puts collateral into the one that is open, only where VENUE is gateway or it is simulated. CHANGE changes an order that rests.",
+    "side": "In any case. CLOSE ends every open position of the pair, unless reduced. INCREASE puts collateral into the one that is open, only where VENUE is gateway or it is simulated. CHANGE changes an order that rests. MARGIN puts collateral into the one open position of the pair, or takes some out, only where VENUE is onchain or it is simulated.",
     "collateral_usdc": "USDC put in. An open and an INCREASE need it; with CLOSE it has no effect.",
     "leverage_x": "Collateral times leverage is the notional. An open needs it, an INCREASE has that of its position; with CLOSE it has no effect.",
     "slippage_pct": "How far, in percent, the price may be from the one seen. With CHANGE it stays as it is unless given.",
@@ -28,6 +28,8 @@ ABOUT = {
     "limit_price": "Price in USD at which it opens; needed by limit and stop_limit, refused with market. With CHANGE the new one.",
     "changes": "CHANGE only, which needs it: the signal_id, of the same source, whose order rests at the venue. What a CHANGE does not "
     "name stays; collateral and leverage never change. Only where VENUE is onchain, and not in DRY.",
+    "deposit_usdc": "MARGIN only: USDC that goes into the position; its notional stays. Counts against caps. Excludes withdraw_usdc.",
+    "withdraw_usdc": "MARGIN only: USDC that comes out, to the trader; its notional stays, so its leverage rises. Excludes deposit_usdc.",
     "max_lag_s": "Seconds from ts, or from reception, after which it is too old to begin; what rests at the venue has begun.",
     "ts": f"When the signal was made: RFC 3339 with zone, in the years {payloads.FIRST_YEAR} to {payloads.LAST_YEAR}.",
     "meta": "Anything of the sender's; kept and shown, never interpreted. "
@@ -70,6 +72,15 @@ CHANGE: Json = {
     "changes": "limit-001",
     "limit_price": "94000",
 }
+MARGIN: Json = {
+    "source": "drill",
+    "signal_id": "test-004",
+    "tg_user_id": 123,
+    "symbol": "BTC-USD",
+    "side": "MARGIN",
+    "deposit_usdc": "2.5",
+}
+EXAMPLES["margin"] = {"summary": "Put collateral into a position", "value": MARGIN}
 EXAMPLES["change"] = {"summary": "Give an order that rests another price", "value": CHANGE}
 
 _NULL: Json = {"type": "null"}
@@ -101,7 +112,7 @@ def _body() -> Json:
         "required": sorted(payloads.REQUIRED, key=list(payloads.FIELDS).index),
         "additionalProperties": False,
         "allOf": _together(),
-        "examples": [OPEN, CLOSE, CHANGE],
+        "examples": [OPEN, CLOSE, CHANGE, MARGIN],
     }
 
 
@@ -156,6 +167,7 @@ def _in_any_case(words: tuple[str, ...]) -> str:
 def _together() -> list[Json]:
     """What `payloads` refuses although each field by itself is right."""
     changes = {"properties": {"side": {"pattern": _in_any_case((payloads.CHANGE,))}}, "required": ["side"]}
+    margin = {"properties": {"side": {"pattern": _in_any_case((payloads.MARGIN,))}}, "required": ["side"]}
     opens = {"properties": {"side": {"pattern": _in_any_case(payloads.OPENING_SIDES)}}, "required": ["side"]}
     priced = {
         "properties": {"order_type": {"enum": list(payloads.PRICED_ORDERS)}},
@@ -208,6 +220,16 @@ def _together() -> list[Json]:
                 "anyOf": [{"required": [name], "properties": {name: _GIVEN}} for name in payloads.CHANGEABLE],
             },
             "else": {"properties": {"changes": _NULL}},
+        },
+        {
+            "description": f"{payloads.MARGIN} needs one of {' and '.join(payloads.MARGINS)}, and takes nothing else of an order; "
+            "nothing else takes these.",
+            "if": margin,
+            "then": {
+                "properties": dict.fromkeys(payloads.NOT_OF_MARGIN, _NULL),
+                "oneOf": [{"required": [name], "properties": {name: _GIVEN}} for name in payloads.MARGINS],
+            },
+            "else": {"properties": dict.fromkeys(payloads.MARGINS, _NULL)},
         },
         {
             "description": "reduce_usdc and reduce_pct exclude each other.",

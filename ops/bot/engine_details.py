@@ -99,6 +99,13 @@ DETAILS: Mapping[str, str] = {
     "an increase of this position is under way": "D_INCREASE_UNDER_WAY",
     "an earlier increase of this position is under way": "D_EARLIER_INCREASE",
     "a live position is not increased by a simulation": "D_INCREASE_NOT_IN_DRY",
+    # execution_app/engine/margin_changes, venues/costs
+    "a change of this position's margin is under way": "D_MARGIN_UNDER_WAY",
+    "an earlier change of this position's margin or size is under way": "D_EARLIER_MARGIN",
+    "margin of a live position is not changed by a simulation": "D_MARGIN_NOT_IN_DRY",
+    "the trade has {usdc} USDC of collateral": "D_TOO_MUCH_OUT",
+    "its leverage would be {leverage}x, less than 1x": "D_LEVERAGE_TOO_LOW",
+    "at {leverage}x it would be liquidated at {level}, the price is {price}": "D_WOULD_BE_LIQUIDATED",
     "position {position} is simulated, and this would go LIVE": "D_IS_SIMULATED",
     "position {position} is {state}, not finally": "D_POSITION_NOT_FINALLY",
     "the order has ended at the venue": "D_HAS_ENDED",
@@ -115,6 +122,7 @@ DETAILS: Mapping[str, str] = {
     "the venue lists {symbol} no more": "D_NOT_LISTED",
     "the venue lets positions in {symbol} be closed only": "D_CLOSE_ONLY",
     "{count} positions on {symbol} are open, an {name} needs the one that it means": "D_WHICH_ONE",
+    "{count} positions on {symbol} are open, a {name} needs the one that it means": "D_WHICH_ONE",
     "one source only: VERANTA_FEED_URL is blank": "D_ONE_SOURCE",
     "{symbol} by one source only": "D_BY_ONE_SOURCE",
 }

@@ -102,12 +102,14 @@ def order_line(row: TxIntent, *, whose: bool = False) -> str:
 
 def _does(row: TxIntent) -> str:
     """The side of an open, and what anything else does."""
-    if row.action in (Action.LEVELS, *ORDER_CHANGES):
+    if row.action in (Action.LEVELS, Action.MARGIN, *ORDER_CHANGES):
         return words.text(f"DOES_{row.action.upper()}")
     return words.side(is_long=row.is_long)
 
 
 def _state(row: TxIntent) -> str:
+    if row.action == Action.MARGIN and row.state in (IntentState.CHANGED, IntentState.SIMULATED):
+        return words.MARGIN_CHANGED
     if row.action in ORDER_CHANGES and row.state == IntentState.CHANGED:
         return words.ORDER_TAKEN_BACK if row.action == Action.CANCEL_ORDER else words.ORDER_CHANGED
     if row.order_type == OrderType.MARKET or row.limit_price is None:

@@ -62,6 +62,8 @@ def _move(row: IntentTransition, fills: dict[int, Fill], hashes: dict[int, str])
     if state is S.CHANGED and intent.action in ORDER_CHANGES:
         changes = intent.action == Action.UPDATE_ORDER
         facts = {"state": "order_changed" if changes else "order_taken_back"}
+    if intent.action == Action.MARGIN and state in (S.CHANGED, S.SIMULATED):
+        facts = {"state": "margin_changed" if state is S.CHANGED else "margin_simulated"}
     if state is S.PENDING_INCLUSION and row.from_state in TAKEN_BACK:
         event, facts = Event.MINED, {"state": "taken_back"}
     if event in (Event.REFUSED, Event.REVERTED) or state is S.HELD:

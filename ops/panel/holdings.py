@@ -9,6 +9,7 @@ from execution_app.models import (
     Correction,
     ExternalTrade,
     Fill,
+    MarginChange,
     Position,
     Price,
     Protection,
@@ -108,6 +109,24 @@ class CorrectionPage(Page):
     )
     search_fields = ("differed", "position__symbol")
     list_filter = (when("at"),)
+    list_select_related = ("position",)
+    ordering = ("-id",)
+
+
+@admin.register(MarginChange)
+class MarginChangePage(Page):
+    of_trader = "position__trader__tg_user_id"
+    list_display = (
+        "position",
+        "seen_at",
+        "block_number",
+        amount("change_usdc", "In or out", "USDC"),
+        amount("collateral_usdc", "Collateral", "USDC"),
+        amount("leverage_x", "Leverage", "x"),
+        "settled_at",
+    )
+    search_fields = ("tx_hash", "position__symbol")
+    list_filter = (when("seen_at"),)
     list_select_related = ("position",)
     ordering = ("-id",)
 

@@ -16,7 +16,7 @@ from ops.panel.lists import when, words
 from ops.panel.pages import LongPage, Page, amount, shown
 from signals_app.models import ApiToken, Signal, Source, SourceBucket, SourceGrant, SourceSecret
 
-SIDES = ("LONG", "SHORT", "CLOSE", "INCREASE", "CHANGE")
+SIDES = ("LONG", "SHORT", "CLOSE", "INCREASE", "CHANGE", "MARGIN")
 
 
 @shown("Intent")

@@ -135,7 +135,7 @@ def _usdc(text: str | None) -> str:
 
 def _received(signal: Json) -> Iterator[Step]:
     shown = ("symbol", "side", "collateral_usdc", "leverage_x", "slippage_pct", "reduce_usdc", "reduce_pct",
-             "take_profit", "stop_loss", "order_type", "limit_price", "changes", "max_lag_s", "ts", "body_sha256")  # fmt: skip
+             "take_profit", "stop_loss", "order_type", "limit_price", "changes", "deposit_usdc", "withdraw_usdc", "max_lag_s", "ts", "body_sha256")  # fmt: skip
     facts = tuple((name, str(signal[name])) for name in shown if signal[name] is not None)
     sender = f"source {signal['source']} for Telegram id {signal['tg_user_id']}"
     yield Step(_at(signal["received_at"]), "Body received and stored", sender, facts=facts)

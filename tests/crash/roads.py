@@ -7,6 +7,7 @@ from tests.crash import (
     roads_desks,
     roads_gate,
     roads_levels,
+    roads_margin,
     roads_open,
     roads_resting,
     roads_stop,
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_levels.ROADS,
         *roads_desks.ROADS,
         *roads_resting.ROADS,
+        *roads_margin.ROADS,
         *roads_bot.ROADS,
     )
 }

@@ -9,6 +9,7 @@ from tests.execution import (
     test_constraints,
     test_correction_guards,
     test_increase_guards,
+    test_margin_guards,
     test_message_guards,
     test_more_guards,
     test_people_guards,
@@ -51,6 +52,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_resting_guards.ATTACKS,
         *test_price_guards.ATTACKS,
         *test_increase_guards.ATTACKS,
+        *test_margin_guards.ATTACKS,
         *test_bot_rows.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
@@ -99,4 +101,6 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("shadow_fills", "guard_shadow"),
         ("shadow_fills", "keep_until_archived"),
         ("position_corrections", "keep_row"),
+        ("margin_changes", "guard_margin"),
+        ("margin_changes", "keep_whole"),
     }

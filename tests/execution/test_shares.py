@@ -12,6 +12,7 @@ from execution_app.venues.costs import Costs, Held, blended, proceeds
 
 D = Decimal
 NOT_CORRECTED = (None, None, None)
+NO_MARGIN = (D(0), True)
 FREE = Costs(0, 0, 0)
 
 
@@ -20,9 +21,24 @@ def rows(
 ) -> list[Any]:
     """Of each fill: its intent, action, collateral, leverage, the trade's leverage afterwards, its block."""
     return [
-        (False, *corrected, intent, action, D(usdc), D(x), None if after is None else D(after), block)
+        (
+            False,
+            *corrected,
+            intent,
+            action,
+            D(usdc),
+            D(x),
+            None if after is None else D(after),
+            *NO_MARGIN,
+            block,
+        )
         for intent, action, usdc, x, after, block in fills
     ]
+
+
+def margin(intent: int | None, usdc: str, left: str, x: str, block: int | None, *, final: bool = True) -> Any:
+    """What went in or out, and the trade afterwards."""
+    return (False, *NOT_CORRECTED, intent, "margin", D(usdc), D(x), None, D(left), final, block)
 
 
 OPEN = (1, "open", 5, 2, None, 10)
@@ -43,6 +59,18 @@ OPEN = (1, "open", 5, 2, None, 10)
         (rows(OPEN, (2, "increase", 5, 3, "2.5", 15), corrected=(20, D(20), D(2))), {1: 25, 2: 15}),
         (rows(OPEN, (2, "increase", 5, 3, "2.5", 15), corrected=(20, D(7), D("2.5"))), {1: 10, 2: D("7.5")}),
         (rows(OPEN, (2, "increase", 5, 2, "2", 25), corrected=(20, D(6), D(2))), {1: 12, 2: 10}),
+        # Margin of ours is at stake as it is; it falls by its part with a close, and by itself when it is taken out.
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12)], {1: 10, 2: 5}),
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12, final=False)], {1: 10, 2: 5}),
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12), *rows((3, "close", 5, 1, None, 13))], {1: D("7.5"), 2: 0}),
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12), margin(3, "-2", "8", "1.25", 13)], {1: 10, 2: 3}),
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12), margin(3, "-2", "8", "1.25", 13, final=False)], {1: 10, 2: 5}),
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12), *rows((3, "close", 10, 1, None, 13))], {1: 0, 2: 0}),
+        ([*rows(OPEN), margin(2, "1", "6", "1.6666666666", 12, final=False)], {1: 10, 2: 1}),
+        # Its owner's is nobody's stake, and what they take out of ours is no more.
+        ([*rows(OPEN), margin(None, "5", "10", "1", 12)], {1: 10}),
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12), margin(None, "-7", "3", "3.3333333333", 13)], {1: D("9.9999999999"), 2: 0}),
+        ([*rows(OPEN), margin(2, "5", "10", "1", 12), *rows((3, "increase", 5, 2, "1.3333333333", 15))], {1: 10, 2: 5, 3: D("9.9999999995")}),
         # Simulated ones have no block.
         (rows((1, "open", 5, 2, None, None), (2, "increase", 5, 2, "2", None)), {1: 10, 2: 10}),
     ],
@@ -61,7 +89,9 @@ TRADE = st.builds(Held, collateral_usdc=AMOUNT, leverage_x=LEVERAGE, open_price=
 @given(st.lists(st.tuples(st.sampled_from(["increase", "close"]), AMOUNT, LEVERAGE), max_size=6), TRADE)
 def test_together_they_are_the_trade(steps: list[Any], opening: Held) -> None:
     trade = opening
-    found: list[Any] = [(False, *NOT_CORRECTED, 1, "open", trade.collateral_usdc, trade.leverage_x, None, 1)]
+    found: list[Any] = [
+        (False, *NOT_CORRECTED, 1, "open", trade.collateral_usdc, trade.leverage_x, None, *NO_MARGIN, 1)
+    ]
     for block, (action, asked_usdc, leverage_x) in enumerate(steps, 2):
         usdc = asked_usdc
         if action == "increase":
@@ -70,7 +100,7 @@ def test_together_they_are_the_trade(steps: list[Any], opening: Held) -> None:
             usdc = min(usdc, trade.collateral_usdc / 2).quantize(D("0.000001"))
             trade = Held(trade.collateral_usdc - usdc, trade.leverage_x, trade.open_price)
         after = trade.leverage_x if action == "increase" else None
-        found.append((False, *NOT_CORRECTED, block, action, usdc, leverage_x, after, block))
+        found.append((False, *NOT_CORRECTED, block, action, usdc, leverage_x, after, *NO_MARGIN, block))
     shares = _shares(found)
     assert sum(shares.values()) == at_stake(trade.collateral_usdc, trade.leverage_x)
     assert min(shares.values()) >= 0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from execution_app.venues import events
+from execution_app.venues import events, margin_events
 from ops.rehearsal.contracts import ARTEFACTS, CONTRACTS, artefact
 from ops.rehearsal.contracts.compilation import compile_contract
 
@@ -21,6 +21,7 @@ def test_the_artefact_is_of_this_source(name):
         ("openTrade", "19cde9a1"),
         ("cancelOpenLimitOrder", "b9b6573a"),
         ("updateOpenLimitOrder", "c641558e"),
+        ("updateMargin", "b9fe2af3"),
         ("closeTradeMarket", "e5a97c92"),
         ("delegatedAction", "9a10cc32"),
         ("setDelegate", "d6a510d9"),
@@ -39,3 +40,4 @@ def test_the_decoder_knows_the_order_events():
         *("IncreasePositionRequested", "PositionSizeIncreased"),
     )
     assert {artefact("Trading").topic(name) for name in names} == set(events.TOPICS["rehearsal-v2"])
+    assert artefact("Trading").topic("MarginUpdated") == margin_events.TOPICS["rehearsal-v2"]

@@ -1,5 +1,6 @@
-"""Orders that rest, and changes of them: taken where the road to the venue has them, refused by name where it has not."""
+"""Orders that rest, changes of them, and margin: taken where the road to the venue has them, refused by name where it has not."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from execution_app.models import Trader, TxIntent
 from execution_app.states import Reason
 from signals_app.models import Signal, SourceGrant
+from tests.execution import rows
 from tests.signals.test_rules import assert_nothing_was_sent, decide, trader
 
 __all__ = ["trader"]  # the fixture
@@ -77,3 +79,56 @@ def test_a_change_of_a_stranger_is_refused_by_every_reason(trader: Trader) -> No
     signal, intent = change(tg_user_id=999)
     assert (signal.decision, signal.reasons) == ("rejected", [Reason.UNKNOWN_TRADER])
     assert (intent.state, intent.trader, intent.target) == ("rejected", None, None)
+
+
+def margin(**fields: object) -> tuple[Signal, TxIntent]:
+    none = dict.fromkeys(("collateral_usdc", "leverage_x", "slippage_pct"))
+    return decide(**{"side": "MARGIN", "deposit_usdc": "2.5", **none, **fields})
+
+
+def test_margin_is_of_the_one_position_on_its_symbol(trader: Trader) -> None:
+    signal, intent = margin()
+    assert (signal.decision, signal.reasons, intent.position) == ("rejected", [Reason.NO_POSITION], None)
+    rows.position(trader_id=trader.pk, mode="DRY")
+    rows.position(trader_id=trader.pk, symbol="ETH-USD", pair_index=0)
+    rows.position(trader_id=trader.pk, state="closed", opened_at="2025-01-01T00:00:00Z")
+    held = rows.position(trader_id=trader.pk)
+    signal, intent = margin()
+    assert (signal.decision, intent.action, intent.position_id, intent.margin_usdc) == (
+        *("accepted", "margin"),
+        *(held, Decimal("2.5")),
+    )
+    assert intent.expires_at is not None
+    _, intent = margin(deposit_usdc=None, withdraw_usdc=1)
+    assert intent.margin_usdc == -1
+    rows.position(trader_id=trader.pk, trade_index=1)
+    signal, intent = margin()
+    assert (signal.reasons, intent.state, intent.position) == ([Reason.NO_POSITION], "rejected", None)
+    assert "a MARGIN needs the one that it means" in intent.reason_detail
+    assert_nothing_was_sent()
+
+
+def test_margin_of_a_simulated_position_where_there_is_no_other(trader: Trader, settings: Any) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})
+    held = rows.position(trader_id=trader.pk, mode="DRY")
+    signal, intent = margin()
+    assert (signal.decision, intent.position_id, intent.road) == ("accepted", held, "")
+
+
+def test_margin_above_a_cap_is_refused_at_once(trader: Trader, settings: Any) -> None:
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"max_notional_usdc": Decimal(20)})
+    rows.position(trader_id=trader.pk)
+    signal, _ = margin(deposit_usdc="20.1")
+    assert (signal.decision, signal.reasons) == ("rejected", [Reason.NOTIONAL_ABOVE_CAP])
+    signal, _ = margin(deposit_usdc=None, withdraw_usdc=20)
+    assert signal.decision == "accepted", "what it would come to is known from the trade alone"
+
+
+def test_margin_is_refused_where_the_road_has_none(trader: Trader, settings: Any) -> None:
+    rows.position(trader_id=trader.pk)
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})
+    signal, intent = margin()
+    assert (signal.decision, signal.reasons) == ("rejected", [Reason.ORDER_TYPE_UNSUPPORTED])
+    assert intent.reason_detail == "gateway does not support change_margin (field side)"
+    signal, intent = margin(tg_user_id=999)
+    assert (intent.state, intent.trader, intent.position) == ("rejected", None, None)

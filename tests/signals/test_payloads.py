@@ -22,6 +22,7 @@ OPEN = {
     "slippage_pct": 0.5,
 }
 CLOSE = {name: OPEN[name] for name in ("source", "signal_id", "tg_user_id", "symbol")} | {"side": "CLOSE"}
+MARGIN = CLOSE | {"side": "MARGIN", "deposit_usdc": 5}
 CHANGE = CLOSE | {"side": "CHANGE", "changes": "one", "limit_price": 5}
 
 
@@ -242,6 +243,13 @@ def test_a_flood_of_unknown_fields_is_answered_briefly() -> None:
         (CHANGE | {"collateral_usdc": 5}, "collateral_usdc"),
         (CHANGE | {"order_type": "limit"}, "order_type"),
         (CHANGE | {"trailing_stop_pct": 1}, "trailing_stop_pct"),
+        (CHANGE | {"deposit_usdc": 1}, "deposit_usdc"),
+        (CLOSE | {"withdraw_usdc": 1}, "withdraw_usdc"),
+        (MARGIN | {"withdraw_usdc": 1}, "side"),
+        (MARGIN | {"deposit_usdc": None}, "side"),
+        (MARGIN | {"slippage_pct": 1}, "slippage_pct"),
+        (MARGIN | {"take_profit": 1}, "take_profit"),
+        (MARGIN | {"changes": "one"}, "changes"),
         ([], ""),
         ("text", ""),
         (None, ""),

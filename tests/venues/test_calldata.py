@@ -36,6 +36,7 @@ OPEN_SHORT = laid_out(
     *(0, 800_000_000_000),
 )
 CANCEL_LIMIT = laid_out("b9b6573a", 1, 3)
+MARGIN = laid_out("b9fe2af3", 1, 3, 0, 1_000_000, 6 * 32, 0, 0)
 UPDATE_LIMIT = laid_out("c641558e", 1, 3, 10**15, 10**10, 5 * 10**9, 2 * 10**10)
 CLOSE = laid_out("e5a97c92", 1, 3, 2_500_000, 1_000_000_000_000_000)
 
@@ -62,7 +63,7 @@ def test_a_close():
     assert onchain.encode_close(CloseOrder(TRADER, 1, 3, Decimal("2.5"), Decimal(100_000))) == CLOSE
 
 
-@pytest.mark.parametrize("order", [OPEN_LONG, OPEN_SHORT, CLOSE, CANCEL_LIMIT, UPDATE_LIMIT])
+@pytest.mark.parametrize("order", [OPEN_LONG, OPEN_SHORT, CLOSE, CANCEL_LIMIT, UPDATE_LIMIT, MARGIN])
 def test_a_delegated_order(order):
     expected = laid_out("9a10cc32", ALICE, 64, len(order), order)
     assert onchain.encode_delegated(TRADER, order) == expected
@@ -95,7 +96,6 @@ def test_margin():
 @pytest.mark.parametrize(
     "data",
     [
-        calls.encode_update_margin(1, 0, Margin.WITHDRAW, Decimal(1), []),
         calls.encode_remove_delegate(DELEGATE),
         grants.encode_set_delegate(DELEGATE, 1_800_000_000),
     ],

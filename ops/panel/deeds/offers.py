@@ -20,7 +20,10 @@ class Offer:
 
 _OF_ROWS: dict[type[Model], tuple[Deed, ...]] = {
     TxIntent: intents.DEEDS,
-    Position: (positions.Close(), positions.Halve(), positions.Increase()),
+    Position: (
+        *(positions.Close(), positions.Halve(), positions.Increase()),
+        *(positions.Deposit(), positions.Withdraw()),
+    ),
     Cap: (gate.LiftCap(),),
     SourceSecret: (sources.Retire(),),
     SourceGrant: (sources.Revoke(),),

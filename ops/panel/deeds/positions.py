@@ -1,4 +1,4 @@
-"""Deeds about what is held: close a position, close half of it, increase it, close everything."""
+"""Deeds about what is held: close a position or half of it, increase it, change its margin, close everything."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from execution_app.audit_words import AuditOrigin
 from execution_app.bells import ring
-from execution_app.engine import exits, increases
+from execution_app.engine import exits, increases, margin_changes
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
 from execution_app.gate import control, loosening
@@ -121,6 +121,60 @@ class Increase(Close):
         return f"Asked for: {key}"
 
 
+class AmountForm(DeedForm):
+    """How much USDC."""
+
+    amount_usdc = forms.DecimalField(
+        label="USDC",
+        max_digits=16,
+        decimal_places=6,
+        min_value=Decimal("0.000001"),
+        widget=forms.TextInput(attrs={"class": "vanta-input", "inputmode": "decimal", "autocomplete": "off"}),
+    )
+
+
+class Deposit(Close):
+    """As `manage.py margin deposit`; more is at stake then, so it asks for a code."""
+
+    name, title, button = "deposit", "Put collateral into a position", "Put it in"
+    loosens = True
+    form, asks = AmountForm, ("amount_usdc",)
+    sign: ClassVar[int] = 1
+    note: ClassVar[str] = (
+        "USDC of the trader, within the allowance; it counts against the caps. The notional stays."
+    )
+
+    def look(self, target: str) -> Subject:
+        found = super().look(target)
+        facts = tuple(fact for fact in found.facts if fact[0] != "takes out")
+        return replace(found, facts=facts, note=self.note, obstacle=margin_changes.obstacle(found.row))
+
+    def do(self, subject: Subject, person: Person, told: dict[str, Any]) -> str:
+        loosening.permit(by=person.name, reason=person.reason, code=person.code)
+        key = f"admin:{self.name}:{subject.row.pk}:{person.once}"
+        intent = margin_changes.change(
+            subject.row.pk,
+            self.sign * told["amount_usdc"],
+            key=key,
+            by=person.name,
+            reason=person.reason,
+            origin=AuditOrigin.ADMIN,
+        )
+        if intent.wallet_id is not None:
+            ring(submit, intent.wallet_id)
+        return f"Asked for: {key}"
+
+
+class Withdraw(Deposit):
+    """As `manage.py margin withdraw`: its leverage rises."""
+
+    name, title, button = "withdraw", "Take collateral out of a position", "Take it out"
+    sign = -1
+    note = (
+        "It goes to the trader. The notional stays, so the leverage rises and the liquidation comes nearer."
+    )
+
+
 def _problem(position: Position) -> str:
     if position.mode != Mode.LIVE:
         return "it is a DRY position, which a signal's CLOSE ends"
@@ -159,4 +213,4 @@ class Flatten(Deed):
         return f"Reduce-only holds; {left:,} still open or opening. Their closes are asked for; look again, and press again for opens that fill meanwhile."
 
 
-DEEDS: tuple[Deed, ...] = (Close(), Halve(), Increase(), Flatten())
+DEEDS: tuple[Deed, ...] = (Close(), Halve(), Increase(), Deposit(), Withdraw(), Flatten())

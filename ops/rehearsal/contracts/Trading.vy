@@ -117,6 +117,16 @@ event PositionSizeIncreased:
     timestampBefore: uint256
 
 
+# `t` is the trade afterwards: its notional is what it was, so that its leverage fell or rose.
+event MarginUpdated:
+    trader: indexed(address)
+    pairIndex: uint256
+    index: uint256
+    type: uint8
+    amount: uint256
+    t: shapes.T
+
+
 event DelegateSet:
     trader: indexed(address)
     delegate: indexed(address)
@@ -161,6 +171,8 @@ LIMIT: constant(uint256) = 2
 TAKE_PROFIT: constant(uint8) = 0
 STOP_LOSS: constant(uint8) = 1
 LIQUIDATION: constant(uint8) = 2
+WITHDRAW: constant(uint8) = 1
+MAX_UPDATES: constant(uint256) = 4
 TRIGGERED_OPEN: constant(uint8) = 3
 UNTRIGGERED: constant(uint8) = 255
 INCREASE: constant(uint256) = 3
@@ -291,6 +303,52 @@ def updateOpenLimitOrder(
     )
 
 
+@payable
+@external
+def updateMargin(
+    pairIndex: uint256,
+    index: uint256,
+    type: uint8,
+    amount: uint256,
+    priceUpdates: DynArray[Bytes[MAX_CALL], MAX_UPDATES],
+    sourcing: uint8,
+):
+    """
+    @notice Put collateral into a trade (0) or take some out (1), at once and at the same notional. Prices come from
+        the aggregator, as everywhere here.
+    """
+    trader: address = self._trader()
+    assert not self.paused, "Pausable: paused"
+    assert type <= WITHDRAW and amount != 0, "INVALID_AMOUNT"
+    trade: shapes.T = staticcall store.openTrades(trader, pairIndex, index)
+    assert trade.leverage != 0, "NO_TRADE"
+    assert not staticcall store.isBeingClosed(trader, pairIndex, index), "ALREADY_BEING_CLOSED"
+    assert type != WITHDRAW or amount < trade.initialPosToken, "INVALID_AMOUNT"
+    collateral: uint256 = trade.initialPosToken - amount if type == WITHDRAW else trade.initialPosToken + amount
+    leverage: uint256 = trade.positionSizeUSDC * ONE // collateral
+    assert leverage >= ONE and leverage <= self.limits.maxLeverage, "LEVERAGE_INCORRECT"
+    trade.initialPosToken = collateral
+    trade.leverage = leverage
+    trade.positionSizeUSDC = collateral * leverage // ONE
+    trade.timestamp = block.timestamp
+    extcall store.setMargin(trader, pairIndex, index, collateral, leverage)
+    if type == WITHDRAW:
+        price: uint256 = 0
+        published_at: uint256 = 0
+        price, published_at = staticcall aggregator.price(pairIndex)
+        assert price != 0, "INVALID_PRICE"
+        exit_price: uint256 = self._fill(price, not trade.buy, self.costs.spreadP)
+        assert self._profit(trade, exit_price) > LIQUIDATION_P, "LIQUIDATION_REACHED"
+        extcall store.pay(trader, amount)
+    else:
+        extcall store.pull(trader, amount)
+    if msg.value != 0:
+        raw_call(self.operator, b"", value=msg.value)
+    log MarginUpdated(
+        trader=trader, pairIndex=pairIndex, index=index, type=type, amount=amount, t=trade
+    )
+
+
 @external
 def setDelegate(delegate: address, expiry: uint256):
     """
@@ -317,7 +375,7 @@ def delegatedAction(trader: address, data: Bytes[MAX_CALL]) -> Bytes[32]:
     # Orders only: setDelegate and the rest read msg.sender, but a list of what may run says it outright.
     assert len(data) >= 4, "NOT_ALLOWED"
     selector: bytes4 = convert(slice(data, 0, 4), bytes4)
-    assert selector in [0x19cde9a1, 0xe5a97c92, 0xb9b6573a, 0xc641558e], "NOT_ALLOWED"
+    assert selector in [0x19cde9a1, 0xe5a97c92, 0xb9b6573a, 0xc641558e, 0xb9fe2af3], "NOT_ALLOWED"
     self.acting_for = trader
     return raw_call(self, data, max_outsize=32, is_delegate_call=True)
 

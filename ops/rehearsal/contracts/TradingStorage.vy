@@ -267,6 +267,21 @@ def growTrade(
 
 
 @external
+def setMargin(trader: address, pairIndex: uint256, index: uint256, collateral: uint256, leverage: uint256):
+    """
+    @notice Give a trade another collateral and leverage; its timestamp is refreshed.
+    """
+    self._only_trading()
+    assert collateral != 0 and collateral <= MASK_80, "INVALID_AMOUNT"
+    assert leverage != 0 and leverage <= MASK_64, "LEVERAGE_INCORRECT"
+    terms: uint256 = self.trades[trader][pairIndex][index].terms
+    kept: uint256 = terms & ~(MASK_80 | (MASK_64 << 80) | (MASK_40 << 144))
+    self.trades[trader][pairIndex][index].terms = (
+        kept | collateral | (leverage << 80) | (block.timestamp << 144)
+    )
+
+
+@external
 def setLevels(trader: address, pairIndex: uint256, index: uint256, tp: uint256, sl: uint256):
     self._only_trading()
     assert tp <= MASK_80 and sl <= MASK_80, "INVALID_PRICE"
@@ -328,6 +343,15 @@ def pendingOpensCount(trader: address, pairIndex: uint256) -> uint256:
 def pay(receiver: address, amount: uint256):
     self._only_trading()
     assert extcall IERC20(usdc).transfer(receiver, amount)
+
+
+@external
+def pull(payer: address, amount: uint256):
+    """
+    @notice Take USDC of a trader within their allowance.
+    """
+    self._only_trading()
+    assert extcall IERC20(usdc).transferFrom(payer, self, amount)
 
 
 @internal

@@ -25,6 +25,7 @@ from execution_app.venues.interface import (
     CloseRequest,
     IncreaseRequest,
     LevelsRequest,
+    MarginRequest,
     OpenRequest,
     Outcome,
     UnsupportedError,
@@ -253,6 +254,9 @@ def test_what_is_not_supported_is_refused_before_anything_is_written_or_sent(wor
         ),
         Action.CANCEL_ORDER: lambda: world.venue.cancel(CancelRequest("test:x", "test:1")),
         Action.INCREASE: lambda: world.venue.increase(IncreaseRequest("test:x", position, Decimal(5))),
+        Action.CHANGE_MARGIN: lambda: world.venue.change_margin(
+            MarginRequest("test:x", position, Decimal(1))
+        ),
         Action.CHANGE_ORDER: lambda: world.venue.change(
             ChangeRequest("test:x", "test:1", limit_price=Decimal(99_000))
         ),

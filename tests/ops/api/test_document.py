@@ -87,8 +87,8 @@ def test_every_field_is_described_with_its_limits() -> None:
 
 @pytest.mark.parametrize(
     "example",
-    [signal_body.OPEN, signal_body.CLOSE, signal_body.CHANGE],
-    ids=["open", "close", "change"],
+    [signal_body.OPEN, signal_body.CLOSE, signal_body.CHANGE, signal_body.MARGIN],
+    ids=["open", "close", "change", "margin"],
 )
 def test_the_examples_are_signals(example: dict[str, Any]) -> None:
     assert accepted(example)
@@ -121,6 +121,8 @@ FIT: dict[str, list[object]] = {
     "order_type": ["market", "limit", "stop_limit", None],
     "limit_price": [1, "2.5", None],
     "changes": ["a:b", "x" * 128],
+    "deposit_usdc": [5, "0.000001"],
+    "withdraw_usdc": [5, "0.000001"],
     "max_lag_s": [1, 86_400, "60", None],
     "ts": ["2026-01-02T03:04:05Z", "2026-01-02t03:04:05.123456789+02:00", "2026-01-02T03:04:05z", None],
     "meta": [{}, {"a": [1, {"b": None}]}, None],
@@ -141,6 +143,8 @@ UNFIT: dict[str, list[object]] = {
     "order_type": ["Market", "iceberg", 5],
     "limit_price": [0, "."],
     "changes": ["", "a/b", "a" * 129, 5, "x"],
+    "deposit_usdc": [0, "x", 5],
+    "withdraw_usdc": [0, "x", 5],
     "max_lag_s": [0, 86_401, 1.5],
     "ts": ["2026-01-02T03:04:05", "2026-01-02 03:04:05Z", "yesterday", 1767323045],
     "meta": [[], "a", 5],
@@ -160,6 +164,8 @@ def test_what_the_door_takes_the_document_takes(field: str) -> None:
             del body["leverage_x"]  # it has its position's
         if field == "changes":
             body = change_body(changes=value)
+        if field in payloads.MARGINS:
+            body = margin_body(**({"deposit_usdc": None} | {field: value}))
         opens_with_less = value is None and field in {"collateral_usdc", "leverage_x"}
         assert accepted(body) is not opens_with_less, (field, value)
         assert BODY.is_valid(body) is not opens_with_less, (field, value)
@@ -177,6 +183,30 @@ def change_body(**fields: object) -> dict[str, object]:
     not_of_changes = ("collateral_usdc", "leverage_x", "slippage_pct")
     body = {name: value for name, value in open_body().items() if name not in not_of_changes}
     return body | {"side": "CHANGE", "changes": "one", "limit_price": 5} | fields
+
+
+def margin_body(**fields: object) -> dict[str, object]:
+    body = {name: value for name, value in change_body().items() if name not in {"changes", "limit_price"}}
+    return body | {"side": "MARGIN", "deposit_usdc": 5} | fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({}, True),
+        ({"side": "margin"}, True),
+        ({"deposit_usdc": None, "withdraw_usdc": 1}, True),
+        ({"withdraw_usdc": 1}, False),
+        ({"deposit_usdc": None}, False),
+        ({"slippage_pct": 1}, False),
+        ({"collateral_usdc": 1}, False),
+        ({"limit_price": 1}, False),
+        ({"side": "CLOSE"}, False),
+    ],
+)
+def test_margin_is_taken_by_both_or_by_none(fields: dict[str, object], fits: bool) -> None:
+    body = margin_body(**fields)
+    assert (accepted(body), BODY.is_valid(body)) == (fits, fits)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,11 @@ WRITING: dict[str, set[str]] = {
     "execution_app/engine/permissions.py": set(),
     "execution_app/engine/reserve.py": set(),
     "execution_app/engine/order_changes.py": set(),
+    "execution_app/engine/margin_changes.py": {
+        "it is 7",
+        "a close of it is under way",
+    },  # to an operator's wish
+    "execution_app/engine/drafts.py": set(),
     "execution_app/engine/level_changes.py": set(),
     # What speaks against an operator's wish, and comes to their command.
     "execution_app/engine/lost_orders.py": {
@@ -127,6 +132,7 @@ WRITING: dict[str, set[str]] = {
     "execution_app/venues/costs.py": {"not the bytes of costs: 7"},  # of the chain's answer
     "execution_app/venues/interface.py": set(),
     "execution_app/venues/scales.py": {"7 must be a finite Decimal, not 7"},  # a slip of ours
+    "signals_app/of_positions.py": set(),
     "signals_app/decisions.py": {"7 come with an open; `manage.py protection set` changes a position's"},
 }
 AT = "2026-11-28T10:00:00+00:00"

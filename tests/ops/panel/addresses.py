@@ -47,6 +47,8 @@ def deeds() -> dict[str, str]:
     position = str(Position.objects.get().pk)
     return intent | {
         "close": position,
+        "deposit": position,
+        "withdraw": position,
         "halve": position,
         "increase": position,
         "reject-several": str(TxIntent.objects.order_by("pk")[0].pk),

@@ -20,6 +20,7 @@ from execution_app.models import (
     Heartbeat,
     IntentMove,
     IntentTransition,
+    MarginChange,
     ModeChange,
     PoolBeat,
     Position,
@@ -57,6 +58,7 @@ TABLES = (
     PoolBeat,
     Position,
     Correction,
+    MarginChange,
     ExternalTrade,
     Price,
     Protection,
@@ -239,6 +241,15 @@ def _traces(intent: TxIntent, trader: Trader) -> None:
     held = {"collateral_usdc": Decimal(4), "leverage_x": Decimal(2), "venue_timestamp": datetime.now(UTC)}
     Correction.objects.create(
         position=position, block_number=9, block_hash=BLOCK, differed="collateral_usdc is 5", **held
+    )
+    MarginChange.objects.create(
+        position=position,
+        change_usdc=Decimal(1),
+        tx_hash="0x" + "ee" * 32,
+        log_index=0,
+        block_number=8,
+        block_hash=BLOCK,
+        **held,
     )
     ExternalTrade.objects.create(
         trader=trader,

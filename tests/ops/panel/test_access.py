@@ -45,6 +45,7 @@ OWNED = {
     "execution_app/venueorder",
     "execution_app/position",
     "execution_app/correction",
+    "execution_app/marginchange",
     "execution_app/externaltrade",
     "execution_app/fill",
     "execution_app/protection",
@@ -132,7 +133,7 @@ DOES = {
         ),
         _OPERATOR,
     ),
-    **dict.fromkeys(("close", "halve", "increase"), _TRADER),
+    **dict.fromkeys(("close", "halve", "increase", "deposit", "withdraw"), _TRADER),
     **dict.fromkeys(("rotate-secret", "retire-secret", "bind-trader", "unbind-trader"), _ADMIN),
     **dict.fromkeys(("export-person", "forget-person"), _ADMIN),
 }

@@ -286,6 +286,31 @@ def test_an_order_that_rests_is_changed_as_the_form_says(admin: Client) -> None:
     assert (entry().action, entry().origin) == ("order_changed", "admin")
 
 
+def test_collateral_goes_into_a_position_and_comes_out(admin: Client, settings: Any) -> None:
+    one_of_each()
+    position = Position.objects.get()
+    with without_guards():
+        closes = TxIntent.objects.filter(action="close")
+        closes.update(state="rejected", settled_at=Now(), holds_position=False)
+        Position.objects.update(mode="LIVE", state="open")
+    for path, amount in ((f"deposit/{position.pk}", "2.5"), (f"withdraw/{position.pk}", "1")):
+        assert press(admin, path, "BTC-USD", amount_usdc="0").status_code == 422
+        assert press(admin, path, "BTC-USD", amount_usdc="1.0000001").status_code == 422
+        assert press(admin, path, "BTC-USD", amount_usdc=amount).status_code == 302
+        assert (entry().action, entry().origin) == ("margin_asked", "admin")
+    asked = TxIntent.objects.filter(action="margin").order_by("pk")
+    assert list(asked.values_list("margin_usdc", "position", "road", "only_position")) == [
+        (Decimal("2.5"), position.pk, "onchain", True),
+        (Decimal(-1), position.pk, "onchain", True),
+    ]
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})
+    assert "gateway does not support change_margin" in page(admin, f"deposit/{position.pk}")
+    TOTPDevice.objects.create(user=User.objects.get(username="root"), name="app", confirmed=True)
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "onchain"})
+    refused = press(admin, f"withdraw/{position.pk}", "BTC-USD", amount_usdc="1", code="000000")
+    assert (refused.status_code, asked.count()) == (422, 2)
+
+
 def test_what_is_in_flight_is_sped_up_as_the_page_has_shown_it(admin: Client) -> None:
     intent = one_of_each()
     assert "only what has left and is not mined" in page(admin, f"speed-up/{intent.intent_key}")

@@ -1,0 +1,254 @@
+"""Margin of open trades, as the venue's events tell it: what goes in or out is neither profit nor loss.
+
+Seen by its effect: where the venue holds a trade with another collateral, leverage or time than the book, its owner may
+have changed its margin by hand. Then most endpoints' logs of the last blocks are read for that, and what they say is in the book
+at once, as a fill is: provisional until its block is final, and gone with it. What they do not explain is a
+divergence (`book/corrections.py`).
+"""
+
+from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from execution_app import meters, reservations
+from execution_app.book import absence
+from execution_app.book.absence import Sighting
+from execution_app.book.positions import fold
+from execution_app.models import MarginChange, Position, TxIntent, TxSend
+from execution_app.node import quorum, rpc
+from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState
+from execution_app.venues import margin_events
+from execution_app.venues.margin_events import MarginUpdated
+from execution_app.venues.onchain import OpenTrade
+
+log = structlog.get_logger(__name__)
+LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
+REACH = 10_000  # blocks back from the one at which the difference is seen
+BATCH = 100
+
+
+def follow(position: Position, sighting: Sighting) -> bool:
+    """Take over what changed the margin of this trade, if that is how it differs; says whether anything was new.
+
+    Raises RpcFault or NodeError.
+    """
+    trade = sighting.trades[position.pk]
+    if trade is None or not absence.is_there(position, trade) or not _differs(position, trade):
+        return False
+    return _follow(position, sighting.block_number)
+
+
+def follow_before(position: Position, stood_at: int, block_number: int) -> None:
+    """The same for a trade that was closed in this block, of which the venue says that it had this time (unix s) by then.
+
+    Else what was put in after the book's last look would seem to be gained. Raises RpcFault or NodeError.
+    """
+    if position.state == PositionState.OPEN and _known_at(position) != stood_at:
+        _follow(position, block_number)
+
+
+def _follow(position: Position, end: int) -> bool:
+    opening = position.fills.filter(action=Action.OPEN).order_by("block_number").first()
+    if opening is None or opening.block_number is None:
+        return False
+    start = max(opening.block_number, end - REACH + 1)
+    found = [event for event in _events(position.trader.address, start, end) if _is_of(position, event)]
+    new = [_record(position, event) for event in found]
+    return any(new)
+
+
+def _differs(position: Position, trade: OpenTrade) -> bool:
+    """In what a change of margin changes."""
+    ours = position.collateral_usdc, position.leverage_x, _known_at(position)
+    return ours != (trade.collateral_usdc, trade.leverage_x, trade.opened_at)
+
+
+def _known_at(position: Position) -> int:
+    return int((position.venue_timestamp or position.opened_at).timestamp())
+
+
+def _events(trader: str, start: int, end: int) -> list[MarginUpdated]:
+    """Changes of this trader's margins that most endpoints show, in the order of the chain."""
+    address, topics = settings.ENVIRONMENT.venue_trading_address, margin_events.topics_of(trader)
+    calls: list[rpc.Call] = [
+        (
+            "eth_getLogs",
+            (
+                {
+                    "address": address,
+                    "topics": topics,
+                    "fromBlock": hex(low),
+                    "toBlock": hex(min(low + LOG_SPAN - 1, end)),
+                },
+            ),
+        )
+        for low in range(start, end + 1, LOG_SPAN)
+    ]
+    votes: Counter[MarginUpdated] = Counter()
+    for _, answers in quorum.ask_each(calls):
+        entries = [entry for answer in answers if isinstance(answer, list) for entry in answer]
+        votes.update({event for entry in entries if (event := _decoded(entry, address)) is not None})
+    told = [event for event, count in votes.items() if count >= quorum.needed()]
+    return sorted(told, key=lambda event: (event.block_number, event.log_index))
+
+
+def _decoded(entry: dict[str, Any], address: str) -> MarginUpdated | None:
+    try:
+        return margin_events.decode(entry, trading_address=address)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
+        log.exception("a log of the venue cannot be read", hash=str(entry.get("transactionHash"))[:80])
+        return None
+
+
+def _is_of(position: Position, event: MarginUpdated) -> bool:
+    """Its side is a trade's for life, its slot is not; its opening price is one that it had or has.
+
+    What its owner increased by hand, and then changed, is a divergence until the book has that increase.
+    """
+    slot = position.trader.address.lower(), position.pair_index, position.trade_index
+    if (event.trader.lower(), event.pair_index, event.trade_index) != slot:
+        return False
+    if event.is_long != position.is_long:
+        return False
+    return event.open_price == position.open_price or event.open_price in _earlier_prices(position)
+
+
+def _earlier_prices(position: Position) -> set[Decimal | None]:
+    """Opening prices that increases have replaced since."""
+    opened = position.fills.filter(action=Action.OPEN).values_list("price", flat=True)
+    grown = position.fills.filter(action=Action.INCREASE).values_list("open_price_after", flat=True)
+    return {*opened, *grown, *position.corrections.values_list("open_price", flat=True)}
+
+
+def _record(position: Position, event: MarginUpdated, intent: TxIntent | None = None) -> bool:
+    """Put the event into the book, once; says whether it was not there yet, or was not known to be of this intent."""
+    with transaction.atomic():
+        locked = Position.objects.select_for_update().get(pk=position.pk)
+        if locked.mode != Mode.LIVE or not (
+            locked.state == PositionState.OPEN or (intent is not None and _was_there(locked, event))
+        ):
+            return False
+        _, is_new = MarginChange.objects.get_or_create(
+            tx_hash=event.tx_hash,
+            log_index=event.log_index,
+            defaults={
+                "position": locked,
+                "intent": intent,
+                "change_usdc": event.change_usdc,
+                "collateral_usdc": event.collateral_usdc,
+                "leverage_x": event.leverage_x,
+                "venue_timestamp": datetime.fromtimestamp(event.opened_at, UTC),
+                "block_number": event.block_number,
+                "block_hash": event.block_hash,
+            },
+        )
+        if not is_new and intent is not None:
+            # The comparison with the venue saw it before its receipt was read, and took it for the owner's.
+            mine = MarginChange.objects.filter(tx_hash=event.tx_hash, log_index=event.log_index)
+            is_new = bool(mine.filter(position=locked, intent=None).update(intent=intent))
+        if is_new:
+            fold(locked)
+    if is_new:
+        log.info("margin changed", position=position.pk, change_usdc=str(event.change_usdc))
+    return is_new
+
+
+def _was_there(position: Position, event: MarginUpdated) -> bool:
+    """Whether a trade that has ended in the book had not by then: how it ended may be read before its last change is."""
+    if position.state != PositionState.CLOSED:
+        return False
+    if position.absent_at_block is not None and position.absent_at_block < event.block_number:
+        return False
+    last = position.fills.filter(action=Action.CLOSE).order_by("block_number", "log_index").last()
+    if last is None or last.block_number is None:
+        return position.absent_at_block is not None
+    return (last.block_number, last.log_index) > (event.block_number, event.log_index)
+
+
+def apply(intent: TxIntent, event: MarginUpdated) -> bool:
+    """What a change of ours made of its position, in the transaction of its receipt; False where it hit another trade."""
+    position = intent.position
+    assert position is not None
+    if not _is_of(position, event) or event.change_usdc != intent.margin_usdc:
+        return False
+    return _record(position, event, intent)
+
+
+def take_back(intent: TxIntent) -> None:
+    """The block of a change of ours left the chain."""
+    row = MarginChange.objects.filter(intent=intent, settled_at=None).select_related("position").first()
+    if row is not None:
+        row.delete()
+        fold(row.position)
+
+
+def settle_of(intent: TxIntent) -> None:
+    """The block of a change of ours is final; in the transaction of whoever says so, who has settled the intent."""
+    row = MarginChange.objects.filter(intent=intent).select_related("position").first()
+    if row is None:
+        reservations.follow(intent.pk)
+        return
+    MarginChange.objects.filter(pk=row.pk, settled_at=None).update(settled_at=Now())
+    fold(row.position)
+
+
+def simulate(intent: TxIntent, collateral_usdc: Decimal, leverage_x: Decimal) -> None:
+    """Put a change of a simulated position into the book; the caller's transaction holds its wallet or its row."""
+    position = intent.position
+    assert position is not None
+    newest = position.fills.order_by("id").values_list("pk", flat=True).last()
+    MarginChange.objects.create(
+        position=position,
+        intent=intent,
+        change_usdc=intent.margin_usdc,
+        collateral_usdc=collateral_usdc,
+        leverage_x=leverage_x,
+        tx_hash=f"dry:{intent.pk}",
+        log_index=0,
+        after_fill=newest,
+        settled_at=Now(),
+    )
+    fold(position)
+
+
+def under_way(position: Position) -> QuerySet[TxIntent]:
+    """Changes of ours that have left, and of which the book has not heard what the venue did."""
+    changes = TxIntent.objects.filter(position=position, action=Action.MARGIN, settled_at=None)
+    return changes.filter(state__in=sorted(UNMINED | {IntentState.MINED}))
+
+
+def settle() -> None:
+    """Make final what stands in blocks that most endpoints have as final, and take back what stands in none of theirs.
+
+    What we changed ourselves is followed by its receipt.
+    """
+    ours = TxSend.objects.filter(intent__action=Action.MARGIN).values("tx_hash")
+    owners = MarginChange.objects.filter(settled_at=None, intent=None).exclude(tx_hash__in=ours)
+    for row in owners.order_by("id")[:BATCH]:
+        assert row.block_number is not None
+        votes = absence.finality(row.block_number, row.block_hash)
+        if votes[True] >= quorum.needed():
+            _end(row, stands=True)
+        elif votes[False] >= quorum.needed():
+            _end(row, stands=False)
+
+
+def _end(row: MarginChange, *, stands: bool) -> None:
+    with transaction.atomic():
+        position = Position.objects.select_for_update().get(pk=row.position_id)
+        unsettled = MarginChange.objects.filter(pk=row.pk, settled_at=None)
+        done = unsettled.update(settled_at=Now()) if stands else unsettled.delete()[0]
+        if done:
+            fold(position)
+    if done:
+        log.info("a change of margin", position=row.position_id, block=row.block_number, stands=stands)
+    if done and not stands:
+        meters.REORGS.inc()
