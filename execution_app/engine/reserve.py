@@ -1,6 +1,9 @@
 """Give waiting intents their nonce and their signature, in one commit under the wallet's lock."""
 
+from datetime import timedelta
+
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, DecimalField, ExpressionWrapper, F, Max, Q, Sum
 from django.db.models.functions import Coalesce
@@ -172,7 +175,9 @@ def _take_turn(
 
 
 def _needs_chain(intent: TxIntent) -> bool:
-    """A close of a simulated position exists in our book only; the venue knows nothing of it."""
+    """A close of a simulated position exists in our book only, and so does what is decided as a simulation."""
+    if intent.mode == Mode.DRY:
+        return False
     return intent.position is None or intent.position.mode == Mode.LIVE
 
 
@@ -259,14 +264,26 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
 
 
 def simulate(intent: TxIntent, market: prices.Market) -> None:
-    """Fill an admitted intent in our own book, or refuse it; one transaction, the caller's, which holds the caps' lock."""
-    opens = intent.action in GROWING
-    if opens and (full := room(intent, Mode.DRY, database_now())):
-        refuse(intent, full)
-        return
-    refusal = simulation.simulate(intent, market, database_now(), by=BY)
+    """Fill an admitted intent in our own book, or refuse it; one transaction, the caller's, which holds the caps' lock.
+
+    Where the venue's keeper takes its time (DRY_KEEPER_DELAY_MS) it is registered first, with its stake, and filled by
+    a later pass.
+    """
+    opens, now = intent.action in GROWING, database_now()
+    delay = timedelta(milliseconds=settings.ENVIRONMENT.dry_keeper_delay_ms)
+    if registers := intent.keeper_due_at is None:
+        if opens and (full := room(intent, Mode.DRY, now)):
+            refuse(intent, full)
+            return
+        if delay:
+            simulation.register(intent, market, now + delay)
+            if opens:
+                reservations.take(intent, Mode.DRY)
+            return
+    refusal = simulation.simulate(intent, market, now, by=BY)
     if refusal:
         refuse(intent, Admission(Verdict.REFUSE, Reason.VENUE_WOULD_CANCEL, refusal))
     elif opens:
-        reservations.take(intent, Mode.DRY)
+        if registers:
+            reservations.take(intent, Mode.DRY)
         reservations.follow(intent.pk)
