@@ -22,6 +22,7 @@ from signals_app.sides import NOT_OF_INCREASES as NOT_OF_INCREASES  # noqa: PLC0
 from signals_app.sides import NOT_OF_MARGIN as NOT_OF_MARGIN  # noqa: PLC0414
 from signals_app.sides import OPENING_SIDES as OPENING_SIDES  # noqa: PLC0414
 from signals_app.sides import PRICED_ORDERS as PRICED_ORDERS  # noqa: PLC0414
+from signals_app.sides import REMOVABLE as REMOVABLE  # noqa: PLC0414
 from signals_app.sides import UNCHANGEABLE as UNCHANGEABLE  # noqa: PLC0414
 from signals_app.sides import FieldError as FieldError  # noqa: PLC0414
 from signals_app.sides import contradictions
@@ -148,13 +149,16 @@ def _exact(value: object) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """An exact number above zero."""
+    """An exact number above zero; `or_nothing` lets 0 through, of which its side says whether it means anything."""
 
     decimals: int
     maximum: Decimal
+    or_nothing: bool = False
 
     def __call__(self, value: object) -> Decimal:
         number = _exact(value)
+        if self.or_nothing and number == 0:
+            return Decimal(0)
         if not 0 < number <= self.maximum:
             raise _Fault(f"must be above 0 and at most {self.maximum:f}")
         # Judged before it is spelled out: 1e-999999 would be a megabyte of zeros.
@@ -272,8 +276,8 @@ FIELDS: dict[str, Callable[[object], object]] = {
     "slippage_pct": Amount(4, MAX_SLIPPAGE_PCT),
     "reduce_usdc": Amount(6, MAX_USDC),
     "reduce_pct": Amount(4, MAX_PERCENT),
-    "take_profit": Amount(10, MAX_PRICE),
-    "stop_loss": Amount(10, MAX_PRICE),
+    "take_profit": Amount(10, MAX_PRICE, or_nothing=True),
+    "stop_loss": Amount(10, MAX_PRICE, or_nothing=True),
     "trailing_stop_pct": Amount(4, MAX_PERCENT),
     "break_even_pct": Amount(4, MAX_PERCENT),
     "time_stop_s": Whole(MAX_TIME_STOP_S),

@@ -17,6 +17,8 @@ MARGIN = "MARGIN"
 MARGINS = ("deposit_usdc", "withdraw_usdc")
 # What a CHANGE may say, of which it says one thing at least; and what of an order never changes.
 CHANGEABLE = ("limit_price", "slippage_pct", "take_profit", "stop_loss")
+# Of these a CHANGE may say 0, and then they go: null is not given, here as everywhere.
+REMOVABLE = ("take_profit", "stop_loss")
 UNCHANGEABLE = (
     *("collateral_usdc", "leverage_x", "reduce_usdc", "reduce_pct"),
     *("trailing_stop_pct", "break_even_pct", "time_stop_s", "order_type"),
@@ -50,6 +52,9 @@ def contradictions(values: dict[str, Any], given: set[str], faulty: set[str]) ->
         return
     if "changes" in sound:
         yield FieldError("changes", f"is allowed only with side {CHANGE}")
+    for name in REMOVABLE:
+        if name in sound and not values[name]:
+            yield FieldError(name, f"must be above 0; 0 takes a level away, with side {CHANGE} alone")
     yield from _of_size(side, given, sound)
     if "order_type" not in faulty:
         yield from _of_price(values["order_type"], given, sound)

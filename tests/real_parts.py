@@ -85,6 +85,8 @@ os.environ.update(
         "USDC_ADDRESS": deployment.usdc,
         "VENUE_PRICE_AGGREGATOR_ADDRESS": deployment.price_aggregator,
         "LOG_LEVEL": "INFO",
+        # At once, but where a test is about it.
+        "DRY_KEEPER_DELAY_MS": "0",
     }
 )
 # The last would have each of some hundred processes compile all source anew, which takes longer than what many do.

@@ -203,6 +203,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("TELEGRAM_MAY_RESUME", "perhaps", "boolean"),
     ("TELEGRAM_CODE_ABOVE_USDC", "0", "above zero"),
     ("VENUE", "paper", "onchain"),
+    ("DRY_KEEPER_DELAY_MS", "60001", "less than or equal to 60000"),
     ("ALERT_CHAT_ID", "@vanta_alerts", "number of a chat"),
     ("ALERT_CHAT_ID", "0", "number of a chat"),
     ("ALERT_TICKET_CHAT_ID", "-1001234567890123456789", "number of a chat"),

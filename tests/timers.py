@@ -6,7 +6,7 @@ from tests.guards import without_guards
 
 
 def pass_a_minute() -> None:
-    """Leases and offers become a minute older and waiting intents due; signed bytes cannot change."""
+    """Leases and offers become a minute older and waiting intents due, simulated ones too; signed bytes cannot change."""
     with without_guards(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE tx_sends SET leased_at = leased_at - interval '1 minute',"
@@ -24,7 +24,10 @@ def pass_a_minute() -> None:
             " last_posted_at = last_posted_at - interval '1 minute',"
             " held_at = held_at - interval '1 minute', asked_at = asked_at - interval '1 minute'"
         )
-        cursor.execute("UPDATE tx_intents SET next_try_at = next_try_at - interval '1 minute'")
+        cursor.execute(
+            "UPDATE tx_intents SET next_try_at = next_try_at - interval '1 minute',"
+            " keeper_due_at = keeper_due_at - interval '1 minute' WHERE settled_at IS NULL"
+        )
         cursor.execute(
             "UPDATE protections SET native_crossed_at = native_crossed_at - interval '1 minute',"
             " closes_at = closes_at - interval '1 minute'"
@@ -40,7 +43,7 @@ def set_clock_back() -> None:
             *("sign_leased_at", "sign_after"),
         ),
         "sign_requests": ("leased_at", "next_try_at"),
-        "tx_intents": ("next_try_at",),
+        "tx_intents": ("next_try_at", "keeper_due_at"),
         "prices": ("seen_at", "first_seen_at"),
     }
     with without_guards(), connection.cursor() as cursor:

@@ -132,6 +132,8 @@ class Environment(BaseModel):
     veranta_data_api_url: Annotated[
         str, _as_written(lambda text: formats.http_url(text).rstrip("/") if text else "")
     ] = ""
+    # From the decision of a simulated order to its fill; 60 s is `dues.KEEPER_MOST`.
+    dry_keeper_delay_ms: int = Field(default=4_000, ge=0, le=60_000)
     max_price_deviation_pct: Annotated[Decimal, _decimals(4)] = Field(default=Decimal(1), le=50)
     venue_trading_address: Address = ""
     venue_storage_address: Address = ""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, date
 from decimal import Decimal
 
+from django.conf import settings
+
 from execution_app.book import shadow, simulation
 from execution_app.book.prices import Market
 from execution_app.models import Fill, Position, TxIntent, TxReceipt
@@ -26,6 +28,7 @@ class Quote:
     gone after both: the fees and the spread, as the venue's own arithmetic rounds them.
     `gas_wei` is of both transactions as the last ones used it, None before there was one; by
     the gateway's road there are none of ours. `costs_known` is False where the venue publishes none.
+    `funding` says that no figure here holds any. A simulation fills at the price of `keeper_delay_ms` later.
     """
 
     oracle_price: Decimal
@@ -38,14 +41,16 @@ class Quote:
     gas_wei: int | None
     costs_known: bool
     refusal: str
+    keeper_delay_ms: int
+    funding: str = costs.FUNDING
 
 
 @dataclass(frozen=True)
 class Day:
     """What one position came to on one UTC day. `net_usdc` is after everything in USDC, wei are apart.
 
-    `kept_usdc` is what the venue kept of the day's orders: fees, and funding where it charges any, which no event of
-    it tells apart. `realised_usdc` is what closes paid less the collateral that they took out.
+    `kept_usdc` is what the venue kept of the day's orders: fees, and in LIVE funding where it charges any, which no
+    event of it tells apart; in DRY there is none in it (`costs.FUNDING`). `realised_usdc` is what closes paid less the collateral that they took out.
     """
 
     position: int
@@ -88,6 +93,7 @@ def quote(intent: TxIntent, market: Market, road: Road | None) -> Quote:
         gas_wei=_usual_gas_wei(market) if ours else 0,
         costs_known=market.costs is not None,
         refusal=opened.refusal,
+        keeper_delay_ms=settings.ENVIRONMENT.dry_keeper_delay_ms,
     )
 
 

@@ -1,5 +1,7 @@
 """DRY: the order is filled in our own book, at the oracle's price and the venue's costs, and nowhere else.
 
+Decided and filled are two things, as at the venue: what is decided is registered with the price that it wants, and
+filled at the price of when the venue's keeper would come (DRY_KEEPER_DELAY_MS), if that is within its slippage.
 Its levels are watched as those of a LIVE one are, and so is its liquidation (`book/liquidation.py`).
 """
 
@@ -8,10 +10,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
+from django.db.models.functions import Now
 
 from execution_app import meters
 from execution_app.book import margins, positions, protections
 from execution_app.book.prices import Market
+from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent
 from execution_app.moves import move
 from execution_app.states import GROWING, Action, IntentState, Mode, PositionState
@@ -23,7 +27,7 @@ NO_COSTS = costs.Costs(0, 0, 0)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an order would come to here and now: prices in USD, `paid_usdc` of a close, `refusal` blank where it fills."""
+    """What an order would come to at this price: prices in USD, `paid_usdc` of a close, `refusal` blank where it fills."""
 
     oracle_price: Decimal
     price: Decimal
@@ -48,7 +52,7 @@ def estimate(intent: TxIntent, market: Market, close_usdc: Decimal | None = None
         price = costs.fill_price(oracle, known, buys=bool(intent.is_long))
         refusal = costs.would_cancel(
             price,
-            oracle,
+            intent.wanted_price or oracle,
             intent.slippage_pct,
             levels.take_profit,
             levels.stop_loss,
@@ -64,6 +68,24 @@ def estimate(intent: TxIntent, market: Market, close_usdc: Decimal | None = None
         taken_usdc, position.leverage_x, position.open_price, price, known, is_long=position.is_long
     )
     return Estimate(oracle, price, paid.fee_usdc, taken_usdc, paid.paid_usdc)
+
+
+def register(intent: TxIntent, market: Market, due_at: datetime) -> None:
+    """Leave the decided intent to the keeper of its simulation; one transaction, the caller's, who has asked for `market.problem`.
+
+    It owns nothing at the venue and stays `pending`, so a stop, reduce-only and caps are asked again before it is
+    filled; its mode is DRY for good. Raises Stale where somebody else has decided it.
+    """
+    price = market.prices[intent.symbol]
+    fields = {"mode": Mode.DRY.value, "wanted_price": price, "keeper_due_at": due_at}
+    undecided = TxIntent.objects.filter(pk=intent.pk, state=IntentState.PENDING, mode=None)
+    detail = (
+        f"decided at {price:f}; the venue's keeper would come at {due_at.isoformat(timespec='milliseconds')}"
+    )
+    if not undecided.update(**fields, reason="", reason_detail=detail, next_try_at=None, updated_at=Now()):
+        raise Stale(f"intent {intent.pk} is decided already")
+    for name, value in fields.items():
+        setattr(intent, name, value)
 
 
 def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str:
@@ -89,7 +111,8 @@ def simulate(intent: TxIntent, market: Market, now: datetime, *, by: str) -> str
         position = intent.position
         fill = _close(intent, position, found)
     unsure = "" if market.costs else "; the venue publishes no costs, none are counted"
-    why = f"filled at {found.price:f}, oracle {found.oracle_price:f}{unsure}"
+    decided = "" if intent.keeper_due_at is None else f", decided at {intent.wanted_price:f}"
+    why = f"filled at {found.price:f}, oracle {found.oracle_price:f}{decided}{unsure}"
     move(intent, IntentState.SIMULATED, why=why, by=by, mode=Mode.DRY.value, reason="", reason_detail="")
     fill.settled_at = now
     fill.save()

@@ -1,8 +1,12 @@
-"""Paper: filled in our own book at once, at the oracle's price and the venue's costs; nothing is signed, whatever the mode."""
+"""Paper: filled in our own book, at the oracle's price and the venue's costs; nothing is signed, whatever the mode.
+
+Decided at once, and filled by the rounds of the trader's wallet when the venue's keeper would come, as in DRY.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from execution_app import reservations
@@ -13,7 +17,7 @@ from execution_app.engine import reserve, waiting
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import limits
 from execution_app.gate.admission import Admission, Verdict, admit, ruling_now
-from execution_app.models import Position, TxIntent
+from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import GROWING, Action, Mode, PositionState, Reason
 from execution_app.venues.interface import Holding, Submission
@@ -41,16 +45,26 @@ class PaperDesk(Desk):
         ]
 
     def _take_down(self, key: str, **asked: Any) -> Submission:
-        """Taken down and decided in one transaction, so that no road to the chain ever finds it waiting."""
+        """Taken down and decided in one transaction, so that no road to the chain ever finds it undecided."""
         symbol, action = asked["symbol"], Action(asked["action"])
         found = (views.look_to_open if action in GROWING else views.look)(symbol, self.trader)
         if unfit := found.problem(symbol, action):
             raise (Refused if unfit.final else Retryable)(unfit.detail)
+        wallet = Wallet.objects.filter(trader=self.trader).first()
+        if wallet is None and settings.ENVIRONMENT.dry_keeper_delay_ms:
+            raise Refused(
+                f"trader {self.trader.tg_user_id} has no wallet, whose rounds fill what is simulated"
+            )
         with transaction.atomic(durable=True):
             reservations.lock()
             ruling = ruling_now()
             intent, is_new = open_intent(
-                key=key, by=BY, trader=self.trader, tg_user_id=self.trader.tg_user_id, **asked
+                key=key,
+                by=BY,
+                trader=self.trader,
+                wallet=wallet,
+                tg_user_id=self.trader.tg_user_id,
+                **asked,
             )
             told = self._told(intent, asked, is_new=is_new)
             if not is_new:

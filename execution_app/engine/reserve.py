@@ -1,6 +1,9 @@
 """Give waiting intents their nonce and their signature, in one commit under the wallet's lock."""
 
+from datetime import timedelta
+
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, DecimalField, ExpressionWrapper, F, Max, Q, Sum
 from django.db.models.functions import Coalesce
@@ -197,7 +200,9 @@ def _take_turn(
 
 
 def _needs_chain(intent: TxIntent) -> bool:
-    """A close of a simulated position exists in our book only; the venue knows nothing of it."""
+    """A close of a simulated position exists in our book only, and so does what is decided as a simulation."""
+    if intent.mode == Mode.DRY:
+        return False
     return intent.position is None or intent.position.mode == Mode.LIVE
 
 
@@ -284,19 +289,31 @@ def _simulate(intent: TxIntent, market: prices.Market, verdict: Verdict) -> None
 
 
 def simulate(intent: TxIntent, market: prices.Market) -> None:
-    """Fill an admitted intent in our own book, or refuse it; one transaction, the caller's, which holds the caps' lock."""
-    opens = raises(intent)
+    """Fill an admitted intent in our own book, or refuse it; one transaction, the caller's, which holds the caps' lock.
+
+    Where the venue's keeper takes its time (DRY_KEEPER_DELAY_MS) it is registered first, with its stake, and filled by
+    a later pass. A margin is changed by the trader's own transaction, which waits for no keeper.
+    """
+    opens, now = raises(intent), database_now()
     if intent.action == Action.MARGIN and (
         broken := leverage_breaches(intent, simulation.margined(intent, market).leverage_x)
     ):
         refuse(intent, refusal(broken))
         return
-    if opens and (full := room(intent, Mode.DRY, database_now())):
-        refuse(intent, full)
-        return
-    refused = simulation.simulate(intent, market, database_now(), by=BY)
+    delay = timedelta(milliseconds=settings.ENVIRONMENT.dry_keeper_delay_ms)
+    if registers := intent.keeper_due_at is None:
+        if opens and (full := room(intent, Mode.DRY, now)):
+            refuse(intent, full)
+            return
+        if delay and intent.action != Action.MARGIN:
+            simulation.register(intent, market, now + delay)
+            if opens:
+                reservations.take(intent, Mode.DRY)
+            return
+    refused = simulation.simulate(intent, market, now, by=BY)
     if refused:
         refuse(intent, Admission(Verdict.REFUSE, Reason.VENUE_WOULD_CANCEL, refused))
     elif opens:
-        reservations.take(intent, Mode.DRY)
+        if registers:
+            reservations.take(intent, Mode.DRY)
         reservations.follow(intent.pk)

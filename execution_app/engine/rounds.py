@@ -13,6 +13,7 @@ from execution_app.book.drift import compare
 from execution_app.engine import (
     broadcast,
     cancels,
+    dues,
     heads,
     level_watch,
     offers,
@@ -20,7 +21,6 @@ from execution_app.engine import (
     remote_signing,
     replace,
     reserve,
-    waiting,
 )
 from execution_app.engine.gateway import posting, signing
 from execution_app.errors import Refused
@@ -40,9 +40,11 @@ FEED_LOCK = (0x76616E74, 2)
 SUBMIT_LOCK = 0x76616E75  # with the wallet's id
 HUNG_S = 10  # without a word to the database: longer than a node may take to answer
 _WALLETS = "SELECT DISTINCT wallet_id FROM tx_intents WHERE settled_at IS NULL AND wallet_id IS NOT NULL"
-# As `waiting.due` has it.
+# As `dues.due` and `dues.executable` have it.
 _DUE = """state = ANY(%s) AND (next_try_at IS NULL OR next_try_at <= statement_timestamp() - make_interval(secs => %s)
     OR next_try_at > statement_timestamp() + make_interval(secs => %s))
+AND (keeper_due_at IS NULL OR keeper_due_at <= statement_timestamp() - make_interval(secs => %s)
+    OR keeper_due_at > statement_timestamp() + %s)
 OR state = ANY(%s)"""
 _UNHEARD = f"({_DUE}) AND updated_at <= statement_timestamp() - make_interval(secs => %s)"
 _LOWEST = "SELECT min(nonce) FROM tx_intents WHERE wallet_id = %s AND state = ANY(%s)"
@@ -132,14 +134,18 @@ def _consumed(wallet_id: int) -> int:
 
 def wallets_with_work() -> list[int]:
     """Wallets with waiting intents that are due, or slots that nobody has signed or offered."""
-    return _wallets(_DUE, sorted(WAITING), 0, waiting.RETRY_S, [*UNOFFERED])
+    return _wallets(_DUE, *_due(0), [*UNOFFERED])
 
 
 def wallets_unheard() -> list[int]:
     """Wallets with work that was due for a while and that nobody has looked at: their bells are lost."""
     states = [IntentState.RESERVED, IntentState.SIGNED]
-    late = sorted(WAITING), UNHEARD_S, waiting.RETRY_S, states, UNHEARD_S
-    return _wallets(_UNHEARD, *late)[:UNHEARD_LIMIT]
+    return _wallets(_UNHEARD, *_due(UNHEARD_S), states, UNHEARD_S)[:UNHEARD_LIMIT]
+
+
+def _due(late_s: int) -> tuple[Any, ...]:
+    """The values of `_DUE` for what was due so long ago, but for the states at its end."""
+    return sorted(WAITING), late_s, dues.RETRY_S, late_s, dues.KEEPER_MOST
 
 
 def _unmined() -> list[int]:

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from execution_app import meters
 from execution_app.book import absence, growth, positions
 from execution_app.engine import resting
+from execution_app.engine.dues import RETRY_S, due, ends_at, executable
 from execution_app.engine.further import ask_further
 from execution_app.gate import control
 from execution_app.gate.admission import Admission, Verdict, admit, room
@@ -23,8 +24,6 @@ from execution_app.states import GROWING, ORDER_CHANGES, Action, IntentState, Mo
 log = structlog.get_logger(__name__)
 BY = "engine"
 BATCH = 64
-RETRY_S = 0.5
-NOT_LATE = timedelta(0)
 
 
 def waiting(wallet: Wallet | int) -> QuerySet[TxIntent]:
@@ -32,17 +31,11 @@ def waiting(wallet: Wallet | int) -> QuerySet[TxIntent]:
     # Who waits for the mode is always due: it returns for all at once, and the younger must not be placed first.
     return (
         TxIntent.objects.filter(wallet=wallet, state__in=[IntentState.PENDING, IntentState.HELD])
-        .filter(due() | Q(reason=Reason.MODE_DEGRADED))
+        .filter(due() | Q(reason=Reason.MODE_DEGRADED), executable())
         .select_related("position")
         .prefetch_related("trader")  # one object for all, where a join would make one for each
         .order_by("action", "id")  # "close" sorts before "levels" and "open"
     )
-
-
-def due(late: timedelta = NOT_LATE) -> Q:
-    """Whose turn it is, or was `late` ago. Nobody waits for more than RETRY_S: of who seems to, the clock was set back."""
-    put_off = Now() + timedelta(seconds=RETRY_S)
-    return Q(next_try_at=None) | Q(next_try_at__lte=Now() - late) | Q(next_try_at__gt=put_off)
 
 
 def database_now() -> datetime:
@@ -103,7 +96,7 @@ def _is_ready(wallet: Wallet, intent: TxIntent, ruling: Ruling, now: datetime) -
         return True  # engine/level_changes.py, margin_changes.py and order_changes.py judge the rest
     elif intent.action in GROWING:
         # Asked without the caps' lock, which is enough to refuse; whoever gives it a nonce asks under it.
-        full = room(intent, admission.mode, now)
+        full = room(intent, admission.mode, now) if intent.keeper_due_at is None else None
         if full is None:
             return True
         refuse(intent, full)
@@ -113,10 +106,12 @@ def _is_ready(wallet: Wallet, intent: TxIntent, ruling: Ruling, now: datetime) -
 
 
 def _expire(intent: TxIntent, now: datetime) -> bool:
-    if intent.expires_at is None or intent.expires_at > now:
+    end = ends_at(intent)
+    if end is None or end > now:
         return False
-    why = f"max lag passed at {intent.expires_at.isoformat()}"
-    detail = f"{why}; waited for: {intent.reason or 'its turn'} {intent.reason_detail}".strip()
+    why = f"max lag passed at {end.isoformat()}"
+    waited_for = f"{intent.reason} {intent.reason_detail}".strip() if intent.reason else "its turn"
+    detail = f"{why}; waited for: {waited_for}"
     move(
         intent,
         IntentState.EXPIRED,
@@ -132,6 +127,9 @@ def refuse(intent: TxIntent, admission: Admission) -> None:
     """End an intent that has no nonce. What was held before a stop stays held under it."""
     if intent.state == IntentState.HELD and admission.reason is Reason.EMERGENCY_STOP:
         note(intent, Reason(intent.reason), intent.reason_detail)
+        return
+    if admission.reason is Reason.EMERGENCY_STOP and intent.keeper_due_at is not None:
+        note(intent, admission.reason, admission.detail)  # as a slot is parked
         return
     if admission.reason is Reason.EMERGENCY_STOP and positions.is_asked_again(intent):
         log.warning("held: emergency stop", intent=intent.pk, key=intent.intent_key)
@@ -197,6 +195,8 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
         positions.let_go(intent)
     _supersede_held_opens(intent)
     earlier = positions.earlier_open(intent)
+    if mode is Mode.LIVE:
+        earlier = earlier.exclude(mode=Mode.DRY)  # no LIVE exit waits for a simulation
     if positions.leaves_all(intent) and mode is Mode.LIVE:
         resting.take_back_before(intent)
     else:

@@ -71,8 +71,7 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
         broken = order_breaches(order_of(intent))
         if broken:
             return refusal(broken)
-    if intent.only_position and intent.position is not None and intent.position.mode == Mode.DRY:
-        # What exists in our book alone ends there, whatever the mode is now.
+    if _is_simulation(intent):
         return Admission(Verdict.SIMULATE)
     if ruling.mode is Mode.LIVE or approval.counts(intent, ruling):
         return Admission(Verdict.EXECUTE)
@@ -84,6 +83,13 @@ def admit(intent: TxIntent, ruling: Ruling) -> Admission:
             detail = f"a {intent.order_type} order is not simulated: in DRY it is refused"
         return Admission(Verdict.REFUSE, Reason.ORDER_TYPE_UNSUPPORTED, detail)
     return Admission(Verdict.SIMULATE)
+
+
+def _is_simulation(intent: TxIntent) -> bool:
+    """Whatever the mode is now: a simulation that has begun stays one, and what exists in our book alone ends there."""
+    if intent.mode == Mode.DRY:
+        return True
+    return intent.only_position and intent.position is not None and intent.position.mode == Mode.DRY
 
 
 def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool) -> Departure:

@@ -8,6 +8,7 @@ from execution_app.models.columns import factor, listed, one_of, price, usdc, we
 from execution_app.models.kinds import BEYOND, KINDS, MOST_WEI, ONE_POSITION
 from execution_app.models.traders import Trader, Wallet
 from execution_app.states import (
+    ORDERS,
     OWNING_NONCE,
     TERMINAL,
     Action,
@@ -96,6 +97,8 @@ class TxIntent(models.Model):
     # The most that the chain below may charge for its data; 0 on chains that charge nothing for it.
     l1_fee_wei = wei(default=0, db_default=0)
     wanted_price = price(null=True, blank=True)
+    # When the venue's keeper would execute what is simulated: written once, with the mode and the wanted price.
+    keeper_due_at = models.DateTimeField(null=True, blank=True)
     # Collateral that a close takes out of its position.
     close_usdc = usdc(null=True, blank=True)
 
@@ -218,6 +221,16 @@ class TxIntent(models.Model):
                 condition=~Q(state=IntentState.SIMULATED.value)
                 | Q(mode__isnull=False, mode=Mode.DRY.value, trader__isnull=False),
                 name="ck_tx_intents_simulated_is_dry",
+            ),
+            # What waits for a simulation's keeper is never sent, and was priced when it was decided.
+            models.CheckConstraint(
+                condition=Q(keeper_due_at__isnull=True)
+                | (
+                    Q(mode__isnull=False, mode=Mode.DRY.value, wanted_price__isnull=False)
+                    & Q(action__in=[action.value for action in ORDERS])
+                    & Q(wanted_price__gt=0, wanted_price__lt=BEYOND)
+                ),
+                name="ck_tx_intents_keeper_due",
             ),
             models.CheckConstraint(
                 condition=Q(approved_at__isnull=True, approved_by="")

@@ -15,6 +15,8 @@ from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, t
 _ONE = 10**VENUE_DIGITS
 _HUNDRED_P = 100 * _ONE
 _BPS = 10_000
+# Of the venue's parameters names alone are known (docs/venue.md), so no figure of ours has any.
+FUNDING = "not modelled: the venue publishes no rule"
 LIQUIDATION_P = -85 * _ONE
 MAX_GAIN_P = 2_500 * _ONE
 MAX_SL_PCT = 80

@@ -19,8 +19,8 @@ ABOUT = {
     "slippage_pct": "How far, in percent, the price may be from the one seen. With CHANGE it stays as it is unless given.",
     "reduce_usdc": "CLOSE only: take out this much collateral. Excludes reduce_pct.",
     "reduce_pct": "CLOSE only: take out this part of the collateral, in percent. Excludes reduce_usdc.",
-    "take_profit": "Price in USD at which the position is closed with a profit; with an open.",
-    "stop_loss": "Price in USD at which the position is closed with a loss; with an open.",
+    "take_profit": "Price in USD at which the position is closed with a profit; with an open. With CHANGE the new one, and 0 takes it away.",
+    "stop_loss": "Price in USD at which the position is closed with a loss; with an open. With CHANGE the new one, and 0 takes it away.",
     "trailing_stop_pct": "Close where the price is this far from the best one since the opening; with an open.",
     "break_even_pct": "Close at the opening price once the price was this much better; with an open.",
     "time_stop_s": "Close this many seconds after the fill; with an open.",
@@ -85,6 +85,7 @@ EXAMPLES["change"] = {"summary": "Give an order that rests another price", "valu
 
 _NULL: Json = {"type": "null"}
 _GIVEN: Json = {"not": _NULL}
+_NOT_NOTHING: Json = {"not": {"const": 0}}
 
 
 def schemas() -> Json:
@@ -134,6 +135,9 @@ def _forms(reader: Callable[[object], object]) -> tuple[list[Json], str]:
     """What JSON a field may be, and in words what JSON Schema cannot say of it."""
     spelled = named("SpelledNumber")
     match reader:
+        case Amount(decimals, maximum, True):
+            level = {"type": "number", "minimum": 0, "maximum": _number(maximum)}
+            return [level, spelled], f"Above 0, at most {maximum:,f}, with at most {decimals} decimals."
         case Amount(decimals, maximum):
             number = {"type": "number", "exclusiveMinimum": 0, "maximum": _number(maximum)}
             return [number, spelled], f"Above 0, at most {maximum:,f}, with at most {decimals} decimals."
@@ -212,14 +216,14 @@ def _together() -> list[Json]:
         },
         {
             "description": f"{payloads.CHANGE} needs changes and one of {', '.join(payloads.CHANGEABLE)}, and takes nothing else "
-            "of an order; nothing else takes changes.",
+            f"of an order; nothing else takes changes, or 0 for {' or '.join(payloads.REMOVABLE)}.",
             "if": changes,
             "then": {
                 "required": ["changes"],
                 "properties": {"changes": _GIVEN, **dict.fromkeys(payloads.UNCHANGEABLE, _NULL)},
                 "anyOf": [{"required": [name], "properties": {name: _GIVEN}} for name in payloads.CHANGEABLE],
             },
-            "else": {"properties": {"changes": _NULL}},
+            "else": {"properties": {"changes": _NULL, **dict.fromkeys(payloads.REMOVABLE, _NOT_NOTHING)}},
         },
         {
             "description": f"{payloads.MARGIN} needs one of {' and '.join(payloads.MARGINS)}, and takes nothing else of an order; "

@@ -8,12 +8,13 @@ from execution_app.audit_words import AuditOrigin
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.errors import Refused, Retryable
 from execution_app.models import Trader, TxIntent
-from execution_app.states import Action
+from execution_app.states import GROWING, Action
 from ops.bot import (
     closing,
     confirmations,
     engine_words,
     flows,
+    increasing,
     leveling,
     offers,
     opening,
@@ -63,10 +64,13 @@ def again(person: TelegramUser, token: str, _message_id: int) -> Reply:
         asked = confirmations.asked_before(token, person.tg_user_id)
     except Refused as problem:
         return Reply(words.REFUSED.format(why=engine_words.said(problem)))
-    if asked["action"] != Action.OPEN:
+    if asked["action"] == Action.INCREASE:
+        said = increasing.quote(person, asked)
+    elif asked["action"] == Action.OPEN:
+        answers = {name: value for name, value in asked.items() if name not in {"action", "price"}}
+        said = opening.quote(person, answers)
+    else:
         return Reply(words.UNKNOWN)
-    answers = {name: value for name, value in asked.items() if name not in {"action", "price"}}
-    said = opening.quote(person, answers)
     return Reply(said.text, said.buttons, instead=True, binds=said.binds, asks=said.asks)
 
 
@@ -85,7 +89,7 @@ def _decide(person: TelegramUser, token: str, message_id: int, code: str) -> Rep
         trader = traders.of(person)
         if row.asked["action"] == leveling.ACTION:
             return _set_level(person, trader, row, code)
-        if row.asked["action"] == Action.OPEN:
+        if row.asked["action"] in GROWING:
             _prepare_open(person, trader, row, code)
         key = confirmations.use(
             token, person.tg_user_id, message_id, lambda asked, key: _take(trader, asked, key)
@@ -114,6 +118,8 @@ def _prepare_open(person: TelegramUser, trader: Trader, row: TelegramConfirmatio
 def _take(trader: Trader, asked: dict[str, Any], key: str) -> str:
     if asked["action"] == Action.CLOSE:
         closing.take(trader, asked, key)
+    elif asked["action"] == Action.INCREASE:
+        increasing.take(trader, asked, key)
     else:
         OnChainDesk(trader).open(offers.as_request(asked, key))
     return key
@@ -148,4 +154,4 @@ def _look_at(key: str) -> list[list[Button]]:
 
 def _anew(token: str) -> list[list[Button]]:
     asked = TelegramConfirmation.objects.get(token=token).asked
-    return [[Button(words.QUOTE_ANEW, f"again:{token}")]] if asked["action"] == Action.OPEN else []
+    return [[Button(words.QUOTE_ANEW, f"again:{token}")]] if asked["action"] in GROWING else []

@@ -36,6 +36,8 @@ DETAILS: Mapping[str, str] = {
     "nonce {count} was consumed by a transaction that is not ours": "D_NONCE_TAKEN",
     "the chain has {count} transactions of this wallet, this database signed {most}": "D_MORE_ON_CHAIN",
     "restored from a backup of {at}: {detail}": "D_WAS_RESTORED",
+    # execution_app/book/simulation
+    "decided at {price}; the venue's keeper would come at {at}": "D_KEEPER_COMES",
     # execution_app/engine/order_changes, level_changes, resting, reserve
     "an order that rests is not taken back by a simulation": "D_REST_NOT_IN_DRY",
     "this order is being taken back or changed already": "D_BEING_TAKEN_BACK",

@@ -184,7 +184,7 @@ def _detail(row: TxIntent) -> str:
 def pnl(person: TelegramUser, _arguments: list[str]) -> str:
     """What the closes of this UTC day realised, DRY and LIVE apart; what is open is not in it."""
     day = database_now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    lines = [_day(person, mode, day) for mode in (Mode.LIVE, Mode.DRY)]
+    lines = [*(_day(person, mode, day) for mode in (Mode.LIVE, Mode.DRY)), words.PNL_FUNDING]
     return words.bullet_list(words.PNL_TITLE.format(day=f"{day:%Y-%m-%d}"), lines)
 
 

@@ -56,7 +56,7 @@ def _offer(person: TelegramUser, arguments: list[str], name: str, title: str, us
     try:
         price = amounts.level(arguments[1])
         trader = traders.of(person)
-        position = _one(trader, arguments[0])
+        position = traders.one(trader, arguments[0])
     except ValueError as problem:
         return Reply(words.safe(problem))
     except Refused as problem:
@@ -81,16 +81,6 @@ def _offer(person: TelegramUser, arguments: list[str], name: str, title: str, us
         flows.begin(person.tg_user_id, Step.CODE, {"token": token})
         return Reply(f"{text}\n{words.LESS_PROTECTION}", [[no]], binds=(token,), asks=True)
     return Reply(f"{text}\n{words.LASTS}", [[Button(words.SET_IT, f"ok:{token}"), no]], binds=(token,))
-
-
-def _one(trader: Trader, word: str) -> Position:
-    found = traders.held(trader, word)
-    if not found:
-        raise ValueError(traders.without(trader, word))
-    if len(found) > 1:
-        numbers = ", ".join(f"#{row.pk}" for row in found)
-        raise Refused(words.SEVERAL_POSITIONS.format(numbers=numbers))
-    return found[0]
 
 
 def _compared(position: Position, name: str, price: Decimal | None) -> tuple[Decimal | None, bool]:

@@ -1,20 +1,30 @@
 """What an open would be now: price, size, fee, liquidation and room within the caps. Looks only; the gate decides at the tap."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
+
 from execution_app.book.prices import Market
+from execution_app.book.simulation import NO_COSTS
 from execution_app.desks import views
 from execution_app.engine import permissions
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import admission, control, limits, usage
 from execution_app.gate.caps import PER_ORDER, SUMMED, Limit, plain
-from execution_app.models import StackMode, Trader, TxIntent, Wallet
+from execution_app.models import Position, StackMode, Trader, TxIntent, Wallet
 from execution_app.node import rpc
 from execution_app.states import Action, CapName, Mode, RestrictionKind
-from execution_app.venues.costs import fill_price, liquidation_price, open_fee_usdc, would_cancel
+from execution_app.venues.costs import (
+    Held,
+    blended,
+    fill_price,
+    liquidation_price,
+    open_fee_usdc,
+    would_cancel,
+)
 from execution_app.venues.interface import OpenRequest
 from ops.bot import words
 
@@ -39,12 +49,9 @@ class Offer:
 def make(asked: Asked, trader: Trader) -> Offer:
     """Raises Refused for what would be refused now, Retryable where price or node are away."""
     request = as_request(asked, "quote")
-    draft = _draft(request, trader)
+    draft = TxIntent(**_fields(request, trader))  # never stored: what the caps ask about
     mode = _mode(opens=True)
-    if broken := admission.order_breaches(admission.order_of(draft)):
-        raise Refused(_in_words(*(breach.reason for breach in broken), see=words.SEE_CAPS))
-    if full := admission.room(draft, mode, database_now()):
-        raise Refused(_in_words(full.reason, see=words.SEE_CAPS))
+    _refuse_full(draft, mode)
     market = _look(request.symbol, trader)
     _refuse_unpermitted(trader, mode, request.collateral_usdc)
     price = market.prices[request.symbol]
@@ -59,8 +66,54 @@ def make(asked: Asked, trader: Trader) -> Offer:
     lines.append(words.OFFER_NOTIONAL.format(usdc=words.usdc(notional_usdc)))
     lines.append(words.OFFER_PRICE.format(price=words.usd(price), slippage=plain(request.slippage_pct)))
     lines += _costs(request, market, price)
+    lines += _untold(mode)
     lines += _levels(request)
     lines += _room(draft, mode)
+    return Offer("\n".join(lines), price, notional_usdc)
+
+
+def make_more(asked: Asked, position: Position, trader: Trader) -> Offer:
+    """As `make`, of more of a position that its road increases: at the trade's own leverage, behind its own levels."""
+    request = replace(
+        as_request(asked, "quote"), take_profit=position.take_profit, stop_loss=position.stop_loss
+    )
+    stack, mode = _mode(opens=True), Mode(position.mode)
+    if mode is Mode.LIVE and stack is not Mode.LIVE:
+        raise Refused(words.INCREASE_NOT_IN_DRY)
+    draft = TxIntent(**{**_fields(request, trader), "action": Action.INCREASE.value, "position": position})
+    _refuse_full(draft, mode)
+    market = _look(request.symbol, trader, Action.INCREASE)
+    _refuse_unpermitted(trader, mode, request.collateral_usdc)
+    price = market.prices[request.symbol]
+    known = market.costs or NO_COSTS
+    fill = fill_price(price, known, buys=request.is_long)
+    fee = open_fee_usdc(request.collateral_usdc, request.leverage_x, known)
+    _refuse_cancelled(request, fill, price)
+    after = blended(
+        Held(position.collateral_usdc, position.leverage_x, position.open_price),
+        Held(request.collateral_usdc - fee, request.leverage_x, fill),
+    )
+    ends_at = liquidation_price(after.open_price, after.leverage_x, is_long=request.is_long)
+    notional_usdc = request.collateral_usdc * request.leverage_x
+    lines = [
+        words.OFFER_MORE.format(
+            number=position.pk,
+            symbol=words.safe(request.symbol),
+            side=words.side(is_long=request.is_long),
+            usdc=words.usdc(request.collateral_usdc),
+            times=words.times(request.leverage_x),
+            mode=mode.value,
+        ),
+        words.OFFER_NOTIONAL.format(usdc=words.usdc(notional_usdc)),
+        words.OFFER_PRICE.format(price=words.usd(price), slippage=plain(request.slippage_pct)),
+        *([] if market.costs is None else [_filled(fill, fee)]),
+        words.OFFER_AFTER.format(
+            usdc=words.usdc(after.collateral_usdc), price=words.usd(words.cents(after.open_price))
+        ),
+        _liquidation(ends_at),
+        *_untold(mode),
+        *_room(draft, mode),
+    ]
     return Offer("\n".join(lines), price, notional_usdc)
 
 
@@ -94,16 +147,23 @@ def as_request(asked: Asked, key: str) -> OpenRequest:
     )
 
 
-def _draft(request: OpenRequest, trader: Trader) -> TxIntent:
-    """Never stored: what the caps ask about."""
-    return TxIntent(
-        tg_user_id=trader.tg_user_id,
-        trader=trader,
-        action=Action.OPEN.value,
-        symbol=request.symbol,
-        collateral_usdc=request.collateral_usdc,
-        leverage_x=request.leverage_x,
-    )
+def _fields(request: OpenRequest, trader: Trader) -> dict[str, Any]:
+    return {
+        "tg_user_id": trader.tg_user_id,
+        "trader": trader,
+        "action": Action.OPEN.value,
+        "symbol": request.symbol,
+        "collateral_usdc": request.collateral_usdc,
+        "leverage_x": request.leverage_x,
+    }
+
+
+def _refuse_full(draft: TxIntent, mode: Mode) -> None:
+    """Raises Refused where a cap forbids the order, or leaves it no room."""
+    if broken := admission.order_breaches(admission.order_of(draft)):
+        raise Refused(_in_words(*(breach.reason for breach in broken), see=words.SEE_CAPS))
+    if full := admission.room(draft, mode, database_now()):
+        raise Refused(_in_words(full.reason, see=words.SEE_CAPS))
 
 
 def _mode(*, opens: bool) -> Mode:
@@ -116,9 +176,9 @@ def _mode(*, opens: bool) -> Mode:
     return Mode(StackMode.objects.get(pk=1).mode)
 
 
-def _look(symbol: str, trader: Trader) -> Market:
+def _look(symbol: str, trader: Trader, action: Action = Action.OPEN) -> Market:
     market = views.look_to_open(symbol, trader)
-    if unfit := market.problem(symbol, Action.OPEN):
+    if unfit := market.problem(symbol, action):
         raise (Refused if unfit.final else Retryable)(words.reason(unfit.reason))
     return market
 
@@ -171,16 +231,29 @@ def _costs(request: OpenRequest, market: Market, price: Decimal) -> list[str]:
     ends_at = liquidation_price(fill, request.leverage_x, is_long=request.is_long)
     lines = []
     if fee is not None:
-        lines.append(words.OFFER_FILL.format(price=words.usd(fill), fee=words.usdc(fee)))
-    lines.append(
-        words.NO_LIQUIDATION
-        if ends_at is None
-        else words.OFFER_LIQUIDATION.format(price=words.usd(words.cents(ends_at)))
-    )
+        lines.append(_filled(fill, fee))
+    lines.append(_liquidation(ends_at))
     stop = request.stop_loss
     if ends_at is not None and stop is not None and (stop <= ends_at if request.is_long else stop >= ends_at):
         raise Refused(words.STOP_BEHIND_LIQUIDATION.format(price=words.usd(words.cents(ends_at))))
     return lines
+
+
+def _filled(fill: Decimal, fee_usdc: Decimal) -> str:
+    return words.OFFER_FILL.format(price=words.usd(fill), fee=words.usdc(fee_usdc))
+
+
+def _liquidation(ends_at: Decimal | None) -> str:
+    if ends_at is None:
+        return words.NO_LIQUIDATION
+    return words.OFFER_LIQUIDATION.format(price=words.usd(words.cents(ends_at)))
+
+
+def _untold(mode: Mode) -> list[str]:
+    """What no figure above holds: funding, and in DRY how far the price goes until the keeper would come."""
+    delay_s = Decimal(settings.ENVIRONMENT.dry_keeper_delay_ms) / 1000
+    waits = mode is Mode.DRY and delay_s > 0
+    return [words.OFFER_FUNDING, *([words.OFFER_DRY_DELAY.format(seconds=plain(delay_s))] if waits else [])]
 
 
 def _levels(request: OpenRequest) -> list[str]:
@@ -196,7 +269,7 @@ def _room(draft: TxIntent, mode: Mode) -> list[str]:
         CapName.COLLATERAL: order.collateral_usdc,
         CapName.LEVERAGE: order.leverage_x,
         CapName.EXPOSURE: order.notional_usdc,
-        CapName.OPEN_POSITIONS: Decimal(1),
+        CapName.OPEN_POSITIONS: Decimal(draft.action == Action.OPEN),
     }
     found: dict[CapName, tuple[Decimal, Limit]] = {}
     for limit in limits.active(order):

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from execution_app.errors import Refused, Retryable
 from execution_app.states import Action
-from ops.bot import amounts, confirmations, engine_words, flows, offers, traders, words
+from ops.bot import amounts, engine_words, flows, offers, quoting, traders, words
 from ops.bot.models import Step, TelegramUser
 from ops.bot.replies import Button, Reply
 
@@ -105,25 +105,7 @@ def quote(person: TelegramUser, answers: Asked) -> Reply:
         offer = offers.make(asked, trader)
     except (Refused, Retryable) as problem:
         return Reply(words.REFUSED.format(why=engine_words.said(problem)))
-    wants_code = traders.needs_code(person, trader, offer.notional_usdc)
-    if wants_code and not person.account:
-        return Reply(words.REFUSED.format(why=traders.without_account(person)))
-    asked["price"] = str(offer.price)
-    token = confirmations.offer(person.tg_user_id, asked)
-    no = Button(words.LEAVE_IT, f"no:{token}")
-    if wants_code:
-        above = words.usdc(settings.ENVIRONMENT.telegram_code_above_usdc)
-        wish = words.CODE_WISHED.format(above=above)
-        flows.begin(person.tg_user_id, Step.CODE, {"token": token})
-        return Reply(
-            words.bullet_list(words.OPEN_THIS, [offer.text, wish]), [[no]], binds=(token,), asks=True
-        )
-    flows.end(person.tg_user_id)
-    return Reply(
-        words.bullet_list(words.OPEN_THIS, [offer.text, words.QUOTE_LASTS]),
-        [[Button(words.OPEN_IT, f"ok:{token}"), no]],
-        binds=(token,),
-    )
+    return quoting.show(person, trader, asked, offer, title=words.OPEN_THIS, yes=words.OPEN_IT)
 
 
 def plain_slippage() -> str:

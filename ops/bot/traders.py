@@ -36,6 +36,17 @@ def held(trader: Trader, word: str = "") -> list[Position]:
     return list(rows)
 
 
+def one(trader: Trader, word: str) -> Position:
+    """The open position that a symbol or a number names. Raises ValueError where there is none, Refused for several."""
+    found = held(trader, word)
+    if not found:
+        raise ValueError(without(trader, word))
+    if len(found) > 1:
+        numbers = ", ".join(f"#{row.pk}" for row in found)
+        raise Refused(words.SEVERAL_POSITIONS.format(numbers=numbers))
+    return found[0]
+
+
 def without(trader: Trader, word: str) -> str:
     """What to say where nothing open of theirs goes by this symbol or number."""
     if not word or not held(trader):

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ops.pipe import while_read
 from ops.rehearsal import stack_price
 from ops.rehearsal.parts import PartError
 from ops.rehearsal.stack import Stack
@@ -55,4 +56,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with while_read():
+        sys.exit(main())

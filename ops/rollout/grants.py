@@ -97,7 +97,7 @@ _INTENT_PROGRESS = (
         "road",
     ),
     *("attempts", "next_try_at", "settled_at", "updated_at", "nonce", "to_address", "calldata", "value_wei"),
-    *("gas_limit", "l1_fee_wei", "wanted_price", "close_usdc"),
+    *("gas_limit", "l1_fee_wei", "wanted_price", "close_usdc", "keeper_due_at"),
     "cancel_asked_at",  # of a close whose slot another trade has taken
 )
 _OFFERS = ("leased_at", "offered_at", "last_offered_at", "offers", "held_at", "stuck_at", "outcome")

@@ -101,6 +101,22 @@ def _dry(bench: Bench) -> None:
     bench.track()
 
 
+def _dry_slowly(bench: Bench) -> None:
+    """The venue's keeper takes its time: one pass registers, another fills."""
+    at_once = settings.ENVIRONMENT
+    settings.ENVIRONMENT = at_once.model_copy(update={"dry_keeper_delay_ms": 30_000})
+    bench.accept()
+    bench.submit()
+    bench.age()
+    bench.submit()
+    bench.accept("two", "CLOSE")
+    bench.submit()
+    bench.age()
+    bench.submit()
+    settings.ENVIRONMENT = at_once
+    bench.track()
+
+
 def _post_dry(bench: Bench) -> None:
     bench.post("one")
     bench.post("two", "CLOSE")
@@ -213,6 +229,15 @@ ROADS = [
     Scenario(
         "dry",
         _dry,
+        _post_dry,
+        {"one": SIMULATED, "two": one_of("simulated", "no_op")},
+        left=0,
+        before=go_dry,
+        mode="DRY",
+    ),
+    Scenario(
+        "dry, when the keeper comes",
+        _dry_slowly,
         _post_dry,
         {"one": SIMULATED, "two": one_of("simulated", "no_op")},
         left=0,

@@ -36,6 +36,7 @@ PASSING = [
     "stop stays",
     "desk",
     "dry",
+    "dry, when the keeper comes",
     "a level fires, then a stop",
     "stop after broadcast",
     "an open with levels",

@@ -9,6 +9,7 @@ from tests.execution import (
     test_constraints,
     test_correction_guards,
     test_increase_guards,
+    test_keeper_due_guards,
     test_margin_guards,
     test_message_guards,
     test_more_guards,
@@ -53,6 +54,7 @@ def test_every_named_constraint_is_attacked() -> None:
         *test_price_guards.ATTACKS,
         *test_increase_guards.ATTACKS,
         *test_margin_guards.ATTACKS,
+        *test_keeper_due_guards.ATTACKS,
         *test_bot_rows.ATTACKS,
     ]
     attacked = {name for name in named if any(name in words.split("|") for _, words, _ in attacks)}
@@ -71,6 +73,7 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("tx_intents", "guard_resting"),
         ("tx_intents", "guard_increase"),
         ("tx_intents", "guard_increase_kept"),
+        ("tx_intents", "keep_keeper_due"),
         ("tx_sends", "guard_send"),
         ("tx_sends", "keep_send"),
         ("intent_transitions", "keep_transition"),

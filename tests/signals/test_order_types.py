@@ -44,6 +44,9 @@ def test_a_change_names_an_order_of_its_own_source(trader: Trader) -> None:
     assert intent.expires_at is not None
     _, intent = change(slippage_pct=2, stop_loss=50_000, limit_price=None)
     assert (intent.limit_price, intent.new_slippage_pct, intent.stop_loss) == (None, 2, 50_000)
+    signal, intent = change(signal_id="gone", stop_loss=0, limit_price=None)
+    assert (signal.decision, signal.stop_loss, signal.take_profit) == ("accepted", 0, None)
+    assert (intent.stop_loss, intent.take_profit, intent.state) == (0, None, "pending"), "0 goes, null stays"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ OPEN = {
 }
 CLOSE = {name: OPEN[name] for name in ("source", "signal_id", "tg_user_id", "symbol")} | {"side": "CLOSE"}
 MARGIN = CLOSE | {"side": "MARGIN", "deposit_usdc": 5}
+INCREASE = CLOSE | {"side": "INCREASE", "collateral_usdc": 5}
 CHANGE = CLOSE | {"side": "CHANGE", "changes": "one", "limit_price": 5}
 
 
@@ -250,6 +251,12 @@ def test_a_flood_of_unknown_fields_is_answered_briefly() -> None:
         (MARGIN | {"slippage_pct": 1}, "slippage_pct"),
         (MARGIN | {"take_profit": 1}, "take_profit"),
         (MARGIN | {"changes": "one"}, "changes"),
+        (CHANGE | {"trailing_stop_pct": 0}, "trailing_stop_pct"),
+        (CHANGE | {"limit_price": 0}, "limit_price"),
+        (CHANGE | {"stop_loss": -1}, "stop_loss"),
+        (OPEN | {"take_profit": 0}, "take_profit"),
+        (CLOSE | {"stop_loss": "0.0"}, "stop_loss"),
+        (INCREASE | {"stop_loss": 0}, "stop_loss"),
         ([], ""),
         ("text", ""),
         (None, ""),
@@ -274,6 +281,16 @@ def test_of_a_change_what_is_not_named_stays() -> None:
         None,
     )
     assert payload(CHANGE | {"slippage_pct": 1, "limit_price": None}).slippage_pct == 1
+
+
+@pytest.mark.parametrize("nothing", [0, "0", "-0", "0.000", 0.0])
+def test_a_level_of_nothing_takes_it_away_and_null_leaves_it(nothing: object) -> None:
+    alone = {"limit_price": None, "stop_loss": nothing}
+    read_ = payload(CHANGE | alone)
+    assert str(read_.stop_loss) == "0"
+    assert read_.take_profit is None
+    assert read_.sha256 == payload(CHANGE | alone | {"take_profit": None}).sha256
+    assert read_.sha256 != payload(CHANGE | alone | {"take_profit": 0}).sha256
 
 
 def test_messages_do_not_repeat_what_was_sent() -> None:

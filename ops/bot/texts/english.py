@@ -94,6 +94,9 @@ WHY_VENUE = "The venue's word for it: {detail}"
 WHAT_ORDER = "order"
 PNL_TITLE = "Realised on {day} (UTC)"
 PNL_DAY = "{mode}: {sum} in {count} close(s){unknown}"
+PNL_FUNDING = (
+    "Funding: not modelled in DRY, the venue publishes no rule; of LIVE closes it is within what they paid"
+)
 PNL_UNKNOWN = ", {count} of unknown proceeds"
 STATUS_TITLE = "Status"
 STATUS_POSITIONS = "Open positions: {live} LIVE, {dry} DRY"

@@ -96,6 +96,9 @@ WHY_VENUE = "Das Wort des Handelsplatzes dafür: {detail}"
 WHAT_ORDER = "Order"
 PNL_TITLE = "Realisiert am {day} (UTC)"
 PNL_DAY = "{mode}: {sum}, {count}-mal geschlossen{unknown}"
+PNL_FUNDING = (
+    "Funding: in DRY nicht gerechnet, der Handelsplatz veröffentlicht keine Regel; in LIVE steckt es im Erlös"
+)
 PNL_UNKNOWN = ", davon {count} mit unbekanntem Erlös"
 STATUS_TITLE = "Stand"
 STATUS_POSITIONS = "Offene Positionen: {live} LIVE, {dry} DRY"

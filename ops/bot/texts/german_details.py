@@ -36,6 +36,7 @@ ENGINE_D_NONCE_TAKEN = (
 )
 ENGINE_D_MORE_ON_CHAIN = "die Chain hat {count} Transaktionen dieser Wallet, hier signiert sind {most}"
 ENGINE_D_WAS_RESTORED = "die Datenbank kommt aus einer Sicherung von {at}: {detail}"
+ENGINE_D_KEEPER_COMES = "simuliert: entschieden bei {price}; der Keeper des Handelsplatzes käme {at}"
 ENGINE_D_REST_NOT_IN_DRY = "eine liegende Order wird in DRY nicht zurückgenommen"
 ENGINE_D_BEING_TAKEN_BACK = "diese Order wird schon zurückgenommen oder geändert"
 ENGINE_D_SLOT_CHANGES = "an ihrem Platz ist vielleicht schon eine andere Order"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from django.conf import settings
 from django.db import connection
 
 from ops.panel import words
@@ -40,7 +41,7 @@ def gap(now: datetime) -> Sequence[Line]:
              WARN if few else GOOD),
         Line("price", _worse(price_pct), f"on average; at most {_rounded(worst_pct)} %", BAD if wide else GOOD),
         Line("fees", words.signed(fee_usdc), _of_fees(fee_pct, fees_usdc), BAD if dear else GOOD),
-        Line("delay", words.age(float(delay_s)), "from the estimate to the fill, on average",
+        Line("delay", words.age(float(delay_s)), _waits(),
              BAD if delay_s > limits.delay_s else GOOD),
     ]  # fmt: skip
     if refused:
@@ -50,6 +51,11 @@ def gap(now: datetime) -> Sequence[Line]:
 
 def _worse(pct: Decimal) -> str:
     return f"{_rounded(abs(pct))} % {'worse' if pct >= 0 else 'better'}"
+
+
+def _waits() -> str:
+    dry_s = settings.ENVIRONMENT.dry_keeper_delay_ms / 1000
+    return f"from the estimate to the fill, on average; DRY waits {words.age(dry_s)}"
 
 
 def _rounded(pct: Decimal) -> str:

@@ -11,6 +11,7 @@ from execution_app.gate import caps, limits, usage
 from execution_app.gate.caps import Limit
 from execution_app.models import Cap
 from execution_app.states import CapName, CapScope, Mode
+from execution_app.venues.costs import FUNDING
 from ops.panel import words
 from ops.panel.home.box import BAD, Line, share
 from ops.panel.home.safety import listed
@@ -18,6 +19,7 @@ from ops.panel.home.safety import listed
 SCOPED_SHOWN = 12
 MODES = (Mode.LIVE, Mode.DRY)
 NOTHING = Decimal(0)
+_FUNDING = {Mode.LIVE: "funding is within what closes paid", Mode.DRY: f"funding {FUNDING}"}
 TITLES = {
     CapName.NOTIONAL: "one order's notional",
     CapName.COLLATERAL: "one order's collateral",
@@ -152,7 +154,7 @@ def positions(_now: datetime) -> Sequence[Line]:
         href = listed("execution_app_position", f"state__exact=open&mode__exact={mode.value}")
         note = f"{words.grouped(notional_usdc, 'USDC')} notional"
         lines.append(Line("open positions", f"{count:,}", note, mode=mode.value, href=href))
-        note = "before fees, at the newest prices"
+        note = "before fees and funding, at the newest prices"
         if priced < count:
             note += f"; {count - priced:,} without a price are left out"
         lines.append(Line("if closed now", words.about(gain_usdc or NOTHING), note, mode=mode.value))
@@ -180,7 +182,9 @@ def result(now: datetime) -> Sequence[Line]:
             note += f"; {unpaid:,} whose payment is not known are left out"
         tone = BAD if gain_usdc < 0 else ""
         lines.append(Line("realised", words.signed(gain_usdc), note, tone, mode.value))
-        lines.append(Line("fees of the venue", words.grouped(fees_usdc, "USDC"), mode=mode.value))
+        lines.append(
+            Line("fees of the venue", words.grouped(fees_usdc, "USDC"), _FUNDING[mode], mode=mode.value)
+        )
     if lines:
         lines.append(_gas(day))
     return lines

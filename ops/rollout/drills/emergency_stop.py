@@ -22,8 +22,8 @@ EACH = "each"  # another fault under each surface, in turn
 # Fast enough that slots are in flight whenever the stop comes.
 CROWD_EVERY_S = 0.1
 POLL_S = 0.02
-# Ways in which a signal from before the stop may end.
-BEFORE = {"filled", "simulated", "rejected/emergency_stop", "final_cancelled"}
+# Ways in which a signal from before the stop may end; a simulation that was decided may outwait its max lag under it.
+BEFORE = {"filled", "simulated", "rejected/emergency_stop", "final_cancelled", "expired"}
 
 
 def run(stage: Stage, through: list[str], redis: list[str]) -> None:

@@ -368,6 +368,8 @@ def test_what_a_quote_says_before_is_what_the_book_says_after(world):
     out = StringIO()
     call_command("pnl", position=position, stdout=out)
     assert f"net {-quote.lost_usdc:+f} USDC" in out.getvalue() or len(days) > 1
+    assert quote.funding == "not modelled: the venue publishes no rule"
+    assert f"funding of DRY: {quote.funding}; of LIVE it is within" in out.getvalue()
 
 
 def test_a_quote_is_refused_as_its_order_would_be(world):

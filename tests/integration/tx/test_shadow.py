@@ -155,8 +155,14 @@ def test_the_gate_lets_honest_estimates_pass_and_stops_at_flattering_ones(rig: R
     rig.run()
     rig.intent(Action.CLOSE)
     rig.run()
-    words, passed = told(fills=2)
+    words, passed = told(fills=2, beyond_dry_s=Decimal(600))
     assert passed, words
+    Shadow.objects.update(delay_ms=10_000)
+    words, passed = told(fills=2)
+    assert not passed
+    slow = "half of the fills came within 10 s, nine of ten within 10 s; DRY waits 0 s"
+    assert f"fail  shadow keeper: {slow}" in words
+    assert "next: set DRY_KEEPER_DELAY_MS=10000: " in words
     worse = rig.intent(symbol="ETH-USD", slippage_pct=Decimal(2))
     rig.run()
     Shadow.objects.filter(intent=worse).update(price_gap_pct=Decimal("0.6"), fee_gap_usdc=Decimal(3))
@@ -166,7 +172,11 @@ def test_the_gate_lets_honest_estimates_pass_and_stops_at_flattering_ones(rig: R
         assert f"fail  shadow {name}" in words
     assert "ok    shadow delay" in words
     assert told(
-        fills=3, price_gap_pct=Decimal(1), worst_price_gap_pct=Decimal(1), fee_gap_pct=Decimal(10**9)
+        fills=3,
+        price_gap_pct=Decimal(1),
+        worst_price_gap_pct=Decimal(1),
+        fee_gap_pct=Decimal(10**9),
+        beyond_dry_s=Decimal(600),
     )[1]
 
 

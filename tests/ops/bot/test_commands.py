@@ -117,7 +117,9 @@ def test_a_trade_is_told_from_signal_to_worth(chat: Chat, rig: Rig) -> None:
     rig.intent(Action.CLOSE)
     rig.run()
     assert "No open positions." in chat.ask(OPERATOR, "/positions").text
-    assert "USDC in 1 close(s)" in chat.ask(TRADER, "/pnl").text
+    said = chat.ask(TRADER, "/pnl").text
+    assert "USDC in 1 close(s)" in said
+    assert "Funding: not modelled in DRY, the venue publishes no rule" in said
 
 
 def test_a_trader_sees_nothing_of_others(chat: Chat) -> None:

@@ -211,7 +211,7 @@ def test_the_gap_between_live_and_dry_is_told_with_its_count_and_age(admin: Clie
     assert re.search(r"fills compared 1 of 7 days; the newest \d s ago", words), words
     assert "price 0.0123 % worse on average; at most 0.0123 %" in words
     assert "fees +0.01 USDC more than the 0.5 USDC estimated, 2 %" in words
-    assert "delay 2.50 s from the estimate to the fill, on average" in words
+    assert "delay 2.50 s from the estimate to the fill, on average; DRY waits" in words
     assert "vanta-line-bad" not in whole_box(text_of(admin), "gap")
     with without_guards():
         Shadow.objects.filter(pk=shadow.pk).update(price_gap_pct=-1, delay_ms=31_000, refusal="no liquidity")

@@ -11,6 +11,7 @@ from execution_app.book import full_cost
 from execution_app.book.full_cost import Day
 from execution_app.models import Position
 from execution_app.states import Mode
+from execution_app.venues.costs import FUNDING
 
 
 class Command(BaseCommand):
@@ -44,11 +45,13 @@ class Command(BaseCommand):
         lines = [line for line in full_cost.by_day(wanted) if day in (None, line.day)]
         if options["json"]:
             told = [{**asdict(line), "net_usdc": line.net_usdc} for line in lines]
-            self.stdout.write(json.dumps({"days": told}, default=str))
+            self.stdout.write(json.dumps({"days": told, "funding": FUNDING}, default=str))
             return
         for line in lines:
             self.stdout.write(_words(line))
-        if not lines:
+        if lines:
+            self.stdout.write(f"funding of DRY: {FUNDING}; of LIVE it is within what the venue kept")
+        else:
             self.stdout.write("nothing was filled")
 
 
