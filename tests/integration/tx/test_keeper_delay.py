@@ -1,5 +1,6 @@
 """A simulated order is filled at the price of when the venue's keeper would come: once, within its slippage, or not at all."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from execution_app.desks.paper import PaperDesk
 from execution_app.engine import rounds
 from execution_app.errors import Refused
 from execution_app.gate import control
-from execution_app.models import Fill, IntentTransition, Position, Reservation, TxIntent, TxSend, Wallet
+from execution_app.models import Fill, IntentTransition, Position, Reservation, Trader, TxIntent, TxSend
 from execution_app.states import Action, Origin, Reason, RestrictionKind
 from execution_app.venues.interface import CloseRequest, OpenRequest
 from tests.execution.test_dry import set_price
@@ -82,7 +83,7 @@ def test_the_price_is_that_of_when_the_keeper_comes(dry: Rig) -> None:
     fill = Fill.objects.get()
     assert (now(intent), fill.price, stake(intent)) == (("simulated", ""), BOUGHT, "exposed")
     why = IntentTransition.objects.get(intent=intent, to_state="simulated").why
-    assert why.startswith(f"filled at {BOUGHT.normalize():f}, oracle 100200, decided at 100000")
+    assert why.startswith(f"filled at {fill.price:f}, oracle 100200.0000000000, decided at 100000.0000000000")
     close = registered(dry, Action.CLOSE)
     move_price(100_400)
     come()
@@ -203,6 +204,6 @@ def test_paper_is_filled_by_the_rounds_of_its_wallet(slow: Rig) -> None:
     assert desk.poll("paper:out").outcome == "filled"
     assert Position.objects.get().state == "closed"
     assert not TxSend.objects.exists()
-    Wallet.objects.update(trader=None)
+    other = Trader.objects.create(tg_user_id=124, label="other", address=rpc_call("eth_accounts")[9])
     with pytest.raises(Refused, match="has no wallet"):
-        desk.open(OpenRequest(**{**{name: getattr(ASK, name) for name in ASK.__slots__}, "key": "paper:two"}))
+        PaperDesk(other).open(replace(ASK, key="paper:two"))
