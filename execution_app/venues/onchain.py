@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from eth_abi.abi import decode as abi_decode
+from eth_abi.abi import encode as abi_encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
@@ -154,7 +155,10 @@ def read_order(order: bytes) -> str | None:
     arguments = _ORDERS.get(order[:4])
     if arguments is None:
         raise ValueError("not an order")
-    read_words(arguments, order[4:])  # of fixed size, each has one encoding
+    if order[:4] != UPDATE_MARGIN:
+        read_words(arguments, order[4:])  # of fixed size, each has one encoding
+    elif abi_encode(arguments, _decoded(arguments, order[4:])) != order[4:]:
+        raise ValueError("an order in another encoding")
     return checksummed(bytes(order[4 + WORD - 20 : 4 + WORD])) if order[:4] == OPEN_TRADE else None
 
 
