@@ -30,7 +30,7 @@ from execution_app.venues.orders import OpenTrade as OpenTrade  # noqa: PLC0414
 from execution_app.venues.orders import Terms
 from execution_app.venues.reverts import revert_name as revert_name  # noqa: PLC0414 - part of this path
 from execution_app.venues.scales import USDC_DIGITS, VENUE_DIGITS, from_units, to_units
-from execution_app.venues.words import WORD, checksummed, read_words, words
+from execution_app.venues.words import WORD, are_words, checksummed, read_words, words
 
 TRADE_TYPE = "(address,uint256,uint256,uint256,uint256,uint256,bool,uint256,uint256,uint256,uint256)"
 
@@ -155,9 +155,9 @@ def read_order(order: bytes) -> str | None:
     arguments = _ORDERS.get(order[:4])
     if arguments is None:
         raise ValueError("not an order")
-    if order[:4] != UPDATE_MARGIN:
-        read_words(arguments, order[4:])  # of fixed size, each has one encoding
-    elif abi_encode(arguments, _decoded(arguments, order[4:])) != order[4:]:
+    if are_words(arguments):
+        read_words(arguments, order[4:])  # each number has one encoding
+    elif order[:4] + abi_encode(arguments, _decoded(arguments, order[4:])) != order:
         raise ValueError("an order in another encoding")
     return checksummed(bytes(order[4 + WORD - 20 : 4 + WORD])) if order[:4] == OPEN_TRADE else None
 

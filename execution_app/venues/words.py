@@ -21,6 +21,11 @@ def words(values: Iterable[int]) -> bytes:
         raise ValueError(f"not a word of the ABI: {fault}") from fault
 
 
+def are_words(types: Sequence[str]) -> bool:
+    """Whether arguments of these types have a fixed size, so that they can be read here."""
+    return all(name.strip("()") in _BITS for one in types for name in one.split(","))
+
+
 def read_words(types: Sequence[str], data: bytes) -> list[int]:
     """The numbers of arguments of these types, tuples laid open. Raises ValueError for anything but just these."""
     sizes = _sizes(tuple(types))

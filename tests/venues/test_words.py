@@ -1,5 +1,7 @@
 """What is written out by hand for speed says what a general codec of the ABI says, and refuses what that refuses."""
 
+from decimal import Decimal
+
 import pytest
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
@@ -7,8 +9,10 @@ from eth_utils.address import to_checksum_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_app.venues import onchain
+from execution_app.venues import calls, onchain
+from execution_app.venues.onchain import CloseOrder
 from execution_app.venues.words import checksummed, read_words, words
+from tests.venues.samples import LONG, TRADER
 
 TYPES = ("address", "bool", "(uint8,uint256)", "uint256")
 UINT256 = st.integers(0, 2**256 - 1)
@@ -66,3 +70,36 @@ def test_a_delegated_call_is_read_only_as_a_general_codec_writes_it(
     except ValueError:
         return
     assert onchain.DELEGATED_ACTION + encode(("address", "bytes"), (trader, found)) == bytes(changed)
+
+
+ORDERS = (
+    onchain.encode_open(LONG),
+    onchain.encode_close(CloseOrder(TRADER, 1, 3, Decimal("2.5"), Decimal(100_000))),
+    calls.encode_cancel_limit(1, 3),
+    calls.encode_update_limit(1, 3, Decimal(100_000), Decimal(1)),
+    calls.encode_update_margin(1, 3, calls.Margin.DEPOSIT, Decimal("1.5"), []),
+    calls.encode_update_margin(1, 3, calls.Margin.WITHDRAW, Decimal("1.5"), [b"\xaa" * 33, b""]),
+)
+
+
+def test_every_order_that_may_be_delegated_is_read() -> None:
+    """Whatever its arguments are: one that the reader knows no size of is never signed, nor is what stands behind it."""
+    assert {order[:4] for order in ORDERS} == onchain.ALLOWED_DELEGATED_SELECTORS
+    found = [onchain.read_order(order) for order in ORDERS]
+    assert found == [TRADER, *[None] * (len(ORDERS) - 1)]
+
+
+@given(order=st.sampled_from(ORDERS), at=st.integers(4, 10**6), bit=st.integers(0, 7))
+def test_an_order_is_read_only_as_a_general_codec_writes_it(order: bytes, at: int, bit: int) -> None:
+    changed = bytearray(order)
+    changed[4 + at % (len(order) - 4)] ^= 1 << bit
+    types = onchain._ORDERS[order[:4]]
+    try:
+        sound = order[:4] + encode(types, decode(types, bytes(changed[4:]))) == bytes(changed)
+    except (DecodingError, OverflowError):
+        sound = False
+    if sound:
+        onchain.read_order(bytes(changed))
+    else:
+        with pytest.raises(ValueError, match=r"not the bytes|another encoding"):
+            onchain.read_order(bytes(changed))
