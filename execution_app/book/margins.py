@@ -190,6 +190,13 @@ def take_back(intent: TxIntent) -> None:
         fold(row.position)
 
 
+def forget(position: Position) -> None:
+    """Its opening leaves the chain, and so does all that came after: the book knows it again as it was opened."""
+    later = MarginChange.objects.filter(position=position, settled_at=None)
+    if later.delete()[0]:
+        fold(position)
+
+
 def settle_of(intent: TxIntent) -> None:
     """The block of a change of ours is final; in the transaction of whoever says so, who has settled the intent."""
     row = MarginChange.objects.filter(intent=intent).select_related("position").first()

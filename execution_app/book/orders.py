@@ -216,6 +216,8 @@ def take_back(intent: TxIntent) -> None:
     with transaction.atomic():
         fill = Fill.objects.filter(intent=intent).select_related("position").first()
         if fill is not None:
+            if fill.action == Action.OPEN:
+                margins.forget(fill.position)
             fill.delete()
             shadow.take_back(intent)
             positions.fold(fill.position)

@@ -130,6 +130,34 @@ def test_a_reorg_takes_margin_and_increase_back_and_both_come_again(scene: Scene
     check(scene)
 
 
+def test_a_reorg_that_takes_its_opening_too_leaves_what_was_opened(rig: Rig, node: Proxy) -> None:
+    """By that a close finds its trade again, when it is opened anew."""
+    rig.intent()
+    rig.submit()
+    rig.mine()
+    rig.track()
+    rig.keep()
+    rig.track()
+    position = Position.objects.get()
+    change = ask(position, "5")
+    rig.submit()
+    rig.mine()
+    rig.track()
+    assert (state_of(change), size(position)) == ("changed", (10, 1))
+    reorganise(2)
+    node.reset_pool()
+    rig.track()
+    void = Position.objects.get()
+    assert (void.state, void.collateral_usdc, void.leverage_x) == ("void", 5, 2)
+    assert not MarginChange.objects.exists()
+    rig.finish(3)
+    (again,) = Position.objects.filter(state="open")
+    # It came before its trade was there again.
+    assert (state_of(change), size(again), at_stake()) == ("final_reverted", (5, 2), 10)
+    assert rounds.compare_positions() == 0
+    invariants.check(node)
+
+
 def test_its_levels_stay_and_pay_by_what_is_in_it(rig: Rig, node: Proxy) -> None:
     position = opened(rig)
     ask(position, "5")

@@ -141,7 +141,7 @@ def test_it_opens_no_position_so_that_cap_lets_it_in(rig: Rig, node: Proxy) -> N
 def test_two_at_once_do_not_pass_a_cap_together(rig: Rig, node: Proxy) -> None:
     opened(rig)
     cap(CapName.EXPOSURE, 14)
-    first, second = ask("2.5"), ask("2.5", "admin:margin:2")
+    first, second = ask("3"), ask("2", "admin:margin:2")
     rig.submit()
     assert (state(first), state(second)) == ("pending_inclusion", "pending")
     assert second.reason == "waits_for_earlier_order"
@@ -154,7 +154,7 @@ def test_two_at_once_do_not_pass_a_cap_together(rig: Rig, node: Proxy) -> None:
         Reason.EXPOSURE_ABOVE_CAP,
     )
     rig.finish(2)
-    assert (at_stake(), stakes.highest()) == (Decimal("12.5"), Decimal("12.5"))
+    assert (at_stake(), stakes.highest()) == (13, Decimal(13))
     invariants.check(node)
 
 
