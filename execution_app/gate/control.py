@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -51,10 +51,18 @@ class Imposed:
     at_signer: list[str] = field(default_factory=list)
 
 
+class UnawaitedError(OperationalError):
+    """The stop is recorded and holds; the database failed while broadcasts that had begun were waited for.
+
+    They may still leave. The same call again changes nothing, and waits for them.
+    """
+
+
 def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Imposed:
     """Set a restriction; the same one again changes nothing.
 
-    For a stop, waits at most WAIT_S for broadcasts that had begun.
+    For a stop, waits at most WAIT_S for broadcasts that had begun. Raises UnawaitedError
+    where the database fails during that, and DatabaseError where nobody knows whether it is recorded.
     """
     with transaction.atomic(durable=True):
         _stand_in_line()
@@ -77,7 +85,10 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
         log.warning("restriction set", kind=kind.value, origin=origin.value, by=by, reason=reason)
     if kind is not RestrictionKind.STOP:
         return Imposed(changed, [])
-    in_flight, at_signer = _await_leases()
+    try:
+        in_flight, at_signer = _await_leases()
+    except DatabaseError as problem:
+        raise UnawaitedError(f"the stop holds; what may still leave is not known: {problem}") from problem
     if at_signer:
         log.warning("a signer was being asked; its answers are thrown away", slots=at_signer)
     return Imposed(changed, in_flight, at_signer)

@@ -158,6 +158,12 @@ class Position(models.Model):
                 condition=Q(ended_by__in=_NOT_BY_US),
                 name="ix_positions_not_by_us",
             ),
+            # Where the venue has an open one otherwise: seldom any, asked for every few seconds.
+            models.Index(
+                fields=["id"],
+                condition=Q(state=PositionState.OPEN.value) & ~Q(drift=""),
+                name="ix_positions_drift",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -251,6 +251,10 @@ class TxIntent(models.Model):
             ),
             models.Index(fields=["state"], name="ix_tx_intents_state"),
             models.Index(fields=["trader", "symbol", "-id"], name="ix_tx_intents_trader_symbol"),
+            # Few, and asked for beside everything that is at stake.
+            models.Index(
+                fields=["id"], condition=Q(action=Action.INCREASE.value), name="ix_tx_intents_increases"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -45,6 +45,10 @@ class TxSend(models.Model):
             listed("tx_sends", "kind", SendKind),
             listed("tx_sends", "outcome", SendOutcome),
         ]
+        indexes = [
+            # Few, and asked for beside every receipt of a day.
+            models.Index(fields=["id"], condition=Q(kind=SendKind.CANCEL.value), name="ix_tx_sends_cancels"),
+        ]
 
     def __str__(self) -> str:
         return self.tx_hash

@@ -6,7 +6,7 @@ from execution_app.gate.watch import ModeView
 from execution_app.states import IntentState, Mode, Origin, Reason
 from ops.api import refusals
 from ops.api.shapes import COUNT, FLAG, TEXT, TX_HASH, Json, described, either, many, named, record, word
-from ops.panel.views import ASK_AGAIN, REASON_LIMIT, STOP_BY_REDIS
+from ops.panel.views import ASK_AGAIN, REASON_LIMIT, STOP_BY_REDIS, UNAWAITED
 from ops.watch import health
 from signals_app.intake import UNDECIDED_STATE, Outcome
 from signals_app.meters import Refusal
@@ -160,7 +160,9 @@ def _of_the_stop() -> Json:
                 "held_by": many(holder, about="Every stop that holds."),
                 "execution_mode": named("ExecutionMode"),
                 "warning": described(
-                    TEXT, "Only when the reason could not be read; the stop was set anyway."
+                    TEXT,
+                    "Only where the stop was set although the reason could not be read, or holds although the "
+                    "database failed just afterwards: then held_by has this stop alone.",
                 ),
             },
             optional=("warning",),
@@ -170,8 +172,11 @@ def _of_the_stop() -> Json:
                 "status": word("error"),
                 "error": described(TEXT, ASK_AGAIN),
                 "hint": described(TEXT, f"POST only, another way to stop: {STOP_BY_REDIS}"),
+                "emergency_stop": described(
+                    FLAG, f"POST only, and only as true, in place of the hint: {UNAWAITED}"
+                ),
                 **MODE,
             },
-            optional=("hint",),
+            optional=("hint", "emergency_stop"),
         ),
     }

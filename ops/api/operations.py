@@ -232,7 +232,8 @@ def _of_both() -> Json:
             "Not ADMIN_TOKEN; an API token is not enough.", "Problem", headers=("WWW-Authenticate",)
         ),
         "503": answer(
-            "The database did not answer in time, so nobody knows whether it was recorded.",
+            "The database did not answer in time, so nobody knows whether it was recorded; or, with "
+            "emergency_stop true, the stop holds and what may still leave is not known.",
             "StopUnknown",
             headers=("Retry-After",),
         ),

@@ -16,6 +16,7 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
 
+from execution_app.gate import control
 from ops.bot import binding_pages, confirmations, counter, idling, inbox, outbox, words
 from ops.bot.dispatch import Dispatcher
 from ops.bot.door import Door
@@ -185,7 +186,9 @@ class Process:
                     said = True
                     # Beside the tries: a Telegram that is away, too, must not keep a stop waiting.
                     with words.speaking(outbox.last_language_of(one.user_id, one.language)):
-                        self._start(self._window.say(one.chat_id, Reply(words.NOT_STOPPED_YET)))
+                        holds = isinstance(error, control.UnawaitedError)
+                        told = words.STOPPED_UNAWAITED if holds else words.NOT_STOPPED_YET
+                        self._start(self._window.say(one.chat_id, Reply(told)))
                 await asyncio.sleep(TRY_AGAIN_S)
         await self._finish(one)
         await self._tell(one, reply)

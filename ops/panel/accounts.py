@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import ManyToManyField, Model, QuerySet
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django_celery_beat import admin as beat_admin  # noqa: F401  (its pages must be registered to be replaced)
@@ -27,6 +27,7 @@ from execution_app.audit_words import AuditAction, AuditOrigin
 from ops.panel import account_forms
 from ops.panel.pages import Page
 from ops.panel.switch import REASON_LIMIT
+from ops.panel.ticks import TickList
 
 # The last one's pages show the secrets of others; `manage.py second_factor` manages them.
 _TAKEN = (
@@ -71,9 +72,18 @@ class Audited:
     """A page whose changes stand in the audit log, in the same transaction; what gives more is asked for a second factor."""
 
     change_form_after_template = "panel/account_passkey.html"
+    filter_horizontal = ()
 
     class Media:
         js = ("panel/passkeys.js",)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if not isinstance(db_field, ManyToManyField):
+            return super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+        # Without the link that adds another one in a window of its own: the list here would not know of it.
+        return self.formfield_for_manytomany(  # type: ignore[attr-defined]
+            db_field, request, widget=TickList(str(db_field.verbose_name).capitalize())
+        )
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)  # type: ignore[misc]
@@ -156,8 +166,8 @@ class UserPage(Audited, UserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     change_user_password_template = "panel/change_password.html"  # noqa: S105  (a file, not a password)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Nobody makes themselves, or anybody, more than the roles are."""
-        fields = tuple(super().get_readonly_fields(request, obj))
+        """Nobody makes themselves, or anybody, more than the roles are; when somebody came and was here last is a fact."""
+        fields = (*super().get_readonly_fields(request, obj), "last_login", "date_joined")
         return fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

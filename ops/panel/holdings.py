@@ -74,6 +74,7 @@ class PositionPage(LongPage):
         "__str__",
         mode,
         "shown_state",
+        "drift",
         "trader",
         "symbol",
         direction,
@@ -83,7 +84,6 @@ class PositionPage(LongPage):
         amount("close_price", "Close price", "USD"),
         amount("paid_out_usdc", "Paid out", "USDC"),
         "opened_at",
-        "drift",
     )
     list_filter = ("mode", "state", words("symbol", symbols), ("drift", EmptyFieldListFilter))
     found_by = ("trader__label", "trader__tg_user_id", "trader__address")

@@ -75,6 +75,8 @@ class TxIntentPage(LongPage):
         "intent_key",
         mode,
         intent_state,
+        "reason",
+        "accepted_at",
         "action",
         "symbol",
         direction,
@@ -82,8 +84,6 @@ class TxIntentPage(LongPage):
         amount("leverage_x", "Leverage", "x"),
         short("wallet", "Wallet"),
         "nonce",
-        "reason",
-        "accepted_at",
     )
     list_filter = (
         "state",

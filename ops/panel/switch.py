@@ -105,9 +105,17 @@ def _no_answer(request: HttpRequest) -> HttpResponse:
     return HttpResponse(page, status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
 
 
-def _holds(imposed: control.Imposed) -> HttpResponse:
-    """The stop is recorded, and the database failed behind it: said here and now, since every other page asks it."""
-    context = {"asked": "stopped", "left": imposed.in_flight, "again": reverse("admin:index")}
+def _holds(imposed: control.Imposed | None) -> HttpResponse:
+    """The stop is recorded, and the database failed behind it: said here and now, since every other page asks it.
+
+    Without `imposed` it failed before anybody knew which broadcasts had begun.
+    """
+    context = {
+        "asked": "stopped",
+        "left": imposed.in_flight if imposed else [],
+        "unawaited": imposed is None,
+        "again": reverse("admin:execution_app_control_stop" if imposed is None else "admin:index"),
+    }
     return HttpResponse(render_to_string(NO_ANSWER, context), headers={"Cache-Control": "no-store"})
 
 
@@ -121,7 +129,11 @@ def stop(request: HttpRequest) -> HttpResponse:
     if not _confirmed(request, form):
         return _page(request, form, "stop", "Stop all execution")
     reason = form.cleaned_data["reason"] or "no reason given"
-    imposed = control.impose(RestrictionKind.STOP, Origin.ADMIN, by=_name(request), reason=reason)
+    try:
+        imposed = control.impose(RestrictionKind.STOP, Origin.ADMIN, by=_name(request), reason=reason)
+    except control.UnawaitedError:
+        log.exception("a stop holds, and nobody says what may still leave")
+        return _holds(None)
     rests = resting.keys_under_stop()
     if rests is None:
         return _holds(imposed)

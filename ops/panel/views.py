@@ -1,7 +1,7 @@
 """The stop that a script, a phone or a monitor can reach: POST and DELETE /admin/emergency-stop."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -12,8 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from execution_app.gate import control, watch
+from execution_app.models import Restriction
 from execution_app.states import Origin, RestrictionKind
-from ops.panel.present import how_to_lift, settled_presence
+from ops.panel.present import Presence, how_to_lift, settled_presence
 from signals_app import signatures
 from signals_app.answers import JsonAnswer
 from signals_app.deadline import database_deadline
@@ -27,6 +28,13 @@ RETRY_AFTER_S = 2
 # turn at the lock. What takes longer is a database that does not answer.
 DEADLINE_S = 5.0
 ASK_AGAIN = "the database did not answer, so whether this was recorded is not known; make the same call again"
+# A stop that is recorded is never denied: whoever reads 503 would take it for one that failed.
+HOLDS = "the stop holds: it is recorded, and nothing new is begun"
+UNAWAITED = (
+    f"{HOLDS}; the database failed only afterwards, so which broadcasts had begun and may still leave is not known;"
+    " make the same call again to be told"
+)
+UNSHOWN = f"{HOLDS}; the database failed only afterwards, so other stops and restrictions are not shown"
 # Each process reads it for itself; one that cannot reach the database signs nothing anyway.
 STOP_BY_REDIS = f"""redis-cli SET {watch.KEY} '{{"mode":"DRY","emergency_stop":true}}'"""
 _BY = "http"
@@ -63,6 +71,10 @@ def emergency_stop(request: HttpRequest) -> HttpResponse:
     try:
         with database_deadline(DEADLINE_S):
             return _stop(note) if request.method == "POST" else _release(note)
+    except control.UnawaitedError as error:
+        log.exception("emergency stop holds, its answer is not whole", error=type(error.__cause__).__name__)
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        return _refused(HTTPStatus.SERVICE_UNAVAILABLE, UNAWAITED, headers, emergency_stop=True)
     except DatabaseError as error:
         log.exception("emergency stop not confirmed", method=request.method, error=type(error).__name__)
         hint = {"hint": STOP_BY_REDIS} if request.method == "POST" else {}
@@ -74,16 +86,28 @@ def emergency_stop(request: HttpRequest) -> HttpResponse:
 def _stop(note: Note) -> HttpResponse:
     reason = note.reason or (f"reason unreadable: {note.problem}" if note.problem else "no reason given")
     imposed = control.impose(RestrictionKind.STOP, Origin.HTTP, by=_BY, reason=reason)
-    return _state(changed=imposed.changed, in_flight=imposed.in_flight, warning=note.problem)
+    try:
+        now, unshown = settled_presence(), ""
+    except DatabaseError as error:
+        log.exception("emergency stop holds, what else does is not shown", error=type(error).__name__)
+        now, unshown = _known_without_rows(reason), UNSHOWN
+    warning = "; ".join(problem for problem in (note.problem, unshown) if problem)
+    return _state(now, changed=imposed.changed, in_flight=imposed.in_flight, warning=warning)
+
+
+def _known_without_rows(reason: str) -> Presence:
+    """The stop that was just recorded, and what this process remembers of everything else."""
+    view = watch.view()
+    row = Restriction(kind=RestrictionKind.STOP, origin=Origin.HTTP, set_by=_BY, reason=reason)
+    return Presence(replace(view, emergency_stop=True, reason=view.reason or "emergency stop"), (row,))
 
 
 def _release(note: Note) -> HttpResponse:
     changed = control.lift(RestrictionKind.STOP, Origin.HTTP, by=_BY, reason=note.reason or "no reason given")
-    return _state(changed=changed, in_flight=[], warning="")
+    return _state(settled_presence(), changed=changed, in_flight=[], warning="")
 
 
-def _state(*, changed: bool, in_flight: list[str], warning: str) -> HttpResponse:
-    now = settled_presence()
+def _state(now: Presence, *, changed: bool, in_flight: list[str], warning: str) -> HttpResponse:
     body: dict[str, Any] = {
         "status": "ok",
         "mode": now.view.mode,
@@ -139,7 +163,7 @@ def _judge(body: object) -> Note:
 
 
 def _refused(
-    status: HTTPStatus, error: str, headers: dict[str, str] | None = None, **more: str
+    status: HTTPStatus, error: str, headers: dict[str, str] | None = None, **more: object
 ) -> HttpResponse:
     body = {"status": "error", "error": error, **more, "mode": watch.effective_mode()}
     return JsonAnswer(body, status=status, headers=headers or {})

@@ -30,8 +30,12 @@ class Switch(BaseCommand):
         )
 
     def restrict(self, kind: RestrictionKind, options: dict[str, Any]) -> control.Imposed:
+        """Raises CommandError where a stop holds and nobody knows what may still leave."""
         reason = options["reason"][:REASON_LIMIT] or "no reason given"
-        return control.impose(kind, Origin.COMMAND, by=options["by"], reason=reason)
+        try:
+            return control.impose(kind, Origin.COMMAND, by=options["by"], reason=reason)
+        except control.UnawaitedError as problem:
+            raise CommandError(f"{problem}; the same command again tells") from problem
 
     def loosen(self, kind: RestrictionKind, options: dict[str, Any]) -> bool:
         """Lift what was set by a command. Raises CommandError without reason or second factor."""

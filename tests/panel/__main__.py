@@ -51,9 +51,7 @@ def run(asked: argparse.Namespace, said: TextIO) -> dict[str, dict[str, object]]
 
     django.setup()
     call_command("migrate", verbosity=0)
-    from django.test.utils import setup_test_environment
-
-    setup_test_environment()
+    # Without Django's test environment, which copies the context of each template that is rendered: no server does.
     from tests.panel import filling, measuring
 
     begun_s = time.monotonic()

@@ -26,6 +26,10 @@ NOT_STOPPED_YET = (
     "\N{WARNING SIGN} <b>Not stopped yet</b>: the database does not answer. I try again every second and tell you. "
     "Without the database nothing can be signed; <code>touch switch/FORCE_DRY</code> on the host holds even so."
 )
+STOPPED_UNAWAITED = (
+    "\N{OCTAGONAL SIGN} <b>Stopped</b>: it is recorded, and nothing new is begun. What had begun may still leave, and "
+    "the database does not say what that is. I ask every second and tell you."
+)
 REDUCE_ONLY = "Reduce-only: only what lowers exposure passes now."
 REDUCE_ONLY_WAS = "Reduce-only was set from Telegram already."
 NO_RESUME = (

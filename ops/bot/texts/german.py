@@ -28,6 +28,10 @@ NOT_STOPPED_YET = (
     "\N{WARNING SIGN} <b>Noch nicht gestoppt</b>: Die Datenbank antwortet nicht. Ich versuche es jede Sekunde und melde mich. "
     "Ohne die Datenbank kann nichts signiert werden; <code>touch switch/FORCE_DRY</code> auf dem Rechner hält auch so."
 )
+STOPPED_UNAWAITED = (
+    "\N{OCTAGONAL SIGN} <b>Gestoppt</b>: Das ist festgehalten, und nichts Neues wird begonnen. Was begonnen war, kann noch "
+    "hinausgehen, und die Datenbank sagt nicht, was das ist. Ich frage jede Sekunde und melde mich."
+)
 REDUCE_ONLY = "Nur Abbau: Jetzt geht nur durch, was das Risiko senkt."
 REDUCE_ONLY_WAS = "Nur Abbau war aus Telegram schon gesetzt."
 NO_RESUME = (

@@ -47,7 +47,8 @@ class Line:
 class Box:
     """`read` asks within BOX_WITHIN_MS and raises DatabaseError or UnreadError; `empty` says what to do without lines.
 
-    It is given the time by the database's clock.
+    It is given the time by the database's clock. `waits` says that its answer comes from a look that others make
+    meanwhile: it is read behind the boxes that ask the database themselves.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Box:
     read: Callable[[datetime], Sequence[Line]]
     empty: str
     href: str = ""
+    waits: bool = False
 
     @property
     def list_name(self) -> str:
@@ -84,7 +86,8 @@ def show(boxes: Sequence[Box], user: AbstractUser | AnonymousUser) -> list[Shown
 
     They share a transaction until one fails, since beginning and ending one for each takes as long as their questions.
     """
-    waiting = deque(box for box in boxes if user.has_perm(box.permission))
+    seen = [box for box in boxes if user.has_perm(box.permission)]
+    waiting = deque(sorted(seen, key=lambda box: box.waits))
     shown: list[Shown] = []
     while waiting:
         try:
@@ -102,7 +105,7 @@ def show(boxes: Sequence[Box], user: AbstractUser | AnonymousUser) -> list[Shown
                 # Connecting anew to a server that is gone would take its time for every box.
                 shown += [Shown(one, problem=_words(lost=True)) for one in waiting]
                 break
-    return shown
+    return sorted(shown, key=lambda one: seen.index(one.box))
 
 
 def _read(box: Box, now: datetime) -> Shown:

@@ -20,7 +20,15 @@ BOXES = (
         "",
         "execution_app_txintent",
     ),
-    Box("parts", "Parts", "execution_app.view_heartbeat", safety.parts, "", "execution_app_heartbeat"),
+    Box(
+        "parts",
+        "Parts",
+        "execution_app.view_heartbeat",
+        safety.parts,
+        "",
+        "execution_app_heartbeat",
+        waits=True,
+    ),
     Box(
         "result",
         "Result today (UTC)",
@@ -77,6 +85,7 @@ BOXES = (
         wallets.wallets,
         "No enabled trader has a wallet: manage.py wallet create.",
         "execution_app_wallet",
+        waits=True,
     ),
     Box("caps", "Caps", "execution_app.view_cap", money.cap_use, "", "execution_app_cap"),
 )

@@ -104,8 +104,9 @@ def _allowance(allowance_usdc: Decimal | None) -> tuple[str, str]:
         return "allowance not known: no node has answered yet", ""
     if allowance_usdc >= ENDLESS_USDC:
         return "allowance unlimited", WARN
-    text = f"allowance {words.grouped(allowance_usdc, 'USDC')}"
-    return text, GOOD if allowance_usdc else BAD
+    if not allowance_usdc:
+        return "allowance 0 USDC, so nothing can be opened", BAD
+    return f"allowance {words.grouped(allowance_usdc, 'USDC')}", GOOD
 
 
 def _ending(until: datetime | None, now: datetime) -> tuple[str, str]:

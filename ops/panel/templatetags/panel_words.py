@@ -5,6 +5,7 @@ from datetime import datetime
 from django import template
 
 from execution_app import people
+from ops.bot import words as bot_words
 from ops.panel import explorers, words
 
 register = template.Library()
@@ -19,6 +20,13 @@ def explorer(tx_hash: str) -> str:
 def unveiled(told: str) -> str:
     """Who stands behind the pseudonyms of what rows tell, where that is still known."""
     return people.unveiled(told)
+
+
+@register.filter
+def in_words(reason: str) -> str:
+    """A reason code and what it means, so that nobody has to know the codes."""
+    said = bot_words.reason(reason)
+    return reason if said == reason else f"{reason}: {said}"
 
 
 @register.filter

@@ -9,6 +9,7 @@ from execution_app.gate import usage
 from execution_app.gate.caps import Limit
 from execution_app.states import CapName, CapScope, IntentState, Mode
 from tests.execution import rows
+from tests.execution.test_increase_guards import increase
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -143,6 +144,16 @@ def test_reservations_count_in_every_scope_they_are_of(database: None, name: Cap
     assert used(name, (CapScope.SOURCE, "drill")) == (3 if usdc else 1)
     assert used(name, (CapScope.SYMBOL, "ETH-USD")) == (4 if usdc else 1)
     assert used(name, mode=Mode.DRY) == (100 if usdc else 1)
+
+
+def test_an_increase_adds_to_the_exposure_and_is_no_position_of_its_own(database: None) -> None:
+    rows.reservation(state="exposed", notional_usdc=10)
+    rows.reservation(intent_id=increase(), notional_usdc=4)
+    rows.reservation(intent_id=increase(), mode="DRY", notional_usdc=5)
+    assert used(CapName.OPEN_POSITIONS) == 1
+    assert used(CapName.EXPOSURE) == 14
+    assert used(CapName.OPEN_POSITIONS, mode=Mode.DRY) == 0
+    assert used(CapName.EXPOSURE, mode=Mode.DRY) == 5
 
 
 def test_a_minute_ends_after_60_seconds_and_counts_what_has_ended(database: None) -> None:

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 
 from execution_app.gate import control
-from execution_app.models import Restriction
+from execution_app.models import Restriction, TxIntent, TxSend
 from execution_app.states import Origin, RestrictionKind
 from tests.ops.panel.rows import one_of_each
 
@@ -112,12 +113,8 @@ def test_release_leaves_the_stops_of_others(client: Client, database: None) -> N
     assert [held["origin"] for held in body["held_by"]] == ["admin"]
 
 
-def test_it_names_what_may_still_have_left(client: Client, database: None) -> None:
-    """A broadcast whose lease is fresh and whose answer is not known yet."""
-    from django.db.models.functions import Now
-
-    from execution_app.models import TxIntent, TxSend
-
+def under_way() -> str:
+    """The hash of a broadcast whose lease is fresh and whose answer is not known yet."""
     intent = one_of_each()
     other = TxIntent.objects.create(
         intent_key="sig:drill:leaving",
@@ -146,6 +143,11 @@ def test_it_names_what_may_still_have_left(client: Client, database: None) -> No
         tip_wei=1,
         leased_at=Now(),
     )
+    return leaving
+
+
+def test_it_names_what_may_still_have_left(client: Client, database: None) -> None:
+    leaving = under_way()
     assert call(client, "POST").json()["in_flight"] == [leaving]
 
 

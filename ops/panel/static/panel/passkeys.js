@@ -36,8 +36,6 @@
     if (!form.reportValidity()) return;
     button.disabled = true;
     try {
-      // Lists of two columns choose what they send when the form is sent, which no script's submit tells them.
-      form.dispatchEvent(new Event("submit", { cancelable: true }));
       const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
       const body = new URLSearchParams(new FormData(form));
       body.delete("code");
