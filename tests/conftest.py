@@ -12,7 +12,7 @@ from django.test import override_settings
 from psycopg.pq import TransactionStatus
 
 from execution_app.node.signing import keyfiles
-from tests import real_parts
+from tests import migrated, real_parts
 from tests.guards import without_guards
 from tests.rig import Rig
 
@@ -69,6 +69,8 @@ def django_db_setup(django_test_environment: None, django_db_blocker: object) ->
     """The server is this run's own, so its database is used as it is; child processes find the same one."""
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         call_command("migrate", verbosity=0)
+        connection.close()
+        migrated.keep(real_parts.postgres)
 
 
 @pytest.fixture(scope="session", autouse=True)
