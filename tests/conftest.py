@@ -28,7 +28,10 @@ KEPT = {
 
 
 # The slowest first, which mostly wait: so none of them is left over for one process alone.
-SLOWEST = ("tests/e2e/test_outages.py", "tests/e2e/", "tests/crash/", "tests/chaos/")
+SLOWEST = (
+    *("tests/e2e/test_outages.py", "tests/e2e/", "tests/crash/"),
+    *("tests/soak/", "tests/faults/", "tests/chaos/"),
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
