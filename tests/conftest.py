@@ -12,7 +12,7 @@ from django.test import override_settings
 from psycopg.pq import TransactionStatus
 
 from execution_app.node.signing import keyfiles
-from tests import real_parts
+from tests import migrated, real_parts
 from tests.guards import without_guards
 from tests.rig import Rig
 
@@ -28,7 +28,10 @@ KEPT = {
 
 
 # The slowest first, which mostly wait: so none of them is left over for one process alone.
-SLOWEST = ("tests/e2e/test_outages.py", "tests/e2e/", "tests/crash/", "tests/chaos/")
+SLOWEST = (
+    *("tests/e2e/test_outages.py", "tests/e2e/", "tests/crash/"),
+    *("tests/soak/", "tests/faults/", "tests/chaos/"),
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -69,6 +72,8 @@ def django_db_setup(django_test_environment: None, django_db_blocker: object) ->
     """The server is this run's own, so its database is used as it is; child processes find the same one."""
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         call_command("migrate", verbosity=0)
+        connection.close()
+        migrated.keep(real_parts.postgres)
 
 
 @pytest.fixture(scope="session", autouse=True)

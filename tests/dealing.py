@@ -9,7 +9,7 @@ from typing import Any
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 # Whole stacks, and processes that die and come back.
-WAITING = ("tests/e2e/", "tests/chaos/", "tests/test_compose.py")
+WAITING = ("tests/e2e/", "tests/chaos/", "tests/faults/", "tests/soak/", "tests/test_compose.py")
 
 
 class Dealing(LoadFileScheduling):  # type: ignore[misc]

@@ -7,7 +7,6 @@ a temporary folder; all end with the test run.
 import atexit
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from ops.rehearsal import venue
 from ops.rehearsal.parts.anvil import Anvil
 from ops.rehearsal.parts.postgres import Postgres
 from ops.rehearsal.parts.valkey import Valkey
+from tests import migrated
 from tests.hardhat_node import Hardhat
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,11 +40,6 @@ def forget_database() -> None:
     (FOLDER / "state" / "database.json").unlink(missing_ok=True)
 
 
-def copy_files(source: Path, target: Path) -> None:
-    """A server's folder, with the accounts that its files belong to; the server does not run."""
-    subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True)
-
-
 def _end() -> None:
     for part in (anvil, valkey, postgres):
         part.destroy()
@@ -53,7 +48,9 @@ def _end() -> None:
 
 atexit.register(_end)
 if files := os.environ.get("TEST_POSTGRES_FILES"):
-    copy_files(Path(files), FOLDER / "postgres")
+    migrated.copy_files(Path(files), FOLDER / "postgres")
+elif not DURABLE:
+    migrated.put(FOLDER / "postgres")
 for part in (postgres, valkey, anvil):
     part.start()
 

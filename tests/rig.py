@@ -16,7 +16,8 @@ from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.node import gas, gateway, rpc, signers
 from execution_app.states import Action
-from ops.rehearsal import venue
+from execution_app.venues import grants
+from ops.rehearsal.contracts import artefact
 from ops.rehearsal.keeper import Keeper
 from ops.rehearsal.rpc import Node
 from tests import hardhat_node, real_parts
@@ -25,6 +26,7 @@ from tests.timers import pass_a_minute
 ETH = 10**18
 USDC = 10**6
 FAR_FUTURE_S = 4_000_000_000
+GRANT_GAS = 200_000
 
 
 @dataclass
@@ -44,18 +46,35 @@ class Rig:
         gateway.breaker.cache_clear()
         reconcile._check_venue.cache_clear()
         gas.has_oracle.cache_clear()
-        rpc_call("evm_setAutomine", True)
+        rpc_call("evm_setAutomine", False)
         self.snapshot = rpc_call("evm_snapshot")
         person = self.owner = Account.create()
         self.trader = Trader.objects.create(tg_user_id=123, label="test", address=person.address)
         self.wallet = Wallet.objects.create(trader=self.trader, chain_id=31337, address=signers.create_key())
-        url, deployed = real_parts.anvil.url, real_parts.deployment
-        venue.fund(url, deployed, person.address, ETH, 1_000_000 * USDC)
-        venue.fund(url, deployed, self.wallet.address, 1_000 * ETH, 0)
-        venue.delegate(url, deployed, person.key, self.wallet.address, FAR_FUTURE_S, 1_000_000 * USDC)
-        rpc_call("evm_setAutomine", False)
-        self.keeper = Keeper(Node(url), deployed)
+        self._equip()
+        self.keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
         self.open_gate()
+
+    def _equip(self) -> None:
+        """Gas, USDC and the trader's grants, as `venue.equip` has them, but all at once: a thousand tests begin so."""
+        deployed, trader = real_parts.deployment, self.owner.address
+        rpc_calls(
+            ("anvil_setBalance", trader, hex(ETH)),
+            ("anvil_setBalance", self.wallet.address, hex(1_000 * ETH)),
+            ("anvil_impersonateAccount", trader),
+        )
+        mint = artefact("USDC").call("mint", trader, 1_000_000 * USDC)
+        allow = grants.encode_approve(deployed.storage, 1_000_000 * USDC)
+        name = grants.encode_set_delegate(self.wallet.address, FAR_FUTURE_S)
+        hashes = rpc_calls(
+            ("eth_sendTransaction", _order(deployed.owner, deployed.usdc, mint)),
+            ("eth_sendTransaction", _order(trader, deployed.usdc, allow, nonce=0)),
+            ("eth_sendTransaction", _order(trader, deployed.trading, name, nonce=1)),
+        )
+        rpc_call("anvil_stopImpersonatingAccount", trader)
+        self.mine(5)
+        receipts = rpc_calls(*(("eth_getTransactionReceipt", tx_hash) for tx_hash in hashes))
+        assert [receipt["status"] for receipt in receipts] == ["0x1"] * len(hashes)
 
     def open_gate(self) -> None:
         """Watch the mode in this process until LIVE is permitted."""
@@ -131,6 +150,22 @@ def rpc_call(method: str, *params: Any) -> Any:
     if isinstance(real_parts.anvil, hardhat_node.Hardhat):
         return hardhat_node.call(real_parts.anvil.url, method, *params)
     return endpoint().call(method, *params)
+
+
+def rpc_calls(*calls: tuple[Any, ...]) -> list[Any]:
+    """Several of them, none of which needs another one's effect."""
+    if isinstance(real_parts.anvil, hardhat_node.Hardhat):
+        return [rpc_call(*call) for call in calls]
+    answers = endpoint().batch([(method, params) for method, *params in calls])
+    failed = [answer for answer in answers if isinstance(answer, rpc.NodeError)]
+    assert not failed, failed
+    return answers
+
+
+def _order(sender: str, to: str, data: bytes, nonce: int | None = None) -> dict[str, str]:
+    """A transaction that the node signs itself."""
+    order = {"from": sender, "to": to, "data": f"0x{data.hex()}", "gas": hex(GRANT_GAS)}
+    return order if nonce is None else order | {"nonce": hex(nonce)}
 
 
 def endpoint() -> rpc.Endpoint:

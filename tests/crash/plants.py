@@ -44,7 +44,8 @@ def planted(patch: Path) -> Iterator[Path]:
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.pyc.*"))
         shutil.copy(ROOT / "manage.py", copy)
         (copy / "var").mkdir()
-        (copy / "var" / "tools").symlink_to(ROOT / "var" / "tools")
+        for kept in ("tools", "tests"):
+            (copy / "var" / kept).symlink_to(ROOT / "var" / kept)
         put = subprocess.run(
             [*_putting(), str(patch.absolute())], cwd=copy, capture_output=True, text=True, check=False
         )

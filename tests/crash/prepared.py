@@ -34,7 +34,7 @@ def files() -> Iterator[Path]:
 
 def main(folder: str) -> int:
     os.environ["DJANGO_SETTINGS_MODULE"] = "vanta.settings"
-    from tests import real_parts
+    from tests import migrated, real_parts
 
     os.environ["LOG_LEVEL"] = "ERROR"
     import django
@@ -46,7 +46,7 @@ def main(folder: str) -> int:
     call_command("migrate", verbosity=0)
     connections.close_all()
     real_parts.postgres.stop()
-    real_parts.copy_files(real_parts.postgres.folder, Path(folder))
+    migrated.copy_files(real_parts.postgres.folder, Path(folder))
     return 0
 
 

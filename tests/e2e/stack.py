@@ -25,6 +25,7 @@ from psycopg import sql
 from execution_app.venues import events, onchain
 from ops.rehearsal.parts import port
 from ops.rehearsal.rpc import Node
+from tests import migrated
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240
@@ -59,11 +60,14 @@ NO_FEED = {"VERANTA_FEED_URL": "", "VERANTA_DATA_API_URL": ""}
 class RunningStack:
     """`start` waits for the panel; `post` signs and sends; `stop` is Ctrl-C."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, from_nothing: bool = False, **settings: str) -> None:
+        """`from_nothing` has it make a database of its own, too, which takes most of its start."""
         self.folder = folder
         self.port = port.any_free()
         tools = folder / "tools"
         folder.mkdir(parents=True, exist_ok=True)
+        if not (from_nothing or "DATABASE_URL" in settings or (folder / "postgres").exists()):
+            migrated.put(folder / "postgres")
         if not tools.exists():
             tools.symlink_to(ROOT / "var" / "tools")
         # Another stack of this test run may start at the same moment and find the same ports free.

@@ -34,6 +34,7 @@ SEED = int(os.environ.get("KILL_SEED", "7"))
 def stack() -> Iterator[RunningStack]:
     running = RunningStack(
         FOLDER / "with space" / "var",
+        from_nothing=True,
         EXEC_MODE="LIVE",
         REHEARSAL_MAX_TRADES_PER_PAIR="500",
         REHEARSAL_BLOCK_TIME_S="1",

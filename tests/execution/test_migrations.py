@@ -1,6 +1,8 @@
 """Migrations run forwards from empty and backwards to empty, and none is missing."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,13 +20,13 @@ def server() -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value(), autocommit=True)
 
 
-@pytest.fixture
-def empty_database(django_db_setup: None, django_db_blocker: object) -> Iterator[str]:
-    """A second database of the same server, under an alias of its own."""
+@contextmanager
+def second_database(django_db_blocker: Any) -> Iterator[str]:
+    """An empty one of the same server, under an alias of its own."""
     with server() as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(NAME)))
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME)))
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+    with django_db_blocker.unblock():
         connections.settings[ALIAS] = connections.settings["default"] | {"NAME": NAME}
         yield ALIAS
         connections[ALIAS].close()
@@ -32,6 +34,12 @@ def empty_database(django_db_setup: None, django_db_blocker: object) -> Iterator
         del connections.settings[ALIAS]
     with server() as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(NAME)))
+
+
+@pytest.fixture
+def empty_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    with second_database(django_db_blocker) as alias:
+        yield alias
 
 
 def everything(alias: str) -> set[tuple[str, str]]:
@@ -45,6 +53,8 @@ def everything(alias: str) -> set[tuple[str, str]]:
         "trigger": "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
         "move": "SELECT from_state || '>' || to_state FROM intent_moves",
         "control": "SELECT id || ' ' || epoch FROM control",
+        "column": "SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || coalesce(column_default, '')"
+        " FROM information_schema.columns WHERE table_schema = 'public'",
     }
     tables = set(connections[alias].introspection.table_names())
     with connections[alias].cursor() as cursor:

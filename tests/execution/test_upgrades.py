@@ -1,5 +1,8 @@
 """During an upgrade two versions run side by side on the newer schema; going back is one migration, with rows in it."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from django.core.management import call_command
 from django.db import connections
@@ -7,7 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 from django_migration_linter import MigrationLinter
 from django_migration_linter.sql_analyser.postgresql import PostgresqlAnalyser
 
-from tests.execution.test_migrations import APPS, empty_database  # noqa: F401 -- a fixture
+from tests.execution.test_migrations import APPS, everything, second_database
 from tests.real_parts import ROOT
 
 # From before the first release, when nothing ran beside it. Nothing is added here: expand first, contract a release later.
@@ -46,10 +49,17 @@ def test_the_linter_notices_what_contracts(sql: str) -> None:
     assert analyser.errors
 
 
-@pytest.fixture
-def migrated(empty_database: str) -> str:  # noqa: F811 -- the fixture
-    call_command("migrate", database=empty_database, verbosity=0)
-    return empty_database
+@pytest.fixture(scope="module")
+def migrated(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """From nothing, once: each test leaves it as it was, or migrated anew."""
+    with second_database(django_db_blocker) as alias:
+        call_command("migrate", database=alias, verbosity=0)
+        yield alias
+
+
+def test_what_runs_of_tests_keep_is_what_migrations_make(database: None, migrated: str) -> None:
+    """Whatever tests/migrated.py brought: no test runs on another schema than an operator has."""
+    assert everything("default") == everything(migrated)
 
 
 def before(loader: MigrationLoader, app: str) -> str:
