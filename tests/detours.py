@@ -25,8 +25,9 @@ DEPENDENCIES = {
 class DetouredStack(RunningStack):
     """`ways[component, dependency]` is where that process meets that server; `node` can lie to all of them."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        super().__init__(folder, EXEC_MODE="LIVE", REHEARSAL_BLOCK_TIME_S="1", **settings)
+    def __init__(self, folder: Path, *, from_nothing: bool = False, **settings: str) -> None:
+        live = {"EXEC_MODE": "LIVE", "REHEARSAL_BLOCK_TIME_S": "1"}
+        super().__init__(folder, from_nothing=from_nothing, **live, **settings)
         self._ports: dict[str, int] = json.loads((folder / "ports.json").read_text())
         self.node = Proxy(f"http://127.0.0.1:{self._ports['anvil']}")
         self.ways: dict[tuple[str, str], TcpProxy] = {}

@@ -29,7 +29,8 @@ def tables(context: Context, apps: Sequence[Mapping[str, Any]]) -> SafeString:
         return known
     if len(_KEPT) >= MOST_KEPT:
         _KEPT.clear()
-    _KEPT[told] = rendered = _theirs().render({"app_list": apps}, request)
+    rendered: SafeString = _theirs().render({"app_list": apps}, request)
+    _KEPT[told] = rendered
     return rendered
 
 
