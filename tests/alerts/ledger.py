@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -14,7 +15,11 @@ WATCHDOG = "VantaWatchdog"
 
 @dataclass
 class Line:
-    """Seconds are time.monotonic(); 0 where it has not happened. `told` and `over` count messages."""
+    """Seconds are time.monotonic(); 0 where it has not happened.
+
+    `told` is how often people were told of the same instance, and `over` how often the last one ended. A group is told
+    anew when an instance joins it or leaves it, as when a second component restarts: that is news of that one alone.
+    """
 
     alert: str
     fault: str = ""
@@ -24,10 +29,22 @@ class Line:
     over_s: float = 0.0
     told: int = 0
     over: int = 0
+    open: set[str] = field(default_factory=set)
+    times: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def is_well(self) -> bool:
-        return self.told == 1 and self.over == 1 and self.fired_s > 0
+    def note_firing(self, instances: set[str], *, some_ended: bool) -> bool:
+        """Returns whether it tells anything anew."""
+        news = instances - self.open or (set() if some_ended else instances)
+        self.times.update(news)
+        self.told = max(self.times.values(), default=0)
+        self.open |= instances
+        return bool(news)
+
+    def note_resolved(self, instances: set[str]) -> bool:
+        """Returns whether none is left."""
+        self.open -= instances
+        self.over += not self.open
+        return not self.open
 
     @property
     def wrong(self) -> str:
@@ -79,7 +96,7 @@ class Ledger:
 
     def open(self) -> set[str]:
         """Those that somebody was told of, and that are not over."""
-        return {line.alert for line in self.lines.values() if line.told > line.over}
+        return {line.alert for line in self.lines.values() if line.open}
 
     def _line(self, alert: str) -> Line:
         with self._lock:
@@ -95,21 +112,21 @@ class Ledger:
                     self.say(f"{alert} fires")
             messages = self.receivers.messages
             for message in messages[self._read :]:
-                self._note(message)
+                self.note(message)
             self._read = len(messages)
 
-    def _note(self, message: ends.Message) -> None:
+    def note(self, message: ends.Message) -> None:
         now_s = time.monotonic()
-        for alert in sorted(message.firing):
+        for alert, instances in sorted(message.firing.items()):
             line = self._line(alert)
-            line.told += 1
-            line.told_s = line.told_s or now_s
-            self.say(f"{alert} arrived" + f" AGAIN, {line.told} times now" * (line.told > 1))
-        for alert in sorted(message.resolved):
+            if line.note_firing(instances, some_ended=alert in message.resolved):
+                line.told_s = line.told_s or now_s
+                self.say(f"{alert} arrived" + f" AGAIN, {line.told} times now" * (line.told > 1))
+        for alert, instances in sorted(message.resolved.items()):
             line = self._line(alert)
-            line.over += 1
-            line.over_s = now_s
-            self.say(f"{alert} is over")
+            if line.note_resolved(instances):
+                line.over_s = now_s
+                self.say(f"{alert} is over")
 
 
 @dataclass

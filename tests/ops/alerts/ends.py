@@ -14,8 +14,10 @@ TOKEN = "7301548296:Qm4Zt8Kx2Vb9Lw6Rn3Yp7Hd5Gs1Fc0JaUe"
 PAGES, TICKETS = -1001234567890, -1009876543210
 # Of Telegram's Bot API.
 TEXT_LIMIT = 4096
-_FIRING = re.compile(r"^(?:\[\w+\] )?(PAGE|ticket) (\w+): ", re.MULTILINE)
-_RESOLVED = re.compile(r"^(?:\[\w+\] )?RESOLVED (\w+): ", re.MULTILINE)
+_FIRING = re.compile(r"^(?:\[\w+\] )?(?:PAGE|ticket) (\w+): (.*)$", re.MULTILINE)
+_RESOLVED = re.compile(r"^(?:\[\w+\] )?RESOLVED (\w+): (.*)$", re.MULTILINE)
+# Of each alert the summaries in a message, which hold the labels that tell one from another.
+Instances = dict[str, set[str]]
 
 
 class _Server:
@@ -130,12 +132,19 @@ class Message:
     silent: bool
 
     @property
-    def firing(self) -> set[str]:
-        return {name for _, name in _FIRING.findall(self.text)}
+    def firing(self) -> Instances:
+        return _by_alert(_FIRING.findall(self.text))
 
     @property
-    def resolved(self) -> set[str]:
-        return set(_RESOLVED.findall(self.text))
+    def resolved(self) -> Instances:
+        return _by_alert(_RESOLVED.findall(self.text))
+
+
+def _by_alert(told: Iterable[tuple[str, str]]) -> Instances:
+    found: Instances = {}
+    for alert, summary in told:
+        found.setdefault(alert, set()).add(summary)
+    return found
 
 
 class Receivers(_Server):
