@@ -58,6 +58,8 @@ class _Said:
 
 
 _said = _Said()
+# Orders by key and block, with the head at which their end had no event for the first time; nothing that anybody relies on.
+_missed: dict[tuple[int, str], int] = {}
 
 
 def collect(head: int, block_hash: str) -> None:
@@ -244,11 +246,17 @@ def _others_have_none(missing: list[VenueOrder], start: int, end: int, done: set
 def _ended_later(missing: list[VenueOrder], head: int) -> set[int]:
     """Of these, whose end stands above the head: a node may answer for one block out of the next one's state.
 
-    They are the next look's, and nothing is applied. Where the node does not say, none of them is judged by this one.
+    They are the next look's, and nothing is applied. Where the node does not say, none of them is judged by this one,
+    nor is any that no look at an earlier head missed: the next block may be under way, and tell its logs when it is done.
     """
-    fresh = {order.order_id: order.pk for order in missing if order.scanned_to_block is None}
+    unread = [order for order in missing if order.scanned_to_block is None]
+    fresh = {order.order_id: order.pk for order in unread}
     if not fresh:
         return set()
+    for old in [key for key, at in _missed.items() if at < head - READ_AGAIN]:
+        del _missed[old]
+    if new := {one.pk for one in unread if _missed.setdefault((one.pk, one.block_hash), head) >= head}:
+        return new | _ended_later([one for one in missing if one.pk not in new], head)
     address = settings.ENVIRONMENT.venue_trading_address
     span = {"address": address, "fromBlock": hex(head), "toBlock": "latest"}
     try:
