@@ -59,5 +59,5 @@ ALL = (NEGLECTED, *SCENES)
 NOT_PROVOKED: dict[str, str] = {
     "VantaRetentionOld": "it is told only of a stack that archived once, three days after that; ages are not shortened",
     "VantaPriceDeviates": "the stack of these scenes has no feed: the keeper, which serves the rehearsal's, hangs in one of them",
-    "VantaPriceAlone": "likewise",
+    "VantaPriceAlone": "likewise; where there is no feed, there is no second price to miss",
 }
