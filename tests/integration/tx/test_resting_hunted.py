@@ -96,6 +96,8 @@ def test_an_end_behind_the_block_to_which_one_node_saw_it_rest_is_found(rig: Rig
     behind = int(rpc_call("eth_blockNumber"), 16) - 1
     VenueOrder.objects.filter(intent=order).update(rested_to_block=behind)
     rig.track()
+    rig.mine()
+    rig.track()
     assert state(order) == "ordered"
     rig.track()
     assert state(order) == "filled"
