@@ -132,6 +132,26 @@ def test_open_in_one_line(chat: Chat, rig: Rig, window: Browser, language: str) 
 
 
 @LANGUAGES
+def test_increase(told: Chat, rig: Rig, window: Browser, language: str) -> None:
+    phone = begun(told, language)
+    rig.intent(Action.OPEN)
+    rig.run()
+    phone = Phone(told, TRADER)
+    for wrong in ("/increase", "/increase btc five", "/increase #999 5", "/increase btc 5"):
+        phone.ask(wrong)
+    control.impose(RestrictionKind.DRY, Origin.HTTP, by="ann", reason="drill")
+    rig.intent(Action.OPEN, symbol="ETH-USD")
+    rig.submit()
+    phone.ask("/increase eth 6000")
+    phone.press(phone.ask("/increase eth 5 0.4%"), "no:")
+    phone.press(phone.ask("/increase eth 5"), "ok:")
+    rig.submit()
+    phone.look()
+    phone.ask("/positions")
+    shoot(phone, window, f"increase-{language}")
+
+
+@LANGUAGES
 def test_close_and_levels(told: Chat, rig: Rig, window: Browser, language: str) -> None:
     NoticeLevel.objects.bulk_create(
         NoticeLevel(tg_user_id=TRADER, event=one.value, level="off")
