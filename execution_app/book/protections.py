@@ -42,19 +42,23 @@ AND NOT EXISTS (SELECT FROM protection_triggers AS fired WHERE fired.protection_
 """
 # A stop refused the close that a version asked for, or the last one of several; or that found nothing to close, and
 # the position turned out to be open (`book/corrections.py`).
+# Each step is fenced from the next: without statistics the planner takes it for cheap to read all positions for each.
 _CAME_TO_NOTHING = """
-SELECT guard.id FROM protections AS guard
-JOIN positions AS held ON held.id = guard.position_id
-JOIN protection_triggers AS fired ON fired.protection_id = guard.id
-JOIN tx_intents AS asked ON asked.id = fired.intent_id
-JOIN LATERAL (
-    SELECT state, reason FROM tx_intents AS one WHERE one.position_id = held.id
+WITH fired AS MATERIALIZED (
+    SELECT guard.id, guard.position_id, trigger.intent_id FROM protections AS guard
+    JOIN protection_triggers AS trigger ON trigger.protection_id = guard.id WHERE guard.ended_at IS NULL
+)
+SELECT fired.id FROM fired
+CROSS JOIN LATERAL (SELECT state FROM positions WHERE id = fired.position_id OFFSET 0) AS held
+CROSS JOIN LATERAL (SELECT id, intent_key FROM tx_intents WHERE id = fired.intent_id OFFSET 0) AS asked
+CROSS JOIN LATERAL (
+    SELECT state, reason FROM tx_intents AS one WHERE one.position_id = fired.position_id
     AND (one.id = asked.id OR starts_with(one.intent_key, asked.intent_key || '#'))
     ORDER BY one.id DESC LIMIT 1
-) AS last ON true
-WHERE guard.ended_at IS NULL AND held.state = 'open'
+) AS last
+WHERE held.state = 'open'
 AND (last.state = 'rejected' AND last.reason = 'emergency_stop' OR last.state = 'no_op')
-ORDER BY guard.id LIMIT 1000
+ORDER BY fired.id LIMIT 1000
 """
 
 
