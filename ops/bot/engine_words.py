@@ -123,6 +123,7 @@ SENTENCES: Mapping[str, str] = {
 BETWEEN = ("; ", ", ")  # several things that are told in one row
 _APART = re.compile(r"; (?![^(]*\))")  # of several details: not what stands in brackets
 NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
+COUNTED_S = 120
 FREE = frozenset({"text", "detail"})
 NUMBERS = frozenset(
     {
@@ -234,6 +235,12 @@ def _eth(wei: str) -> str:
     return words.grouped(Decimal(wei).scaleb(-18)) + " ETH"
 
 
+def _lasting(seconds: str) -> str:
+    """As it stands while it can be counted, else in the largest unit that fits."""
+    lasts_s = Decimal(seconds)
+    return f"{words.grouped(lasts_s)} s" if lasts_s < COUNTED_S else words.lasting(float(lasts_s))
+
+
 def _cap(name: str) -> str:
     """A cap's name; an order alone is called by the first word of it."""
     return words.cap(
@@ -264,6 +271,7 @@ def _moment(spelt: str) -> str:
 
 
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "s": _lasting,
     "text": said,
     "reason": words.reason,
     "state": words.state,

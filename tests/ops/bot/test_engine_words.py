@@ -230,7 +230,8 @@ def test_every_detail_of_an_order_is_known(module: str, left_out: set[str]) -> N
     ("sentence", "english", "german"),
     [
         ("never seen", "never seen", "noch nie gesehen"),
-        ("last seen working 222 s ago", "last seen working 222 s ago", "zuletzt bei der Arbeit gesehen vor 222 s"),
+        ("last seen working 1133 s ago", "last seen working 18 min ago", "zuletzt bei der Arbeit gesehen vor 18 min"),
+        ("head is 42.5 s old", "its newest block is 42.5 s old", "sein neuester Block ist 42.5 s alt"),
         ("BTC-USD never seen, SOL-USD 70 s old", "BTC-USD never seen, SOL-USD 70 s old", "BTC-USD noch nie gesehen, SOL-USD 70 s alt"),
         ("ETH-USD 70 s old and 3 more", "ETH-USD 70 s old, and 3 more", "ETH-USD 70 s alt, und 3 weitere"),
         ("2 mode_degraded for up to 20 s", "2: LIVE is not permitted right now, for up to 20 s", "2: LIVE ist gerade nicht erlaubt, seit bis zu 20 s"),
