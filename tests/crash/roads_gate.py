@@ -29,6 +29,20 @@ def _degraded(bench: Bench) -> None:
     bench.live_on()
 
 
+def _degraded_signed(bench: Bench) -> None:
+    """The same between nonce and first broadcast: the slot is parked, and leaves when LIVE is back."""
+    bench.accept()
+    bench.look()
+    reserve.reserve(bench.rig.wallet.pk)
+    bench.flush()
+    bench.submit()
+    bench.age()
+    bench.track()
+    bench.open_gate()
+    bench.submit()
+    bench.live_on()
+
+
 def _gate_post(bench: Bench) -> None:
     bench.open_gate()
     bench.post("one")
@@ -223,6 +237,14 @@ def _disagree(bench: Bench) -> None:
 
 ROADS = [
     Scenario("degraded, then LIVE", _degraded, _gate_post, {"one": FILLED}, left=1, faults=("lost", "reset")),
+    Scenario(
+        "signed, then degraded",
+        _degraded_signed,
+        _gate_post,
+        {"one": FILLED},
+        left=1,
+        faults=("lost", "reset"),
+    ),
     Scenario("held too long", _held_too_long, _gate_lag, {"one": one_of("expired")}, left=0),
     Scenario("Redis flushed", _flush, _gate_post, {"one": FILLED}, left=1, faults=("lost", "refused", "5xx")),
     Scenario("held and rejected", _reject_held, _post_reject, {"one": one_of("rejected", "filled")}),
