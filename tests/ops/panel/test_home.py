@@ -265,6 +265,7 @@ def failing(problem: str) -> Iterator[Line]:
     raise UnreadError(problem)
 
 
+@pytest.mark.usefixtures("own_limits")
 def test_a_box_that_fails_says_so_and_hides_no_other(admin: Client) -> None:
     def slow(_now: datetime) -> list[Line]:
         with connection.cursor() as cursor:
