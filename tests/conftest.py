@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import redis as redis_py
 from django.core.management import call_command
@@ -26,6 +27,15 @@ KEPT = {
     "auth_permission",
 }
 
+# How long an example takes says nothing, whether a build machine tells so (`CI`) or not. Who set another profile has a reason.
+if hypothesis.settings.get_current_profile_name() in ("default", "ci"):
+    hypothesis.settings.register_profile(
+        "patient",
+        hypothesis.settings(),
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("patient")
 
 # The slowest first, which mostly wait: so none of them is left over for one process alone.
 SLOWEST = (
@@ -170,10 +180,18 @@ def valkey() -> Iterator[redis_py.Redis]:
 
 
 @pytest.fixture
-def rig(database: None, valkey: redis_py.Redis) -> Iterator[Rig]:
+def own_limits() -> None:
+    """The product's own limits of time hold: the test takes a part away, and waits for what follows.
+
+    Elsewhere they are longer, since a machine that loses a second has lost no part.
+    """
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest, database: None, valkey: redis_py.Redis) -> Iterator[Rig]:
     """A funded trader with a delegate wallet, an open gate, and a chain that mines on request."""
     assert real_parts.anvil.pid is not None, f"the node has ended: {real_parts.anvil.log.read_text()[-4000:]}"
-    rig = Rig(valkey)
+    rig = Rig(valkey, patient="own_limits" not in request.fixturenames)
     try:
         rig.build()
         yield rig

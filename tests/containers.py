@@ -81,7 +81,7 @@ class Container:
 
     def is_healthy(self) -> bool:
         check = self._here(self._service["healthcheck"]["test"][1:])
-        done = subprocess.run(check, cwd=ROOT, env=self._env, capture_output=True, timeout=10, check=False)
+        done = subprocess.run(check, cwd=ROOT, env=self._env, capture_output=True, timeout=60, check=False)
         return done.returncode == 0
 
     def await_health(self) -> None:

@@ -41,7 +41,7 @@ def flush() -> None:
     client.close()
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 10) -> float:
+def eventually(holds: Callable[[], bool], within_s: float = 60) -> float:
     """Wait until it holds; returns how long that took."""
     began_s = time.monotonic()
     while not holds():

@@ -29,27 +29,31 @@ class Probe(Generic[T]):
         self._done = threading.Event()
         self._thread: threading.Thread | None = None  # of the look under way
         self._answer: T | None = None
+        self._begun_at_s = float("-inf")  # of the last call of `begin`
         self._asked_at_s = float("-inf")
         self._answered_at_s = float("-inf")
 
     def begin(self) -> None:
         """Start a look unless one is under way or the last answer is still fresh."""
         with self._lock:
-            if self._thread is not None or time.monotonic() - self._answered_at_s < self._fresh_s:
+            self._begun_at_s = time.monotonic()
+            if self._thread is not None or self._is_fresh():
                 return
             self._done.clear()
-            self._asked_at_s = time.monotonic()
+            self._asked_at_s = self._begun_at_s
             self._thread = threading.Thread(target=self._run, name=f"probe-{self.name}", daemon=True)
             # Under the lock, so that nobody meets a thread that has not been started.
             self._thread.start()
 
     def answer(self) -> T | None:
-        """The fresh answer, waiting for the look under way; None when it does not come in time."""
+        """The answer that was fresh at `begin`, or has come since; None when the look under way does not end in time."""
         self._done.wait(max(0.0, self._asked_at_s + self._patience_s - time.monotonic()))
         with self._lock:
-            if time.monotonic() - self._answered_at_s < self._fresh_s:
-                return self._answer
-        return None
+            return self._answer if self._is_fresh() else None
+
+    def _is_fresh(self) -> bool:
+        """As of the last `begin`: who loses a second between asking and reading was answered all the same."""
+        return self._begun_at_s - self._answered_at_s < self._fresh_s
 
     def forget(self) -> None:
         """Look anew next time.

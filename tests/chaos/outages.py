@@ -131,7 +131,7 @@ def mode(stack: RunningStack) -> str:
 
 
 def await_fall_to_dry(
-    stack: RunningStack, fault: Callable[[RunningStack], None], within_s: float = 10
+    stack: RunningStack, fault: Callable[[RunningStack], None], within_s: float = 60
 ) -> None:
     """Make Redis fail so shortly that only a log tells that somebody noticed."""
 

@@ -22,7 +22,7 @@ def test_an_answer_that_redis_does_not_hear_frees_the_place(valkey: object, verb
         connection.transport_options = {"socket_timeout": 0.3}
         queue = connection.SimpleQueue(QUEUE)
         queue.put("bell")
-        message = queue.get(timeout=5)
+        message = queue.get(timeout=60)
         assert message.channel is not None
         qos = message.channel.qos
         qos.prefetch_count = 1

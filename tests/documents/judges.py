@@ -115,7 +115,7 @@ def unreadable(text: str) -> str:
     """What the shell says to its syntax."""
     plain = re.sub(r"<[a-z ]+>", "x", text.replace("…", "x"))
     done = subprocess.run(
-        ["bash", "-n", "-c", plain], capture_output=True, text=True, check=False, timeout=10
+        ["bash", "-n", "-c", plain], capture_output=True, text=True, check=False, timeout=60
     )
     return done.stderr.strip()[:200]
 

@@ -166,7 +166,7 @@ class RunningStack:
             scrapes.append(answer.data.decode())
             return answer.status == 200 and all(f"# TYPE {name} " in scrapes[-1] for name in READ_AT_SCRAPE)
 
-        wait_until(is_whole, 20, "a whole scrape")
+        wait_until(is_whole, 60, "a whole scrape")
         return scrapes[-1]
 
     def gauge(self, family: str) -> dict[str, float]:

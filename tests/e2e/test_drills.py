@@ -277,7 +277,7 @@ def test_what_cannot_run_says_so(well: RunningStack, tmp_path: Path) -> None:
     assert code == 2
     assert "already running here" in report["could_not_run"]
     well.redis_cli("SET", "exec_mode", '{"mode":"DRY","emergency_stop":true}')
-    wait_until(lambda: well.get("/health")["execution_mode"]["emergency_stop"], 5, "the stop shows")
+    wait_until(lambda: well.get("/health")["execution_mode"]["emergency_stop"], 60, "the stop shows")
     code, report = drill(well, "crash")
     assert code == 2
     assert "emergency_stop of redis" in report["could_not_run"]

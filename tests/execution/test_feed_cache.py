@@ -69,7 +69,7 @@ def test_a_flush_means_asking(server: Scripted, valkey: redis_py.Redis) -> None:
     assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize("age_s", [61.0, 3600.0, -5.0, -3600.0])
+@pytest.mark.parametrize("age_s", [61.0, 3600.0, -30.0, -3600.0])
 def test_what_is_too_old_or_of_a_clock_ahead_is_not_trusted_whatever_redis_thinks(
     server: Scripted, valkey: redis_py.Redis, age_s: float
 ) -> None:

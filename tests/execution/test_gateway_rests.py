@@ -27,6 +27,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gateway.breaker.cache_clear()
 
 
+def be_patient(monkeypatch: pytest.MonkeyPatch, rules: Rules) -> None:
+    """With one that answers: however late, it is no hang."""
+    monkeypatch.setattr(gateway, "ACCEPT_S", 30.0)
+    monkeypatch.setattr(gateway, "STATUS_S", 30.0)
+    monkeypatch.setattr(gateway, "RULES", rules)
+    gateway.breaker.cache_clear()
+
+
 def lead_to(settings: Any, url: str) -> None:
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"veranta_batched_market_url": url})
 
@@ -63,7 +71,10 @@ def test_refused_connections_count_three_times(settings: Any) -> None:
         assert gateway.rests() is not left
 
 
-def test_what_is_refused_is_an_answer_and_what_is_busy_is_none(settings: Any) -> None:
+def test_what_is_refused_is_an_answer_and_what_is_busy_is_none(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_patient(monkeypatch, Rules(faults=3, slow_s=60.0, rest_s=3600.0))
     with Gateway(real_parts.anvil.url, real_parts.deployment) as served:
         lead_to(settings, f"{served.url}/batched-market")
         for _ in range(4):
@@ -78,7 +89,7 @@ def test_what_is_refused_is_an_answer_and_what_is_busy_is_none(settings: Any) ->
 def test_when_its_rest_is_over_one_answer_opens_the_way(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "RULES", Rules(faults=3, slow_s=5.0, rest_s=0.0))
+    be_patient(monkeypatch, Rules(faults=3, slow_s=60.0, rest_s=0.0))
     with Gateway(real_parts.anvil.url, real_parts.deployment) as served:
         lead_to(settings, f"{served.url}/batched-market")
         served.faults.refuse_next = 3

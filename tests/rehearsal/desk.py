@@ -115,7 +115,7 @@ class Desk:
         return held
 
 
-def until(met: Callable[[], bool], within_s: float = 10) -> None:
+def until(met: Callable[[], bool], within_s: float = 60) -> None:
     deadline_s = time.monotonic() + within_s
     while not met():
         assert time.monotonic() < deadline_s, "it did not come about in time"

@@ -247,12 +247,17 @@ def test_a_lie_is_told_of_nothing(desk, driven):
     assert desk.trade(0) is None
 
 
-def test_a_delegate_revoked_in_flight_is_refused(desk, driven):
-    driven.faults.delay_s, driven.faults.drop_next = 0.2, 1
-    post(driven, body_of(desk))
+def test_a_delegate_revoked_in_flight_is_refused(desk, gateway):
+    gateway.faults.drop_next = 1
+    post(gateway, body_of(desk))
     desk.transact(desk.trader, artefact("Trading").call("removeDelegate", desk.delegate.address), 0)
-    (request,) = driven.ledger.all()
-    until(lambda: request.events[-1].type == "Error")
+    (request,) = gateway.ledger.all()
+
+    def is_refused():
+        gateway.operator.step()  # only now is it carried out
+        return request.events[-1].type == "Error"
+
+    until(is_refused)
     assert request.events[-1].payload["code"] == "DELEGATE_NOT_APPROVED"
 
 

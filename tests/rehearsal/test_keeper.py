@@ -45,7 +45,7 @@ def test_the_process_executes_opens_and_closes_and_stops_on_sigterm(desk, tmp_pa
         desk.close(0, Decimal(5))
         until(lambda: desk.trade(0) is None)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=60) == 0
     assert f"event=executed orders={order} tx=0x" in log.read_text()
     assert "event=stopped" in log.read_text()
 
@@ -137,7 +137,7 @@ def test_another_chain_is_waited_out_not_traded_on(desk):
     assert thread.is_alive()
     assert desk.is_pending(order)
     foreign.stopping.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
 
 
@@ -150,5 +150,5 @@ def test_an_absent_node_is_waited_out(desk, tmp_path, caplog):
     until(lambda: caplog.text.count("event=node_trouble") >= 2)
     assert thread.is_alive()
     keeper.stopping.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()

@@ -23,7 +23,7 @@ TOOLS = Path(__file__).parents[2] / "var" / "tools"
 ACCOUNT = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 
 
-def until(met: Callable[[], bool], within_s: float = 10) -> None:
+def until(met: Callable[[], bool], within_s: float = 60) -> None:
     deadline_s = time.monotonic() + within_s
     while not met():
         assert time.monotonic() < deadline_s, "it did not come about in time"
@@ -38,7 +38,7 @@ def next_second() -> None:
 def rpc(node: Anvil, method: str, *params: object) -> Any:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
     request = urllib.request.Request(node.url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)["result"]
 
 

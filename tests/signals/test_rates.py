@@ -33,7 +33,7 @@ def test_beyond_the_burst_the_sender_is_told_when_to_come_again() -> None:
     assert statuses([open_body() for _ in range(3)]) == [202] * 3
     answer = post(open_body())
     assert (answer.status_code, answer.json()["status"]) == (429, "throttled")
-    assert 55 <= int(answer["Retry-After"]) <= 60
+    assert 30 <= int(answer["Retry-After"]) <= 60, "a token a minute, less what this has taken"
     assert answer.json()["mode"] in ("DRY", "LIVE")
     assert Signal.objects.count() == 3
 
@@ -57,9 +57,9 @@ def test_a_repeat_is_never_throttled_and_costs_nothing() -> None:
 
 
 def test_time_refills_the_bucket_up_to_the_burst() -> None:
-    sources.limit("drill", **(NARROW | {"opens_per_minute": 60}))
+    sources.limit("drill", **NARROW)
     assert statuses([open_body() for _ in range(4)])[-1] == 429
-    SourceBucket.objects.update(refilled_at=F("refilled_at") - timedelta(seconds=1))
+    SourceBucket.objects.update(refilled_at=F("refilled_at") - timedelta(minutes=1))
     assert statuses([open_body() for _ in range(2)]) == [202, 429]
     SourceBucket.objects.update(refilled_at=F("refilled_at") - timedelta(days=1))
     assert statuses([open_body() for _ in range(4)]) == [202, 202, 202, 429]

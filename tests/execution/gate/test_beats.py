@@ -46,7 +46,7 @@ def test_a_process_is_named_by_its_begin_and_never_by_its_pid_alone() -> None:
         other, child_born_at_s = beats.identify(child.pid)
         assert other != name
         assert born_at_s < child_born_at_s
-        assert abs(time.monotonic() - child_born_at_s) < 5
+        assert abs(time.monotonic() - child_born_at_s) < 60
     finally:
         child.communicate(b"\n", timeout=20)
 
@@ -63,7 +63,7 @@ def test_the_start_is_the_processs_own_and_stays(database: None) -> None:
         beat(one)
     (row,) = Heartbeat.objects.all()
     assert (row.process, row.pid) == ("a/1/1", os.getpid())
-    assert timedelta(seconds=99) < row.at - row.started_at < timedelta(seconds=110)
+    assert timedelta(seconds=99) < row.at - row.started_at < timedelta(seconds=150)
     first = row.started_at
     beat(one)
     assert started() == first
@@ -79,7 +79,7 @@ def test_a_restart_changes_the_start_and_an_older_replica_does_not(database: Non
     Heartbeat.objects.update(at=F("at") - timedelta(minutes=1))
     beat(old)
     assert started() == after, "it lives, and that is all that it says"
-    assert datetime.now(after.tzinfo) - Heartbeat.objects.get().at < timedelta(seconds=5)
+    assert datetime.now(after.tzinfo) - Heartbeat.objects.get().at < timedelta(seconds=50)
 
 
 def test_two_processes_that_speak_for_one_parent_agree(database: None) -> None:

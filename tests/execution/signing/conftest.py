@@ -47,17 +47,34 @@ def with_environment(settings: Settings, tmp_path: Path) -> Callable[..., None]:
 
 
 @pytest.fixture
-def web3signer(key: LocalAccount, with_environment: Callable[..., None]) -> Iterator[Web3SignerFake]:
+def impatient() -> None:
+    """A signer is waited for a second; elsewhere for longer, since a machine that loses a second has a signer still."""
+
+
+@pytest.fixture
+def signer_timeout_s(request: pytest.FixtureRequest) -> int:
+    return 1 if "impatient" in request.fixturenames else 10
+
+
+@pytest.fixture
+def web3signer(
+    key: LocalAccount, with_environment: Callable[..., None], signer_timeout_s: int
+) -> Iterator[Web3SignerFake]:
     with Web3SignerFake([Account.create(), key]) as signer:
         with_environment(
-            signer_backend="web3signer", web3signer_url=SecretStr(signer.url), signer_timeout_s=1
+            signer_backend="web3signer",
+            web3signer_url=SecretStr(signer.url),
+            signer_timeout_s=signer_timeout_s,
         )
         yield signer
 
 
 @pytest.fixture
 def kms(
-    key: LocalAccount, with_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    key: LocalAccount,
+    with_environment: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    signer_timeout_s: int,
 ) -> Iterator[KmsFake]:
     with KmsFake([Account.create(), key]) as signer:
         monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", signer.url)
@@ -66,5 +83,5 @@ def kms(
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-aws-secret")
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         ids = ",".join(signer.key_id(held) for held in signer.keys)
-        with_environment(signer_backend="kms", signer_kms_keys=ids, signer_timeout_s=1)
+        with_environment(signer_backend="kms", signer_kms_keys=ids, signer_timeout_s=signer_timeout_s)
         yield signer

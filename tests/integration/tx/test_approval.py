@@ -32,7 +32,7 @@ MOMENTS = (0, 3, 4, 5, 6, 8)  # how often the node was asked when the stop comes
 
 
 @pytest.fixture
-def degraded(rig: Rig, node: Proxy) -> Iterator[Rig]:
+def degraded(own_limits: None, rig: Rig, node: Proxy) -> Iterator[Rig]:
     """Two live positions, and a Redis that says nothing."""
     rig.intent()
     rig.intent(symbol="ETH-USD")
@@ -229,7 +229,7 @@ def test_reduce_only_is_no_obstacle_to_an_exit(degraded: Rig, node: Proxy) -> No
     assert close.state == "pending_inclusion"
 
 
-def test_a_stop_raced_against_an_approved_close(rig: Rig, node: Proxy) -> None:
+def test_a_stop_raced_against_an_approved_close(own_limits: None, rig: Rig, node: Proxy) -> None:
     """Each round stops at another moment: before the nonce, between nonce and broadcast, after it."""
     stops, ends = [], []
     for number in MOMENTS:

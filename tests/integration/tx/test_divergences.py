@@ -39,7 +39,7 @@ def send(sender: str, to: str, data: str, wei: int = 0) -> None:
     rpc_call("anvil_setBalance", sender, hex(10 * ETH))
     rpc_call("evm_setAutomine", True)
     request = {"from": sender, "to": to, "data": data, "value": hex(wei), "gas": hex(2_000_000)}
-    sent, deadline_s = rpc_call("eth_sendTransaction", request), time.monotonic() + 10
+    sent, deadline_s = rpc_call("eth_sendTransaction", request), time.monotonic() + 60
     while (receipt := rpc_call("eth_getTransactionReceipt", sent)) is None:
         assert time.monotonic() < deadline_s, "the node mines no block"
         time.sleep(0.01)

@@ -244,7 +244,7 @@ def test_two_shares_of_a_request_that_are_asked_for_at_once_are_two(rig: Rig) ->
     with transaction.atomic():
         mine = ask_further(close, first, None).pk
         thread = in_thread(ask)
-        assert asked.wait(5)
+        assert asked.wait(60)
         until(lambda: not thread.is_alive() or is_waited_for())
     thread.join()
     found = TxIntent.objects.filter(pk__in=[mine, *other]).order_by("id")

@@ -322,7 +322,7 @@ def test_a_gateway_that_hangs_is_left_alone_and_holds_up_nothing_else(
 ) -> None:
     for name, limit_s in (("ACCEPT_S", 0.3), ("STATUS_S", 0.3), ("RULES", Rules(slow_s=0.2, rest_s=3600.0))):
         monkeypatch.setattr(window, name, limit_s)
-    scene.gateway.faults.hang_s = 0.6
+    scene.gateway.faults.hang_s = 3.0
     intent = scene.ask()
     scene.rig.submit()
     assert (state_of(intent), outcome(intent)) == ("sending", "unknown")

@@ -129,6 +129,7 @@ def test_a_simulated_position_ends_in_simulation_although_the_mode_is_live_now(r
     invariants.check(node)
 
 
+@pytest.mark.usefixtures("own_limits")
 def test_a_close_is_held_while_live_is_degraded_and_goes_when_it_is_back(rig: Rig, node: Proxy) -> None:
     position = open_guarded(rig, trailing_stop_pct="5")
     with frozen_redis():

@@ -32,7 +32,7 @@ def nodes(rig: Rig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iter
     with ExitStack() as stack:
         found = [stack.enter_context(LaggingNode(real_parts.anvil.url)) for _ in range(3)]
         urls = ",".join(node.url for node in found)
-        changes = {"base_rpc_url": urls, "rebroadcast_after_s": 1, "bump_after_s": 600}
+        changes = {"base_rpc_url": urls, "rebroadcast_after_s": 20, "bump_after_s": 600}
         settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=changes)
         rpc.endpoints.cache_clear()
         yield found

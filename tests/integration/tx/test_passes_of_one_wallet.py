@@ -72,7 +72,7 @@ def test_a_pass_that_failed_leaves_the_wallet_to_the_next(rig: Rig, node: Proxy)
 def test_who_hangs_keeps_nobody_out(rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that is stopped at its work holds the lock until something kills it; orders do not wait for that."""
     intent = rig.intent()
-    monkeypatch.setattr(rounds, "HUNG_S", 1)
+    monkeypatch.setattr(rounds, "HUNG_S", 600)
     holding, may_end = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -89,6 +89,7 @@ def test_who_hangs_keeps_nobody_out(rig: Rig, node: Proxy, monkeypatch: pytest.M
         tasks.submit(rig.wallet.pk)
         intent.refresh_from_db()
         assert intent.state == "pending", "it has not hung for long"
+        monkeypatch.setattr(rounds, "HUNG_S", 1)
         wait_until(lambda: rounds._hangs((rounds.SUBMIT_LOCK, rig.wallet.pk)) is not None, SOON_S, "it hangs")
         tasks.submit(rig.wallet.pk)
         intent.refresh_from_db()

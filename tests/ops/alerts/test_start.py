@@ -129,7 +129,7 @@ def test_what_is_started_has_no_secret_in_its_environment(tmp_path: Path) -> Non
         env={"PATH": os.defpath, **FULL},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
         check=True,
     )
     assert "ALERT_CHAT_ID" in done.stdout

@@ -73,7 +73,7 @@ def rendered(out: Path, **env: str) -> subprocess.CompletedProcess[str]:
         env={"PATH": os.defpath, **env},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
         check=False,
     )
 
@@ -199,7 +199,7 @@ class Watchtower:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             told: bytes = answer.read()
         return told
 

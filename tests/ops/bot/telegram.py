@@ -200,8 +200,10 @@ class Telegram:
             self._changed.notify_all()
 
     def is_back(self) -> None:
+        """Nothing is away, and no request too many."""
         with self._changed:
             self._away_code = 0
+            self._storm.clear()
 
     def last_update(self) -> Json:
         """The newest update, whether it was confirmed or not."""

@@ -12,7 +12,7 @@ from execution_app.models import AuditEntry
 from execution_app.people import pseudonym_of
 from execution_app.states import Origin, RestrictionKind
 from ops.bot.models import Level, Notice, NoticeLevel, Tally, TelegramChat, TelegramUser
-from tests.ops.bot.chat import VERSION, Chat
+from tests.ops.bot.chat import PATIENCE_S, VERSION, Chat
 from tests.ops.bot.conftest import OPERATOR, TRADER, VIEWER
 from tests.ops.bot.queued import notice, queue, step
 from tests.ops.bot.telegram_limits import Limits
@@ -48,7 +48,7 @@ def test_many_are_delivered_once_each_within_telegrams_limits(told: Chat, limits
     begun_s = time.monotonic()
     control.impose(RestrictionKind.STOP, Origin.HTTP, by="ann", reason="drill")
     told.bot.wait_for(lambda: all(stopped(told, user) for user in [*more, OPERATOR]))
-    assert time.monotonic() - begun_s < 20
+    assert time.monotonic() - begun_s < PATIENCE_S
     assert sum(keys(told, more).values()) < 200, "an alarm waits for no queue"
     all_left(told)
     assert set(keys(told, more).values()) == {1}
@@ -66,7 +66,7 @@ def test_a_stop_is_answered_ahead_of_a_thousand_notices(told: Chat, limits: Limi
     begun_s = time.monotonic()
     told.telegram.writes(OPERATOR, "/stop")
     told.bot.wait_for(lambda: any("Stopped." in one.text for one in told.said(OPERATOR)))
-    assert time.monotonic() - begun_s < 10, "2 s on a machine of its own: flood.py measures it"
+    assert time.monotonic() - begun_s < 30, "2 s on a machine of its own: flood.py measures it"
     Notice.objects.all().delete()
 
 

@@ -104,11 +104,13 @@ def test_it_waits_behind_nobodys_looks(chat: Chat) -> None:
 
 def test_too_many_requests_delay_the_word_and_not_the_stop(chat: Chat) -> None:
     chat.settle(OPERATOR)
-    chat.telegram.storms("sendMessage", 2, retry_after_s=1)
+    chat.telegram.storms("sendMessage", 1_000, retry_after_s=1)
     before = len(chat.telegram.sent(OPERATOR))
     chat.telegram.writes(OPERATOR, "/stop")
     chat.bot.wait_for(stops)
     assert len(chat.telegram.sent(OPERATOR)) == before
+    chat.bot.wait_for(lambda: [call.code for call in chat.telegram.called("sendMessage")][-2:] == [429, 429])
+    chat.telegram.is_back()
     chat.bot.wait_for(lambda: len(chat.telegram.sent(OPERATOR)) > before)
     said = chat.telegram.sent(OPERATOR)[before:]
     assert ["Stopped." in one.text for one in said] == [True]

@@ -32,7 +32,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watchtower]:
 
 
 def silences(tower: Watchtower, state: str = "active") -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{tower.alertmanager_url}/api/v2/silences", timeout=10) as answer:
+    with urllib.request.urlopen(f"{tower.alertmanager_url}/api/v2/silences", timeout=60) as answer:
         return [one for one in json.load(answer) if one["status"]["state"] == state]
 
 

@@ -65,5 +65,5 @@ def test_what_is_not_settled_is_waited_for_and_then_named(rig: Rig) -> None:
     began_s = time.monotonic()
     with pytest.raises(Failed, match=r"pending\?"):
         witness.await_ends([intent.intent_key, "sig:drill:unheard"], 0.3)
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 30
     assert witness.ends(["sig:drill:unheard"]) == {"undecided?": 1}

@@ -2,11 +2,13 @@
 
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db.models.functions import Now
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from pytest_django.fixtures import Settings
@@ -87,6 +89,7 @@ def test_a_code_is_good_once_and_wrong_ones_slow_down(ann: TOTPDevice) -> None:
     call_command("stop")
     with pytest.raises(CommandError, match="used already"):
         call_command("resume", "--reason", REASON, "--by", "ann", "--code", good)
+    TOTPDevice.objects.update(throttling_failure_timestamp=Now() + timedelta(hours=1))
     with pytest.raises(CommandError, match="too soon"):
         call_command("resume", "--reason", REASON, "--by", "ann", "--code", code(ann, 1))
     assert kinds() == {RestrictionKind.STOP}

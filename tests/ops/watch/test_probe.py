@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +44,29 @@ def test_an_answer_is_kept_while_it_is_fresh_and_forgotten_when_told() -> None:
     looking.forget()
     looking.begin()
     assert looking.answer() == 2
+
+
+def test_who_loses_time_between_asking_and_reading_was_answered_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine that stands still for a second, and an answer that came before it did, or was fresh until then."""
+    lost_s = 0.0
+    monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + lost_s))
+    part = Part()
+    part.answers.set()
+    looking = Probe("part", part.look, patience_s=10, fresh_s=60)
+    for expected in (1, 1, 2):
+        looking.begin()
+        looking._done.wait(10)
+        lost_s += 50
+        assert looking.answer() == expected
+    part.answers.clear()
+    lost_s += 50
+    looking.begin()
+    lost_s += 50
+    assert looking.answer() is None, "what hangs is not answered by what was known before"
+    part.answers.set()
+    looking.forget()
 
 
 def test_forgetting_waits_until_nobody_looks_any_more() -> None:
