@@ -9,7 +9,7 @@ deadline at most. One increase of a position at a time.
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from execution_app.book import growth, margins
 from execution_app.engine.level_changes import opens_under_way
@@ -77,7 +77,7 @@ def may_go(intent: TxIntent, verdict: Verdict) -> bool:
         return _is_simulated(intent, position, verdict)
     elif verdict is not Verdict.EXECUTE:
         hold(intent, Reason.LIVE_POSITION_IN_DRY, "a live position is not increased by a simulation")
-    elif is_being_closed(position, before=intent.pk):
+    elif is_to_be_closed(position):
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "a close of this position is not finished")
     elif opens_under_way(intent).exists():
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an open on this symbol is under way")
@@ -117,14 +117,25 @@ def is_forbidden(intent: TxIntent) -> bool:
     return intent.position.state != PositionState.OPEN or is_being_closed(intent.position)
 
 
-def is_being_closed(position: Position, before: int = 0) -> bool:
-    """Whether a close works on the position, or one that was asked for before this intent waits for its turn."""
-    closes = TxIntent.objects.filter(
+def is_being_closed(position: Position) -> bool:
+    """Whether a close works on the position."""
+    its_own = Q(position=position) & (Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT)))
+    return _closes(position).filter(its_own).exists()
+
+
+def is_to_be_closed(position: Position) -> bool:
+    """Whether one does, or waits for its turn.
+
+    Whichever was asked for first: a close that waits for an increase would else wait for each that was asked before it.
+    """
+    waits = Q(position=None) | Q(position=position)
+    return is_being_closed(position) or _closes(position).filter(waits, state__in=sorted(WAITING)).exists()
+
+
+def _closes(position: Position) -> QuerySet[TxIntent]:
+    return TxIntent.objects.filter(
         trader=position.trader, symbol=position.symbol, action=Action.CLOSE, settled_at=None
     )
-    its_own = Q(position=position) & (Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT)))
-    earlier = Q(position=None) | Q(position=position)
-    return closes.filter(its_own | (earlier & Q(state__in=sorted(WAITING), pk__lt=before))).exists()
 
 
 def _is_second(intent: TxIntent, position: Position) -> bool:

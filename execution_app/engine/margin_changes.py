@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.book import growth, margins
-from execution_app.engine.increases import is_being_closed
+from execution_app.engine.increases import is_being_closed, is_to_be_closed
 from execution_app.engine.waiting import hold, note, refuse
 from execution_app.errors import Refused
 from execution_app.gate.admission import Admission, Verdict
@@ -68,7 +68,7 @@ def may_go(intent: TxIntent, verdict: Verdict) -> bool:
         refuse(intent, Admission(Verdict.REFUSE, Reason.NO_POSITION, detail))
     elif verdict is not Verdict.EXECUTE:
         hold(intent, Reason.LIVE_POSITION_IN_DRY, "margin of a live position is not changed by a simulation")
-    elif is_being_closed(position, before=intent.pk):
+    elif is_to_be_closed(position):
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, "a close of this position is not finished")
     elif _earlier(intent, position):
         note(

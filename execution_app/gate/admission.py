@@ -18,7 +18,8 @@ from execution_app.gate.caps import Breach, Order
 from execution_app.gate.look import look
 from execution_app.gate.modes import Facts, Ruling
 from execution_app.models import Reservation, TxIntent
-from execution_app.states import GROWING, Action, CapName, Mode, OrderType, Reason
+from execution_app.states import GROWING, Action, CapName, Mode, OrderType, PositionState, Reason
+from execution_app.venues.costs import leverage_after_x
 
 # What opens nothing and is no exit either: not under reduce-only.
 EXPOSING = (Action.UPDATE_ORDER, Action.MARGIN)
@@ -107,6 +108,8 @@ def may_leave(intent: TxIntent, ruling: Ruling, now: datetime, *, expired: bool)
         return Departure.CANCEL
     if raises(intent) and (expired or _has_lost_its_place(intent, now)):
         return Departure.CANCEL
+    if _is_unfit(intent):
+        return Departure.CANCEL
     return Departure.LEAVE
 
 
@@ -117,6 +120,22 @@ def _has_lost_its_place(intent: TxIntent, now: datetime) -> bool:
         return False
     held = Reservation.objects.filter(intent=intent).values_list("pk", flat=True).first()
     return bool(_breaches(intent, Mode.LIVE, now, counted_as=held))
+
+
+def _is_unfit(intent: TxIntent) -> bool:
+    """Whether a change of margin has no position by now, or takes so much out that a cap on leverage would be broken.
+
+    Of the position as the book has it: the chain was asked when it was signed, and no transaction waits for a node.
+    """
+    position = intent.position if intent.action == Action.MARGIN else None
+    if position is None:
+        return False
+    left_usdc = position.collateral_usdc + (intent.margin_usdc or Decimal(0))
+    if position.state != PositionState.OPEN or left_usdc <= 0:
+        return True
+    return bool(
+        leverage_breaches(intent, leverage_after_x(position.collateral_usdc, position.leverage_x, left_usdc))
+    )
 
 
 def raises(intent: TxIntent) -> bool:

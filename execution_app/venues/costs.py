@@ -71,6 +71,12 @@ class Margined:
     refusal: str = ""
 
 
+def leverage_after_x(held_usdc: Decimal, leverage_x: Decimal, left_usdc: Decimal) -> Decimal:
+    """What the venue makes of a trade's leverage whose notional stays and whose collateral becomes this, above zero."""
+    left = to_units(left_usdc, USDC_DIGITS, "margin_usdc")
+    return from_units(_notional(held_usdc, leverage_x) * _ONE // left, VENUE_DIGITS)
+
+
 def margin_terms(
     held: Held, change_usdc: Decimal, price: Decimal, stop_loss: Decimal | None, *, is_long: bool
 ) -> Margined:
@@ -81,8 +87,7 @@ def margin_terms(
     left_usdc = held.collateral_usdc + change_usdc
     if left_usdc <= 0:
         return Margined(left_usdc, Decimal(0), f"the trade has {held.collateral_usdc:f} USDC of collateral")
-    left = to_units(left_usdc, USDC_DIGITS, "margin_usdc")
-    after_x = from_units(_notional(held.collateral_usdc, held.leverage_x) * _ONE // left, VENUE_DIGITS)
+    after_x = leverage_after_x(held.collateral_usdc, held.leverage_x, left_usdc)
     if after_x < 1:
         return Margined(left_usdc, after_x, f"its leverage would be {after_x:f}x, less than 1x")
     if change_usdc > 0:

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 DAYS, HOURS, SYMBOLS, NEWEST = 14, 24, 20, 5_000
 WITHIN_MS = 2_000
 INK, GOOD, BAD, LIVE, DRY = "#6f7886", "#16a34a", "#dc2626", "#dc2626", "#3b82f6"
-_AXIS = {"grid": {}, "ticks": {"color": INK}}
+AXIS = {"grid": {}, "ticks": {"color": INK}}
 
 
 def _options(**ticks: int) -> str:
@@ -40,7 +40,7 @@ def _options(**ticks: int) -> str:
             "animation": False,
             "plugins": {"legend": {"labels": {"color": INK}}},
             "scales": {
-                "x": _AXIS,
+                "x": AXIS,
                 "y": {"grid": {}, "ticks": {"color": INK, **ticks}, "beginAtZero": True},
             },
         }
@@ -90,7 +90,8 @@ class Plan:
     make: Callable[[str], Chart]
 
 
-def _ask(question: str, **parameters: Any) -> list[tuple[Any, ...]]:
+def ask(question: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """All rows of the answer; the caller bounds how long it may take."""
     with connection.cursor() as cursor:
         cursor.execute(question, parameters)
         return list(cursor.fetchall())
@@ -113,7 +114,7 @@ def _result(mode: Mode) -> Callable[[str], Chart]:
     def make(title: str) -> Chart:
         today = day_of(database_now())
         since = today - timedelta(days=DAYS - 1)
-        found = {day: (gain, count) for day, gain, count in _ask(_BY_DAY, mode=mode.value, since=since)}
+        found = {day: (gain, count) for day, gain, count in ask(_BY_DAY, mode=mode.value, since=since)}
         days = [(since + timedelta(days=number)).date() for number in range(DAYS)]
         gains = [found.get(day, (Decimal(0), 0)) for day in days]
         colours = [GOOD if gain >= 0 else BAD for gain, _ in gains]
@@ -130,7 +131,7 @@ def _result(mode: Mode) -> Callable[[str], Chart]:
 
 def _exposure(mode: Mode) -> Callable[[str], Chart]:
     def make(title: str) -> Chart:
-        found = _ask(_AT_STAKE, mode=mode.value, most=SYMBOLS)
+        found = ask(_AT_STAKE, mode=mode.value, most=SYMBOLS)
         rows = [(symbol, words.grouped(usdc, "USDC"), f"{count:,}") for symbol, usdc, count in found]
         colour = LIVE if mode is Mode.LIVE else DRY
         drawn = _data([row[0] for row in found], USDC=([float(row[1]) for row in found], colour))
@@ -141,7 +142,7 @@ def _exposure(mode: Mode) -> Callable[[str], Chart]:
 
 
 def _latency(title: str) -> Chart:
-    found = _ask(_BY_HOUR, hours=HOURS)
+    found = ask(_BY_HOUR, hours=HOURS)
     rows = [(words.utc(at), words.age(p50), words.age(p99), f"{count:,}") for at, count, (p50, p99) in found]
     drawn = _data(
         [f"{at:%H:%M}" for at, _, _ in found],
@@ -153,7 +154,7 @@ def _latency(title: str) -> Chart:
 
 
 def _outcomes(title: str) -> Chart:
-    found = _ask(_OUTCOMES, newest=NEWEST)
+    found = ask(_OUTCOMES, newest=NEWEST)
     rows = [(state, f"{count:,}") for state, count in found]
     drawn = _data([state for state, _ in found], intents=([count for _, count in found], DRY))
     empty = "No intent yet. Send a signal to POST /signals."

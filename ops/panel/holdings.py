@@ -1,9 +1,11 @@
 """Pages of what is held, what guards it, what it is worth and who holds it."""
 
 from decimal import Decimal
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin import EmptyFieldListFilter
+from django.http import HttpRequest, HttpResponse
 
 from execution_app.models import (
     Correction,
@@ -18,6 +20,7 @@ from execution_app.models import (
     Wallet,
 )
 from execution_app.states import PositionState
+from ops.panel import course
 from ops.panel.lists import symbols, when, words
 from ops.panel.pages import Lines, LongPage, Page, amount, direction, mode, short, shown
 from ops.panel.words import grouped
@@ -91,6 +94,16 @@ class PositionPage(LongPage):
     list_select_related = ("trader",)
     ordering = ("-id",)
     inlines = (ProtectionLines, FillLines)
+    change_form_after_template = "panel/course.html"
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        # Asked for with the page alone, whose row the reader may see.
+        position = kwargs.get("obj")
+        more = {} if position is None else {"course": course.of(position)}
+        answer: HttpResponse = super().render_change_form(request, context | more, *args, **kwargs)
+        return answer
 
     @shown("State", ordering="state", colours=_POSITION_COLOURS)
     def shown_state(self, position: Position) -> str:

@@ -7,8 +7,11 @@ import pytest
 from django.db.models.functions import Now
 
 from execution_app.book import absence, drift
+from execution_app.engine import increases, margin_changes
+from execution_app.engine.gateway import making
 from execution_app.engine.waiting import database_now
 from execution_app.gate import control, usage
+from execution_app.gate.admission import Verdict
 from execution_app.gate.caps import Limit
 from execution_app.gate.usage import of_house
 from execution_app.models import Fill, Position, Protection, TxIntent
@@ -144,6 +147,41 @@ def test_what_is_signed_does_not_leave_any_more_once_a_close_is_under_way(scene:
     assert len(scene.gateway.posts) == posts + 1
     go_on(scene)
     assert state_of(signed) == "filled"
+
+
+@pytest.mark.parametrize("kind", [Action.INCREASE, Action.MARGIN])
+def test_what_was_asked_before_a_close_that_waits_does_not_go_before_it(scene: Scene, kind: Action) -> None:
+    """A close waits for the one increase that is under way, and never for those behind it: its bound is of one."""
+    position = scene.open()
+    scene.gateway.faults.never = True
+    first = grow(scene, position)
+    second = grow(scene, position) if kind is Action.INCREASE else _deposit(position)
+    post(scene)
+    close = scene.ask(Action.CLOSE)
+    post(scene)
+    assert (state_of(first), state_of(second), state_of(close)) == (
+        "pending_inclusion",
+        "pending",
+        "pending",
+    )
+    rpc_call("evm_increaseTime", making.LIFE_S + 1)
+    scene.rig.mine()
+    scene.rig.track()
+    second.refresh_from_db()
+    may_go = increases.may_go if kind is Action.INCREASE else margin_changes.may_go
+    assert not may_go(second, Verdict.EXECUTE), "though the close is not due yet"
+    assert reason_of(second) == ("pending", Reason.WAITS_FOR_EARLIER_CLOSE)
+    move_price(100_000)
+    scene.gateway.faults.never = False
+    for _ in range(3):
+        go_on(scene)
+    assert (state_of(first), state_of(close), scene.trades()) == ("lapsed", "filled", 0)
+    assert reason_of(second) == ("rejected", Reason.NO_POSITION)
+    check(scene)
+
+
+def _deposit(position: Position) -> TxIntent:
+    return margin_changes.ask(position, Decimal(1), key="admin:margin:1", by="test")
 
 
 def test_a_live_position_is_not_increased_by_a_simulation(scene: Scene) -> None:

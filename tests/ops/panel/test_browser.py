@@ -6,6 +6,7 @@ The tests are one visit, in their order; pictures go to var/screens when PANEL_S
 import os
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -19,7 +20,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from selenium.webdriver.common.keys import Keys
 
 from execution_app.gate import control
-from execution_app.models import Cap, Passkey, TxIntent
+from execution_app.models import Cap, Passkey, PriceTick, TxIntent
 from execution_app.states import Origin, RestrictionKind
 from ops.panel import roles
 from tests.browser import DESKTOP, PHONE, Browser, browser
@@ -41,6 +42,7 @@ PAGES = {
     "stop": "/admin/execution_app/control/stop/",
     "intents": "/admin/execution_app/txintent/",
     "positions": "/admin/execution_app/position/",
+    "position": "/admin/execution_app/position/1/change/",
     "actions": "/admin/do/",
     "cap": "/admin/do/set-cap/",
     "flatten": "/admin/do/flatten/",
@@ -70,6 +72,7 @@ def device(django_db_setup: None, django_db_blocker: object) -> Iterator[TOTPDev
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         empty_database()
         one_of_each()
+        _keep_prices()
         root = User.objects.create_superuser("root", password=PASSWORD)
         roles.group(roles.SiteRole.OPERATOR)
         yield TOTPDevice.objects.create(user=root, name="app", confirmed=True)
@@ -90,6 +93,15 @@ def visit(device: TOTPDevice) -> Iterator[Browser]:
         server.shutdown()
         server.server_close()
         thread.join(20)
+
+
+def _keep_prices() -> None:
+    """A minute of them for the position's chart, which begins before it was opened."""
+    moments = [datetime.now(UTC) - timedelta(seconds=back) for back in range(60, 0, -5)]
+    PriceTick.objects.bulk_create(
+        PriceTick(symbol="BTC-USD", at=at, price=Decimal(60_000 + 37 * (number * number % 11)))
+        for number, at in enumerate(moments)
+    )
 
 
 def judged_in_both_themes(visit: Browser, name: str) -> None:
