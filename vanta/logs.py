@@ -41,6 +41,9 @@ def configure(level: str, form: str, stream: TextIO, secrets: Iterable[str] = ()
             ],
         )
     )
+    # No line says where in the code it was written, and to find that out for each took as long as to write it.
+    logging._srcfile = None  # noqa: SLF001  (as the library's documentation has it)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app.engine import permissions
@@ -27,6 +28,7 @@ from execution_app.states import Action, IntentState, Mode, SendKind
 
 log = structlog.get_logger(__name__)
 BATCH = 100
+IDLE_LIMIT = 2 * BATCH  # slots one after the other of which nothing leaves
 BEFORE_ALL = -1  # nonces begin at 0
 SIMULATED_S = 5  # for as long a simulation's word is good
 
@@ -37,14 +39,17 @@ def broadcast(wallet_id: int, market: fees.Market | None = None) -> int:
     Safe to repeat: the same bytes have the same hash. `market` is what a cancel
     would be priced with; without one, slots to be cancelled wait.
     """
-    granted = _look_again(wallet_id)
-    offered = 0
+    offered = idle = 0
     after: int | None = BEFORE_ALL
-    while after is not None:
+    # Where nothing of many may leave, as under a stop, not all of them are looked at by each bell.
+    while after is not None and idle < IDLE_LIMIT:
+        granted = _look_again(wallet_id)
         begun_s = time.monotonic()
-        leased, after = _lease(wallet_id, market, after, granted)
-        offer(leased, begun_s)
-        offered += len(leased)
+        leased = _lease(wallet_id, market, after, granted)
+        offer(leased.sends, begun_s)
+        offered += len(leased.sends)
+        idle = 0 if leased.sends else idle + leased.looked_at
+        after = leased.last
     return offered
 
 
@@ -66,35 +71,45 @@ def _look_again(wallet_id: int) -> Permissions | None:
         return None
 
 
+@dataclass
+class _Leased:
+    """What may leave, how many slots were looked at for it, and the nonce of the last of them where there may be more."""
+
+    sends: list[TxSend] = field(default_factory=list)
+    looked_at: int = 0
+    last: int | None = None
+
+
 def _lease(
     wallet_id: int, market: fees.Market | None, after: int = BEFORE_ALL, granted: Permissions | None = None
-) -> tuple[list[TxSend], int | None]:
+) -> _Leased:
     """Announce what may be a first broadcast: a stop that commits before this sees none, one after waits for it.
 
-    Looks at the slots after a nonce and returns the last one it came to, where its turn was over before all were
-    looked at. The gate is asked again at every offer until a node is known to hold the
-    slot: what all nodes refused a minute ago is no order that has left.
+    Looks at a page of the slots after a nonce, as far as its turn goes. The gate is asked again at every offer until a
+    node is known to hold the slot: what all nodes refused a minute ago is no order that has left.
     """
-    leaving: list[TxSend] = []
-    cut_at: int | None = None
+    found = _Leased()
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         if wallet.halted_reason:
-            return leaving, None
+            return found
         ruling = ruling_now()
         mine = Turn()
         now = database_now()
-        last: int | None = None
         with limits.read_once():
-            for send in _unheld(wallet_id, now, after):
-                if last is not None and mine.is_over():
-                    cut_at = last
+            page = _unheld(wallet_id, after)
+            for send in page:
+                if found.looked_at and mine.is_over():
                     break
-                last = send.intent.nonce
-                if (newest := _let_go(send, ruling, now, market, granted)) is not None:
-                    leaving.append(newest)
-        _announce(leaving)
-    return leaving, cut_at
+                found.looked_at += 1
+                found.last = send.intent.nonce
+                due = send.intent.state == IntentState.SIGNED or _is_due(send, now)
+                if due and (newest := _let_go(send, ruling, now, market, granted)) is not None:
+                    found.sends.append(newest)
+        if found.looked_at == len(page) < BATCH:
+            found.last = None
+        _announce(found.sends)
+    return found
 
 
 def _announce(leaving: list[TxSend]) -> None:
@@ -151,8 +166,8 @@ def _is_forbidden(intent: TxIntent, granted: Permissions | None) -> bool:
     return lacking is not None
 
 
-def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxSend]:
-    """The newest bytes of slots of which no node is known to hold anything: signed ones, and those due for another try.
+def _unheld(wallet_id: int, after: int) -> list[TxSend]:
+    """The newest bytes of slots of which no node is known to hold anything, signed or offered before; a page of them.
 
     Only the newest are ever offered, so a cancelled order never leaves again.
     """
@@ -165,10 +180,9 @@ def _unheld(wallet_id: int, now: datetime, after: int) -> list[TxSend]:
             nonce__gt=after,
         )
         .prefetch_related("wallet", "trader")
-        .order_by("nonce")[: 2 * BATCH]
+        .order_by("nonce")[:BATCH]
     )
-    due = [s for s in newest(intents) if s.intent.state == IntentState.SIGNED or _is_due(s, now)]
-    return due[:BATCH]
+    return newest(intents)
 
 
 def newest(intents: Iterable[TxIntent]) -> list[TxSend]:
@@ -198,6 +212,9 @@ def rebroadcast(wallet_id: int) -> int:
     newest bytes that a node is known to hold are repeated; else those, too, where
     a higher fee for them is held by nobody.
     """
+    # Asked without the wallet, for which whoever places would wait at every look; asked again under it.
+    if not TxSend.objects.filter(_are_due(), intent__in=_left(wallet_id).values("pk")).exists():
+        return 0
     begun_s = time.monotonic()
     sends = _lease_again(wallet_id)
     offer(sends, begun_s)
@@ -211,7 +228,7 @@ def _lease_again(wallet_id: int) -> list[TxSend]:
         ruling = ruling_now()
         stopped = ruling.emergency_stop or ruling.mode is not Mode.LIVE or bool(wallet.halted_reason)
         now = database_now()
-        left = _left(wallet_id)
+        left = list(_left(wallet_id).prefetch_related("wallet", "trader"))
         known = _known(left)
         offered = known if stopped else newest(left)
         sends = [send for send in [*offered, *_behind(offered, known)] if _is_due(send, now)]
@@ -248,18 +265,13 @@ def _behind(offered: Iterable[TxSend], known: Iterable[TxSend]) -> list[TxSend]:
     ]
 
 
-def _left(wallet_id: int) -> list[TxIntent]:
-    """Unmined slots of which a node is known to hold some bytes."""
+def _left(wallet_id: int) -> QuerySet[TxIntent]:
+    """The lowest unmined slots of which a node is known to hold some bytes."""
     held = TxSend.objects.filter(intent=OuterRef("pk"), held_at__isnull=False)
-    return list(
-        TxIntent.objects.filter(
-            Exists(held),
-            wallet_id=wallet_id,
-            state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION],
-        )
-        .prefetch_related("wallet", "trader")
-        .order_by("nonce")[:BATCH]
-    )
+    states = [IntentState.SENDING, IntentState.PENDING_INCLUSION]
+    return TxIntent.objects.filter(Exists(held), wallet_id=wallet_id, state__in=states).order_by("nonce")[
+        :BATCH
+    ]
 
 
 def _is_due(send: TxSend, now: datetime) -> bool:
@@ -271,3 +283,15 @@ def _is_due(send: TxSend, now: datetime) -> bool:
     if leased is not None and (offered is None or offered < leased):
         return abs(now - leased) > timedelta(seconds=LEASE_S)
     return offered is None or abs(now - offered) > timedelta(seconds=settings.ENVIRONMENT.rebroadcast_after_s)
+
+
+def _are_due() -> Q:
+    """As `_is_due`, for the database to find whether there are any."""
+
+    def long_ago(name: str, after_s: float) -> Q:
+        span = timedelta(seconds=after_s)
+        return Q(**{f"{name}__lt": Now() - span}) | Q(**{f"{name}__gt": Now() + span})
+
+    is_leased = Q(leased_at__isnull=False) & (Q(last_offered_at=None) | Q(last_offered_at__lt=F("leased_at")))
+    offered = Q(last_offered_at=None) | long_ago("last_offered_at", settings.ENVIRONMENT.rebroadcast_after_s)
+    return (is_leased & long_ago("leased_at", LEASE_S)) | (~is_leased & offered)

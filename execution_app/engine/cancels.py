@@ -45,15 +45,18 @@ def sign(wallet_id: int, market: fees.Market) -> list[TxSend]:
     Slots of which no node is known to hold anything get theirs before their first offer.
     """
     signed: list[TxSend] = []
+    asked = TxIntent.objects.filter(wallet=wallet_id, cancel_asked_at__isnull=False, settled_at=None).filter(
+        state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION], sends__held_at__isnull=False
+    )
+    uncancelled = asked.exclude(pk__in=TxSend.objects.filter(kind=SendKind.CANCEL).values("intent"))
+    # Without the wallet, for which whoever places would wait at every look; asked again under it.
+    if not uncancelled.exists():
+        return signed
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         if wallet.halted_reason:
             return signed
-        asked = TxIntent.objects.filter(wallet=wallet, cancel_asked_at__isnull=False, settled_at=None).filter(
-            state__in=[IntentState.SENDING, IntentState.PENDING_INCLUSION], sends__held_at__isnull=False
-        )
-        cancelled = TxSend.objects.filter(kind=SendKind.CANCEL).values("intent")
-        for intent in asked.exclude(pk__in=cancelled).distinct().order_by("nonce")[:BATCH]:
+        for intent in uncancelled.distinct().order_by("nonce")[:BATCH]:
             if not may_be_cancelled(intent, market):
                 log.warning("slot cannot be cancelled yet: fee ceiling", intent=intent.pk, nonce=intent.nonce)
                 continue

@@ -54,6 +54,7 @@ def apply(shown: Sequence[Shown]) -> set[int]:
     done: set[int] = set()
     for start in range(0, len(first), BATCH):
         batch = first[start : start + BATCH]
+        _look_again([intent for intent, _, _ in batch])
         states = [intent.state for intent, _, _ in batch]
         try:
             _apply(batch)
@@ -66,6 +67,17 @@ def apply(shown: Sequence[Shown]) -> set[int]:
             continue
         done |= {intent.pk for intent, _, _ in batch}
     return done
+
+
+def _look_again(intents: Sequence[TxIntent]) -> None:
+    """Take the states that they have come to meanwhile: an answer to their offer is often written down while nodes are asked.
+
+    One that has gone elsewhere stays as it was seen, and is found to be stale.
+    """
+    states = TxIntent.objects.filter(pk__in=[intent.pk for intent in intents], state__in=FROM)
+    by_key = dict(states.values_list("pk", "state"))
+    for intent in intents:
+        intent.state = by_key.get(intent.pk, intent.state)
 
 
 def _apply(batch: Sequence[Shown]) -> None:

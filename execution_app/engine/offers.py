@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -152,11 +152,14 @@ def _move_on(sends: Sequence[TxSend], outcome: SendOutcome) -> None:
     others = under_way.exclude(pk__in=moved) if len(moved) < len(why) else ()
     moved |= {intent.pk: intent for intent in others}
     try:
-        steps = [Step(intent, why[key]) for key, intent in sorted(moved.items(), key=_nonce)]
-        move_all(steps, IntentState.PENDING_INCLUSION, by=BY)
+        _move_together(moved, why)
     except Stale:
-        # The chain was faster than some answer: each by itself.
-        moved = {intent.pk: intent for intent in under_way if _moved_on(intent, why[intent.pk])}
+        # The chain was faster than some answer: those that it has not come to, and else each by itself.
+        moved = {intent.pk: intent for intent in under_way.all()}
+        try:
+            _move_together(moved, why)
+        except Stale:
+            moved = {intent.pk: intent for intent in under_way.all() if _moved_on(intent, why[intent.pk])}
     now = database_now() if moved else None
     for send in sends:
         if now is not None and send.intent_id in moved and send.attempt == 0:
@@ -164,8 +167,9 @@ def _move_on(sends: Sequence[TxSend], outcome: SendOutcome) -> None:
             meters.SIGNAL_TO_BROADCAST.observe(age.total_seconds())
 
 
-def _nonce(item: tuple[int, TxIntent]) -> int:
-    return item[1].nonce or 0
+def _move_together(intents: Mapping[int, TxIntent], why: Mapping[int, str]) -> None:
+    steps = [Step(intents[key], why[key]) for key in sorted(intents, key=lambda key: intents[key].nonce or 0)]
+    move_all(steps, IntentState.PENDING_INCLUSION, by=BY)
 
 
 def _moved_on(intent: TxIntent, why: str) -> bool:

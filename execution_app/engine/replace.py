@@ -5,7 +5,7 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -76,6 +76,8 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
     fee is raised, but bytes that no node will ever take are still cancelled. A remote
     signer is only asked here, and None returned.
     """
+    if not _may_be_due(wallet_id, consumed):
+        return None
     with transaction.atomic(durable=True):
         wallet = Wallet.objects.select_for_update(no_key=True).get(pk=wallet_id)
         ruling = ruling_now()
@@ -162,13 +164,24 @@ def _at_ceiling(intent: TxIntent, last: TxSend, market: fees.Market) -> TxSend |
     return None
 
 
+def _may_be_due(wallet_id: int, consumed: int) -> bool:
+    """Asked without the wallet, for which whoever places would wait at every look; who finds so asks again under it."""
+    slot = TxIntent.objects.filter(wallet=wallet_id, nonce=consumed, state__in=sorted(UNMINED))
+    stuck = Exists(TxSend.objects.filter(_stuck(), intent=OuterRef("pk")))
+    return slot.filter(Q(speed_up_asked_at__isnull=False) | stuck).exists()
+
+
 def _is_stuck(send: TxSend) -> bool:
+    return TxSend.objects.filter(_stuck(), pk=send.pk).exists()
+
+
+def _stuck() -> Q:
     """A node has held it for long, or refused it for its fee or for good; what nobody knows is only repeated."""
     before = Now() - timedelta(seconds=settings.ENVIRONMENT.bump_after_s)
     refused = Q(outcome__in=[*TOO_CHEAP, SendOutcome.INVALID_PERMANENT], offered_at__lt=before)
     # Since when it is held is ahead of us only where the clock was set back.
     held = Q(held_at__lt=before) | Q(held_at__gt=Now())
-    return TxSend.objects.filter(held | refused, pk=send.pk).exists()
+    return held | refused
 
 
 def _environment_ceiling_wei() -> int:

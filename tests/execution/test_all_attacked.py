@@ -1,5 +1,7 @@
 """Nothing is left unattacked: every constraint of our tables, and the triggers on every table of money."""
 
+import re
+
 from django.apps import apps
 from django.db import connection
 from django.db import models as django_models
@@ -107,3 +109,26 @@ def test_every_table_of_money_is_guarded_by_triggers() -> None:
         ("margin_changes", "guard_margin"),
         ("margin_changes", "keep_whole"),
     }
+
+
+def test_a_guard_that_is_asked_in_need_is_asked_about_every_column_that_it_looks_at() -> None:
+    """A column that is left out of a trigger's condition would go by its function unseen."""
+    # What a function takes from a row once another column has changed, or when a row is new.
+    besides = {"guard_approval": {"state"}, "guard_resting": {"trader_id", "wallet_id"}}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT t.tgname, pg_get_triggerdef(t.oid), pg_get_functiondef(t.tgfoid) FROM pg_trigger t JOIN pg_proc p"
+            " ON p.oid = t.tgfoid WHERE NOT t.tgisinternal AND t.tgqual IS NOT NULL AND t.tgtype & 16 > 0"
+            " AND t.tgname LIKE 'guard_%%' AND t.tgname NOT LIKE '%%_kept'"
+        )
+        guards = cursor.fetchall()
+    assert {name for name, _, _ in guards} >= {
+        "guard_request",
+        "guard_send",
+        "guard_offer",
+        "guard_road",
+        *besides,
+    }
+    for name, condition, function in guards:
+        asked, looked_at = (set(re.findall(r"\b(?:new|NEW)\.(\w+)", text)) for text in (condition, function))
+        assert looked_at - asked == besides.get(name, set()), name

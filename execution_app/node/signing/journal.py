@@ -54,6 +54,14 @@ class _Known:
     tentative: dict[int, bytes] = field(default_factory=dict)
 
 
+@dataclass
+class _Waiting:
+    """What a group has noted of one file, as it was known when the first was."""
+
+    known: _Known
+    slots: list[Slot]
+
+
 class Journal:
     """The journals of one folder, a file per chain and wallet. Safe for threads and for several processes."""
 
@@ -101,36 +109,47 @@ class Journal:
         Raises NonceUsedError and JournalUnusableError.
         """
         path = self._path(slot)
+        waiting: dict[Path, _Waiting] | None = getattr(self._group, "waiting", None)
+        if waiting is not None and path in waiting:
+            # Read when the group's first was noted, and again before anything of the group is written.
+            _refuse_other(slot, waiting[path].known)
+            waiting[path].slots.append(slot)
+            return
         with self._opened(path) as (descriptor, known):
             _refuse_other(slot, known)
-            if (
-                known.bound.get(slot.nonce) == slot.identity
-                or known.tentative.get(slot.nonce) == slot.identity
-            ):
-                return
-            self._append(path, descriptor, TENTATIVE, {slot.nonce: slot.identity})
-            waiting: set[Path] | None = getattr(self._group, "waiting", None)
             if waiting is None:
-                self._sync(path, descriptor)
+                self._write([slot], path, descriptor, known)
             else:
-                waiting.add(path)
+                waiting[path] = _Waiting(known, [slot])
+
+    def _write(self, slots: list[Slot], path: Path, descriptor: int, known: _Known) -> None:
+        """Raises NonceUsedError where a nonce was bound to another order since it was asked about."""
+        lines: dict[int, bytes] = {}
+        for slot in slots:
+            _refuse_other(slot, known)
+            if slot.identity not in (known.bound.get(slot.nonce), known.tentative.get(slot.nonce)):
+                lines[slot.nonce] = slot.identity
+        self._append(path, descriptor, TENTATIVE, lines)
+        if lines:
+            self._sync(path, descriptor)
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """Sync once for everything that this thread notes meanwhile; at the latest when the group ends.
+        """Write and sync once everything that this thread notes meanwhile, when the group ends.
 
-        Raises Retryable where that fails: nothing signed in it may be stored.
+        Raises Retryable where that fails, NonceUsedError where a nonce is another order's by then: nothing signed in it
+        may be stored.
         """
         if getattr(self._group, "waiting", None) is not None:
             yield
             return
-        self._group.waiting = set()
+        self._group.waiting = {}
         try:
             yield
-            for path in sorted(self._group.waiting):
+            for path, noted in sorted(self._group.waiting.items()):
                 try:
-                    with self._opened(path) as (descriptor, _):
-                        self._sync(path, descriptor)
+                    with self._opened(path) as (descriptor, known):
+                        self._write(noted.slots, path, descriptor, known)
                 except JournalUnusableError as problem:
                     raise Retryable(str(problem)) from None
         finally:

@@ -131,6 +131,25 @@ def test_one_sync_for_a_group(folder: Path, syncs: list[int]) -> None:
     assert len(syncs) == before + 3, "outside of a group each is synced"
 
 
+def test_a_group_ends_where_another_process_has_bound_one_of_its_nonces_meanwhile(folder: Path) -> None:
+    journal = Journal(folder)
+
+    def note_two() -> None:
+        with journal.group():
+            journal.note(slot(1))
+            journal.note(slot(2))
+            Journal(folder).bind([slot(2, key="b")])
+
+    with pytest.raises(NonceUsedError, match="nonce 2 "):
+        note_two()
+    assert len(file(folder).read_bytes().splitlines()) == 1, "nothing of the group is written"
+    with journal.group():
+        journal.note(slot(3))
+        with pytest.raises(NonceUsedError):
+            journal.note(slot(2))
+    assert len(file(folder).read_bytes().splitlines()) == 2
+
+
 @pytest.mark.parametrize("cut", [1, 2, 40, 70])
 def test_a_torn_last_line_is_cut_off(folder: Path, cut: int, caplog: pytest.LogCaptureFixture) -> None:
     journal = Journal(folder)

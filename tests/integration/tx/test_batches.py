@@ -120,7 +120,7 @@ def test_a_stop_between_signatures_and_departure_parks_the_whole_batch(rig: Rig,
 def test_a_crash_between_announcement_and_departure(rig: Rig, node: Proxy) -> None:
     """The whole batch is announced, and whoever announced it is gone: a stop names it, and the same bytes leave later."""
     intents = signed(rig)
-    leased, _ = broadcast._lease(rig.wallet.pk, None)
+    leased = broadcast._lease(rig.wallet.pk, None).sends
     assert len(leased) == MANY
     hashes = sorted(TxSend.objects.values_list("tx_hash", flat=True))
     imposed = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="")

@@ -32,7 +32,7 @@ def test_bytes_that_did_not_arrive_stay_under_a_restriction(
     rig.intent()
     assert reserve.reserve(rig.wallet.pk) == 1
     begun_s = time.monotonic()
-    leased, _ = broadcast._lease(rig.wallet.pk, None)
+    leased = broadcast._lease(rig.wallet.pk, None).sends
     node.faults.http_5xx_next = 1
     offers.offer(leased, begun_s)
     control.impose(kind, Origin.COMMAND, by="test", reason="")

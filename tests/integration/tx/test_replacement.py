@@ -120,7 +120,7 @@ def test_an_order_against_its_cancel(rig: Rig, node: Proxy, *, order_wins: bool,
     """The sender died after the node had the bytes and before it said so; then reduce-only came."""
     intent = rig.intent()
     assert reserve.reserve(rig.wallet.pk) == 1
-    ((leased,), _) = broadcast._lease(rig.wallet.pk, None)
+    (leased,) = broadcast._lease(rig.wallet.pk, None).sends
     node.hold()
     rig_offers(leased)
     control.impose(RestrictionKind.REDUCE_ONLY, Origin.COMMAND, by="test", reason="")

@@ -118,7 +118,7 @@ def test_a_repeat_that_stalls_does_not_leave_after_the_stop(rig: Rig, node: Prox
     intent = refused(rig, node, "unknown")
     pass_a_minute()
     begun_s = time.monotonic()
-    ((leased,), _) = broadcast._lease(rig.wallet.pk, None)
+    (leased,) = broadcast._lease(rig.wallet.pk, None).sends
     imposed = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="")
     assert imposed.in_flight == [leased.tx_hash], "it is under way, and the stop has to say so"
     before = len(node.log)
