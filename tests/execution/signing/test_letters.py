@@ -153,6 +153,8 @@ def test_a_signer_over_a_network_signs_the_same_message(
     asked = letter(key.address, changing())
     digest = messages.digest(asked.domain, asked.message)
     local = key.unsafe_sign_hash(Hash32(digest)).signature
+    counters = [meters.SIGNER_REQUESTS.labels(kind, how) for how in meters.SIGNER_OUTCOMES]
+    before = [counter._value.get() for counter in counters]
     assert signers.sign_letter(asked) == bytes(local)
     assert [one.digest for one in remote.signed] == [digest]
     with pytest.raises(Violation):
@@ -164,6 +166,8 @@ def test_a_signer_over_a_network_signs_the_same_message(
     remote.faults.away = True
     with pytest.raises(SignerAwayError):
         signers.sign_letter(asked)
+    ended = [counter._value.get() - then for counter, then in zip(counters, before, strict=True)]
+    assert ended == [1, 1, 1], "ok, away and refused; what is refused here is not asked"
 
 
 def test_a_wallet_without_a_key_signs_nothing() -> None:
