@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.db import transaction
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
@@ -74,6 +75,19 @@ def test_the_bytes_say_what_was_asked(wallet: str) -> None:
 def test_the_same_slot_gives_the_same_bytes(wallet: str) -> None:
     """Signing twice after a crash is harmless."""
     assert signers.sign(slot(wallet), FEE) == signers.sign(slot(wallet), FEE)
+
+
+def test_a_local_signature_binds_its_nonce_to_nothing(database: None, wallet: str) -> None:
+    """It is made within the transaction that stores it; after a rollback another order takes the nonce."""
+    with transaction.atomic(), signers.group():
+        signers.sign(slot(wallet, nonce=11), FEE)
+    folder = django_settings.ENVIRONMENT.signer_journal_dir
+    assert "\ntentative 11 " in "\n" + (folder / f"31337-{wallet.lower()}.journal").read_text()
+    other = slot(wallet, nonce=11, gas_limit=900_001)
+    assert Account.recover_transaction(signers.sign(other, FEE).raw) == wallet
+    assert signers.bind([other]) == [None]
+    with pytest.raises(signers.NonceUsedError):
+        signers.sign(slot(wallet, nonce=11), FEE)
 
 
 def test_a_cancel_is_an_empty_transfer_to_oneself(wallet: str) -> None:
@@ -173,6 +187,19 @@ def test_a_missing_key_is_refused() -> None:
     assert not signers.has_key(stranger)
     with pytest.raises(Refused, match="no key for wallet"):
         signers.sign(slot(stranger), FEE)
+
+
+def test_whether_there_is_a_key_is_asked_of_its_file_alone(wallet: str, settings: Any) -> None:
+    """Panels and commands ask it; none of them opens a key for that."""
+    with_environment(settings, signer_key_password=SecretStr("another-password-entirely"))
+    assert signers.has_key(wallet) is True
+    assert wallet.lower() in signers.addresses()
+    signers.key_path(wallet).rename(signers.key_path(wallet).with_suffix(".away"))
+    try:
+        assert signers.has_key(wallet) is False
+        assert wallet.lower() not in signers.addresses()
+    finally:
+        signers.key_path(wallet).with_suffix(".away").rename(signers.key_path(wallet))
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "0x12", "0x" + "zz" * 20])

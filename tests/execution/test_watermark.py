@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_app.engine.watermark import NOTHING_FINAL, Mark, View, choose
+from execution_app.engine.watermark import NOTHING_FINAL, Mark, View, _view, choose
 from execution_app.errors import Disagreement
-from execution_app.node.rpc import RpcFault
+from execution_app.node.rpc import NodeError, RpcFault
 
 OURS = "0xfinal"
 
@@ -100,6 +100,51 @@ def test_the_first_chain_is_adopted_by_agreement() -> None:
     assert choose(views, 2, Mark()).genesis_hash == "0xb"
     with pytest.raises(RpcFault, match="first block"):
         choose(views[:2], 2, Mark())
+
+
+def test_the_edges_of_going_back_and_of_contradicting() -> None:
+    """Block 90 was final: a head there is one, below it is none. A reorg may take 64 blocks and no more."""
+    assert choose([view(0, 90, hash_at_mark="")], 1, MARK).number == 90
+    far = replace(MARK, head=200)
+    assert choose([view(0, 136)], 1, far).number == 136
+    with pytest.raises(Disagreement, match="from block 200 to 135"):
+        choose([view(0, 135)], 1, far)
+    with pytest.raises(Disagreement, match="was final here"):
+        choose([view(0, 103, final=90, hash_at_mark="0xother"), view(1, 103), view(2, 103)], 2, MARK)
+    strayed = choose([view(0, 103, final=89, hash_at_mark="0xother"), view(1, 103), view(2, 103)], 2, MARK)
+    assert strayed.readers == {1, 2}
+    assert choose([view(0, 5, hash_at_mark="0xother")], 1, Mark()).number == 5, "nothing was final yet"
+
+
+def test_a_minority_at_the_mark_itself_is_not_behind() -> None:
+    assert choose([view(0, 100)], 2, MARK).number == 100
+
+
+def test_of_those_that_do_not_lag_the_nearest_is_followed() -> None:
+    head = choose([view(p, n) for p, n in enumerate((95, 96, 97, 104, 101))], 3, MARK)
+    assert (head.number, set(head.readers)) == (101, {3, 4})
+
+
+def test_no_block_is_final_that_is_not_reached() -> None:
+    head = choose([view(0, 103, final=999), view(1, 102, final=999)], 2, MARK)
+    assert (head.number, head.finalized) == (102, 102)
+    assert (head.genesis_hash, head.chain_id, head.base_fee_wei) == ("0x0", 31337, 7)
+
+
+def test_what_an_endpoint_leaves_out_makes_nothing_final() -> None:
+    latest = {"number": "0x67", "hash": "0x103", "baseFeePerGas": "0x7"}
+    final, mark = {"number": "0x5a", "hash": "0xf"}, {"number": "0x5a", "hash": OURS}
+    told = _view(2, [latest, final, {"hash": "0x0"}, "0x7a69", mark])
+    assert told == view(2, 103, final=90)
+    bare = _view(2, [{"number": "0x67", "hash": "0x103"}, None, {"hash": "0x0"}, "0x7a69", None])
+    assert bare == replace(told, base_fee_wei=0, final=NOTHING_FINAL, hash_at_mark="")
+    away = NodeError(-32000, "header not found")
+    assert _view(2, [latest, away, {"hash": "0x0"}, "0x7a69", away]) == replace(bare, base_fee_wei=7)
+    for at in (0, 2, 3):
+        answers: list[object] = [latest, final, {"hash": "0x0"}, "0x7a69", mark]
+        answers[at] = away
+        with pytest.raises(NodeError):
+            _view(2, answers)
 
 
 @st.composite

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.mutation import report, scope
+from tests.mutation.forks import stay_nice
 from tests.mutation.mutants import ROOT, Mutant, Source
 from tests.mutation.run import Run, Worker, WorkerError
 
@@ -24,6 +25,7 @@ SAY_EVERY_S = 10.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    stay_nice()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a report of what was done
     try:
         files = scope.files(options.only)
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for group in scope.GROUPS:
             todo = [one for one in mutants if scope.group_of(_file(one)) == group]
             todo = [one for one in todo if not _is_done(one, kept, options, known)]
+            todo.sort(key=lambda one: not one.function)  # what is outside of functions costs an import each
             if todo:
                 _go(group, todo, kept, options)
     except (KeyboardInterrupt, WorkerError) as ended:

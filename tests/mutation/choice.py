@@ -45,6 +45,8 @@ class Choice:
         """In the order of showing; empty where no test passes it."""
         home = self._home(mutant.module)
         found = self._passing(mutant) if mutant.function else self._using(mutant)
+        if not found and self.is_imported(mutant):
+            found = self._in_module(mutant)  # it has run before any test could be watched
         known = [name for name in self._finders[f"{mutant.module}:{mutant.function}"] if name in found]
         ordered = known[:NEIGHBOURS]
         ordered += [name for name in _by_turns(found, self._tests, home) if name not in ordered]
@@ -86,7 +88,11 @@ class Choice:
             name
             for name, one in self._tests.items()
             if names & self._words[name.split("::")[0]] or _passes_any(one.lines, users)
-        } or {name for name, one in self._tests.items() if mutant.module in one.lines}
+        } or self._in_module(mutant)
+
+    def _in_module(self, mutant: Mutant) -> set[str]:
+        """Tests that pass anything of the module."""
+        return {name for name, one in self._tests.items() if mutant.module in one.lines}
 
     def _home(self, module: str) -> set[str]:
         """Files of tests that name the module."""

@@ -28,7 +28,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.mutation import plugin
-from tests.mutation.forks import Clock, Ended, fork
+from tests.mutation.forks import Clock, Ended, fork, stay_nice
 from tests.mutation.mutants import Mutant, Source
 from tests.mutation.passes import Importing, Probes
 
@@ -115,6 +115,7 @@ class Warm:
 
 
 def main() -> int:
+    stay_nice()
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what tests print is not ours to say
     setup = json.loads(sys.stdin.readline())

@@ -176,6 +176,35 @@ def test_a_stop_does_not_wait_for_what_has_ended(
     assert time.monotonic() - began_s < GENEROUS_S
 
 
+def test_a_stop_waits_until_a_broadcast_has_ended(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "WAIT_S", 60.0)
+    monkeypatch.setattr(control, "LEASE_S", 60.0)
+    send = rows.send(intent_id=rows.intent_in(IntentState.SENDING))
+    rows.execute("UPDATE tx_sends SET leased_at = clock_timestamp() WHERE id = %s", send)
+
+    def end() -> None:
+        """Only when the stop holds already, and while the lease still counts."""
+        deadline_s = time.monotonic() + 30
+        while not control.active_kinds() and time.monotonic() < deadline_s:
+            threading.Event().wait(0.01)
+        rows.execute("UPDATE tx_sends SET last_offered_at = clock_timestamp() WHERE id = %s", send)
+
+    stopped, _ = elsewhere(impose, end)
+    assert isinstance(stopped, control.Imposed)
+    assert stopped.in_flight == []
+
+
+def test_a_stop_names_what_nobody_knows_of_until_it_is_mined(database: None) -> None:
+    named = []
+    for state in (IntentState.SENDING, IntentState.MINED):
+        for outcome in ("unknown", "rpc_fault", "nonce_too_high", "unoffered"):
+            send = rows.send(intent_id=rows.intent_in(state))
+            rows.execute("UPDATE tx_sends SET outcome = %s WHERE id = %s", outcome, send)
+            if state is IntentState.SENDING and outcome in ("unknown", "rpc_fault"):
+                named.append(rows.one("SELECT tx_hash FROM tx_sends WHERE id = %s", send))
+    assert impose().in_flight == sorted(named)
+
+
 def test_reduce_only_and_dry_do_not_wait(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "WAIT_S", 60.0)
     monkeypatch.setattr(control, "LEASE_S", 60.0)
@@ -187,6 +216,14 @@ def test_reduce_only_and_dry_do_not_wait(database: None, monkeypatch: pytest.Mon
     assert time.monotonic() - began_s < GENEROUS_S
 
 
+def test_what_a_lifting_waits_for_the_audit_log_is_said_of_its_transaction_alone(database: None) -> None:
+    """Whatever comes next on the connection waits for locks as long as before."""
+    before = rows.one("SHOW lock_timeout")
+    impose()
+    assert control.lift(STOP, Origin.HTTP, by="test")
+    assert rows.one("SHOW lock_timeout") == before
+
+
 def test_long_words_are_cut_to_their_columns(database: None) -> None:
     control.impose(STOP, Origin.HTTP, by="b" * 1_000, reason="r" * 1_000)
     control.lift(STOP, Origin.HTTP, by="l" * 1_000)
@@ -194,8 +231,12 @@ def test_long_words_are_cut_to_their_columns(database: None) -> None:
     assert (len(row.set_by), len(row.reason), len(row.lifted_by)) == (150, 400, 150)
 
 
-def test_a_stop_cannot_be_half_of_a_larger_transaction(database: None) -> None:
+def test_neither_a_stop_nor_its_lifting_can_be_half_of_a_larger_transaction(database: None) -> None:
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
         impose()
     assert not Restriction.objects.exists()
+    impose()
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        control.lift(STOP, Origin.HTTP, by="test")
+    assert control.active_kinds() == {STOP}
     assert Control.objects.count() == 1

@@ -110,6 +110,15 @@ def test_a_look_older_than_a_second_is_dry_with_no_streak(age_s: float, mode: Mo
     assert ruling.streak == (3 if mode is Mode.LIVE else 0)
 
 
+@pytest.mark.parametrize("active", RESTRICTIONS, ids=sorted)
+def test_a_value_tells_its_restrictions_and_no_others(active: Kinds) -> None:
+    value = modes.own_value(active, EPOCH, 0)
+    assert [modes.tells(value, others) for others in RESTRICTIONS] == [
+        others == active for others in RESTRICTIONS
+    ]
+    assert not modes.tells("not json", active)
+
+
 # What an operator writes by hand, beside the right epoch: imposed, lifted.
 WORDS: list[tuple[dict[str, object], Kinds, Kinds]] = [
     ({}, kinds(), kinds()),

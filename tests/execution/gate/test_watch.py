@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db import connection, transaction
 from pytest_django.fixtures import Settings
 
 from execution_app.gate import admission, control, modes, watch
+from execution_app.gate.look import Seen
 from execution_app.gate.modes import Facts
 from execution_app.gate.watch import EPOCH_KEY, KEY, ModeWatch
 from execution_app.models import Chain, Heartbeat, Restriction
@@ -188,7 +190,7 @@ def test_a_restriction_from_redis_survives_a_flush_and_only_its_opposite_lifts_i
     say(valkey, sets)
     live.look()
     row = Restriction.objects.get()
-    assert (row.kind, row.origin, row.lifted_at) == (kind, Origin.REDIS, None)
+    assert (row.kind, row.origin, row.set_by, row.lifted_at) == (kind, Origin.REDIS, "redis", None)
     others = [word for other, words in WORDS.items() if other is not kind for word in words]
     for payload in [None, {}, {"updated_at": 1}, *others]:
         valkey.flushall()
@@ -251,6 +253,8 @@ def test_redis_does_not_lift_what_was_set_elsewhere(
     live: ModeWatch, valkey: redis_py.Redis, origin: Origin
 ) -> None:
     control.impose(STOP, origin, by="test", reason="")
+    live.look()
+    assert json.loads(str(valkey.get(KEY)))["emergency_stop"] is True, "who reads it by hand sees the truth"
     for _ in range(2):
         say(valkey, {"mode": "LIVE", "emergency_stop": False})
         live.look()
@@ -332,6 +336,21 @@ def test_a_comparison_grows_old(live: ModeWatch) -> None:
         Chain.objects.all().delete()
     live.look()
     assert "not been compared" in live.ruling().reason
+
+
+def test_how_old_a_comparison_may_be() -> None:
+    """Of a process that began with it, 20 s to the microsecond."""
+    at, tick = datetime(2026, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    seen = Seen(1, frozenset(), "", reconciled_at=at, now=at + timedelta(seconds=20))
+    never = "chain and database have not been compared yet"
+    before = "chain and database have not been compared since this process started"
+    assert seen.chain_problem(started_at=at) == ""
+    late = replace(seen, now=seen.now + tick)
+    assert late.chain_problem(at) == "chain and database were last compared too long ago"
+    assert seen.chain_problem(at + tick) == before
+    assert replace(seen, reconciled_at=None).chain_problem(at) == before
+    assert replace(seen, halted="another genesis").chain_problem(at) == "another genesis"
+    assert replace(seen, halted=None).chain_problem(at) == never
 
 
 @pytest.mark.parametrize("fields", [{"exec_mode": "DRY"}, {"force_dry": True}])

@@ -1,10 +1,12 @@
 """The signer's journal: one order a nonce, whatever happens to the database, the process or the disk."""
 
+import fcntl
 import os
 import resource
 import subprocess
 import sys
 import threading
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,64 @@ def test_a_journal_that_was_moved_away_begins_anew(folder: Path) -> None:
     journal.bind([slot()])
     file(folder).rename(folder / "old")
     assert journal.bind([slot(key="b")]) == [None]
+
+
+def test_the_name_of_a_new_journal_is_on_the_disk_before_its_first_record_counts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose folder was not synced may be gone after a power cut, and with it what every nonce was used for."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def told(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", told)
+    Journal(folder).bind([slot(5)])
+    assert synced == [folder.name, file(folder).name]
+    with file(folder).open("ab") as torn:
+        torn.write(b"bound 6")
+    del synced[:]
+    Journal(folder).check(slot(5))
+    assert synced == [file(folder).name], "nor does a torn line come back"
+
+
+def test_a_journal_waits_for_whoever_has_locked_it(folder: Path) -> None:
+    journal = Journal(folder)
+    journal.bind([slot(5)])
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.extend(journal.bind([slot(6)])))
+    with file(folder).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(0.3)
+        assert answers == []
+        assert len(file(folder).read_text().splitlines()) == 1
+    thread.join(60)
+    assert answers == [None]
+
+
+def test_a_journal_that_was_shortened_is_read_anew(folder: Path) -> None:
+    journal = Journal(folder)
+    journal.bind([slot(5), slot(6)])
+    os.truncate(file(folder), file(folder).read_bytes().index(b"\n") + 1)
+    assert journal.bind([slot(6, key="b")]) == [None]
+    with pytest.raises(NonceUsedError):
+        journal.check(slot(5, key="b"))
+
+
+@pytest.mark.parametrize(("digits", "is_read"), [(80, True), (81, False)])
+def test_a_record_has_160_bytes_at_most(folder: Path, digits: int, is_read: bool) -> None:
+    Journal(folder).bind([slot()])
+    words = f"bound {'9' * digits} {slot().order.hex()}"
+    with file(folder).open("a") as longer:
+        longer.write(f"{words} {zlib.crc32(words.encode()):08x}\n")
+    if is_read:
+        Journal(folder).check(slot())
+    else:
+        with pytest.raises(JournalUnusableError, match="is damaged"):
+            Journal(folder).check(slot())
 
 
 def test_it_is_the_owners_alone(folder: Path) -> None:

@@ -15,9 +15,17 @@ from execution_app import meters
 from execution_app.errors import Refused
 from execution_app.node import signers
 from execution_app.node.signers import Letter, SignerAwayError, SignerRefusedError, Violation
+from execution_app.node.signing import letters
 from execution_app.venues import messages
-from execution_app.venues.messages import CloseMessage, DelegateMessage, LevelsMessage, OpenMessage
+from execution_app.venues.messages import (
+    CloseMessage,
+    DelegateMessage,
+    IncreaseMessage,
+    LevelsMessage,
+    OpenMessage,
+)
 from execution_app.venues.onchain import CloseOrder, OpenOrder
+from execution_app.venues.orders import IncreaseOrder
 from execution_app.venues.typed_data import Domain
 from tests.remote_signers import RemoteSigner
 
@@ -53,12 +61,21 @@ def closing() -> CloseMessage:
     return CloseMessage(order, 1_800_000_000, soon_ms(), messages.nonce_of(KEY, domain()))
 
 
+def increasing(trader: str = TRADER) -> IncreaseMessage:
+    order = IncreaseOrder(trader, 1, 0, Decimal(5), Decimal(2), Decimal(60_000), Decimal("0.5"))
+    return IncreaseMessage(order, soon_ms(), messages.nonce_of(KEY, domain()))
+
+
 def changing(trader: str = TRADER, **changes: Any) -> LevelsMessage:
     nonce = messages.nonce_of(KEY, domain())
     return replace(LevelsMessage(trader, 1, 0, Decimal(70_000), None, soon_ms(), nonce), **changes)
 
 
-@pytest.mark.parametrize("message", [opening, closing, changing], ids=["an open", "a close", "new levels"])
+@pytest.mark.parametrize(
+    "message",
+    [opening, closing, changing, increasing],
+    ids=["an open", "a close", "new levels", "an increase"],
+)
 def test_an_order_of_the_trader_is_signed_by_the_wallet(wallet: str, message: Any) -> None:
     asked = letter(wallet, message())
     signature = signers.sign_letter(asked)
@@ -71,6 +88,7 @@ def test_an_order_of_the_trader_is_signed_by_the_wallet(wallet: str, message: An
 NAMES = (
     *("another chain", "another contract", "no sender", "another trader", "another key's nonce"),
     *("a nonce of its own", "years from now", "a delegate", "another's levels"),
+    *("another's increase",),
     *("levels with a nonce of their own", "levels for years"),
 )
 
@@ -88,6 +106,7 @@ def refused(wallet: str) -> dict[str, tuple[str, Letter]]:
         "years from now": ("deadline_ms", letter(wallet, opening(deadline_ms=soon_ms(10**8)))),
         "a delegate": ("selector", letter(wallet, DelegateMessage(TRADER, STRANGER, 4 * 10**9, soon_ms(), nonce))),
         "another's levels": ("trader", letter(wallet, changing(STRANGER))),
+        "another's increase": ("trader", letter(wallet, increasing(STRANGER))),
         "levels with a nonce of their own": ("nonce", letter(wallet, changing(nonce=7))),
         "levels for years": ("deadline_ms", letter(wallet, changing(deadline_ms=soon_ms(10**8)))),
     }  # fmt: skip
@@ -105,6 +124,27 @@ def test_anything_else_is_refused_and_counted(wallet: str, name: str) -> None:
     assert field in (*meters.POLICY_FIELDS, *meters.LETTER_FIELDS)
 
 
+def test_a_message_lives_an_hour_at_most() -> None:
+    now_s = 1_800_000_000.25
+    venue = domain().trading_address
+    letters.check(letter(TRADER, opening(deadline_ms=1_800_003_600_250)), 31337, venue, now_s)
+    with pytest.raises(Violation, match=r"^deadline_ms: "):
+        letters.check(letter(TRADER, opening(deadline_ms=1_800_003_600_251)), 31337, venue, now_s)
+
+
+def test_letters_of_addresses_are_alike_and_without_a_venue_nothing_is_signed() -> None:
+    named, shouted = "0x" + "ab" * 20, "0x" + "AB" * 20
+    venue = domain().trading_address
+    for whose, told, place in ((named, shouted, venue.lower()), (shouted, named, venue.upper())):
+        asked = letter(TRADER, opening(whose), trader=told, domain=domain(trading_address=place))
+        letters.check(asked, 31337, venue, time.time())
+    nowhere = domain(trading_address="")
+    with pytest.raises(Violation, match=r"^to: "):
+        letters.check(letter(TRADER, domain=nowhere), 31337, "", time.time())
+    with pytest.raises(Violation, match=r"^sender: "):
+        letters.check(letter(TRADER.removeprefix("0x")), 31337, venue, time.time())
+
+
 @pytest.mark.parametrize("kind", ["web3signer", "kms"])
 def test_a_signer_over_a_network_signs_the_same_message(
     request: pytest.FixtureRequest, key: LocalAccount, kind: str
@@ -113,6 +153,8 @@ def test_a_signer_over_a_network_signs_the_same_message(
     asked = letter(key.address, changing())
     digest = messages.digest(asked.domain, asked.message)
     local = key.unsafe_sign_hash(Hash32(digest)).signature
+    counters = [meters.SIGNER_REQUESTS.labels(kind, how) for how in meters.SIGNER_OUTCOMES]
+    before = [counter._value.get() for counter in counters]
     assert signers.sign_letter(asked) == bytes(local)
     assert [one.digest for one in remote.signed] == [digest]
     with pytest.raises(Violation):
@@ -124,6 +166,8 @@ def test_a_signer_over_a_network_signs_the_same_message(
     remote.faults.away = True
     with pytest.raises(SignerAwayError):
         signers.sign_letter(asked)
+    ended = [counter._value.get() - then for counter, then in zip(counters, before, strict=True)]
+    assert ended == [1, 1, 1], "ok, away and refused; what is refused here is not asked"
 
 
 def test_a_wallet_without_a_key_signs_nothing() -> None:

@@ -9,14 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
+from django.db import transaction
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from execution_app import meters
 from execution_app.errors import Refused, Retryable
 from execution_app.node import signers
 from execution_app.node.fees import Fee
 from execution_app.node.signers import Slot
-from execution_app.node.signing import ecdsa
+from execution_app.node.signing import backends, ecdsa
 from tests.real_parts import ROOT
 from tests.remote_signers import KmsFake, RemoteSigner, der
 
@@ -62,7 +65,7 @@ def test_a_signature_of_another_key_or_of_other_bytes_is_refused(
 
 def test_a_wallet_that_it_has_no_key_of_is_refused(remote: RemoteSigner, order: Slot) -> None:
     stranger = Account.create().address
-    assert not signers.has_key(stranger)
+    assert signers.has_key(stranger) is False
     assert signers.has_key(order.sender)
     with pytest.raises(Refused, match=stranger):
         signers.require_key(stranger)
@@ -180,6 +183,63 @@ def test_one_unfit_kms_key_does_not_keep_the_others_from_signing(
 ) -> None:
     with_environment(signer_kms_keys=f"alias/gone,{kms.key_id(kms.keys[1])}")
     assert signs(order)
+
+
+def test_a_nonce_belongs_to_what_a_remote_signer_was_asked_for_and_never_within_a_transaction(
+    database: None, remote: RemoteSigner, order: Slot
+) -> None:
+    with transaction.atomic(), pytest.raises(RuntimeError, match="between transactions"):
+        signers.sign(order, FEE)
+    assert remote.requests == 0
+    assert signs(order)
+    with pytest.raises(signers.NonceUsedError):
+        signers.check_nonce(replace(order, gas_limit=900_001))
+    with pytest.raises(signers.NonceUsedError):
+        signers.sign(replace(order, gas_limit=900_001), FEE)
+    signers.check_nonce(order)
+
+
+def counted(backend: str) -> list[float]:
+    return [meters.SIGNER_REQUESTS.labels(backend, how)._value.get() for how in meters.SIGNER_OUTCOMES]
+
+
+def test_what_was_asked_over_the_network_is_counted_by_how_it_ended(
+    remote: RemoteSigner, order: Slot, with_environment: Callable[..., None]
+) -> None:
+    """The alert for a signer that is away rests on it. Where a key is not told, no signature would be asked for."""
+    backend, stranger = django_settings.ENVIRONMENT.signer_backend, Account.create().address
+    assert backends.backend().remote
+
+    def ended(ask: Callable[[], object], raises: type[Exception] | None = None) -> list[float]:
+        before = counted(backend)
+        if raises is None:
+            ask()
+        else:
+            with pytest.raises(raises):
+                ask()
+        return [now - then for now, then in zip(counted(backend), before, strict=True)]
+
+    assert ended(lambda: signers.sign(order, FEE)) == [1, 0, 0]
+    assert ended(lambda: signers.require_key(order.sender)) == [0, 0, 0]
+    assert ended(lambda: signers.require_key(stranger), Refused) == [0, 0, 1]
+    remote.faults.wrong_key = True
+    assert ended(lambda: signers.sign(order, FEE), Refused) == [0, 0, 1]
+    remote.faults.away = True
+    assert ended(lambda: signers.sign(order, FEE), Retryable) == [0, 1, 0]
+    signers.forget()
+    assert ended(lambda: signers.require_key(stranger), Retryable) == [0, 1, 0]
+    with_environment(signer_backend="keyfile")
+    signers.sign(replace(order, sender=signers.create_key()), FEE)
+    with pytest.raises(Refused):
+        signers.require_key(stranger)
+    assert counted("keyfile") == [0, 0, 0]
+
+
+def test_a_forked_child_shares_no_connections_with_its_parent(remote: RemoteSigner) -> None:
+    before = backends.backend()
+    assert backends.backend() is before
+    signers.forget()
+    assert backends.backend() is not before
 
 
 def test_a_group_is_signed_at_once(remote: RemoteSigner, order: Slot) -> None:

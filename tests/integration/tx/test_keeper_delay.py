@@ -1,7 +1,7 @@
 """A simulated order is filled at the price of when the venue's keeper would come: once, within its slippage, or not at all."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from execution_app.book import liquidation
 from execution_app.desks.paper import PaperDesk
 from execution_app.engine import rounds
+from execution_app.engine.dues import ends_at
 from execution_app.errors import Refused
 from execution_app.gate import control
 from execution_app.models import Fill, IntentTransition, Position, Reservation, Trader, TxIntent, TxSend
@@ -40,6 +41,22 @@ def slow(rig: Rig, settings: Any) -> Rig:
 def dry(slow: Rig) -> Rig:
     control.impose(RestrictionKind.DRY, Origin.HTTP, by="test", reason="drill")
     return slow
+
+
+def test_what_its_keeper_has_is_wanted_for_half_a_minute_behind_his_time() -> None:
+    """Its own end counts where that is later; without an end it has none, and without a keeper his time says nothing."""
+    ends = datetime(2026, 1, 1, tzinfo=UTC)
+    just = ends - timedelta(seconds=30)
+    later = timedelta(seconds=1)
+    for keeper_due_at, wanted_until in (
+        (None, ends),
+        (just - later, ends),
+        (just, ends),
+        (just + later, ends + later),
+        (ends, ends + timedelta(seconds=30)),
+    ):
+        assert ends_at(TxIntent(expires_at=ends, keeper_due_at=keeper_due_at)) == wanted_until
+        assert ends_at(TxIntent(expires_at=None, keeper_due_at=keeper_due_at)) is None
 
 
 def now(intent: TxIntent) -> tuple[str, str]:

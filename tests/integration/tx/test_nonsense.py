@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
-from execution_app.models import Chain
+from execution_app import meters
+from execution_app.engine import mined
+from execution_app.models import Chain, TxSend
+from execution_app.models.kinds import MOST_WEI
 from tests.chaos.lagging_node import LaggingNode
 from tests.integration.tx.test_nodes_that_lie import Tell, nodes, settle, state
 from tests.rig import Rig
@@ -21,6 +24,59 @@ RECEIPTS: dict[str, dict[str, Any]] = {
     "no logs": {"logs": None},
     "another transaction's": {},
 }
+
+
+HASH = "0x" + "cd" * 32
+SOUND: dict[str, Any] = {
+    "transactionHash": HASH, "blockNumber": hex(2**63 - 1), "blockHash": "0x" + "aB" * 32, "status": "0x1", "logs": [],
+    "gasUsed": hex(2**63 - 1), "effectiveGasPrice": hex(MOST_WEI - 1), "l1Fee": hex(MOST_WEI - 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"status": "0x0"},
+        {"l1Fee": None},
+        {"transactionHash": HASH.upper().replace("0X", "0x")},
+        dict.fromkeys(("blockNumber", "gasUsed", "effectiveGasPrice", "l1Fee"), "0x0"),
+    ],
+    ids=str,
+)
+def test_a_receipt_up_to_what_can_be_kept_is_one(change: dict[str, Any]) -> None:
+    assert mined.shows(TxSend(tx_hash=HASH), SOUND | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: value} for name in ("blockNumber", "gasUsed") for value in (hex(2**63), "-0x1", "x", 1)),
+        *({name: value} for name in ("effectiveGasPrice", "l1Fee") for value in (hex(MOST_WEI), "-0x1")),
+        *({"status": value} for value in ("0x2", "-0x1", None)),
+        *(
+            {"blockHash": value}
+            for value in ("0x" + "ab" * 31, "0x" + "ab" * 33, "ab" * 32, "0x" + "zz" * 32)
+        ),
+        {"logs": {}},
+        {"logs": None},
+        {"transactionHash": "0x" + "ce" * 32},
+    ],
+    ids=str,
+)
+def test_a_receipt_beyond_that_is_none_and_is_counted(change: dict[str, Any]) -> None:
+    counter = meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt")
+    before = counter._value.get()
+    assert not mined.shows(TxSend(tx_hash=HASH), SOUND | change)
+    assert counter._value.get() == before + 1
+
+
+@pytest.mark.parametrize("answer", [None, "0x1", [], {}, SOUND | {"blockNumber": None}], ids=str)
+def test_no_receipt_yet_is_no_nonsense(answer: Any) -> None:
+    counter = meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt")
+    before = counter._value.get()
+    assert not mined.shows(TxSend(tx_hash=HASH), answer)
+    assert counter._value.get() == before
 
 
 def about(tx_hash: str, result: Any) -> Tell:

@@ -1,5 +1,6 @@
 """Allowance, USDC and delegation: held with their amounts before a nonce, cancelled in the slot before the first broadcast."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from execution_app.engine import broadcast, reserve, rounds
+from execution_app.engine.permissions import Permissions
 from execution_app.models import TxIntent, TxSend
 from execution_app.node import signers
 from execution_app.states import Action, Reason
@@ -70,6 +72,42 @@ LOSSES: dict[str, tuple[Any, Any, Reason, str]] = {
         "trade, not 0x",
     ),
 }
+
+
+DELEGATE, TRADER = "0x" + "ab" * 20, "0x" + "cd" * 20
+ENOUGH = Permissions(DELEGATE, TRADER, DELEGATE, 1_001, 1_000, Decimal(5), Decimal(5))
+UNIT = Decimal("0.000001")
+
+
+def test_what_just_suffices_is_enough() -> None:
+    assert ENOUGH.missing(Decimal(5)) is None
+    assert replace(ENOUGH, delegate=DELEGATE.upper().replace("0X", "0x")).missing(Decimal(5)) is None
+    assert replace(ENOUGH, allowance_usdc=Decimal(0), balance_usdc=Decimal(0)).missing(None) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason", "words"),
+    [
+        ({"expires_at": 1_000}, Reason.NO_DELEGATION, "ended 0 s ago"),
+        ({"expires_at": 900}, Reason.NO_DELEGATION, "ended 100 s ago"),
+        ({"delegate": STRANGER}, Reason.NO_DELEGATION, f"lets {STRANGER} trade, not {DELEGATE}"),
+        (
+            {"allowance_usdc": 5 - UNIT, "balance_usdc": Decimal(1)},
+            Reason.INSUFFICIENT_ALLOWANCE,
+            "may take 4.999999 USDC of",
+        ),
+        ({"balance_usdc": 5 - UNIT}, Reason.INSUFFICIENT_USDC, "has 4.999999 USDC, this needs 5"),
+    ],
+    ids=str,
+)
+def test_what_falls_short_by_the_least_is_missing(loss: dict[str, Any], reason: Reason, words: str) -> None:
+    """A delegation has ended in the second that it names."""
+    missing = replace(ENOUGH, **loss).missing(Decimal(5))
+    assert missing is not None
+    assert missing[0] is reason
+    assert words in missing[1]
+    without_usdc = replace(ENOUGH, **loss).missing(None)
+    assert (without_usdc is not None) is (reason is Reason.NO_DELEGATION)
 
 
 @pytest.mark.parametrize("what", LOSSES)

@@ -55,6 +55,29 @@ def test_exit_codes_of_the_command_line(database: None) -> None:
     assert active() == {"exposure_usdc global": Decimal(100)}
 
 
+def test_one_cap_is_changed_and_nobody_elses(database: None) -> None:
+    """A cap is one of its name, its scope and whose it is: another's must not take its place."""
+    others = [
+        ("exposure_usdc", "50", "--trader", "2"),
+        ("exposure_usdc", "40", "--source", "1"),
+        ("exposure_usdc", "30"),
+        ("notional_usdc", "20", "--trader", "1"),
+    ]
+    for name, value, *whose in others:
+        assert run("set", name, value, *whose, "--reason", "canary")["before"] is None
+    before = active()
+    assert len(before) == len(others)
+    mine = ("exposure_usdc", "--trader", "1")
+    assert run("set", "exposure_usdc", "45", *mine[1:], "--reason", "canary")["before"] is None
+    assert active() == before | {"exposure_usdc trader 1": Decimal(45)}
+    assert run("set", "exposure_usdc", "10", *mine[1:], "--reason", "less")["before"] == "45"
+    assert active() == before | {"exposure_usdc trader 1": Decimal(10)}
+    assert run("lift", *mine, "--reason", "ramp is done")["changed"]
+    assert not run("lift", *mine, "--reason", "ramp is done")["changed"]
+    assert active() == before
+    assert run("set", "exposure_usdc", "45", *mine[1:], "--reason", "again")["before"] is None
+
+
 def test_stricter_needs_a_reason_and_looser_a_longer_one(database: None) -> None:
     assert run("set", "exposure_usdc", "100", "--symbol", "BTC-USD", "--reason", "canary")["changed"]
     assert run("set", "exposure_usdc", "50.5", "--symbol", "BTC-USD", "--reason", "less")["before"] == "100"
