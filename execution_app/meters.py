@@ -38,7 +38,11 @@ TX_SUBMISSIONS = Counter("vanta_tx_submissions_total", "First broadcasts of sign
 TX_SUBMISSIONS_FAILED = Counter(
     "vanta_tx_submissions_failed_total", "Broadcasts that no node accepted, by class of answer.", ["class"]
 )
-TX_MINED = Counter("vanta_tx_mined_total", "Transactions first seen in a block.", ["status"])
+TX_MINED = Counter(
+    "vanta_tx_mined_total",
+    "Transactions first seen in a block, and those that revert after a reorg and had succeeded.",
+    ["status"],
+)
 TX_STUCK = Counter("vanta_tx_stuck_total", "Lowest nonces unmined past the bump timer.")
 RBF_ATTEMPT = Counter("vanta_rbf_attempt_total", "Replacements signed with a higher fee.")
 REORGS = Counter("vanta_reorgs_total", "Blocks of ours that left the canonical chain.")

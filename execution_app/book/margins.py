@@ -21,9 +21,9 @@ from execution_app import meters, reservations
 from execution_app.book import absence
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold
-from execution_app.models import MarginChange, Position, TxIntent, TxSend
+from execution_app.models import IntentTransition, MarginChange, Position, TxIntent, TxSend
 from execution_app.node import quorum, rpc
-from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState
+from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
 from execution_app.venues import margin_events
 from execution_app.venues.margin_events import MarginUpdated
 from execution_app.venues.onchain import OpenTrade
@@ -174,12 +174,51 @@ def _was_there(position: Position, event: MarginUpdated) -> bool:
 
 
 def apply(intent: TxIntent, event: MarginUpdated) -> bool:
-    """What a change of ours made of its position, in the transaction of its receipt; False where it hit another trade."""
+    """What a change of ours made of its position, in the transaction of its receipt; False where it hit another trade.
+
+    After a reorg its trade may have been opened anew before it: then it is of the row that this made.
+    """
     position = intent.position
     assert position is not None
-    if not _is_of(position, event) or event.change_usdc != intent.margin_usdc:
+    if event.change_usdc != intent.margin_usdc:
+        return False
+    if position.state == PositionState.VOID:
+        position = opened_anew(position)
+    if position is None or not _is_of(position, event):
         return False
     return _record(position, event, intent)
+
+
+def why_reverted(intent: TxIntent) -> dict[str, str]:
+    """The columns that say why a change of ours came to nothing; none of any other intent.
+
+    It is no exit, so nobody asks for it again but who wanted it: who still does may have asked long before it is final,
+    and would have put in twice as much.
+    """
+    position = intent.position
+    if intent.action != Action.MARGIN or position is None:
+        return {}
+    reason, detail = Reason.VENUE_REVERT, "the venue reverted it: no USDC went in or out"
+    if position.state == PositionState.VOID:
+        reason, again = Reason.NO_POSITION, opened_anew(position)
+        detail = "a reorg took its position's opening back, and it was mined before that came again"
+        detail += ": ask anew" if again is None else f" as position {again.pk}: ask anew there"
+    elif position.state == PositionState.CLOSED:
+        reason, detail = Reason.NO_POSITION, f"position {position.pk} had ended: no USDC went in or out"
+    elif intent.transitions.filter(to_state=IntentState.CHANGED).exists():
+        detail = "it was done in a block that a reorg took away, and reverted in the one after that: ask anew"
+    told = {"reason": reason.value, "reason_detail": detail}
+    transaction.on_commit(lambda: log.error("a change of margin reverted", intent=intent.pk, **told))
+    return told
+
+
+def opened_anew(void: Position) -> Position | None:
+    """The trade of its slot whose opening a reorg took back and that came again as a row of its own; None where none is."""
+    names = ("trader_id", "venue", "pair_index", "trade_index", "mode", "is_long")
+    slot = {name: getattr(void, name) for name in names}
+    again = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
+    opened = Position.objects.filter(**slot, pk__gt=void.pk).exclude(state=PositionState.VOID)
+    return opened.filter(fills__action=Action.OPEN, fills__intent__in=again).order_by("pk").first()
 
 
 def take_back(intent: TxIntent) -> None:

@@ -303,7 +303,10 @@ def _free_moment(intent: TxIntent, slot: dict[str, Any], moment: datetime) -> da
 
 
 def _closed(intent: TxIntent, event: OrderExecuted) -> Position | None:
-    """The trade that the venue says it closed; not the intent's, where a reorg opened that one anew."""
+    """The trade that the venue says it closed; not the intent's, where a reorg opened that one anew.
+
+    Nor the row that it had before: blocks that came instead of others may have their seconds.
+    """
     same_slot = Position.objects.filter(
         trader=intent.trader,
         venue=event.emitter,
@@ -312,4 +315,5 @@ def _closed(intent: TxIntent, event: OrderExecuted) -> Position | None:
         mode=Mode.LIVE,
     )
     stood_at = datetime.fromtimestamp(event.opened_at, UTC)
-    return same_slot.filter(venue_timestamp=stood_at).order_by("opened_at").last() or intent.position
+    stood = same_slot.filter(venue_timestamp=stood_at).exclude(state=PositionState.VOID)
+    return stood.order_by("opened_at").last() or intent.position

@@ -128,6 +128,11 @@ def status(receipt: dict[str, Any]) -> int:
     return int(receipt["status"], 16)
 
 
+def had_succeeded(intent: TxIntent) -> bool:
+    """In a block that a reorg took away: that it reverts now is news, which the alert on reverts would else never see."""
+    return intent.transitions.filter(to_state__in=[IntentState.ORDERED, IntentState.CHANGED]).exists()
+
+
 def row_of(intent: TxIntent, send: TxSend, receipt: dict[str, Any]) -> TxReceipt:
     """What is kept of a receipt that `shows` has let pass."""
     return TxReceipt(

@@ -124,6 +124,8 @@ def _apply(intent: TxIntent, shown: list[Shown], finalized: int, denied: Denied)
         if status and send.kind != SendKind.CANCEL:
             # With the receipt or not at all: a mined order is asked for its receipt only once.
             _register(intent, receipt)
+    if not status and not first and mined.had_succeeded(intent):
+        meters.TX_MINED.labels("reverted").inc()
     if first:
         meters.TX_MINED.labels("ok" if status else "reverted").inc()
         meters.GAS_USED.inc(int(receipt["gasUsed"], 16))
@@ -268,7 +270,8 @@ def _settle_transactions(standing: Collection[int], finalized: int) -> None:
         final = IntentState.FINAL_CANCELLED if cancelled else IntentState.FINAL_REVERTED
         try:
             with transaction.atomic():
-                move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY)
+                told = {} if cancelled else margins.why_reverted(receipt.intent)
+                move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY, **told)
                 exits.ask_again(receipt.intent)
         except Stale:
             continue

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django.db.models import Max
+
 from execution_app.models import (
     Fill,
     IntentTransition,
@@ -50,10 +52,13 @@ def moves(after: int, top: int, most: int) -> Read:
     told = [row for row in rows if row.to_state in EVENTS]
     fills = _fills(row.intent_id for row in told)
     hashes = _hashes(row.intent_id for row in told)
-    return [(row.pk, _move(row, fills, hashes)) for row in rows]
+    failed = _failed(row.intent_id for row in told if row.to_state == S.MINED)
+    return [(row.pk, _move(row, fills, hashes, failed)) for row in rows]
 
 
-def _move(row: IntentTransition, fills: dict[int, Fill], hashes: dict[int, str]) -> News | None:
+def _move(
+    row: IntentTransition, fills: dict[int, Fill], hashes: dict[int, str], failed: set[int]
+) -> News | None:
     state = IntentState(row.to_state)
     if state not in EVENTS:
         return None
@@ -66,7 +71,9 @@ def _move(row: IntentTransition, fills: dict[int, Fill], hashes: dict[int, str])
         facts = {"state": "margin_changed" if state is S.CHANGED else "margin_simulated"}
     if state is S.PENDING_INCLUSION and row.from_state in TAKEN_BACK:
         event, facts = Event.MINED, {"state": "taken_back"}
-    if event in (Event.REFUSED, Event.REVERTED) or state is S.HELD:
+    if row.pk in failed:
+        event, facts = Event.REVERTED, {"state": "mined_reverted"}
+    elif event in (Event.REFUSED, Event.REVERTED) or state is S.HELD:
         facts["reason"] = intent.reason
     if event in (Event.SENT, Event.MINED, Event.REVERTED) and intent.pk in hashes:
         facts["hash"] = hashes[intent.pk]
@@ -179,6 +186,18 @@ def _hashes(intents: Iterable[int]) -> dict[int, str]:
     receipts = TxReceipt.objects.filter(intent_id__in=ids, canonical=True)
     found |= dict(receipts.values_list("intent_id", "send__tx_hash"))
     return found
+
+
+def _failed(intents: Iterable[int]) -> set[int]:
+    """The moves into a block in which a transaction reverted, which is told long before that is final.
+
+    A receipt is of the last such move: what a reorg took back before it had not reverted.
+    """
+    reverted = TxReceipt.objects.filter(intent_id__in=set(intents), canonical=True, status=0).values(
+        "intent_id"
+    )
+    mined = IntentTransition.objects.filter(intent_id__in=reverted, to_state=S.MINED)
+    return set(mined.values("intent_id").annotate(last=Max("id")).values_list("last", flat=True))
 
 
 def _plain(value: object) -> str | None:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from execution_app.engine import margin_changes
-from execution_app.models import Position
+from execution_app.models import Position, TxIntent
 from tests.crash.bench import Bench
 from tests.crash.scenario import FILLED, Scenario, one_of
 
@@ -49,6 +49,38 @@ def _take_out_reorganised(bench: Bench) -> None:
     bench.live_on()
 
 
+def _order(bench: Bench) -> None:
+    bench.accept("one")
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+
+
+def _ask_in_once(bench: Bench) -> None:
+    """Of whatever row the trade is by then."""
+    asked = TxIntent.objects.filter(intent_key=IN).exists()
+    bench.look()
+    if not asked and (position := Position.objects.filter(state="open").first()) is not None:
+        margin_changes.change(position.pk, Decimal("2.5"), key=IN, by="crash", reason="crash")
+
+
+def _put_in_before_its_trade(bench: Bench) -> None:
+    """The blocks of the fill and of the margin leave the chain; margin is mined again before the trade is opened anew."""
+    bench.rig.mine()
+    bench.rig.keep()
+    bench.track()
+    _ask_in_once(bench)
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.reorganise(2)
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.rig.mine()
+    bench.live_on()
+
+
 ROADS = [
     Scenario(
         "margin goes in",
@@ -64,6 +96,14 @@ ROADS = [
         _ask_out,
         {"one": FILLED, OUT: one_of("changed")},
         before=_open,
+        left=1,
+    ),
+    Scenario(
+        "margin goes in, reorg of its opening",
+        _put_in_before_its_trade,
+        _ask_in_once,
+        {"one": FILLED, IN: one_of("changed", "final_reverted:no_position")},
+        before=_order,
         left=1,
     ),
 ]

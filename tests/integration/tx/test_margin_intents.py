@@ -247,6 +247,7 @@ def test_one_that_reverts_gives_its_stake_back_when_that_is_final(rig: Rig, node
     assert at_stake() == 11
     rig.finish(2)
     assert (state(change), Reservation.objects.get(intent=change).state) == ("final_reverted", "released")
+    assert change.reason == Reason.VENUE_REVERT
     assert at_stake() == 10
     rounds.compare_positions()
     rig.mine(5)

@@ -120,6 +120,7 @@ def test_notices(told: Chat, rig: Rig, window: Browser, language: str) -> None:
                 ("bump", "replaced", {"hash": "0x" + "ab" * 32}),
                 ("cancel", "replaced", {"hash": "0x" + "ab" * 32}),
                 ("taken_back", "mined", {"hash": "0x" + "ab" * 32}),
+                ("mined_reverted", "reverted", {"hash": "0x" + "ab" * 32}),
                 ("no_op", "refused", {"reason": Reason.NO_POSITION.value}),
                 ("changed", "filled", {}),
                 ("venue_cancelled", "reverted", {"reason": Reason.VENUE_WOULD_CANCEL.value, "hash": "0x" + "ab" * 32}),
