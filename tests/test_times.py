@@ -7,7 +7,7 @@ import pytest
 from django.db import DataError, connection
 from psycopg.pq import Format
 
-from vanta import apps
+from vanta import times
 
 pytestmark = pytest.mark.django_db
 MOMENTS = (
@@ -32,7 +32,7 @@ def test_every_connection_reads_so_and_says_what_no_python_time_is() -> None:
     connection.ensure_connection()
     oid = psycopg.adapters.types["timestamptz"].oid
     assert connection.connection is not None
-    assert connection.connection.adapters.get_loader(oid, Format.TEXT) is apps._Times
+    assert connection.connection.adapters.get_loader(oid, Format.TEXT) is times._Times
     with connection.cursor() as cursor:
         cursor.execute("SELECT 'infinity'::timestamptz")
         with pytest.raises(DataError):

@@ -14,14 +14,14 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import absence
+from execution_app.book import absence, reopened
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold
-from execution_app.models import IntentTransition, MarginChange, Position, TxIntent, TxSend
+from execution_app.models import MarginChange, Position, TxIntent, TxSend
 from execution_app.node import quorum, rpc
 from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
 from execution_app.venues import margin_events
@@ -178,15 +178,25 @@ def apply(intent: TxIntent, event: MarginUpdated) -> bool:
 
     After a reorg its trade may have been opened anew before it: then it is of the row that this made.
     """
+    mine = _meant(intent, event)
+    return mine is not None and _record(mine, event, intent)
+
+
+def is_early(intent: TxIntent, event: MarginUpdated) -> bool:
+    """Whether a reorg took its position's opening back, and the book has not heard yet of the one that came again before it."""
+    position = intent.position
+    if position is None or position.state != PositionState.VOID or _meant(intent, event) is not None:
+        return False
+    return reopened.may_come(position)
+
+
+def _meant(intent: TxIntent, event: MarginUpdated) -> Position | None:
     position = intent.position
     assert position is not None
     if event.change_usdc != intent.margin_usdc:
-        return False
-    if position.state == PositionState.VOID:
-        position = opened_anew(position)
-    if position is None or not _is_of(position, event):
-        return False
-    return _record(position, event, intent)
+        return None
+    rows = reopened.trades_of(position) if position.state == PositionState.VOID else [position]
+    return next((row for row in rows if _is_of(row, event)), None)
 
 
 def why_reverted(intent: TxIntent) -> dict[str, str]:
@@ -200,9 +210,13 @@ def why_reverted(intent: TxIntent) -> dict[str, str]:
         return {}
     reason, detail = Reason.VENUE_REVERT, "the venue reverted it: no USDC went in or out"
     if position.state == PositionState.VOID:
-        reason, again = Reason.NO_POSITION, opened_anew(position)
-        detail = "a reorg took its position's opening back, and it was mined before that came again"
-        detail += ": ask anew" if again is None else f" as position {again.pk}: ask anew there"
+        reason, again = Reason.NO_POSITION, next(iter(reopened.trades_of(position)), None)
+        if again is None:
+            detail = (
+                "a reorg took its position's opening back, and it was mined before that came again: ask anew"
+            )
+        else:
+            detail = f"a reorg made its position another one, and it was mined before that: ask anew for position {again.pk}"
     elif position.state == PositionState.CLOSED:
         reason, detail = Reason.NO_POSITION, f"position {position.pk} had ended: no USDC went in or out"
     elif intent.transitions.filter(to_state=IntentState.CHANGED).exists():
@@ -210,15 +224,6 @@ def why_reverted(intent: TxIntent) -> dict[str, str]:
     told = {"reason": reason.value, "reason_detail": detail}
     transaction.on_commit(lambda: log.error("a change of margin reverted", intent=intent.pk, **told))
     return told
-
-
-def opened_anew(void: Position) -> Position | None:
-    """The trade of its slot whose opening a reorg took back and that came again as a row of its own; None where none is."""
-    names = ("trader_id", "venue", "pair_index", "trade_index", "mode", "is_long")
-    slot = {name: getattr(void, name) for name in names}
-    again = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
-    opened = Position.objects.filter(**slot, pk__gt=void.pk).exclude(state=PositionState.VOID)
-    return opened.filter(fills__action=Action.OPEN, fills__intent__in=again).order_by("pk").first()
 
 
 def take_back(intent: TxIntent) -> None:
@@ -267,16 +272,17 @@ def simulate(intent: TxIntent, collateral_usdc: Decimal, leverage_x: Decimal) ->
 
 def under_way(position: Position) -> QuerySet[TxIntent]:
     """Changes of ours that have left, and of which the book has not heard what the venue did."""
-    changes = TxIntent.objects.filter(position=position, action=Action.MARGIN, settled_at=None)
-    return changes.filter(state__in=sorted(UNMINED | {IntentState.MINED}))
+    changes = TxIntent.objects.filter(action=Action.MARGIN, settled_at=None)
+    mine = Q(position=position) | reopened.asked_of_void(position)
+    return changes.filter(mine, state__in=sorted(UNMINED | {IntentState.MINED}))
 
 
 def settle() -> None:
     """Make final what stands in blocks that most endpoints have as final, and take back what stands in none of theirs.
 
-    What we changed ourselves is followed by its receipt.
+    What we changed ourselves is followed by its receipt, until that is settled.
     """
-    ours = TxSend.objects.filter(intent__action=Action.MARGIN).values("tx_hash")
+    ours = TxSend.objects.filter(intent__action=Action.MARGIN, intent__settled_at=None).values("tx_hash")
     owners = MarginChange.objects.filter(settled_at=None, intent=None).exclude(tx_hash__in=ours)
     for row in owners.order_by("id")[:BATCH]:
         assert row.block_number is not None

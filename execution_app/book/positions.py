@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import asked_levels, bases, growth
+from execution_app.book import asked_levels, bases, growth, reopened
 from execution_app.models import (
     Correction,
     Fill,
@@ -72,8 +72,11 @@ def is_taken(position: Position, close: TxIntent) -> bool:
     # earlier one: a close fixes how much there is to close.
     closes = Q(action=Action.CLOSE) & (Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT)))
     margin = Q(action=Action.MARGIN, state__in=sorted(UNMINED))
-    others = TxIntent.objects.filter(position=position).exclude(pk=close.pk)
-    return others.filter(closes | margin).exists()
+    own = Q(position=position) & (closes | margin)
+    # What was asked of the row that a reorg took away is of this one, as soon as the book has heard of both.
+    moved = Q(action=Action.MARGIN, settled_at=None, state__in=sorted(UNMINED | {IntentState.MINED}))
+    moved &= reopened.asked_of_void(position)
+    return TxIntent.objects.exclude(pk=close.pk).filter(own | moved).exists()
 
 
 def hold(position: Position, close: TxIntent) -> None:

@@ -124,10 +124,9 @@ def _apply(intent: TxIntent, shown: list[Shown], finalized: int, denied: Denied)
         if status and send.kind != SendKind.CANCEL:
             # With the receipt or not at all: a mined order is asked for its receipt only once.
             _register(intent, receipt)
-    if not status and not first and mined.had_succeeded(intent):
-        meters.TX_MINED.labels("reverted").inc()
-    if first:
+    if first or (not status and mined.had_succeeded(intent)):
         meters.TX_MINED.labels("ok" if status else "reverted").inc()
+    if first:
         meters.GAS_USED.inc(int(receipt["gasUsed"], 16))
         meters.SIGNAL_TO_MINED.observe((database_now() - intent.accepted_at).total_seconds())
 
@@ -167,8 +166,8 @@ def _change(intent: TxIntent, done: mined.Done | None) -> None:
 
 
 def _margin(intent: TxIntent, event: MarginUpdated | None) -> None:
-    if event is None:
-        return
+    if event is None or margins.is_early(intent, event):
+        return  # it is read again at the next look
     with transaction.atomic():
         if margins.apply(intent, event):
             move(intent, IntentState.CHANGED, why=f"{event.change_usdc:f} USDC of margin", by=BY, reason="")

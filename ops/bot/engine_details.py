@@ -127,4 +127,10 @@ DETAILS: Mapping[str, str] = {
     "{count} positions on {symbol} are open, a {name} needs the one that it means": "D_WHICH_ONE",
     "one source only: VERANTA_FEED_URL is blank": "D_ONE_SOURCE",
     "{symbol} by one source only": "D_BY_ONE_SOURCE",
+    # execution_app/book/margins
+    "the venue reverted it: no USDC went in or out": "D_MARGIN_REVERTED",
+    "a reorg took its position's opening back, and it was mined before that came again: ask anew": "D_MARGIN_BEFORE_ITS_OPENING",
+    "a reorg made its position another one, and it was mined before that: ask anew for position {position}": "D_MARGIN_OF_ANOTHER",
+    "position {position} had ended: no USDC went in or out": "D_MARGIN_TOO_LATE",
+    "it was done in a block that a reorg took away, and reverted in the one after that: ask anew": "D_MARGIN_TAKEN_BACK",
 }

@@ -4,7 +4,7 @@ DRY and LIVE have a chart each. Floats are for drawing only: the numbers beside 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -27,27 +27,33 @@ log = structlog.get_logger(__name__)
 
 DAYS, HOURS, SYMBOLS, NEWEST = 14, 24, 20, 5_000
 WITHIN_MS = 2_000
-INK, GOOD, BAD, LIVE, DRY = "#6f7886", "#16a34a", "#dc2626", "#dc2626", "#3b82f6"
-AXIS = {"grid": {}, "ticks": {"color": INK}}
+INK, GOOD, BAD, BLUE = "#6f7886", "#16a34a", "#dc2626", "#3b82f6"
+LIVE, DRY = BAD, BLUE
 
 
-def _options(**ticks: int) -> str:
-    """As Chart.js takes them; `ticks` are more of the axis of values."""
+def options_of(
+    *,
+    legend: Mapping[str, int] | None = None,
+    x: Mapping[str, int] | None = None,
+    y: Mapping[str, int] | None = None,
+    from_zero: bool = True,
+) -> str:
+    """As Chart.js takes them; `legend` is more of its labels, `x` and `y` of the ticks of these axes."""
     return json.dumps(
         {
             "responsive": True,
             "maintainAspectRatio": False,
             "animation": False,
-            "plugins": {"legend": {"labels": {"color": INK}}},
+            "plugins": {"legend": {"labels": {"color": INK, **(legend or {})}}},
             "scales": {
-                "x": AXIS,
-                "y": {"grid": {}, "ticks": {"color": INK, **ticks}, "beginAtZero": True},
+                "x": {"grid": {}, "ticks": {"color": INK, **(x or {})}},
+                "y": {"grid": {}, "ticks": {"color": INK, **(y or {})}, "beginAtZero": from_zero},
             },
         }
     )
 
 
-OPTIONS, OF_COUNTS = _options(), _options(precision=0)  # nobody has half an intent
+OPTIONS, OF_COUNTS = options_of(), options_of(y={"precision": 0})  # nobody has half an intent
 _BY_DAY = """
 SELECT (filled_at AT TIME ZONE 'UTC')::date, sum(coalesce(sent_to_trader_usdc - collateral_usdc, 0)), count(*)
 FROM fills WHERE action = 'close' AND mode = %(mode)s AND filled_at >= %(since)s GROUP BY 1
@@ -177,18 +183,22 @@ PLANS = (
 
 def charts(request: HttpRequest) -> HttpResponse:
     """Every chart that this user may see; one that cannot be made says so and hides no other."""
-    drawn = [_made(plan) for plan in PLANS if request.user.has_perm(plan.permission)]
+    drawn = [made(plan.title, "bar", plan.make) for plan in PLANS if request.user.has_perm(plan.permission)]
     context = {**admin.site.each_context(request), "title": "Charts", "charts": drawn}
     return TemplateResponse(request, "panel/charts.html", context)
 
 
-def _made(plan: Plan) -> Chart:
+def made(title: str, kind: str, make: Callable[[str], Chart]) -> Chart:
+    """What `make` makes of the title within WITHIN_MS, or a chart of this kind that says why there is none.
+
+    Raises DatabaseError where the connection is gone.
+    """
     try:
         with bounded(WITHIN_MS):
-            return plan.make(plan.title)
+            return make(title)
     except DatabaseError as problem:
-        log.warning("a chart was not made", chart=plan.title, error=type(problem).__name__)
+        log.warning("a chart was not made", chart=title, error=type(problem).__name__)
         if not connection.is_usable():
             raise
         why = f"the database did not answer this within {WITHIN_MS} ms"
-        return Chart(plan.title, "bar", (), (), "", "", why)
+        return Chart(title, kind, (), (), "", "", why)

@@ -20,7 +20,7 @@ from execution_app.models import (
     Wallet,
 )
 from execution_app.states import PositionState
-from ops.panel import course
+from ops.panel import price_chart
 from ops.panel.lists import symbols, when, words
 from ops.panel.pages import Lines, LongPage, Page, amount, direction, mode, short, shown
 from ops.panel.words import grouped
@@ -94,14 +94,14 @@ class PositionPage(LongPage):
     list_select_related = ("trader",)
     ordering = ("-id",)
     inlines = (ProtectionLines, FillLines)
-    change_form_after_template = "panel/course.html"
+    change_form_after_template = "panel/price_chart.html"
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         # Asked for with the page alone, whose row the reader may see.
         position = kwargs.get("obj")
-        more = {} if position is None else {"course": course.of(position)}
+        more = {} if position is None else {"price_chart": price_chart.of(position)}
         answer: HttpResponse = super().render_change_form(request, context | more, *args, **kwargs)
         return answer
 

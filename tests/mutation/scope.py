@@ -34,6 +34,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/integration/tx/test_caps.py",
         "tests/integration/tx/test_increase_gate.py",
         "tests/integration/tx/test_margin_combined.py",
+        "tests/integration/tx/test_margin_gate.py",
         "tests/integration/tx/test_margin_intents.py",
         "tests/integration/tx/test_order_updates.py",
         "tests/integration/tx/test_remote_signing_stops.py",

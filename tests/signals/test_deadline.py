@@ -14,7 +14,7 @@ from tests.signals.sender import Elsewhere, get_trace, open_body, post
 
 pytestmark = pytest.mark.usefixtures("database")
 
-GENEROUS_S = 20.0  # never the minutes of a socket without a deadline
+GENEROUS_S = 12.0  # never the minutes of a socket without a deadline
 TOO_SLOW = "database too slow"
 
 

@@ -70,6 +70,7 @@ class Journal:
         self._known: dict[Path, _Known] = {}
         self._lock = threading.Lock()
         self._group = threading.local()
+        self._doubtful: set[Path] = set()  # of which the end of a group could not be written
 
     def check(self, slot: Slot) -> None:
         """Raise NonceUsedError where the nonce is bound to another order."""
@@ -98,9 +99,7 @@ class Journal:
                         earlier = lines.setdefault(slot.nonce, slot.identity)
                         if earlier != slot.identity:
                             answers[at] = _used(slot, earlier)
-                self._append(path, descriptor, BOUND, lines)
-                if lines:
-                    self._sync(path, descriptor)
+                self._store(path, descriptor, BOUND, lines)
         return answers
 
     def note(self, slot: Slot) -> None:
@@ -117,10 +116,12 @@ class Journal:
             return
         with self._opened(path) as (descriptor, known):
             _refuse_other(slot, known)
-            if waiting is None:
-                self._write([slot], path, descriptor, known)
-            else:
+            if waiting is not None and path not in self._doubtful:
                 waiting[path] = _Waiting(known, [slot])
+                return
+            # After a group that failed at once, so that its order is held and says why, and all else of a turn goes on.
+            self._write([slot], path, descriptor, known)
+            self._doubtful.discard(path)
 
     def _write(self, slots: list[Slot], path: Path, descriptor: int, known: _Known) -> None:
         """Raises NonceUsedError where a nonce was bound to another order since it was asked about."""
@@ -129,9 +130,7 @@ class Journal:
             _refuse_other(slot, known)
             if slot.identity not in (known.bound.get(slot.nonce), known.tentative.get(slot.nonce)):
                 lines[slot.nonce] = slot.identity
-        self._append(path, descriptor, TENTATIVE, lines)
-        if lines:
-            self._sync(path, descriptor)
+        self._store(path, descriptor, TENTATIVE, lines)
 
     @contextmanager
     def group(self) -> Iterator[None]:
@@ -151,6 +150,7 @@ class Journal:
                     with self._opened(path) as (descriptor, known):
                         self._write(noted.slots, path, descriptor, known)
                 except JournalUnusableError as problem:
+                    self._doubtful.add(path)
                     raise Retryable(str(problem)) from None
         finally:
             self._group.waiting = None
@@ -217,9 +217,19 @@ class Journal:
         known.read += len(whole) + len(newline)
         return known
 
-    def _append(self, path: Path, descriptor: int, kind: str, lines: dict[int, bytes]) -> None:
+    def _store(self, path: Path, descriptor: int, kind: str, lines: dict[int, bytes]) -> None:
         if not lines:
             return
+        whole = self._known[path].read
+        self._append(path, descriptor, kind, lines)
+        try:
+            self._sync(path, descriptor)
+        except JournalUnusableError:
+            # What is not on the disk may be read all the same, and would count as known without another sync.
+            os.ftruncate(descriptor, whole)
+            raise
+
+    def _append(self, path: Path, descriptor: int, kind: str, lines: dict[int, bytes]) -> None:
         content = b"".join(_line(kind, nonce, order) for nonce, order in lines.items())
         known = self._known[path]
         try:

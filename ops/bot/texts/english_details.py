@@ -117,3 +117,14 @@ ENGINE_D_CLOSE_ONLY = "the venue lets positions in {symbol} be closed only"
 ENGINE_D_WHICH_ONE = "{count} positions of {symbol} are open, and {name} has to mean one"
 ENGINE_D_ONE_SOURCE = "one source only: VERANTA_FEED_URL is blank"
 ENGINE_D_BY_ONE_SOURCE = "{symbol} by one source only"
+ENGINE_D_MARGIN_REVERTED = "the venue reverted it: no USDC went in or out"
+ENGINE_D_MARGIN_BEFORE_ITS_OPENING = (
+    "a reorg took its position's opening back, and it was mined before that came again: ask anew"
+)
+ENGINE_D_MARGIN_OF_ANOTHER = (
+    "a reorg made its position another one, and it was mined before that: ask anew for position {position}"
+)
+ENGINE_D_MARGIN_TOO_LATE = "position {position} had ended: no USDC went in or out"
+ENGINE_D_MARGIN_TAKEN_BACK = (
+    "it was done in a block that a reorg took away, and reverted in the one after that: ask anew"
+)

@@ -131,3 +131,10 @@ ENGINE_D_CLOSE_ONLY = "der Handelsplatz lässt Positionen in {symbol} nur noch s
 ENGINE_D_WHICH_ONE = "{count} Positionen von {symbol} sind offen, und {name} muss eine meinen"
 ENGINE_D_ONE_SOURCE = "nur eine Quelle: VERANTA_FEED_URL ist leer"
 ENGINE_D_BY_ONE_SOURCE = "{symbol} nur durch eine Quelle"
+ENGINE_D_MARGIN_REVERTED = "der Handelsplatz hat es zurückgewiesen: kein USDC ging hinein oder heraus"
+ENGINE_D_MARGIN_BEFORE_ITS_OPENING = "eine Reorg nahm die Eröffnung der Position zurück, und es war im Block, bevor diese wiederkam: neu anfragen"
+ENGINE_D_MARGIN_OF_ANOTHER = "eine Reorg machte aus der Position eine andere, und es war vor dieser im Block: für Position {position} neu anfragen"
+ENGINE_D_MARGIN_TOO_LATE = "Position {position} war beendet: kein USDC ging hinein oder heraus"
+ENGINE_D_MARGIN_TAKEN_BACK = (
+    "es war in einem Block, den eine Reorg entfernte, und scheiterte im nächsten: neu anfragen"
+)

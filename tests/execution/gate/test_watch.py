@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from django.db import connection, transaction
 from pytest_django.fixtures import Settings
 
 from execution_app.gate import admission, control, modes, watch
-from execution_app.gate.look import Seen
 from execution_app.gate.modes import Facts
 from execution_app.gate.watch import EPOCH_KEY, KEY, ModeWatch
 from execution_app.models import Chain, Heartbeat, Restriction
@@ -336,21 +334,6 @@ def test_a_comparison_grows_old(live: ModeWatch) -> None:
         Chain.objects.all().delete()
     live.look()
     assert "not been compared" in live.ruling().reason
-
-
-def test_how_old_a_comparison_may_be() -> None:
-    """Of a process that began with it, 20 s to the microsecond."""
-    at, tick = datetime(2026, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-    seen = Seen(1, frozenset(), "", reconciled_at=at, now=at + timedelta(seconds=20))
-    never = "chain and database have not been compared yet"
-    before = "chain and database have not been compared since this process started"
-    assert seen.chain_problem(started_at=at) == ""
-    late = replace(seen, now=seen.now + tick)
-    assert late.chain_problem(at) == "chain and database were last compared too long ago"
-    assert seen.chain_problem(at + tick) == before
-    assert replace(seen, reconciled_at=None).chain_problem(at) == before
-    assert replace(seen, halted="another genesis").chain_problem(at) == "another genesis"
-    assert replace(seen, halted=None).chain_problem(at) == never
 
 
 @pytest.mark.parametrize("fields", [{"exec_mode": "DRY"}, {"force_dry": True}])

@@ -246,6 +246,8 @@ def test_a_sync_that_fails_signs_nothing(folder: Path, monkeypatch: pytest.Monke
         journal.note(slot(2))
     with pytest.raises(Retryable, match="Input/output error"), journal.group():
         journal.note(slot(3))
+    with journal.group(), pytest.raises(JournalUnusableError):
+        journal.note(slot(3))  # at once, so that whoever asks can say why it waits
 
 
 def test_a_journal_that_was_moved_away_begins_anew(folder: Path) -> None:

@@ -19,7 +19,7 @@ from signals_app.deadline import TOTAL_S
 from tests.database_outages import frozen_postgres
 from tests.ops.panel.test_emergency_stop import call
 
-GENEROUS_S = 20.0
+GENEROUS_S = 12.0
 SOON_S = 1.5  # where a test waits for the deadline itself
 TOO_SLOW = "database too slow"
 

@@ -1,24 +1,19 @@
 """The decision trace as a page, and the box that finds it."""
 
-import json
 import re
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from html import unescape
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import transaction
-from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction
-from execution_app.models import Position, PriceTick, Trader, TxIntent
-from ops.panel import course, story
+from execution_app.models import Trader, TxIntent
+from ops.panel import story
 from signals_app.models import Signal
-from tests.guards import without_guards
 from tests.ops.panel.rows import one_of_each
 
 KEY = "sig:drill:page-001"
@@ -164,35 +159,3 @@ def test_charts_show_numbers_apart_by_mode_and_say_when_there_are_none(admin: Cl
     assert "DRY: exposure now (USDC) Nothing is at stake in DRY." in text
     assert "States of the newest 5,000 intents Numbers State Intents" in text
     assert "Not known" not in text
-
-
-def kept(price: str, ago: timedelta) -> None:
-    PriceTick.objects.create(symbol="BTC-USD", at=datetime.now(UTC) - ago, price=Decimal(price))
-
-
-def opened(ago: timedelta) -> None:
-    with without_guards():
-        Position.objects.update(opened_at=Now() - ago)
-
-
-def test_a_positions_page_draws_the_price_beside_its_levels_from_what_is_kept(admin: Client) -> None:
-    one_of_each()
-    position = Position.objects.get()
-    page = reverse("admin:execution_app_position_change", args=[position.pk])
-    assert "BTC-USD while it was open (USD) No price of that time is kept" in words(admin, page)
-    opened(timedelta(hours=2))
-    for minutes, price in ((180, "1"), (100, "61000"), (99, "59000.5"), (40, "62000")):
-        kept(price, timedelta(minutes=minutes))
-    text = words(admin, page)
-    assert re.search(r"Numbers Within 1 min \d+ s from Last Lowest Highest \d{4}-", text)
-    assert "59,000.5 59,000.5 61,000" in text or "61,000 61,000 61,000" in text
-    drawn = json.loads(unescape(re.search(r'data-value="([^"]+)"', admin.get(page).content.decode())[1]))  # type: ignore[index]
-    series = {one["label"]: one["data"] for one in drawn["datasets"]}
-    assert 1 not in series["price"], "what was before it was opened is not of it"
-    assert series["price"][-1] == 62_000
-    assert set(series["opened at"]) == {float(position.open_price)}
-    assert len(drawn["labels"]) == len(series["price"]) == len(series["opened at"])
-    opened(timedelta(days=300))
-    kept("2", timedelta(days=8))
-    lowest = [row[2] for row in course.of(Position.objects.get()).rows]
-    assert (lowest[0], "2" in lowest) == ("1", False), "the newest week of it"
