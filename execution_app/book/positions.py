@@ -68,14 +68,13 @@ def closable(close: TxIntent, mode: Mode) -> QuerySet[Position]:
 
 def is_taken(position: Position, close: TxIntent) -> bool:
     """Whether another close holds the position, or is in flight on it again after a reorg, or its margin is being changed."""
-    # Of closes: no exit waits for new levels. For margin that has left only until it is mined, since its nonce is the
-    # earlier one: a close fixes how much there is to close.
+    # Of closes: no exit waits for new levels. Nor for margin, once it is mined; its nonce is the earlier one until then.
     closes = Q(action=Action.CLOSE) & (Q(holds_position=True) | Q(state__in=sorted(IN_FLIGHT)))
     margin = Q(action=Action.MARGIN, state__in=sorted(UNMINED))
     own = Q(position=position) & (closes | margin)
     # What was asked of the row that a reorg took away is of this one, as soon as the book has heard of both.
-    moved = Q(action=Action.MARGIN, settled_at=None, state__in=sorted(UNMINED | {IntentState.MINED}))
-    moved &= reopened.asked_of_void(position)
+    moved = reopened.asked_of_void(position) & Q(action=Action.MARGIN, settled_at=None)
+    moved &= Q(state__in=sorted(UNMINED | {IntentState.MINED}))
     return TxIntent.objects.exclude(pk=close.pk).filter(own | moved).exists()
 
 
