@@ -102,7 +102,8 @@ ROADS = [
         "margin goes in, reorg of its opening",
         _put_in_before_its_trade,
         _ask_in_once,
-        {"one": FILLED, IN: one_of("changed", "final_reverted:no_position")},
+        # The latter where it is opened anew within the second in which it was, and so is the row that it was.
+        {"one": FILLED, IN: one_of("changed", "final_reverted:no_position", "final_reverted:venue_revert")},
         before=_order,
         left=1,
     ),
