@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from execution_app.engine import rounds
+from execution_app import tasks
 from execution_app.gate import cap_rows, control
 from execution_app.models import IntentTransition, Position, TxIntent, Wallet
 from execution_app.states import Action, CapName, CapScope, IntentState, Origin, RestrictionKind
@@ -19,8 +19,7 @@ from tests.proxy import Proxy
 from tests.rig import Rig
 
 OPENS = int(os.environ.get("OPENS_AHEAD", "100"))
-PLACES = 4  # of opens in flight, which each pass that had begun may still fill
-PASSES = 2
+PLACES = 4  # of opens in flight, which a pass that had begun may still fill
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -39,7 +38,7 @@ def test_a_close_goes_before_the_opens_that_wait(rig: Rig, node: Proxy, full: bo
         rig.intent(symbol=symbol)
 
     def work() -> None:
-        rounds.submit(rig.wallet.pk)
+        tasks.submit(rig.wallet.pk)  # as bells do it: one pass of a wallet at a time
 
     def follow() -> None:
         rig.mine()
@@ -55,7 +54,7 @@ def test_a_close_goes_before_the_opens_that_wait(rig: Rig, node: Proxy, full: bo
         while close.nonce is None:
             assert time.monotonic() < deadline_s, f"{close.state} {close.reason_detail}"
             close.refresh_from_db()
-    assert before(close) <= PASSES * PLACES
+    assert before(close) <= PLACES
     assert waited(close) > OPENS // 4, "too few opens waited to show anything"
     control.impose(RestrictionKind.REDUCE_ONLY, Origin.COMMAND, by="test", reason="nothing more is opened")
     rig.open_gate()
