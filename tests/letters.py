@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 
-from execution_app.models import TxIntent, VenueMessage
+from execution_app.models import TxIntent, VenueMessage, VenueOrder
 from execution_app.states import TERMINAL, Action, IntentState, Road
 from execution_app.venues import events, gateway, onchain
 from tests import real_parts
@@ -25,11 +25,14 @@ def check(posts: Iterable[bytes], *, first_block: int | None = None, drained: bo
         intent, mine = message.intent, orders[message.pk]
         assert len(mine) <= 1, f"L1: intent {intent.pk} registered orders {mine}"
         if intent.state in (IntentState.FILLED, IntentState.VENUE_CANCELLED):
-            assert mine, f"L2: intent {intent.pk} is {intent.state} and registered nothing"
+            assert mine or (not drained and is_unnoticed(message)), (
+                f"L2: intent {intent.pk} is {intent.state} and registered nothing"
+            )
         if intent.action == Action.LEVELS:
             assert not mine, f"L5: the levels of intent {intent.pk} registered orders {mine}"
-            changed = intent.state == IntentState.CHANGED
-            assert not changed or is_spent(message), f"L5: the levels of intent {intent.pk} are not taken"
+        if intent.action == Action.LEVELS and intent.state == IntentState.CHANGED:
+            taken = is_spent(message) or (not drained and is_unnoticed(message))
+            assert taken, f"L5: the levels of intent {intent.pk} are not taken"
         if intent.state in TERMINAL:
             assert not mine, f"L2: intent {intent.pk} ended as {intent.state} and registered order {mine}"
             assert not is_spent(message), (
@@ -72,6 +75,18 @@ def executions(messages: Iterable[VenueMessage], first_block: int | None = None)
                     if isinstance(event, events.Registered):
                         found[key].append(event.order_id)
     return found
+
+
+def is_unnoticed(message: VenueMessage) -> bool:
+    """Whether the block of which the book has it left the chain, which no pass may know yet."""
+    if message.intent.action == Action.LEVELS:
+        number, block_hash = message.spent_at_block, message.spent_at_hash
+    else:
+        order = VenueOrder.objects.get(intent=message.intent)
+        number, block_hash = order.block_number, order.block_hash
+    assert number is not None, f"L2: intent {message.intent_id} is {message.intent.state} of no block"
+    standing = rpc_call("eth_getBlockByNumber", hex(number), False)
+    return standing is None or standing["hash"] != block_hash
 
 
 def is_spent(message: VenueMessage) -> bool:

@@ -69,6 +69,7 @@ def test_it_is_one_fill_of_its_position(scene: Scene) -> None:
     opened_at = position.venue_timestamp
     move_price(102_000)
     rpc_call("evm_increaseTime", 60)
+    scene.rig.mine()  # a deadline is told from the newest block's time
     intent = grow(scene, position)
     before = ours(position)
     pass_a_minute()
