@@ -206,8 +206,11 @@ ROADS = [
         _foreign,
         _post_stolen,
         # What was signed before the theft was noticed may have gone behind it; what no node is known to have of it
-        # is offered again when somebody lets the wallet go on.
-        {"one": WAITS | one_of("lost_nonce"), "more": WAITS | FILLED | one_of("lost_nonce", "sending")},
+        # leaves when somebody lets the wallet go on.
+        {
+            "one": WAITS | one_of("lost_nonce"),
+            "more": WAITS | FILLED | one_of("lost_nonce", "signed", "sending"),
+        },
         finished=False,
         faults=("reset",),
     ),
