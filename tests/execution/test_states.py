@@ -94,6 +94,33 @@ def test_groups_of_states_fit_together() -> None:
     assert UNMINED < OWNING_NONCE
 
 
+def test_groups_are_these() -> None:
+    s = IntentState
+    unmined = {s.RESERVED, s.SIGNED, s.SENDING, s.PENDING_INCLUSION}
+    ended = {
+        s.FINAL_REVERTED,
+        s.FINAL_CANCELLED,
+        s.REJECTED,
+        s.SIMULATED,
+        s.EXPIRED,
+        s.NO_OP,
+        s.LOST_NONCE,
+        s.LAPSED,
+    }
+    assert {s.PENDING, s.HELD} == WAITING
+    assert unmined == UNMINED
+    assert ended == TERMINAL
+    assert ended | {s.FILLED, s.VENUE_CANCELLED} == states.RELEASING, "a close lets its position go"
+    assert unmined | {s.MINED, s.ORDERED} == states.IN_FLIGHT, "a close may still take something out"
+    assert {s.PENDING, s.HELD, s.MINED, s.ORDERED} | unmined == UNDECIDED, "an open may still become exposure"
+    assert {states.Action.OPEN, states.Action.CLOSE, states.Action.INCREASE} == set(states.ORDERS)
+    assert {states.Action.OPEN, states.Action.INCREASE} == set(states.GROWING)
+    assert {states.Action.OPEN, states.Action.INCREASE, states.Action.MARGIN} == set(states.STAKING)
+    assert {states.Action.CANCEL_ORDER, states.Action.UPDATE_ORDER} == set(states.ORDER_CHANGES)
+    end = states.PositionEnd
+    assert {end.TAKE_PROFIT, end.STOP_LOSS, end.LIQUIDATION, end.OWNER} == set(states.ENDED_BY_VENUE)
+
+
 def test_a_nonce_is_for_life() -> None:
     """No move leads from a state that owns a slot to one that does not."""
     assert {new for old in OWNING_NONCE for new in MOVES[old]} <= OWNING_NONCE

@@ -15,6 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # own is left out, since a mutant does not reach these.
 TESTS: dict[str, tuple[str, ...]] = {
     "states": (
+        "tests/execution/test_words.py",
         "tests/execution/test_states.py",
         "tests/execution/test_moves.py",
         "tests/execution/test_constraints.py",
