@@ -6,30 +6,26 @@ at once, as a fill is: provisional until its block is final, and gone with it. W
 divergence (`book/corrections.py`).
 """
 
-from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import absence, reopened
+from execution_app.book import absence, margin_logs, reopened
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold
 from execution_app.models import MarginChange, Position, TxIntent, TxSend
-from execution_app.node import quorum, rpc
+from execution_app.node import quorum
 from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
-from execution_app.venues import margin_events
 from execution_app.venues.margin_events import MarginUpdated
 from execution_app.venues.onchain import OpenTrade
 
 log = structlog.get_logger(__name__)
-LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 REACH = 10_000  # blocks back from the one at which the difference is seen
 BATCH = 100
 
@@ -59,7 +55,11 @@ def _follow(position: Position, end: int) -> bool:
     if opening is None or opening.block_number is None:
         return False
     start = max(opening.block_number, end - REACH + 1)
-    found = [event for event in _events(position.trader.address, start, end) if _is_of(position, event)]
+    found = [
+        event
+        for event in margin_logs.of_trader(position.trader.address, start, end)
+        if _is_of(position, event)
+    ]
     new = [_record(position, event) for event in found]
     return any(new)
 
@@ -72,40 +72,6 @@ def _differs(position: Position, trade: OpenTrade) -> bool:
 
 def _known_at(position: Position) -> int:
     return int((position.venue_timestamp or position.opened_at).timestamp())
-
-
-def _events(trader: str, start: int, end: int) -> list[MarginUpdated]:
-    """Changes of this trader's margins that most endpoints show, in the order of the chain."""
-    address, topics = settings.ENVIRONMENT.venue_trading_address, margin_events.topics_of(trader)
-    calls: list[rpc.Call] = [
-        (
-            "eth_getLogs",
-            (
-                {
-                    "address": address,
-                    "topics": topics,
-                    "fromBlock": hex(low),
-                    "toBlock": hex(min(low + LOG_SPAN - 1, end)),
-                },
-            ),
-        )
-        for low in range(start, end + 1, LOG_SPAN)
-    ]
-    votes: Counter[MarginUpdated] = Counter()
-    for _, answers in quorum.ask_each(calls):
-        entries = [entry for answer in answers if isinstance(answer, list) for entry in answer]
-        votes.update({event for entry in entries if (event := _decoded(entry, address)) is not None})
-    told = [event for event, count in votes.items() if count >= quorum.needed()]
-    return sorted(told, key=lambda event: (event.block_number, event.log_index))
-
-
-def _decoded(entry: dict[str, Any], address: str) -> MarginUpdated | None:
-    try:
-        return margin_events.decode(entry, trading_address=address)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
-        log.exception("a log of the venue cannot be read", hash=str(entry.get("transactionHash"))[:80])
-        return None
 
 
 def _is_of(position: Position, event: MarginUpdated) -> bool:
@@ -129,35 +95,49 @@ def _earlier_prices(position: Position) -> set[Decimal | None]:
 
 
 def _record(position: Position, event: MarginUpdated, intent: TxIntent | None = None) -> bool:
-    """Put the event into the book, once; says whether it was not there yet, or was not known to be of this intent."""
+    """Put the event into the book, once; says whether it was not there yet, or was not known to be of this intent.
+
+    A transaction stands in one block: what was seen of it in another one, which has left since, is there no more.
+    """
     with transaction.atomic():
         locked = Position.objects.select_for_update().get(pk=position.pk)
         if locked.mode != Mode.LIVE or not (
             locked.state == PositionState.OPEN or (intent is not None and _was_there(locked, event))
         ):
             return False
-        _, is_new = MarginChange.objects.get_or_create(
-            tx_hash=event.tx_hash,
-            log_index=event.log_index,
-            defaults={
-                "position": locked,
-                "intent": intent,
-                "change_usdc": event.change_usdc,
-                "collateral_usdc": event.collateral_usdc,
-                "leverage_x": event.leverage_x,
-                "venue_timestamp": datetime.fromtimestamp(event.opened_at, UTC),
-                "block_number": event.block_number,
-                "block_hash": event.block_hash,
-            },
-        )
+        seen = _unowned(locked, event.tx_hash)
+        seen.exclude(block_hash=event.block_hash).delete()
+        is_new = _write(locked, event, intent)
         if not is_new and intent is not None:
             # The comparison with the venue saw it before its receipt was read, and took it for the owner's.
-            mine = MarginChange.objects.filter(tx_hash=event.tx_hash, log_index=event.log_index)
-            is_new = bool(mine.filter(position=locked, intent=None).update(intent=intent))
+            is_new = bool(seen.filter(log_index=event.log_index).update(intent=intent))
         if is_new:
             fold(locked)
     if is_new:
         log.info("margin changed", position=position.pk, change_usdc=str(event.change_usdc))
+    return is_new
+
+
+def _unowned(position: Position, tx_hash: str) -> QuerySet[MarginChange]:
+    """What is not final of this transaction, and of no intent as far as the book knows."""
+    return MarginChange.objects.filter(position=position, tx_hash=tx_hash, intent=None, settled_at=None)
+
+
+def _write(position: Position, event: MarginUpdated, intent: TxIntent | None = None) -> bool:
+    _, is_new = MarginChange.objects.get_or_create(
+        tx_hash=event.tx_hash,
+        log_index=event.log_index,
+        defaults={
+            "position": position,
+            "intent": intent,
+            "change_usdc": event.change_usdc,
+            "collateral_usdc": event.collateral_usdc,
+            "leverage_x": event.leverage_x,
+            "venue_timestamp": datetime.fromtimestamp(event.opened_at, UTC),
+            "block_number": event.block_number,
+            "block_hash": event.block_hash,
+        },
+    )
     return is_new
 
 
@@ -280,27 +260,44 @@ def under_way(position: Position) -> QuerySet[TxIntent]:
 def settle() -> None:
     """Make final what stands in blocks that most endpoints have as final, and take back what stands in none of theirs.
 
-    What we changed ourselves is followed by its receipt, until that is settled.
+    What we changed ourselves is made final by its receipt.
     """
-    ours = TxSend.objects.filter(intent__action=Action.MARGIN, intent__settled_at=None).values("tx_hash")
-    owners = MarginChange.objects.filter(settled_at=None, intent=None).exclude(tx_hash__in=ours)
-    for row in owners.order_by("id")[:BATCH]:
+    ours = TxSend.objects.filter(
+        tx_hash=OuterRef("tx_hash"), intent__action=Action.MARGIN, intent__settled_at=None
+    )
+    unowned = MarginChange.objects.filter(settled_at=None, intent=None).annotate(is_ours=Exists(ours))
+    for row in unowned.order_by("id")[:BATCH]:
         assert row.block_number is not None
         votes = absence.finality(row.block_number, row.block_hash)
-        if votes[True] >= quorum.needed():
-            _end(row, stands=True)
+        if votes[True] >= quorum.needed() and not row.is_ours:
+            _end(row)
         elif votes[False] >= quorum.needed():
-            _end(row, stands=False)
+            _move(row, margin_logs.of_transaction(row.tx_hash))
 
 
-def _end(row: MarginChange, *, stands: bool) -> None:
+def _end(row: MarginChange) -> None:
     with transaction.atomic():
         position = Position.objects.select_for_update().get(pk=row.position_id)
-        unsettled = MarginChange.objects.filter(pk=row.pk, settled_at=None)
-        done = unsettled.update(settled_at=Now()) if stands else unsettled.delete()[0]
+        done = MarginChange.objects.filter(pk=row.pk, intent=None, settled_at=None).update(settled_at=Now())
         if done:
             fold(position)
     if done:
-        log.info("a change of margin", position=row.position_id, block=row.block_number, stands=stands)
-    if done and not stands:
+        log.info("margin is final", position=row.position_id, block=row.block_number)
+
+
+def _move(row: MarginChange, told: Sequence[MarginUpdated]) -> None:
+    """Its block left the chain: out of the book, or to where its transaction stands now.
+
+    In one fold: a part may have been closed since, and what had come in before would seem to be all there was.
+    """
+    with transaction.atomic():
+        position = Position.objects.select_for_update().get(pk=row.position_id)
+        gone = _unowned(position, row.tx_hash).filter(block_hash=row.block_hash).delete()[0]
+        if gone:
+            moved = [
+                event.block_number for event in told if _is_of(position, event) and _write(position, event)
+            ]
+            fold(position)
+    if gone:
+        log.warning("margin's block left", position=row.position_id, block=row.block_number, now_in=moved)
         meters.REORGS.inc()

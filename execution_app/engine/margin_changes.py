@@ -6,7 +6,7 @@ the same, either way round.
 """
 
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
 from typing import Any
 
 import structlog
@@ -20,10 +20,13 @@ from execution_app.book import growth, margins
 from execution_app.engine.increases import is_being_closed, is_to_be_closed
 from execution_app.engine.waiting import hold, note, refuse
 from execution_app.errors import Refused
-from execution_app.gate.admission import Admission, Verdict
+from execution_app.gate import limits
+from execution_app.gate.admission import Admission, Verdict, leverage_breaches, order_of
+from execution_app.gate.caps import plain
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import open_intent
-from execution_app.states import WAITING, Action, Mode, PositionState, Reason, Road
+from execution_app.states import WAITING, Action, CapName, Mode, PositionState, Reason, Road
+from execution_app.venues.costs import leverage_after_x
 from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_PCT, UnsupportedError, require
 from execution_app.venues.interface import Action as Asked
 
@@ -145,6 +148,7 @@ def change(
             return known
         if problem := obstacle(position):
             raise Refused(f"position {position_id}: {problem}")
+        _check_room(position, change_usdc)
         intent = ask(position, change_usdc, key=key, by=by)
         told = {"asked_by": key, "change_usdc": f"{change_usdc:f}"}
         subject = f"position {position_id}"
@@ -158,3 +162,33 @@ def check_amount(change_usdc: Decimal) -> None:
         raise Refused("an amount of USDC is not zero")
     if change_usdc != round(change_usdc, USDC_DIGITS):
         raise Refused(f"USDC has at most {USDC_DIGITS} decimals")
+
+
+def _check_room(position: Position, change_usdc: Decimal) -> None:
+    """Raises Refused, with the most that may, where so much may not come out of the trade as the book has it.
+
+    It would not leave either (`admission.may_leave`): at best it would cost its wallet a slot. What the price, the stop
+    loss or the venue has against it is found when it is drawn; what its owner put in by hand counts once the book has it.
+    """
+    held_usdc: Decimal = position.collateral_usdc
+    left_usdc = held_usdc + change_usdc
+    has = f"position {position.pk} has {plain(held_usdc)} USDC of collateral at {plain(position.leverage_x)}x"
+    if left_usdc <= 0:
+        raise Refused(f"usdc: {plain(-change_usdc)} is not less than that: {has}")
+    wish = TxIntent(tg_user_id=position.trader.tg_user_id, **size(position, change_usdc))
+    after_x = leverage_after_x(held_usdc, position.leverage_x, left_usdc)
+    if broken := leverage_breaches(wish, after_x):
+        most_usdc = _most_out(position, wish)
+        raise Refused(f"usdc: at most {plain(most_usdc)} may come out: {has}, and {broken[0].detail}")
+
+
+def _most_out(position: Position, wish: TxIntent) -> Decimal:
+    """USDC that every cap on leverage lets come out of the trade, in what the venue counts; 0 where none does."""
+    caps = [limit.value for limit in limits.active(order_of(wish)) if limit.name is CapName.LEVERAGE]
+    if not caps or min(caps) <= 0:
+        return Decimal(0)
+    unit = Decimal(1).scaleb(-USDC_DIGITS)
+    # The venue rounds the notional down.
+    notional_usdc = (position.collateral_usdc * position.leverage_x).quantize(unit, ROUND_DOWN)
+    least_usdc = (notional_usdc / min(caps)).quantize(unit, ROUND_UP)
+    return max(position.collateral_usdc - least_usdc, Decimal(0))

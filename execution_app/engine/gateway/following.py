@@ -101,15 +101,30 @@ def _stretches(spent: Sequence[VenueMessage], head: int) -> list[list[VenueMessa
 def _register(spent: Sequence[VenueMessage], head: int) -> None:
     start = max(0, min(message.from_block for message in spent))
     found = _candidates(spent, start, min(head, start + LOG_SPAN * SPANS))
-    missing = [message for message in spent if not _take(message, found)]
+    missing = [message for message in _as_carried(spent, found) if not _take(message, found)]
+    earlier: list[Candidate] = []
     if missing and start > 0:
-        found = _candidates(missing, max(0, start - EARLIER), start)
-        missing = [message for message in missing if not _take(message, found)]
+        earlier = _candidates(missing, max(0, start - EARLIER), start - 1)
+        missing = [message for message in _as_carried(missing, earlier) if not _take(message, earlier)]
+    # Only now, when each order has gone to the message that asked for just that.
+    found += earlier
+    missing = [message for message in missing if not _take(message, found, as_asked=False)]
     for message in missing:
         meters.INVARIANT_VIOLATIONS.labels("spent_message_has_order").inc()
         log.error(
             "a nonce is spent and its order is not found", intent=message.intent_id, digest=message.digest
         )
+
+
+def _as_carried(messages: Sequence[VenueMessage], found: list[Candidate]) -> list[VenueMessage]:
+    """In the order in which transactions carry them, which is that of their orders: of two closes of one size nothing else tells them apart."""
+
+    def place(message: VenueMessage) -> tuple[int, int]:
+        nonce = bytes.fromhex(message.nonce[2:])
+        places = ((at, calldata.find(nonce)) for at, (_, calldata) in enumerate(found) if nonce in calldata)
+        return next(places, (len(found), 0))
+
+    return sorted(messages, key=place)
 
 
 def _candidates(messages: Sequence[VenueMessage], start: int, end: int) -> list[Candidate]:
@@ -157,31 +172,40 @@ def _topic(address: str) -> str:
     return "0x" + address[2:].lower().rjust(64, "0")
 
 
-def _take(message: VenueMessage, found: list[Candidate]) -> bool:
-    """Give the message its order, and take that out of `found`; says whether there was one."""
+def _take(message: VenueMessage, found: list[Candidate], *, as_asked: bool = True) -> bool:
+    """Give the message its order, and take that out of `found`; says whether there was one.
+
+    Not `as_asked`: a close of another size, where it can be no other. An earlier copy of the database may have signed it
+    when more or less was there, and else nobody would get out of its position any more.
+    """
     nonce = bytes.fromhex(message.nonce[2:])
-    for at, (event, calldata) in enumerate(found):
-        if nonce in calldata and _is_of(message, event):
-            del found[at]
-            _ordered(message, event)
-            return True
-    return False
+    mine = [
+        at
+        for at, (event, calldata) in enumerate(found)
+        if nonce in calldata and _is_of(message, event, as_asked=as_asked)
+    ]
+    if not mine or (not as_asked and len(mine) > 1):
+        return False
+    event, _ = found.pop(mine[0])
+    _ordered(message, event)
+    return True
 
 
-def _is_of(message: VenueMessage, event: Registered) -> bool:
-    """Whether the order is of this intent's trader, pair and kind; its size is checked when it is executed."""
+def _is_of(message: VenueMessage, event: Registered, *, as_asked: bool) -> bool:
+    """Whether the order is of this intent's trader, pair and kind, and `as_asked` of its size, which tells orders of one transaction apart."""
     intent = message.intent
     assert intent.trader is not None
     theirs = event.trader.lower() == intent.trader.address.lower()
     theirs = theirs and event.pair_index == onchain.PAIRS[intent.symbol]
     if isinstance(event, IncreaseRequested) or intent.action == Action.INCREASE:
         return theirs and _is_increase_of(intent, event)
-    opens = intent.action == Action.OPEN
+    if intent.action != Action.OPEN:
+        return theirs and not event.is_open and (not as_asked or event.collateral_usdc == intent.close_usdc)
     return (
         theirs
-        and event.is_open == opens
-        and event.collateral_usdc == (intent.collateral_usdc if opens else intent.close_usdc)
-        and (not opens or event.is_long == intent.is_long)
+        and event.is_open
+        and event.collateral_usdc == intent.collateral_usdc
+        and event.is_long == intent.is_long
     )
 
 

@@ -18,7 +18,7 @@ import stat
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,10 +46,15 @@ class JournalUnusableError(Refused):
 
 @dataclass
 class _Known:
-    """What this process has read of one file; `inode` and `read` say how far."""
+    """What this process has read of one file; `inode` and `read` say how far.
+
+    `unsynced`: others wrote some of it, and one who dies between its write and its sync leaves whole lines that are
+    read and not on the disk.
+    """
 
     inode: int = -1
     read: int = 0
+    unsynced: bool = False
     bound: dict[int, bytes] = field(default_factory=dict)
     tentative: dict[int, bytes] = field(default_factory=dict)
 
@@ -180,12 +185,20 @@ class Journal:
     def _open(self, path: Path) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
         try:
-            return os.open(path, flags)
+            descriptor = os.open(path, flags)
         except FileNotFoundError:
             path.parent.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-        descriptor = os.open(path, flags | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR)
-        log.warning("a journal of signatures begins; what was signed before is not in it", journal=path.name)
-        _sync_folder(path.parent)
+            descriptor = os.open(path, flags | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR)
+            log.warning(
+                "a journal of signatures begins; what was signed before is not in it", journal=path.name
+            )
+        try:
+            if not os.fstat(descriptor).st_size:
+                # Its name is on the disk before its first record is, also where who made it has died in between.
+                _sync_folder(path.parent)
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def _read(self, path: Path, descriptor: int) -> _Known:
@@ -215,19 +228,24 @@ class Journal:
                 raise _unusable(path, f"is damaged; {DAMAGED}") from None
             (known.bound if kind == BOUND else known.tentative)[nonce] = order
         known.read += len(whole) + len(newline)
+        known.unsynced = not torn
         return known
 
     def _store(self, path: Path, descriptor: int, kind: str, lines: dict[int, bytes]) -> None:
-        if not lines:
+        known = self._known[path]
+        if not lines and not known.unsynced:
             return
-        whole = self._known[path].read
-        self._append(path, descriptor, kind, lines)
+        whole = known.read
+        if lines:
+            self._append(path, descriptor, kind, lines)
         try:
             self._sync(path, descriptor)
         except JournalUnusableError:
-            # What is not on the disk may be read all the same, and would count as known without another sync.
-            os.ftruncate(descriptor, whole)
+            # What is not on the disk may be read all the same. Where it cannot be cut off, its next reader syncs it.
+            with suppress(OSError):
+                os.ftruncate(descriptor, whole)
             raise
+        known.unsynced = False
 
     def _append(self, path: Path, descriptor: int, kind: str, lines: dict[int, bytes]) -> None:
         content = b"".join(_line(kind, nonce, order) for nonce, order in lines.items())

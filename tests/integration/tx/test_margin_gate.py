@@ -3,15 +3,18 @@
 from decimal import Decimal
 
 import pytest
+from django.core.management import CommandError
 from pytest_django.fixtures import Settings
 
-from execution_app.engine import reserve
-from execution_app.models import Position, TxIntent
+from execution_app.engine import reserve, rounds
+from execution_app.models import AuditEntry, Position, TxIntent
 from execution_app.states import CapName
+from execution_app.venues.calls import Margin
 from tests import invariants
 from tests.integration.tx.remote import finish, signing_remotely
 from tests.integration.tx.test_divergences import opened
-from tests.integration.tx.test_margin_intents import ask, at_stake, cap, held
+from tests.integration.tx.test_margin_intents import ask, at_stake, cap, held, said
+from tests.integration.tx.test_margins import by_hand
 from tests.integration.tx.test_reorg import reorganise
 from tests.integration.tx.test_resting import state
 from tests.integration.tx.test_unheld import kinds
@@ -127,3 +130,52 @@ def test_a_remote_signer_signs_the_cancel_of_one_that_breaks_a_cap_by_then(
         assert (state(change), kinds(change)) == ("final_cancelled", ["cancel"])
         assert (len(signer.signed), held()) == (before + 1, ("open", Decimal(5), 2))
         invariants.check(node)
+
+
+def test_what_could_not_leave_is_refused_where_it_is_asked_for(
+    rig: Rig, node: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what the gate would say of it later, with the most that it lets out; nothing is written down."""
+    number = str(opened(rig).pk)
+    cap(CapName.LEVERAGE, 3)
+    has = f"position {number} has 5 USDC of collateral at 2x"
+    before = TxIntent.objects.count(), AuditEntry.objects.count()
+    for amount, words in (
+        ("5", f"usdc: 5 is not less than that: {has}"),
+        ("7.5", f"usdc: 7.5 is not less than that: {has}"),
+        (
+            "1.666667",
+            f"usdc: at most 1.666666 may come out: {has}, and leverage 3.0000003 is above leverage_x ",
+        ),
+        ("4", f"usdc: at most 1.666666 may come out: {has}, and leverage 10 is above leverage_x "),
+    ):
+        with pytest.raises(CommandError) as refused:
+            said(capsys, "withdraw", number, amount)
+        assert str(refused.value).startswith(words)
+    assert (TxIntent.objects.count(), AuditEntry.objects.count()) == before
+    said(capsys, "withdraw", number, "1.666666")
+    rig.finish(2)
+    assert held()[1] == Decimal("3.333334")
+    with pytest.raises(CommandError, match=r"usdc: at most 0\.000001 may come out"):
+        said(capsys, "withdraw", number, "0.000002")  # the venue has rounded the notional down
+    cap(CapName.LEVERAGE, 2)
+    with pytest.raises(CommandError, match="usdc: at most 0 may come out"):
+        said(capsys, "withdraw", number, "0.000001")
+    said(capsys, "deposit", number, "1")
+    rig.finish(2)
+    assert held()[1] == Decimal("4.333334")
+    invariants.check(node)
+
+
+def test_what_its_owner_put_in_may_come_out_as_soon_as_the_book_has_it(
+    rig: Rig, node: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = str(opened(rig).pk)
+    by_hand(rig, Margin.DEPOSIT, "5")
+    with pytest.raises(CommandError, match=r"usdc: 6 is not less than that: position .* has 5 USDC"):
+        said(capsys, "withdraw", number, "6")
+    assert rounds.compare_positions() == 0
+    said(capsys, "withdraw", number, "6")
+    rig.finish(2)
+    assert held()[:2] == ("open", 4)
+    invariants.check(node)

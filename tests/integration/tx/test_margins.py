@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from execution_app.book import margins
+from execution_app.book import margin_logs
 from execution_app.engine import rounds
 from execution_app.gate import usage
 from execution_app.gate.caps import Limit
@@ -149,7 +149,7 @@ def test_what_leaves_the_chain_leaves_the_book(rig: Rig, node: Proxy) -> None:
 def test_one_that_is_final_is_left_as_it_is_and_told_once(
     rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(margins, "LOG_SPAN", 2)
+    monkeypatch.setattr(margin_logs, "LOG_SPAN", 2)
     opened(rig)
     by_hand(rig, Margin.DEPOSIT, "1")
     rig.mine(5)
