@@ -23,13 +23,13 @@ from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold
 from execution_app.models import MarginChange, Position, TxIntent, TxSend
 from execution_app.node import quorum, rpc
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
 from execution_app.venues import margin_events
 from execution_app.venues.margin_events import MarginUpdated
 from execution_app.venues.onchain import OpenTrade
 
 log = structlog.get_logger(__name__)
-LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 REACH = 10_000  # blocks back from the one at which the difference is seen
 BATCH = 100
 

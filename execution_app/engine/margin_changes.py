@@ -26,9 +26,9 @@ from execution_app.moves import open_intent
 from execution_app.states import WAITING, Action, Mode, PositionState, Reason, Road
 from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_PCT, UnsupportedError, require
 from execution_app.venues.interface import Action as Asked
+from execution_app.venues.scales import USDC_DIGITS
 
 log = structlog.get_logger(__name__)
-USDC_DIGITS = 6
 
 
 def size(position: Position, change_usdc: Decimal) -> dict[str, Any]:
