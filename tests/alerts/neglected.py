@@ -56,7 +56,9 @@ def play(ground: Ground) -> None:
         ledger.injected("VantaSignerFailing", "the remote signer breaks every connection; a LIVE open waits")
         waiting = ground.signal(max_lag_s=900)
         names = ("VantaBackupOld", "VantaBotSilent", "VantaRetentionOld", "VantaNotionalBreach")
-        ground.await_told(*names, "VantaLeverageBreach", "VantaSymbolBreach", "VantaSignerFailing", within_s=150)
+        ground.await_told(
+            *names, "VantaLeverageBreach", "VantaSymbolBreach", "VantaSignerFailing", within_s=150
+        )
         ground.care()
         ground.await_over(150, but=("VantaNotionalBreach", "VantaLeverageBreach", "VantaSymbolBreach"))
     ledger.injected("VantaMetricsSilent", "the whole stack is stopped")
