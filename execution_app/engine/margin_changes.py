@@ -29,6 +29,7 @@ from execution_app.venues.interface import Action as Asked
 from execution_app.venues.scales import USDC_DIGITS
 
 log = structlog.get_logger(__name__)
+MOST_USDC = Decimal(10**12)
 
 
 def size(position: Position, change_usdc: Decimal) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def change(
 
 def check_amount(change_usdc: Decimal) -> None:
     """Raises Refused for what the venue cannot hold exactly, and for nothing."""
-    if not change_usdc.is_finite() or not change_usdc or abs(change_usdc) >= Decimal(10**12):
-        raise Refused("an amount of USDC is not zero")
+    if not change_usdc.is_finite() or not change_usdc or abs(change_usdc) >= MOST_USDC:
+        raise Refused(f"an amount of USDC is not zero and below {MOST_USDC:,}")
     if change_usdc != round(change_usdc, USDC_DIGITS):
         raise Refused(f"USDC has at most {USDC_DIGITS} decimals")
