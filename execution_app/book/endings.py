@@ -21,12 +21,12 @@ from execution_app import meters
 from execution_app.book.positions import fold, replaced_at
 from execution_app.models import Fill, Position
 from execution_app.node import quorum, rpc
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.states import Action, Mode, PositionEnd
 from execution_app.venues import events
 from execution_app.venues.events import OrderExecuted
 
 log = structlog.get_logger(__name__)
-SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS_A_REQUEST = 10
 SPANS = 50  # how far back from where it was missed: 28 h of blocks of 2 s
 LEARN_FOR = timedelta(minutes=10)
@@ -164,11 +164,11 @@ def _missed_by(position: Position) -> int | None:
 def _search(wanted: Sequence[_Wanted]) -> None:
     """Read backwards from the last of them, until each has an end or none of its blocks is left to read."""
     high = max(one.high for one in wanted)
-    floor = max(0, high - SPAN * SPANS + 1)
+    floor = max(0, high - LOG_SPAN * SPANS + 1)
     while high >= floor and not all(one.found or one.low > high for one in wanted):
-        tops = range(high, max(floor, high - SPAN * SPANS_A_REQUEST + 1) - 1, -SPAN)
+        tops = range(high, max(floor, high - LOG_SPAN * SPANS_A_REQUEST + 1) - 1, -LOG_SPAN)
         calls: list[rpc.Call] = [
-            ("eth_getLogs", (_question(fromBlock=hex(max(floor, top - SPAN + 1)), toBlock=hex(top)),))
+            ("eth_getLogs", (_question(fromBlock=hex(max(floor, top - LOG_SPAN + 1)), toBlock=hex(top)),))
             for top in tops
         ]
         found: list[tuple[PositionEnd, OrderExecuted]] = []
@@ -181,7 +181,7 @@ def _search(wanted: Sequence[_Wanted]) -> None:
             if (event.tx_hash, event.log_index) not in known:
                 for one in wanted:
                     one.take(kind, event)
-        high -= SPAN * SPANS_A_REQUEST
+        high -= LOG_SPAN * SPANS_A_REQUEST
 
 
 def _known(found: Iterable[OrderExecuted]) -> set[tuple[str, int]]:

@@ -14,6 +14,7 @@ from django.db.models import Max
 
 from execution_app.models import Correction, Fill, Position, TxIntent
 from execution_app.node import quorum, rpc
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.states import IN_FLIGHT, Action
 from execution_app.venues import events
 from execution_app.venues.increase_events import PositionIncreased
@@ -22,7 +23,6 @@ from execution_app.venues.onchain import OpenTrade
 log = structlog.get_logger(__name__)
 # Behind the deadline of an increase: within this long its keeper, too, has carried it out, or does not.
 KEEPER_MS = 30_000
-LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS = 10
 
 

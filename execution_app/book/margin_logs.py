@@ -9,11 +9,11 @@ from django.conf import settings
 
 from execution_app import meters
 from execution_app.node import quorum, rpc
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.venues import margin_events
 from execution_app.venues.margin_events import MarginUpdated
 
 log = structlog.get_logger(__name__)
-LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 
 
 def of_trader(trader: str, start: int, end: int) -> list[MarginUpdated]:

@@ -19,11 +19,11 @@ from execution_app.errors import Refused, Stale
 from execution_app.models import Position, TxIntent, VenueOrder, Wallet
 from execution_app.moves import move
 from execution_app.node import rpc
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.states import Action, IntentState, Mode, OrderState, PositionState, Reason
 from execution_app.venues import events, onchain
 
 log = structlog.get_logger(__name__)
-LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS = 1_000
 SLOTS = 2_000  # trade slots of one pair that are looked at
 

@@ -29,9 +29,10 @@ from execution_app.states import WAITING, Action, CapName, Mode, PositionState, 
 from execution_app.venues.costs import leverage_after_x
 from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_PCT, UnsupportedError, require
 from execution_app.venues.interface import Action as Asked
+from execution_app.venues.scales import USDC_DIGITS
 
 log = structlog.get_logger(__name__)
-USDC_DIGITS = 6
+MOST_USDC = Decimal(10**12)
 
 
 def size(position: Position, change_usdc: Decimal) -> dict[str, Any]:
@@ -158,8 +159,8 @@ def change(
 
 def check_amount(change_usdc: Decimal) -> None:
     """Raises Refused for what the venue cannot hold exactly, and for nothing."""
-    if not change_usdc.is_finite() or not change_usdc or abs(change_usdc) >= Decimal(10**12):
-        raise Refused("an amount of USDC is not zero")
+    if not change_usdc.is_finite() or not change_usdc or abs(change_usdc) >= MOST_USDC:
+        raise Refused(f"an amount of USDC is not zero and below {MOST_USDC:,}")
     if change_usdc != round(change_usdc, USDC_DIGITS):
         raise Refused(f"USDC has at most {USDC_DIGITS} decimals")
 

@@ -23,13 +23,13 @@ from execution_app.book import orders
 from execution_app.errors import Stale
 from execution_app.models import Chain, VenueOrder
 from execution_app.node import quorum, rpc
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.states import IntentState, OrderState
 from execution_app.venues import events, onchain
 from execution_app.venues.increase_events import PositionIncreased
 
 log = structlog.get_logger(__name__)
 BATCH = 2_000
-LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS_A_PASS = 10
 SAME_S = 2.0  # for so long at most what was said at a block is not asked again there
 READ_AGAIN = 64  # blocks

@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 8.0
 BATCH_LIMIT = 50
+LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 BODY_LIMIT = 32 * 1024 * 1024
 # How long a server that refused a batch is asked one by one before it is tried again.
 SINGLES_S = 600.0

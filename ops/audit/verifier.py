@@ -229,12 +229,19 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
+def _head(text: str) -> tuple[int, str]:
+    try:
+        return read_head(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_head(words: argparse.ArgumentParser) -> None:
     words.add_argument(
         "--head",
         action="append",
         default=[],
-        type=read_head,
+        type=_head,
         metavar="SEQ:HASH",
         help="a head noted earlier, outside the database; may be given several times",
     )

@@ -14,6 +14,8 @@ from ops.rehearsal.parts import port
 from ops.rehearsal.parts.anvil import CHAIN_ID
 from ops.rehearsal.stack_lock import tag
 
+# What bounds a trade. Without one of them nothing is opened, and LIVE does not start.
+CAPS = {"MAX_NOTIONAL_USDC": "1000", "MAX_LEVERAGE": "75", "ALLOWED_SYMBOLS": "BTC-USD,ETH-USD,SOL-USD"}
 # Written to stack.env, in this order: what any tool needs to talk to the stack.
 PUBLISHED = (
     "DATABASE_URL",
@@ -28,15 +30,15 @@ PUBLISHED = (
     "VENUE_TRADING_ADDRESS",
     "VENUE_STORAGE_ADDRESS",
     "USDC_ADDRESS",
+    "VENUE_PRICE_AGGREGATOR_ADDRESS",
     "TRADER_ADDRESS",
     "WALLET_ADDRESS",
+    *CAPS,  # so that `manage.py caps show` and `preflight` judge by what the stack has
     # What `manage.py` wants before it does anything; whoever reads ADMIN_PASSWORD here can do no more with it.
     "SECRET_KEY",
     "DEPLOY_ENV",
 )
 SECRETS = ("WEBHOOK_HMAC_SECRET", "ADMIN_TOKEN", "ADMIN_PASSWORD", "SECRET_KEY", "SIGNER_KEY_PASSWORD")
-# What bounds a trade. Without one of them nothing is opened, and LIVE does not start.
-CAPS = {"MAX_NOTIONAL_USDC": "1000", "MAX_LEVERAGE": "75", "ALLOWED_SYMBOLS": "BTC-USD,ETH-USD,SOL-USD"}
 # Only for names that the caller does not have at all: a blank cap is one that was taken away, and stays so.
 DEFAULTS = {"EXEC_MODE": "DRY", **CAPS, "DEPLOY_ENV": "rehearsal"}
 # Nothing could start with a blank here.

@@ -2,6 +2,8 @@
 
 import getpass
 import json
+from argparse import ArgumentTypeError
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -61,6 +63,17 @@ class Switch(BaseCommand):
             self.stdout.write(
                 f"holds: {row['kind']} of origin {row['origin']}, by {row['by']}: {row['reason']}"
             )
+
+
+def above_zero(text: str) -> Decimal:
+    """An amount or a price that somebody typed. Raises ArgumentTypeError, which names the option."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ArgumentTypeError(f"{text!r} is no number") from None
+    if not value.is_finite() or value <= 0:
+        raise ArgumentTypeError(f"{text!r} is not above 0")
+    return value
 
 
 def account() -> str:

@@ -68,7 +68,7 @@ def due(session: Connection, keep_days: int) -> list[Due]:
     """What is older than so many whole UTC days, the oldest first. Raises Refused for fewer days than LEAST_DAYS and more than MOST_DAYS."""
     if not LEAST_DAYS <= keep_days <= MOST_DAYS:
         raise Refused(
-            f"at least {LEAST_DAYS} days are kept, since what happened lately is still asked for, and at most {MOST_DAYS:,}"
+            f"--keep-days {keep_days}: at least {LEAST_DAYS} days are kept, since what happened lately is still asked for, and at most {MOST_DAYS:,}"
         )
     row = session.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone()
     assert row is not None

@@ -71,8 +71,9 @@ class Ground:
         self.tower = tower
 
     def care(self) -> None:
-        """What an operator does after the first start: a backup that was read back, and the bot."""
+        """What an operator does after the first start: a backup that was read back, a retention, and the bot."""
         self.manage("backup", "--to", str(self.folder / "backups"))
+        self.retain()
         self._bot = subprocess.Popen(
             [sys.executable, "manage.py", "bot"],
             cwd=ROOT,
@@ -80,6 +81,10 @@ class Ground:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def retain(self) -> None:
+        """A retention that archives all that is due; of a young stack that is nothing."""
+        self.manage("retention", "--to", str(self.folder / "archives"))
 
     def restart(self, **settings: str) -> None:
         """The stack with other settings, on the same data and behind the same ports."""

@@ -23,8 +23,9 @@ class Scene:
 NEGLECTED = Scene(
     "neglected",
     (
-        *("VantaBackupOld", "VantaBotSilent", "VantaNotionalBreach", "VantaLeverageBreach"),
-        *("VantaSymbolBreach", "VantaSignerFailing", "VantaMetricsSilent"),
+        *("VantaBackupOld", "VantaBotSilent", "VantaRetentionOld", "VantaNotionalBreach"),
+        *("VantaLeverageBreach", "VantaSymbolBreach", "VantaPriceDeviates", "VantaPriceAlone"),
+        *("VantaSignerFailing", "VantaMetricsSilent"),
     ),
     neglected.play,
 )
@@ -56,8 +57,4 @@ SCENES = (
 )
 ALL = (NEGLECTED, *SCENES)
 # Alerts for which there is no scene, and why.
-NOT_PROVOKED: dict[str, str] = {
-    "VantaRetentionOld": "it is told only of a stack that archived once, three days after that; ages are not shortened",
-    "VantaPriceDeviates": "the stack of these scenes has no feed: the keeper, which serves the rehearsal's, hangs in one of them",
-    "VantaPriceAlone": "likewise; where there is no feed, there is no second price to miss",
-}
+NOT_PROVOKED: dict[str, str] = {}

@@ -121,14 +121,29 @@ def test_emergency_stop_through_every_surface_and_redis_fault(well: RunningStack
     sent = len(well.sent())
     code, report = drill(well, "emergency-stop", "--seconds", "1", "--redis", "each", *KEEP)
     assert code == 0, failures(report)
-    assert checked(report).count("slots were in flight when the stop came") == 5
-    assert checked(report).count("nothing was broadcast for the first time after it") == 5
-    # Without a token's right, without CSRF token, without a code (twice).
-    assert checked(report).count("resuming without right is refused") == 4
+    assert checked(report).count("slots were in flight when the stop came") == 6
+    assert checked(report).count("nothing was broadcast for the first time after it") == 6
+    # Without a token's right, without CSRF token, without a code (three times).
+    assert checked(report).count("resuming without right is refused") == 5
     assert len(well.sent()) > sent
     assert well.sql("SELECT count(*) FROM mode_changes WHERE lifted_at IS NULL") == [(0,)]
     assert well.sql("SELECT username FROM auth_user") == [("admin",)], "the drill's operator is left"
     assert not (well.folder / "FORCE_DRY").exists()
+    assert well.sql("SELECT tg_user_id FROM telegram_users") == [], "the drill's person is left"
+
+
+@pytest.mark.whole
+def test_the_bot_is_not_drilled_where_people_use_it(well: RunningStack) -> None:
+    let_in = (
+        "INSERT INTO telegram_users (tg_user_id, role, allowed_by) VALUES (501, 'viewer', 'test') RETURNING 1"
+    )
+    well.sql(let_in)
+    try:
+        code, report = drill(well, "emergency-stop", "--through", "telegram", "--seconds", "1", *KEEP)
+    finally:
+        well.sql("DELETE FROM telegram_users RETURNING 1")
+    assert code == 2
+    assert "people are let in already" in report["could_not_run"]
 
 
 def test_one_key_runs_through_all_logs_and_an_incident_keeps_them(well: RunningStack) -> None:

@@ -25,6 +25,7 @@ from execution_app.errors import Stale
 from execution_app.models import TxIntent, VenueMessage, VenueOrder
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.states import UNMINED, Action, IntentState, Reason, Road
 from execution_app.venues import events, onchain
 from execution_app.venues.events import Registered
@@ -33,7 +34,6 @@ from execution_app.venues.increase_events import IncreaseRequested
 log = structlog.get_logger(__name__)
 BY = "messages"
 BATCH = 500
-LOG_SPAN = 1_000  # blocks per eth_getLogs; providers refuse more
 SPANS = 10
 STRETCHES = 4  # of that many spans, in one pass
 # Blocks before a message was signed that are looked through for a nonce which is spent and not found: a database

@@ -5,15 +5,15 @@ import time
 from collections import Counter
 
 from execution_app.states import Mode
-from ops.rollout.drills import logs, witness
+from ops.rollout.drills import logs, telegram, witness
 from ops.rollout.drills.faults import FAULTS, RedisFault
 from ops.rollout.drills.health import HealthWatch, Look
 from ops.rollout.drills.health import Mode as ModeAnswer
 from ops.rollout.drills.operator import Operator
 from ops.rollout.drills.parts import REDIS
-from ops.rollout.drills.report import Failed, NotInjected
+from ops.rollout.drills.report import CannotRun, Failed, NotInjected
 from ops.rollout.drills.stage import Stage
-from ops.rollout.drills.surfaces import SURFACES, Meaning, Surface
+from ops.rollout.drills.surfaces import SURFACES, Meaning, Surface, Telegram
 from ops.rollout.drills.traffic import ACCEPTED, BUSY, Sender, Traffic
 from ops.rollout.drills.witness import Moment
 
@@ -27,6 +27,11 @@ BEFORE = {"filled", "simulated", "rejected/emergency_stop", "final_cancelled", "
 
 
 def run(stage: Stage, through: list[str], redis: list[str]) -> None:
+    if Telegram.name in through and (why := telegram.obstacle()):
+        stage.report.left_out(why)
+        through = [name for name in through if name != Telegram.name]
+        if not through:
+            raise CannotRun(why)
     operator = Operator()
     operator.create()
     stage.undo.callback(operator.remove, stage.health.url)

@@ -28,13 +28,16 @@ SLOWED_S = 1.2  # how long a wrong code slows the next one down
 REASON = "drill: clean recovery"
 
 
+def environment() -> dict[str, str]:
+    """Of a process that counts for nobody: a folder of metrics belongs to the stack's own."""
+    return {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+
+
 def manage(*words: str) -> dict[str, Any]:
     """`manage.py …` as in a shell; answers the JSON that it prints. Raises Failed with its words."""
-    # It counts for nobody: a folder of metrics belongs to the stack's own processes.
-    env = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     done = subprocess.run(
         [sys.executable, str(MANAGE), *words, "--json"],
-        env=env,
+        env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

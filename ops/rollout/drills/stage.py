@@ -8,7 +8,9 @@ from pathlib import Path
 
 from django.conf import settings
 
+from execution_app.models import Trader
 from execution_app.states import Mode
+from execution_app.venues import onchain
 from ops.rollout.drills import logs, witness
 from ops.rollout.drills.health import Health, HealthWatch
 from ops.rollout.drills.health import Mode as ModeAnswer
@@ -62,6 +64,10 @@ class Stage:
     def require(self, confirmed_chain: int | None) -> None:
         """A stack in which nothing is wrong yet. Raises CannotRun."""
         chain_id = settings.ENVIRONMENT.chain_id
+        if not Trader.objects.filter(tg_user_id=self.tg_user_id, enabled=True).exists():
+            raise CannotRun(f"--trader {self.tg_user_id}: no such trader, or a disabled one")
+        if self.symbol not in onchain.PAIRS:
+            raise CannotRun(f"--symbol {self.symbol}: none of {', '.join(sorted(onchain.PAIRS))}")
         mode = self.health.require()
         self.requested = Mode(mode["requested"])
         permit_chain(chain_id, witness.chain_id(), confirmed_chain, mode)

@@ -16,6 +16,7 @@ from ops.rollout.drills.faults import KEY
 from ops.rollout.drills.operator import REASON, Operator, manage
 from ops.rollout.drills.report import Failed, NotInjected
 from ops.rollout.drills.stage import Stage
+from ops.rollout.drills.telegram import Phone
 
 TIMEOUT_S = 15.0
 
@@ -145,14 +146,25 @@ class Command:
         return [str(tx_hash) for tx_hash in told["in_flight"]]
 
     def resume(self) -> list[str]:
-        by = ("resume", "--by", self._operator.name, "--reason", REASON)
-        try:
-            manage(*by)
-        except Failed as error:
-            refused = [f"without a code: {error}"]
-        else:
-            raise Failed("`manage.py resume` lifted the stop without a code")
-        manage(*by, "--code", self._operator.next_code())
+        return _lift(self._operator, "resume")
+
+
+class Telegram:
+    """`/stop` in a chat with the bot, which is lifted in a shell, where going on belongs."""
+
+    name = "telegram"
+    meaning = Meaning(restriction="emergency_stop of telegram")
+
+    def __init__(self, stage: Stage, operator: Operator) -> None:
+        self._operator = operator
+        self._phone = stage.undo.enter_context(Phone(operator.name))
+
+    def stop(self) -> list[str]:
+        return admin_site.HASH.findall(self._phone.writes(f"/stop {REASON}", "Stopped"))
+
+    def resume(self) -> list[str]:
+        refused = _lift(self._operator, "telegram", "lift", "emergency_stop")
+        self._phone.close()
         return refused
 
 
@@ -177,6 +189,19 @@ class File:
         return []
 
 
-SURFACES: dict[str, type[Redis | Http | Admin | Command | File]] = {
-    surface.name: surface for surface in (Redis, Http, Admin, Command, File)
+def _lift(operator: Operator, *verb: str) -> list[str]:
+    """In a shell, without a code, and then rightly; answers what was rightly refused. Raises Failed."""
+    by = (*verb, "--by", operator.name, "--reason", REASON)
+    try:
+        manage(*by)
+    except Failed as error:
+        refused = [f"without a code: {error}"]
+    else:
+        raise Failed(f"`manage.py {' '.join(verb)}` lifted the stop without a code")
+    manage(*by, "--code", operator.next_code())
+    return refused
+
+
+SURFACES: dict[str, type[Redis | Http | Admin | Command | Telegram | File]] = {
+    surface.name: surface for surface in (Redis, Http, Admin, Command, Telegram, File)
 }

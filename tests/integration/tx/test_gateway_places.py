@@ -10,6 +10,7 @@ from execution_app.engine import placing
 from execution_app.engine.gateway import following, making, posting
 from execution_app.models import Position, Reservation, VenueMessage, Wallet
 from execution_app.node import gateway as window
+from execution_app.node.rpc import LOG_SPAN
 from execution_app.states import Action
 from tests.execution.desks.harness import operate
 from tests.guarded import move_price
@@ -129,7 +130,7 @@ def test_messages_that_wait_keep_no_slot_from_an_exit(scene: Scene) -> None:
 
 
 def test_of_many_stretches_of_spent_messages_each_has_its_turn() -> None:
-    spent = [VenueMessage(from_block=number * following.LOG_SPAN * following.SPANS) for number in range(9)]
+    spent = [VenueMessage(from_block=number * LOG_SPAN * following.SPANS) for number in range(9)]
     looked_at: set[int] = set()
     for head in range(9):
         found = following._stretches(spent, head)

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.db import connection
 
+from ops.watch import health
 from tests import promises
 from tests.ops.alerts import rulebook
 from tests.real_parts import ROOT
@@ -73,6 +74,13 @@ def test_every_question_to_the_database_is_one() -> None:
     with connection.cursor() as cursor:
         for question in questions:
             cursor.execute("EXPLAIN " + question.replace(" ID ", " 1 "))
+
+
+def test_what_the_page_wants_of_health_is_there() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    named = re.findall(r"`/health` shows `(\w+)` ok|`checks\.(\w+)`", text)
+    assert len(named) > 4
+    assert {one or two for one, two in named} <= set(health.CHECKS)
 
 
 def test_metrics_variables_pages_and_places_of_the_page_are_known() -> None:

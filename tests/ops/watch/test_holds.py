@@ -105,6 +105,19 @@ def test_labels_are_bounded_and_shown_before_anything_is_held(waiting: TxIntent)
     assert REGISTRY.get_sample_value(HELD, {"reason": "some free text"}) is None
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("insufficient_usdc", "insufficient_allowance", "no_delegation"),
+        *("signer_away", "signer_refused", "venue_revert", "waits_for_earlier_order"),
+    ],
+)
+def test_what_a_person_has_to_mend_is_counted_by_name(waiting: TxIntent, reason: str) -> None:
+    before = value(HELD, reason=reason)
+    hold(waiting, Reason(reason), "x")
+    assert value(HELD, reason=reason) == before + 1
+
+
 def test_the_oldest_has_an_age(client: Client, waiting: TxIntent, valkey: redis_py.Redis) -> None:
     assert scrape(client)["vanta_oldest_held_age_seconds"].samples[0].value == 0
     sweep(waiting)

@@ -122,6 +122,8 @@ class Command(BaseCommand):
 
 def _chosen(options: dict[str, Any]) -> list[ArchiveFile]:
     table = ArchivedTable(options["table"]) if options.get("table") else None
+    if not options["folder"].is_dir():
+        raise Refused(f"there is no folder {options['folder']}")
     return archives.listed(options["folder"].absolute(), table, options["since"], options["until"])
 
 

@@ -58,7 +58,9 @@ class Command(BaseCommand):
                 who = audit.operator(options["reason"])
                 audit.record(AuditAction.ADMIN_CREATED, f"user {user.username}", after=rights, who=who)
         except ValidationError as error:
-            raise CommandError("; ".join(error.messages)) from None
+            parts = error.message_dict if hasattr(error, "error_dict") else {"password": error.messages}
+            told = "; ".join(f"{name}: {' '.join(words)}" for name, words in parts.items())
+            raise CommandError(told) from None
         except IntegrityError:
             raise CommandError(f"{user.username} exists already") from None
         log.info("admin created", name=user.username)

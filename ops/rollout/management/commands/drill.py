@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shlex
 import signal
@@ -39,6 +40,7 @@ from ops.rollout.drills.surfaces import SURFACES
 
 ALL = "all"
 SECONDS = 60.0
+MOST_SECONDS = 3600.0
 
 
 def some_of(known: tuple[str, ...], *alone: str) -> Callable[[str], list[str]]:
@@ -53,6 +55,21 @@ def some_of(known: tuple[str, ...], *alone: str) -> Callable[[str], list[str]]:
         if not words or set(words) - set(known):
             raise ArgumentTypeError(f"one or more of {', '.join(known)}, with commas, or {ALL}")
         return words
+
+    return read
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """A time of at most MOST_SECONDS."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= MOST_SECONDS:
+            raise ArgumentTypeError(f"must be from {least:g} to {MOST_SECONDS:g}, not {text!r}")
+        return value
 
     return read
 
@@ -111,11 +128,11 @@ class Command(BaseCommand):
 
     def _add_shared(self, drill: CommandParser) -> None:
         add = drill.add_argument
-        add("--seconds", type=float, default=SECONDS, help="how long a fault lasts; default 60")
-        add("--every-s", type=float, default=0.5, help="a signal each so many seconds; default 0.5")
+        add("--seconds", type=seconds(0.1), default=SECONDS, help="how long a fault lasts; default 60")
+        add("--every-s", type=seconds(0.01), default=0.5, help="a signal each so many seconds; default 0.5")
         add(
             "--margin-s",
-            type=float,
+            type=seconds(0),
             default=0.5,
             help="what measuring may add to the promised 1 s; default 0.5",
         )
@@ -140,6 +157,8 @@ class Command(BaseCommand):
         given = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in given.items()}
         folder = options["var"].absolute()
         say = (lambda _: None) if options["json"] else self._say
+        if not folder.is_dir():
+            raise CommandError(f"there is no stack in {folder}", returncode=2)
         report = Report(options["name"], given, say)
         # The lines are the drill's own; what the verbs it calls log is in the audit log, too.
         logging.getLogger().setLevel(logging.WARNING)
@@ -159,8 +178,6 @@ class Command(BaseCommand):
     def _run(self, report: Report, undo: ExitStack, folder: Path, options: dict[str, Any]) -> None:
         lock = StackLock(folder / "drill.lock", "drills")
         try:
-            if not folder.is_dir():
-                raise CannotRun(f"there is no stack in {folder}")
             lock.acquire()
         except RunningError as error:
             raise CannotRun(str(error)) from error

@@ -2,8 +2,6 @@
 
 import json
 import uuid
-from argparse import ArgumentTypeError
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -12,7 +10,7 @@ from execution_app.bells import ring
 from execution_app.engine import margin_changes
 from execution_app.errors import Refused
 from execution_app.tasks import submit
-from ops.rollout.operator import account
+from ops.rollout.operator import above_zero, account
 
 
 class Command(BaseCommand):
@@ -27,7 +25,7 @@ class Command(BaseCommand):
         for verb, words in (("deposit", "put it in"), ("withdraw", "take it out, to the trader")):
             part = verbs.add_parser(verb, help=words)
             part.add_argument("position", type=int, help="the number of the position")
-            part.add_argument("usdc", type=_amount, help="how much, with at most 6 decimals")
+            part.add_argument("usdc", type=above_zero, help="how much, with at most 6 decimals")
             part.add_argument("--reason", required=True, help="why; written into the audit log")
             part.add_argument("--by", default=account(), help="who")
             part.add_argument("--json", action="store_true", help="JSON instead of lines")
@@ -52,13 +50,3 @@ class Command(BaseCommand):
             if options["json"]
             else "  ".join(f"{name}={value}" for name, value in told.items())
         )
-
-
-def _amount(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise ArgumentTypeError(f"{text!r} is no number") from None
-    if not value.is_finite() or value <= 0:
-        raise ArgumentTypeError(f"{text!r} is not above 0")
-    return value

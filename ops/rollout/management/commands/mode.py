@@ -36,6 +36,9 @@ class Command(Switch):
         if options["history"] is not None:
             if options["wish"]:
                 raise CommandError("--history shows, and changes nothing: leave the wish out")
+            if not 1 <= options["history"] <= history.MOST:
+                told = f"--history must be from 1 to {history.MOST}, not {options['history']}"
+                raise CommandError(told, returncode=2)
             self._show(history.read(options["history"]), as_json=options["json"])
             return
         changed = False

@@ -2,8 +2,7 @@
 
 import json
 import uuid
-from argparse import ArgumentTypeError
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -14,7 +13,7 @@ from execution_app.engine import resting
 from execution_app.errors import Refused
 from execution_app.models import TxIntent
 from execution_app.tasks import submit
-from ops.rollout.operator import account
+from ops.rollout.operator import above_zero, account
 
 
 class Command(BaseCommand):
@@ -36,9 +35,9 @@ class Command(BaseCommand):
             "change", help="give it another price, slippage or levels; what is left out stays"
         )
         change.add_argument("key", help="the intent_key of the open")
-        change.add_argument("--limit-price", type=_exact, help="USD at which it fills")
+        change.add_argument("--limit-price", type=above_zero, help="USD at which it fills")
         change.add_argument(
-            "--slippage-pct", type=_exact, help="how far from that the fill may be, in percent"
+            "--slippage-pct", type=above_zero, help="how far from that the fill may be, in percent"
         )
         for level in ("--take-profit", "--stop-loss"):
             change.add_argument(level, type=_level, help="USD, or `none`, which takes it away")
@@ -75,18 +74,8 @@ class Command(BaseCommand):
         return [{"asked": asked.intent_key, "takes_back" if takes_back else "changes": options["key"]}]
 
 
-def _exact(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise ArgumentTypeError(f"{text!r} is no number") from None
-    if not value.is_finite() or value <= 0:
-        raise ArgumentTypeError(f"{text!r} is not above 0")
-    return value
-
-
 def _level(text: str) -> Decimal:
-    return resting.NONE if text == "none" else _exact(text)
+    return resting.NONE if text == "none" else above_zero(text)
 
 
 def _terms(options: dict[str, Any]) -> dict[str, Decimal | None]:

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution_app.book import ticks
 from execution_app.engine.waiting import database_now
+from execution_app.venues import onchain
 
 COLUMNS = ("at", "symbol", "price", "core", "pro")
 
@@ -15,8 +16,8 @@ COLUMNS = ("at", "symbol", "price", "core", "pro")
 class Command(BaseCommand):
     help = (
         "Write the prices of a symbol as CSV, a line every 5 s, times in UTC: the chain's price and, beside it, those of "
-        "the feed's two sources. What retention has archived is in its files. Changes nothing. Exit code 0; 2 for times "
-        "that are none."
+        "the feed's two sources. What retention has archived is in its files. Changes nothing. Exit code 0; 2 for a "
+        "symbol or times that are none."
     )
     requires_system_checks = []
 
@@ -28,13 +29,16 @@ class Command(BaseCommand):
         parser.add_argument("--until", default="", help="likewise, itself not among them (now)")
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        symbol = options["symbol"].upper()
+        if symbol not in onchain.PAIRS:
+            raise CommandError(f"{symbol!r} is none of {', '.join(sorted(onchain.PAIRS))}", returncode=2)
         until = _moment("--until", options["until"]) or database_now()
         since = _moment("--since", options["since"]) or until - timedelta(days=1)
         if since >= until:
             raise CommandError(f"nothing is between {since} and {until}", returncode=2)
         sheet = csv.writer(self.stdout, lineterminator="\n")
         sheet.writerow(COLUMNS)
-        for row in ticks.between(options["symbol"].upper(), since, until):
+        for row in ticks.between(symbol, since, until):
             told = (
                 "" if price is None else f"{price.normalize():f}" for price in (row.price, row.core, row.pro)
             )

@@ -63,14 +63,17 @@ class Command(BaseCommand):
         try:
             # Nobody else reads it, from its first byte on.
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise CommandError(f"{path} is there already") from None
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}", returncode=2) from None
+        try:
             with os.fdopen(handle, "w+b") as file:
                 counts = privacy.export(
                     options["tg_user_id"], file, by=options["by"], reason=options["reason"]
                 )
-        except FileExistsError:
-            raise CommandError(f"{path} is there already") from None
-        except Refused:
-            path.unlink()
+        except BaseException:
+            path.unlink()  # half of what is kept about somebody is not left lying about
             raise
         self._tell(options, counts, f"written to {path}: hand it over by a way that nobody else reads")
 

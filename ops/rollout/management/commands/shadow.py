@@ -11,6 +11,8 @@ from ops.rollout import shadow_check
 from ops.rollout.findings import report
 from ops.rollout.shadow_check import Limits
 
+MOST = 36_500
+
 
 class Command(BaseCommand):
     help = (
@@ -33,9 +35,9 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         limits = Limits(**{one.name: options[one.name] for one in fields(Limits)})
-        if limits.days < 1 or limits.fills < 1:
-            told = f"--days {limits.days} --fills {limits.fills}"
-            raise CommandError(f"--days and --fills must be 1 or more, not {told}", returncode=2)
+        for name, value in (("--days", limits.days), ("--fills", limits.fills)):
+            if not 1 <= value <= MOST:
+                raise CommandError(f"{name} must be from 1 to {MOST:,}, not {value}", returncode=2)
         report(
             self.stdout, shadow_check.examine(limits), as_json=options["json"], facts={"days": limits.days}
         )

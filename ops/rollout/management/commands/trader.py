@@ -111,6 +111,8 @@ def checked_address(text: str) -> str:
     """With its checksum. Raises CommandError for what is no address or was mistyped."""
     if not text.startswith("0x") or not is_hex_address(text):
         raise CommandError("an address is 0x and 40 hex digits")
+    if not int(text, 16):
+        raise CommandError("the zero address is nobody's")
     if text != text.lower() and not is_checksum_address(text):
         raise CommandError("the address has a wrong checksum: it was mistyped")
     return str(to_checksum_address(text))

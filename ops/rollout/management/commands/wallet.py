@@ -85,8 +85,7 @@ class Command(BaseCommand):
         )
         parts["fund"].add_argument(
             "--days",
-            type=int,
-            choices=range(1, DELEGATION_AT_MOST_DAYS + 1),
+            type=_days,
             default=DELEGATION_AT_MOST_DAYS,
             metavar="DAYS",
             help=f"how long the delegation lasts, {DELEGATION_AT_MOST_DAYS} at most and by default",
@@ -119,6 +118,8 @@ class Command(BaseCommand):
             log.info("wallet created", trader=trader.tg_user_id, wallet=wallet.address)
         elif wallet.chain_id != environment.chain_id:
             raise CommandError(f"the wallet of trader {trader.tg_user_id} is on chain {wallet.chain_id}")
+        elif options["address"] and options["address"].lower() != wallet.address.lower():
+            raise CommandError(f"trader {trader.tg_user_id} has the wallet {wallet.address}, and no other")
         elif options["show_key"]:
             raise CommandError(f"{wallet.address} was there already; a key is shown at its birth or never")
         body = {
@@ -249,6 +250,12 @@ def _units(digits: int) -> Callable[[str], int]:
         return units
 
     return read
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= DELEGATION_AT_MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {DELEGATION_AT_MOST_DAYS}, not {text!r}")
+    return int(text)
 
 
 def _written(number: int, step: funding.Step) -> str:
