@@ -1,6 +1,7 @@
 """Nothing is opened at a price that a second source does not share; an exit never waits for a comparison."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from django.db.models import F
 from pytest_django.fixtures import Settings
 
+from execution_app.book import feed as book_feed
 from execution_app.book import prices
 from execution_app.engine import rounds
 from execution_app.errors import Retryable
@@ -140,17 +142,22 @@ def test_another_symbols_price_is_noticed(rig: Rig, source: Gateway) -> None:
 
 @pytest.mark.parametrize("fault", [{"feed_hang_s": 30.0}, {"feed_status": 429}, {"feed_status": 500}])
 def test_a_feed_that_fails_keeps_opens_waiting_and_no_exit(
-    rig: Rig, node: Proxy, source: Gateway, fault: dict[str, Any]
+    rig: Rig, node: Proxy, source: Gateway, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.intent()
     rig.run()
     source.faults.set(fault)
     grow_old(10)
     waits, close = rig.intent(), rig.intent(Action.CLOSE, position=Position.objects.get())
-    rig.submit()
-    assert again(close).state == "pending_inclusion"
-    assert (again(waits).state, again(waits).nonce) == ("pending", None)
-    rig.run()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(feed, "ANSWER_S", 0.3)
+        hurried.setattr(feed, "WITHIN_S", 0.6)
+        hurried.setattr(feed, "RULES", replace(feed.RULES, slow_s=0.2))
+        feed.breaker.cache_clear()
+        rig.submit()
+        assert again(close).state == "pending_inclusion"
+        assert (again(waits).state, again(waits).nonce) == ("pending", None)
+        rig.run()
     assert again(waits).reason in {Reason.PRICE_UNAVAILABLE, Reason.WAITS_FOR_EARLIER_ORDER}
     source.faults.set({"feed_hang_s": 0.0, "feed_status": 200})
     feed.breaker.cache_clear()
@@ -180,15 +187,17 @@ def test_a_price_of_the_chain_from_the_future_is_none(rig: Rig, mode: str, actio
 
 
 def test_what_was_kept_is_good_for_some_seconds_and_no_longer(
-    rig: Rig, source: Gateway, settings: Settings
+    rig: Rig, source: Gateway, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert timedelta(seconds=5) == book_feed.FRESH
+    monkeypatch.setattr(book_feed, "FRESH", 12 * book_feed.FRESH)  # a machine that stands still ages no price
     rounds.keep_feed()
     with scripted() as away:
         url = away.url
     lead_to(settings, url)
-    grow_old(2)
+    grow_old(24)
     assert_goes(open_(rig))
-    grow_old(4)
+    grow_old(48)
     waits = open_(rig)
     assert (waits.state, waits.reason) == ("pending", Reason.PRICE_UNAVAILABLE)
     assert "away" in waits.reason_detail

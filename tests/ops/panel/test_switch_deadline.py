@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.test import Client
 from django.utils.html import escape
 
@@ -60,15 +61,19 @@ def test_a_frozen_server_is_told_in_time(
 def test_a_line_that_does_not_move_is_told_in_time(
     admin: Client, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(switch, "DEADLINE_S", SOON_S)
     if path == RESUME:
         admin.post(STOP, {})
     before = stops()
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '60s'")  # so that the server does not end it first
+    usual_s = switch.DEADLINE_S
+    monkeypatch.setattr(switch, "DEADLINE_S", SOON_S)
     with psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value()) as holder:
         holder.execute("SELECT pg_advisory_xact_lock(%s)", [control.LINE_LOCK])
         told(*timed(admin, "post", path))
         assert TOO_SLOW in events(caplog), "the deadline has ended it, and not the server"
         holder.rollback()
+    monkeypatch.setattr(switch, "DEADLINE_S", usual_s)
     assert stops() == before
     admin.post(path, REASON)
     assert stops() != before
