@@ -203,8 +203,7 @@ def rig(
     """A funded trader with a delegate wallet, an open gate, and a chain that mines on request."""
     assert real_parts.anvil.pid is not None, f"the node has ended: {real_parts.anvil.log.read_text()[-4000:]}"
     rig = Rig(valkey)
-    timers = dict.fromkeys(("rebroadcast_after_s", "bump_after_s"), patience.TIMER_S)
-    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=timers)
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=patience.TIMERS)
     with pytest.MonkeyPatch.context() as patch:
         patience.age_slowly(patch)
         if "own_limits" not in request.fixturenames:

@@ -15,13 +15,16 @@ from django.db import connections
 from execution_app.engine import broadcast, offers, remote_signing, restored
 from execution_app.engine.gateway import posting, signing
 from execution_app.gate import control, look, watch
-from execution_app.node import chain_ids, feed, gateway
+from execution_app.node import chain_ids, feed, gateway, rpc
+from execution_app.node import connections as dialled
+from execution_app.node.breaker import Breaker, Rules
 from signals_app import deadline, keyring
 
 PATIENT_S = 30.0
 LOOK_GOOD_FOR_S = 60.0
 # Shorter than the minute that tests/timers.py lets pass.
 TIMER_S = 45
+TIMERS = {"rebroadcast_after_s": TIMER_S, "bump_after_s": TIMER_S, "rpc_slow_after_s": PATIENT_S}
 LEASE_S = 45.0
 # Of the engine, where there is a rig.
 ENGINE = (
@@ -33,10 +36,11 @@ ENGINE = (
 )
 # Of the windows, whoever looks through them.
 WINDOWS = (
-    *((feed, name, PATIENT_S) for name in ("CONNECT_TIMEOUT_S", "ANSWER_S", "WITHIN_S")),
+    *((feed, name, PATIENT_S) for name in ("ANSWER_S", "WITHIN_S")),
     (feed, "RULES", replace(feed.RULES, slow_s=PATIENT_S)),
-    *((gateway, name, PATIENT_S) for name in ("CONNECT_TIMEOUT_S", "ACCEPT_S", "STATUS_S")),
+    *((gateway, name, PATIENT_S) for name in ("ACCEPT_S", "STATUS_S")),
     (gateway, "RULES", replace(gateway.RULES, slow_s=PATIENT_S)),
+    (rpc, "READ_TIMEOUT_S", PATIENT_S),
     (restored, "REDIS_TIMEOUT_S", PATIENT_S),
     (keyring, "WAIT_S", PATIENT_S),
     (posting, "LISTEN_S", PATIENT_S),
@@ -80,6 +84,12 @@ def own_limits_of_the_database() -> Iterator[None]:
             patch.setattr(place, name, value)
         patch.setitem(_options(), "connect_timeout", OWN_CONNECT_S)
         yield
+
+
+def hurry(endpoint: rpc.Endpoint) -> None:
+    """Do not wait long for this one alone, which does not answer; nor ask it soon again."""
+    endpoint._pool = dialled.pool(endpoint._dials, rpc.CONNECT_TIMEOUT_S, 0.5)
+    endpoint.breaker = Breaker(Rules(slow_s=0.4), endpoint._changed)
 
 
 def _options() -> dict[str, Any]:
