@@ -29,6 +29,7 @@ LEASE_S = 45.0
 # Of the engine, where there is a rig.
 ENGINE = (
     (watch, "REDIS_TIMEOUT_S", 10.0),
+    (broadcast, "SIMULATED_S", LEASE_S),
     *(
         (module, "LEASE_S", LEASE_S)
         for module in (control, broadcast, offers, remote_signing, posting, signing)
