@@ -11,9 +11,10 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test import override_settings
 from psycopg.pq import TransactionStatus
+from pytest_django.fixtures import Settings
 
 from execution_app.node.signing import keyfiles
-from tests import migrated, real_parts
+from tests import migrated, patience, real_parts
 from tests.guards import without_guards
 from tests.rig import Rig
 
@@ -187,13 +188,28 @@ def own_limits() -> None:
     """
 
 
+@pytest.fixture(autouse=True)
+def _patient_windows(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if "own_limits" not in request.fixturenames:
+            patience.look_long(patch)
+        yield
+
+
 @pytest.fixture
-def rig(request: pytest.FixtureRequest, database: None, valkey: redis_py.Redis) -> Iterator[Rig]:
+def rig(
+    request: pytest.FixtureRequest, database: None, valkey: redis_py.Redis, settings: Settings
+) -> Iterator[Rig]:
     """A funded trader with a delegate wallet, an open gate, and a chain that mines on request."""
     assert real_parts.anvil.pid is not None, f"the node has ended: {real_parts.anvil.log.read_text()[-4000:]}"
-    rig = Rig(valkey, patient="own_limits" not in request.fixturenames)
-    try:
-        rig.build()
-        yield rig
-    finally:
-        rig.close()
+    rig = Rig(valkey)
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=patience.TIMERS)
+    with pytest.MonkeyPatch.context() as patch:
+        patience.age_slowly(patch)
+        if "own_limits" not in request.fixturenames:
+            patience.be_patient(patch)
+        try:
+            rig.build()
+            yield rig
+        finally:
+            rig.close()

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 import psutil  # type: ignore[import-untyped]
 
 from tests import real_parts
+from tests.patience import own_limits_of_the_database
 
 
 @contextmanager
@@ -15,19 +16,20 @@ def frozen_postgres() -> Iterator[None]:
     """SIGSTOP to the server and all its sessions: it accepts connections and answers nothing, as a hung host does."""
     server = psutil.Process(real_parts.postgres.pid)
     stopped: list[psutil.Process] = []
-    try:
-        # The server first, so that no session begins that would not be stopped.
-        server.suspend()
-        stopped.append(server)
-        for session in server.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                session.suspend()
-                stopped.append(session)
-        yield
-    finally:
-        for process in stopped:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
+    with own_limits_of_the_database():
+        try:
+            # The server first, so that no session begins that would not be stopped.
+            server.suspend()
+            stopped.append(server)
+            for session in server.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    session.suspend()
+                    stopped.append(session)
+            yield
+        finally:
+            for process in stopped:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
 
 class Proxy:

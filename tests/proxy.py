@@ -59,6 +59,7 @@ class Faults:
     refuse_nonce: int | None = None  # answer `refusal` to the first bytes of this slot, again and again
     http_5xx_next: int = 0  # answer 502 to whole requests; nothing is forwarded
     delay_s: float = 0.0  # before each request with a raw transaction is looked at
+    until: threading.Event | None = None  # the same, for as long as it is not set
     hide_receipts: bool = False
     l1_fee_wei: int = 0  # in every receipt, as OP chains have it
     hide_logs: bool = False  # find no log at all
@@ -290,6 +291,8 @@ class _Handler(BaseHTTPRequestHandler):
         sends = any(request["method"] == "eth_sendRawTransaction" for request in requests)
         if sends and proxy.faults.delay_s:
             time.sleep(proxy.faults.delay_s)
+        if sends and proxy.faults.until is not None:
+            proxy.faults.until.wait(30)
         if proxy.faults.http_5xx_next and not requests[0]["method"].startswith("proxy_"):
             proxy.faults.http_5xx_next -= 1
             self._say(502, b"bad gateway")

@@ -2,18 +2,16 @@
 
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import pytest
 import redis as redis_py
 from eth_account import Account
 
-from execution_app.engine import broadcast, heads, offers, reconcile, remote_signing, rounds
-from execution_app.engine.gateway import posting, signing
-from execution_app.gate import control, look, watch
+from execution_app.engine import heads, reconcile, rounds
+from execution_app.gate import watch
 from execution_app.models import Trader, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.node import gas, gateway, rpc, signers
@@ -29,23 +27,6 @@ ETH = 10**18
 USDC = 10**6
 FAR_FUTURE_S = 4_000_000_000
 GRANT_GAS = 200_000
-# A machine that loses a second or two has lost no Redis, no comparison, no lease. What the product's own limits are good
-# for is asked without a rig, in tests/execution/gate, or where a test takes a part away (`own_limits`).
-PATIENCE = (
-    (watch, "REDIS_TIMEOUT_S", 10.0),
-    (look, "RECONCILED_WITHIN_S", 600),
-    # Shorter than the minute that tests/timers.py lets pass.
-    *((module, "LEASE_S", 45.0) for module in (control, broadcast, offers, remote_signing, posting, signing)),
-)
-LOOK_GOOD_FOR_S = 60.0
-
-
-def be_patient(patch: pytest.MonkeyPatch) -> None:
-    """Nothing is given up for a second or two that the machine has lost."""
-    limits = watch.limits
-    patch.setattr(watch, "limits", lambda: replace(limits(), snapshot_age_s=LOOK_GOOD_FOR_S))
-    for module, name, value in PATIENCE:
-        patch.setattr(module, name, value)
 
 
 @dataclass
@@ -53,18 +34,14 @@ class Rig:
     """`mine` makes blocks, `keep` lets the keeper execute, `track` looks at the chain once."""
 
     redis: redis_py.Redis
-    patient: bool = False
     snapshot: str = ""
     owner: Any = field(init=False)  # the trader's own account, whose key no code of ours knows
     trader: Trader = field(init=False)
     wallet: Wallet = field(init=False)
     keeper: Keeper = field(init=False)
     _count: int = 0
-    _usual: pytest.MonkeyPatch = field(default_factory=pytest.MonkeyPatch)
 
     def build(self) -> None:
-        if self.patient:
-            be_patient(self._usual)
         rpc.endpoints.cache_clear()
         gateway.breaker.cache_clear()
         reconcile._check_venue.cache_clear()
@@ -111,7 +88,6 @@ class Rig:
 
     def close(self) -> None:
         watch.stop()
-        self._usual.undo()
         # A block that is being mined while the chain is taken back would leave a hole below it.
         rpc_call("evm_setAutomine", False)
         rpc_call("anvil_dropAllTransactions")

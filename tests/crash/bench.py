@@ -45,7 +45,7 @@ MAX_LAG_S = 3_600  # only `lag` makes it pass, however slow the machine is
 LOOK_EVERY_S = 0.4  # what is older than a second counts for nothing
 MOST_BLOCKS = 600  # of the trials of one job, generously
 # Long enough that only `age` makes them run out, however slow the machine is.
-TIMERS = {"rebroadcast_after_s": 20, "bump_after_s": 30}
+TIMERS = {"rebroadcast_after_s": 20, "bump_after_s": 30, "rpc_slow_after_s": 30}
 
 
 @dataclass

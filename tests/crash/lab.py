@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
+import pytest
 import redis
 from django.conf import settings
 from django.core.management import call_command
@@ -13,7 +13,7 @@ from execution_app.gate import watch
 from execution_app.node import rpc
 from execution_app.tasks import submit
 from ops.rehearsal.gateway.server import Gateway
-from tests import real_parts
+from tests import patience, real_parts
 from tests.crash.bench import TIMERS, Bench
 from tests.crash.door import Door
 from tests.crash.lent import lent
@@ -23,8 +23,6 @@ from vanta.celery import app
 
 # What it does beside our statements; the store vacuums by itself.
 QUIET = {"autovacuum": "off", "jit": "off", "checkpoint_timeout": "1h", "max_wal_size": "4GB"}
-# How old what is known of the mode may be: only `look` makes it new here, and no road ends it by waiting.
-PATIENT_S = 60.0
 
 
 @contextmanager
@@ -33,8 +31,9 @@ def bench() -> Iterator[Bench]:
     call_command("migrate", verbosity=0)
     _spare_the_server()
     client = redis.Redis.from_url(real_parts.valkey.url, decode_responses=True)
-    usual, limits = settings.ENVIRONMENT, watch.limits
+    usual = settings.ENVIRONMENT
     with (
+        pytest.MonkeyPatch.context() as patch,
         Door(real_parts.anvil.url) as door,
         Gateway(real_parts.anvil.url, real_parts.deployment) as gateway,
     ):
@@ -44,7 +43,9 @@ def bench() -> Iterator[Bench]:
         }
         settings.ENVIRONMENT = usual.model_copy(update={"base_rpc_url": door.url, **urls, **TIMERS})
         rpc.endpoints.cache_clear()
-        watch.limits = lambda: replace(limits(), snapshot_age_s=PATIENT_S)
+        # Only `look` makes new what is known of the mode, and no road ends anything by waiting.
+        for lengthen in (patience.age_slowly, patience.be_patient, patience.look_long):
+            lengthen(patch)
         built = Bench(Rig(client), door, Store(client), gateway)
         app.finalize()
         with app.connection_for_write() as broker:
@@ -57,7 +58,7 @@ def bench() -> Iterator[Bench]:
         finally:
             watch.stop()
             built.rig.close()
-            settings.ENVIRONMENT, watch.limits = usual, limits
+            settings.ENVIRONMENT = usual
             rpc.endpoints.cache_clear()
             lent.end()
             connection.close()

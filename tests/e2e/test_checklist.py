@@ -29,6 +29,7 @@ from ops.rehearsal.rpc import Node
 from ops.rehearsal.stack_env import venue_variables
 from tests import real_parts
 from tests.containers import PROCESSES, WITH_ENV, Container, declared, filled, running
+from tests.lost_time import MISSED_A_LOOK, meter
 
 TRADER = 123
 ADDRESS = "0x8ba1f109551bD432803012645Ac136ddd64DBA72"
@@ -53,6 +54,7 @@ class Operator:
         self.folder = folder
         self.env_file = env_file
         self.webhook = f"http://127.0.0.1:{web_port}"
+        self.lost, self.begun_s = meter(), time.monotonic()
         stack_tools.place(folder / "bin", real_parts.postgres.programs, real_parts.valkey.url)
         self._env = {
             "PATH": os.pathsep.join((str(folder / "bin"), str(Path(sys.executable).parent), os.defpath)),
@@ -206,7 +208,10 @@ def the_files_switch(operator: Operator) -> None:
 def no_errors(operator: Operator) -> None:
     """`docker compose logs … | grep -i error`; 1 is grep's word for "read, and not found"."""
     logs = " ".join(f"{name}.log" for name in ("migrate", *PROCESSES))
-    assert operator.sh(f"grep -ih error {logs}", code=1) == ""
+    found = operator.sh(f"grep -ih error {logs} || test $? = 1").splitlines()
+    if operator.lost.since(operator.begun_s):  # then a look at Redis may have come too late, and that is DRY
+        found = [line for line in found if not MISSED_A_LOOK.search(line)]
+    assert found == []
 
 
 def canary(operator: Operator, node: Node, deployment: Deployment) -> None:

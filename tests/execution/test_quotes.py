@@ -50,8 +50,12 @@ def pass_seconds(seconds: int) -> None:
     Price.objects.update(seen_at=F("seen_at") - past, first_seen_at=F("first_seen_at") - past)
 
 
-def stale() -> set[str]:
-    return {symbol for symbol, age_s in quotes.ages_s().items() if age_s > quotes.STALE_AFTER_S}
+def stale(after_s: float | None = None) -> set[str]:
+    """Now, or exactly so long after the first look, by the database's clock."""
+    rows = quotes.rows_by_symbol()
+    for row in rows.values() if after_s is not None else ():
+        row.now = row.first_seen_at + timedelta(seconds=after_s)  # type: ignore[attr-defined]
+    return {symbol for symbol, age_s in quotes.ages_s(rows).items() if age_s > quotes.STALE_AFTER_S}
 
 
 def change(settings: Any, **fields: Any) -> None:
@@ -82,9 +86,9 @@ def test_all_symbols_are_read_in_one_request(rig: Rig, settings: Any) -> None:
 
 def test_looks_that_stop_grow_stale_although_the_venue_goes_on(rig: Rig) -> None:
     quotes.keep()
-    pass_seconds(29)
-    assert stale() == set()
-    pass_seconds(2)
+    assert stale(30) == set()
+    assert stale(30.001) == SYMBOLS
+    pass_seconds(31)
     assert stale() == SYMBOLS
     next_block(rig)
     quotes.keep()

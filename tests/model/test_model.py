@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from pytest_django.fixtures import Settings
 
 from execution_app.node import rpc
-from tests import real_parts
+from tests import patience, real_parts
 from tests.model.machine import Machine
 from tests.proxy import proxied
 
@@ -19,7 +19,9 @@ FIXED, STEPS = 4, 30
 
 @pytest.mark.timeout(300 + 60 * EXAMPLES)
 def test_any_order_of_moves(database: None, settings: Settings) -> None:
-    with proxied(real_parts.anvil.url) as node:
+    with proxied(real_parts.anvil.url) as node, pytest.MonkeyPatch.context() as patch:
+        patience.age_slowly(patch)
+        patience.be_patient(patch)
         settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(
             update={"base_rpc_url": node.url, "rebroadcast_after_s": 1, "bump_after_s": 2}
         )

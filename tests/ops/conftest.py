@@ -12,12 +12,13 @@ from ops.panel.home import box, wallets
 from ops.rehearsal.rpc import Node, NodeRefusedError
 from ops.watch import gauges, health, readiness
 from tests import real_parts
-from tests.rig import be_patient
+from tests.patience import age_slowly, be_patient
 
 PARTS = (gauges, health, readiness, wallets)
 PROBES = (*health.PROBES, *gauges.PROBES, readiness._PROBE, wallets.ALLOWANCES)
 PATIENT_S = 30.0
 BOX_WITHIN_MS = 10_000
+HEARTBEAT_WITHIN_S = 45  # less than the minute after which tests say that one is old
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +43,12 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if "own_limits" in request.fixturenames:
         return
     be_patient(monkeypatch)
+    age_slowly(monkeypatch)
     monkeypatch.setattr(inspect.unwrap(box.bounded), "__defaults__", (BOX_WITHIN_MS,))
     for probe in PROBES:
         monkeypatch.setattr(probe, "_patience_s", PATIENT_S)
     monkeypatch.setattr(health, "TIMEOUT_S", PATIENT_S)
+    monkeypatch.setattr(health, "HEARTBEAT_WITHIN_S", HEARTBEAT_WITHIN_S)
     monkeypatch.setattr(gauges, "REDIS_TIMEOUT_S", PATIENT_S)
 
 

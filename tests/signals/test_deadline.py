@@ -12,7 +12,7 @@ from signals_app.models import Signal
 from tests.database_outages import Proxy
 from tests.signals.sender import Elsewhere, get_trace, open_body, post
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "own_limits")
 
 GENEROUS_S = 12.0  # never the minutes of a socket without a deadline
 TOO_SLOW = "database too slow"

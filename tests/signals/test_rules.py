@@ -58,6 +58,9 @@ def granted(rig: Rig) -> Rig:
     return rig
 
 
+LONGER = 12  # a minute stands for the 5 s that clocks may differ by: this machine may lose one of those
+
+
 def moment(**ago: float) -> str:
     return (datetime.now(UTC) - timedelta(**ago)).isoformat()
 
@@ -154,15 +157,19 @@ def test_a_trader_without_a_wallet(database: None) -> None:
     [
         ({"ago": {"seconds": 61}}, Reason.LAG_EXCEEDED),
         ({"ago": {"seconds": 11}, "max_lag_s": 10}, Reason.LAG_EXCEEDED),
-        ({"ago": {"seconds": -6}}, Reason.TS_IN_FUTURE),
-        ({"ago": {"seconds": -4}}, None),
+        ({"ago": {"seconds": -6 * LONGER}}, Reason.TS_IN_FUTURE),
+        ({"ago": {"seconds": -4 * LONGER}}, None),
         ({"ago": {"seconds": 50}}, None),
         ({"ago": {"seconds": 61}, "max_lag_s": 120}, None),
         ({"ago": {"hours": 5}, **CLOSE}, None),
         ({"ago": {"seconds": 11}, "max_lag_s": 10, **CLOSE}, Reason.LAG_EXCEEDED),
     ],
 )
-def test_a_signal_grows_old(trader: Trader, fields: dict[str, Any], reason: Reason | None) -> None:
+def test_a_signal_grows_old(
+    trader: Trader, fields: dict[str, Any], reason: Reason | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert decisions.CLOCK_SKEW_S == 5
+    monkeypatch.setattr(decisions, "CLOCK_SKEW_S", 5 * LONGER)
     fields = dict(fields)
     signal, intent = decide(ts=moment(**fields.pop("ago")), **fields)
     assert signal.reasons == [reason or Reason.ACCEPTED]
@@ -197,7 +204,11 @@ def test_a_signal_is_decided_once(trader: Trader) -> None:
 
 def test_a_signal_whose_bell_was_lost_is_found(trader: Trader) -> None:
     signal = store()
-    assert decisions.undecided() == []  # the youngest are left to their bells
+    left, age_s = (
+        decisions.undecided(),
+        rows.one("SELECT extract(epoch FROM now() - received_at) FROM signals"),
+    )
+    assert left == [] or age_s > 1, "the youngest are left to their bells"
     rows.execute("ALTER TABLE signals DISABLE TRIGGER guard_signal")
     rows.execute("UPDATE signals SET received_at = now() - interval '2 seconds'")
     rows.execute("ALTER TABLE signals ENABLE TRIGGER guard_signal")

@@ -55,10 +55,10 @@ def test_numbers_are_exact() -> None:
     ids=lambda body: repr(body[:24]),
 )
 def test_refused_quickly(body: bytes) -> None:
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     with pytest.raises(NotJson):
         parse(body)
-    assert time.perf_counter() - began_s < 5
+    assert time.thread_time() - began_s < 5
 
 
 @given(st.binary(max_size=300))

@@ -28,6 +28,13 @@ DEGRADED = Ruling(Mode.LIVE, Mode.DRY, emergency_stop=False, reduce_only=False, 
 DRY = Ruling(Mode.DRY, Mode.DRY, emergency_stop=False, reduce_only=False, reason="EXEC_MODE is DRY")
 
 
+@pytest.fixture(autouse=True)
+def _held_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Still less than a beginning may take; what this machine loses decides nothing."""
+    assert changes.HOLD_S == 10
+    monkeypatch.setattr(changes, "HOLD_S", 25)
+
+
 def stack() -> tuple[str, int]:
     row = StackMode.objects.get()
     return row.mode, row.changes
@@ -202,6 +209,7 @@ def test_a_row_that_somebody_holds_keeps_nobody_waiting(database: None) -> None:
     assert stack() == ("DRY", 2), "said again until it was heard"
 
 
+@pytest.mark.usefixtures("own_limits")
 def test_the_watch_counts_an_outage_of_redis(compared: None, valkey: redis_py.Redis) -> None:
     watchers = [ModeWatch(f"test-{number}") for number in range(3)]
     for watcher in watchers:

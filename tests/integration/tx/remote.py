@@ -20,7 +20,9 @@ from tests.timers import pass_a_minute
 def signing_remotely(rig: Rig, settings: Settings) -> Iterator[Web3SignerFake]:
     with Web3SignerFake([signers._account(rig.wallet.address)]) as signer:
         update: dict[str, object] = {"signer_backend": "web3signer", "web3signer_url": SecretStr(signer.url)}
-        update["signer_timeout_s"] = 3
+        update["signer_timeout_s"] = (
+            20  # of a lease of 45: a machine that loses some seconds has a signer still
+        )
         settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=update)
         yield signer
 

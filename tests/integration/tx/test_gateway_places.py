@@ -89,14 +89,17 @@ def test_an_exit_from_a_trade_that_is_gone_ends_where_the_venue_takes_messages_a
     alone.check()
 
 
-def test_a_slow_gateway_keeps_nobody_from_following_the_chain(scene: Scene) -> None:
+def test_a_slow_gateway_keeps_nobody_from_following_the_chain(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not so slow that it is left alone: what it tells of each message is asked in turn."""
+    monkeypatch.setattr(posting, "LISTEN_S", 0.5)
     scene.gateway.faults.never = True
     for symbol in ("BTC-USD", "ETH-USD", "SOL-USD", "BTC-USD"):
         scene.ask(symbol=symbol)
     scene.rig.submit()
     assert VenueMessage.objects.exclude(tracking_id="").count() == 4
-    scene.gateway.faults.hang_s = 1.1
+    scene.gateway.faults.hang_s = 0.3
     scene.rig.track()
     first = set(VenueMessage.objects.exclude(asked_at=None).values_list("pk", flat=True))
     assert 1 <= len(first) <= 2

@@ -1,31 +1,22 @@
 """Levels do not fire by a price that another source does not share; they do where there is no other source."""
 
-from collections.abc import Iterator
-
 import pytest
-from pytest_django.fixtures import Settings
 
 from execution_app import tasks
 from execution_app.engine import rounds
 from execution_app.models import MarketState, Position, Protection
-from execution_app.node import feed
 from ops.rehearsal.gateway.server import Gateway
 from tests import invariants
 from tests.execution.test_meters import value
 from tests.execution.test_quotes import head_s, publish
-from tests.feeds import served_feed, set_market
+from tests.feeds import set_market
 from tests.guarded import closes, look, move_price, open_guarded
-from tests.integration.tx.test_prices_compared import grow_old
+from tests.integration.tx.test_prices_compared import grow_old, source
 from tests.proxy import Proxy
 from tests.rig import Rig
 from tests.timers import pass_a_minute
 
-
-@pytest.fixture
-def source(rig: Rig, settings: Settings) -> Iterator[Gateway]:
-    with served_feed(settings) as gateway:
-        yield gateway
-    feed.breaker.cache_clear()
+__all__ = ["source"]  # the fixture
 
 
 def watermark(position: Position) -> object:

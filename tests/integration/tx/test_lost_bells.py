@@ -2,14 +2,23 @@
 
 from datetime import timedelta
 
+import pytest
 from django.db.models.functions import Now
 
 from execution_app import tasks
+from execution_app.engine import rounds
 from execution_app.models import TxIntent
 from execution_app.states import Action
 from tests import invariants
 from tests.proxy import Proxy
 from tests.rig import Rig
+
+
+@pytest.fixture(autouse=True)
+def _unheard_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times the product's, since this machine may stand still for some seconds."""
+    assert rounds.UNHEARD_S == 5
+    monkeypatch.setattr(rounds, "UNHEARD_S", 50)
 
 
 def test_the_sweep_places_what_no_bell_was_heard_for(rig: Rig, node: Proxy) -> None:
@@ -18,7 +27,7 @@ def test_the_sweep_places_what_no_bell_was_heard_for(rig: Rig, node: Proxy) -> N
     tasks.sweep()
     intent.refresh_from_db()
     assert intent.state == "pending", "young work is left to its bell"
-    TxIntent.objects.update(updated_at=Now() - timedelta(seconds=6))
+    TxIntent.objects.update(updated_at=Now() - timedelta(seconds=60))
     tasks.sweep()
     intent.refresh_from_db()
     assert intent.state == "pending_inclusion"

@@ -9,6 +9,7 @@ from pytest_django.fixtures import Settings
 from execution_app.engine import heads
 from execution_app.node import rpc
 from tests import invariants
+from tests.patience import hurry
 from tests.proxy import Proxy
 from tests.rig import Rig
 
@@ -52,14 +53,12 @@ def connected(server: socket.socket) -> bool:
     return True
 
 
-def test_a_node_that_hangs_is_waited_for_once(
-    rig: Rig, node: Proxy, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rpc, "READ_TIMEOUT_S", 0.5)
+def test_a_node_that_hangs_is_waited_for_once(rig: Rig, node: Proxy, settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         urls = f"http://127.0.0.1:{silent.getsockname()[1]},{node.url}"
         settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"base_rpc_url": urls})
         rpc.endpoints.cache_clear()
+        hurry(rpc.endpoints()[0])
         silent.settimeout(0)
         heads.follow()
         while connected(silent):

@@ -17,6 +17,7 @@ from execution_app.states import Action
 from execution_app.venues import onchain
 from tests import invariants, real_parts
 from tests.chaos.lagging_node import LaggingNode
+from tests.patience import hurry
 from tests.proxy import LIES
 from tests.rig import Rig, rpc_call
 from tests.timers import pass_a_minute
@@ -26,9 +27,8 @@ ZERO = "0x" + "00" * 32
 
 
 @pytest.fixture
-def nodes(rig: Rig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LaggingNode]]:
+def nodes(rig: Rig, settings: Settings) -> Iterator[list[LaggingNode]]:
     """The first is asked first, and is the one that misbehaves."""
-    monkeypatch.setattr(rpc, "READ_TIMEOUT_S", 0.5)
     with ExitStack() as stack:
         found = [stack.enter_context(LaggingNode(real_parts.anvil.url)) for _ in range(3)]
         urls = ",".join(node.url for node in found)
@@ -106,6 +106,7 @@ def test_when_all_lie_about_bytes_the_same_bytes_are_offered_until_they_are_mine
 @pytest.mark.parametrize("broken", ["reset", "black hole", "half-open", "refuse", "502", "lost"])
 def test_a_broken_endpoint_keeps_nobody_from_trading(rig: Rig, nodes: list[LaggingNode], broken: str) -> None:
     intent = rig.intent()
+    hurry(rpc.endpoints()[0])
     with ExitStack() as stack:
         if broken == "refuse":
             stack.enter_context(nodes[0].refusing())

@@ -13,7 +13,7 @@ from tests.e2e.stack import wait_until
 from tests.proxy import Proxy
 from tests.rig import Rig
 
-SOON_S = 4  # less than what a pass waits for the wallet's row
+SOON_S = 10  # less than what a pass waits for the wallet's row, see tests/patience.py
 
 
 def run(wallet_id: int) -> threading.Thread:

@@ -1,6 +1,7 @@
 """Nothing is opened at a price that a second source does not share; an exit never waits for a comparison."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from django.db.models import F
 from pytest_django.fixtures import Settings
 
+from execution_app.book import feed as book_feed
 from execution_app.book import prices
 from execution_app.engine import rounds
 from execution_app.errors import Retryable
@@ -24,9 +26,16 @@ from tests.proxy import Proxy
 from tests.rig import Rig
 from tests.timers import pass_a_minute
 
+LONGER = (
+    12  # than the product has it: what the feed published is good for a minute, and a minute stands for 5 s
+)
+
 
 @pytest.fixture
-def source(rig: Rig, settings: Settings) -> Iterator[Gateway]:
+def source(rig: Rig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A machine that stands still ages no price."""
+    assert book_feed.FRESH == book_feed.FUTURE == timedelta(seconds=5)
+    monkeypatch.setattr(book_feed, "FRESH", LONGER * book_feed.FRESH)
     with served_feed(settings) as gateway:
         yield gateway
     feed.breaker.cache_clear()
@@ -63,7 +72,7 @@ def assert_goes(intent: TxIntent, mode: str = "LIVE") -> None:
 
 def grow_old(seconds: float) -> None:
     """The database's clock goes on: what the feed published moves into the past."""
-    FeedPrice.objects.update(published_at=F("published_at") - timedelta(seconds=seconds))
+    FeedPrice.objects.update(published_at=F("published_at") - LONGER * timedelta(seconds=seconds))
 
 
 def test_sources_that_agree_open(rig: Rig, source: Gateway, mode: str) -> None:
@@ -110,7 +119,7 @@ def test_what_differs_until_the_max_lag_expires(rig: Rig, source: Gateway) -> No
 
 
 def test_a_source_that_is_old_is_not_compared_and_the_other_is(rig: Rig, source: Gateway) -> None:
-    source.faults.set({"core_late_s": 20.0, "core_off_pct": 50.0})
+    source.faults.set({"core_late_s": LONGER * 20.0, "core_off_pct": 50.0})
     assert_goes(open_(rig))
     source.faults.pro_off_pct = 2.0
     waits = open_(rig)
@@ -118,7 +127,7 @@ def test_a_source_that_is_old_is_not_compared_and_the_other_is(rig: Rig, source:
     assert "core" not in waits.reason_detail
 
 
-@pytest.mark.parametrize("late_s", [6.5, 3600.0, -20.0, -3600.0])
+@pytest.mark.parametrize("late_s", [LONGER * 6.5, 3600.0, -20.0, -3600.0])
 def test_no_second_price_of_now_opens_nothing(rig: Rig, source: Gateway, mode: str, late_s: float) -> None:
     source.faults.set({"core_late_s": late_s, "pro_late_s": late_s})
     assert_waits(open_(rig), Reason.PRICE_UNAVAILABLE, "no second source", "core is", "pro is", "s old")
@@ -140,17 +149,22 @@ def test_another_symbols_price_is_noticed(rig: Rig, source: Gateway) -> None:
 
 @pytest.mark.parametrize("fault", [{"feed_hang_s": 30.0}, {"feed_status": 429}, {"feed_status": 500}])
 def test_a_feed_that_fails_keeps_opens_waiting_and_no_exit(
-    rig: Rig, node: Proxy, source: Gateway, fault: dict[str, Any]
+    rig: Rig, node: Proxy, source: Gateway, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.intent()
     rig.run()
     source.faults.set(fault)
     grow_old(10)
     waits, close = rig.intent(), rig.intent(Action.CLOSE, position=Position.objects.get())
-    rig.submit()
-    assert again(close).state == "pending_inclusion"
-    assert (again(waits).state, again(waits).nonce) == ("pending", None)
-    rig.run()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(feed, "ANSWER_S", 0.3)
+        hurried.setattr(feed, "WITHIN_S", 0.6)
+        hurried.setattr(feed, "RULES", replace(feed.RULES, slow_s=0.2))
+        feed.breaker.cache_clear()
+        rig.submit()
+        assert again(close).state == "pending_inclusion"
+        assert (again(waits).state, again(waits).nonce) == ("pending", None)
+        rig.run()
     assert again(waits).reason in {Reason.PRICE_UNAVAILABLE, Reason.WAITS_FOR_EARLIER_ORDER}
     source.faults.set({"feed_hang_s": 0.0, "feed_status": 200})
     feed.breaker.cache_clear()

@@ -103,17 +103,17 @@ def test_a_stop_names_what_may_still_leave(rig: Rig, node: Proxy, monkeypatch: p
     """The node is slow to take the bytes: the stop waits a second, then says which may still arrive."""
     monkeypatch.setattr(control, "LEASE_S", 60.0)
     intent = rig.intent()
-    node.faults.delay_s = 3.0
+    node.faults.until = threading.Event()
     before = node.requests
     submitting = in_thread(rig)
     deadline_s = time.monotonic() + 60
     while not TxSend.objects.filter(leased_at__isnull=False).exists():
         assert time.monotonic() < deadline_s
     imposed, at_s = impose_stop()
+    node.faults.until.set()
     submitting.join()
     assert node.requests > before
     assert imposed.in_flight == [intent.sends.get().tx_hash]
-    node.faults.delay_s = 0
     stop = Stop(at_s, in_flight=imposed.in_flight)
     rig.mine()
     rig.track()

@@ -165,6 +165,9 @@ class Receivers(_Server):
     def pings(self) -> list[dict[str, Any]]:
         return list(self._pings)
 
+    def forget(self) -> None:
+        self._messages.clear()
+
     def answer(self, path: str, body: bytes) -> tuple[int, str, bytes]:
         if path.startswith(f"/bot{TOKEN}/getChat?chat_id="):
             known = int(path.rpartition("=")[2]) in {PAGES, TICKETS}

@@ -29,6 +29,7 @@ START = ROOT / "config" / "start-alertmanager"
 ROUTES = ROOT / "ops" / "alertmanager.yml"
 SCRAPES = ROOT / "ops" / "prometheus.yml"
 SHORTER = 120
+BY = "by a test"
 RUNBOOK = "https://panel.invalid/admin/runbook/"
 PATIENCE_S = 60.0
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -84,7 +85,7 @@ def _made(labels: dict[str, str], lasts_s: float) -> dict[str, Any]:
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {
             "summary": "made " * 12,
-            "description": "by a test",
+            "description": BY,
             "runbook_url": "http://localhost:8090/nowhere",
         },
         "startsAt": (now - timedelta(seconds=60)).isoformat(),
@@ -225,6 +226,11 @@ class Watchtower:
 
     def end(self, *labels: dict[str, str]) -> None:
         self._ask("alertmanager", "/api/v2/alerts", [_made(one, -1) for one in labels])
+
+    def made(self) -> list[dict[str, str]]:
+        """Labels of what `fire` made and nobody ended."""
+        told = json.loads(self._ask("alertmanager", "/api/v2/alerts"))
+        return [alert["labels"] for alert in told if alert["annotations"].get("description") == BY]
 
     def firing(self) -> set[str]:
         """Names of what Prometheus holds for firing."""

@@ -64,24 +64,23 @@ def test_a_first_broadcast_after_the_stop_is_seen_while_the_stop_holds(
     intent = one_of_each()
     name = "vanta_broadcasts_under_stop"
 
-    def broadcast(age: str) -> None:
+    def broadcast(at: str) -> None:
         with without_guards():
             rows.execute(
                 "INSERT INTO intent_transitions (intent_id, from_state, to_state, at, why, by)"
-                " VALUES (%s, 'signed', 'sending', now() - interval %s, '', 'test')",
+                f" VALUES (%s, 'signed', 'sending', {at}, '', 'test')",
                 intent.pk,
-                age,
             )
 
-    broadcast("1 second")
+    broadcast("now() - interval '1 second'")
     assert shown(client, name) == {"": 0}, "no stop"
     control.impose(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="drill")
     with without_guards():
         rows.execute("UPDATE mode_changes SET set_at = now() - interval '10 minutes' WHERE lifted_at IS NULL")
-    broadcast("11 minutes")
-    broadcast("598 seconds")
+    broadcast("now() - interval '11 minutes'")
+    broadcast("(SELECT set_at + interval '2 seconds' FROM mode_changes WHERE lifted_at IS NULL)")
     assert shown(client, name) == {"": 1}, "before the stop, and while it took hold"
-    broadcast("0 seconds")
+    broadcast("now()")
     assert shown(client, name) == {"": 2}
     control.lift(RestrictionKind.STOP, Origin.COMMAND, by="test", reason="drill is over")
     assert shown(client, name) == {"": 0}

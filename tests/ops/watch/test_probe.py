@@ -73,8 +73,8 @@ def test_forgetting_waits_until_nobody_looks_any_more() -> None:
     part = Part()
     looking = Probe("part", part.look, patience_s=0.01, fresh_s=60)
     looking.begin()
-    threading.Timer(0.2, part.answers.set).start()
     began_s = time.monotonic()
+    threading.Timer(0.2, part.answers.set).start()
     looking.forget()
     assert time.monotonic() - began_s > 0.1
     assert "probe-part" not in [thread.name for thread in threading.enumerate()]
