@@ -108,7 +108,7 @@ YOUR_ROLE_NOW = "Du bist hier ab jetzt {role}.{rest} /help zeigt, was du fragen 
 YOUR_ROLE_ALONE = " Ich melde dir nur noch deine eigenen Trades; Nachrichten, die auf dich gewartet haben und wegfallen: {count}."
 YOUR_ROLE_HELD = " Angehaltene Orders, die jetzt auf einen anderen Operator warten: {count}."
 DAILY_TITLE = "\N{BAR CHART} <b>{day} (UTC)</b>"
-DAILY_LINE = "{mode}: {pnl} realisiert, {closes}-mal geschlossen, {opens}-mal eröffnet; offen: {held}, Nominalwert {exposure}"
+DAILY_LINE = "{mode}: {pnl} realisiert, {closes}-mal geschlossen{unknown}, {opens}-mal eröffnet; offen: {held}, Nominalwert {exposure}"
 NO_REASON = "ohne Angabe"
 
 NOTIFY_TITLE = (
@@ -181,7 +181,7 @@ REASON_NO_DELEGATION = "unsere Wallet darf nicht für dich handeln"
 REASON_PRICE_UNAVAILABLE = "es gibt keinen frischen Preis"
 REASON_PRICE_DEVIATES = "zwei Quellen sind sich über den Preis uneins"
 REASON_MARKET_CLOSED = "der Markt ist geschlossen"
-REASON_MARKET_CLOSE_ONLY = "die Börse lässt in diesem Markt nur Schließen zu"
+REASON_MARKET_CLOSE_ONLY = "der Handelsplatz lässt in diesem Markt nur Schließen zu"
 REASON_WAITS_FOR_EARLIER_ORDER = "eine frühere Order geht vor"
 REASON_SUPERSEDED_BY_CLOSE = "ein Schließen kam ihr zuvor"
 REASON_VENUE_REVERT = "der Handelsplatz lehnt sie ab"
