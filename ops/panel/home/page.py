@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 
+from ops.panel import roles, ways
 from ops.panel.home import flow, gap, money, safety, wallets
 from ops.panel.home.box import Box, Shown, show
 from ops.watch import health
@@ -98,16 +99,28 @@ def boxes(request: HttpRequest) -> list[Shown]:
     return show(BOXES, request.user)
 
 
+def told(request: HttpRequest) -> dict[str, Any]:
+    """What the template of the boxes asks for; who sees no table, and is told of their own rows, sees no box."""
+    shown = boxes(request)
+    return {"boxes": shown, "own": not shown and roles.sees_own(request.user)}
+
+
 def home(request: HttpRequest) -> HttpResponse:
     """The whole page. The site's own view would make the list of tables twice."""
     request.current_app = admin.site.name
-    context = {**admin.site.each_context(request), "title": admin.site.index_title, "index": True}
+    context = {
+        **admin.site.each_context(request),
+        "title": admin.site.index_title,
+        "index": True,
+        "ways": ways.of(request.user),
+        "may_find": ways.may_find(request.user),
+    }
     return TemplateResponse(request, "admin/index.html", context)
 
 
 def live_home(request: HttpRequest) -> HttpResponse:
     """The boxes anew, as a part of a page."""
-    return _part(request, "panel/home.html", {"boxes": boxes(request)})
+    return _part(request, "panel/home.html", told(request))
 
 
 def live_banner(request: HttpRequest) -> HttpResponse:
