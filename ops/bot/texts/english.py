@@ -13,6 +13,10 @@ UNKNOWN = "I do not know that. /help lists what you may ask."
 NOT_YOURS = "Only {role} may do that, and you are {mine}. Nothing was done. /help lists what you may ask."
 USAGE = "Usage: <code>{usage}</code>"
 DATABASE_AWAY = "The database does not answer, so nothing was done. Try again in a minute."
+NOT_CERTAIN_DONE = (
+    "\N{WARNING SIGN} The database did not answer, so it is <b>not certain</b> whether that was done. Ask again in a minute, with a "
+    "new code where one is needed: done twice, it counts once. /mode shows what holds."
+)
 FAILED = "That went wrong on our side and was logged. Ask /status before you repeat it."
 TOO_MANY = "That was more at once than I take from one person: some of it was left undone. A /stop never is."
 

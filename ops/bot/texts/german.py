@@ -15,6 +15,10 @@ NOT_YOURS = (
 )
 USAGE = "So geht es: <code>{usage}</code>"
 DATABASE_AWAY = "Die Datenbank antwortet nicht, also ist nichts geschehen. Versuch es in einer Minute wieder."
+NOT_CERTAIN_DONE = (
+    "\N{WARNING SIGN} Die Datenbank hat nicht geantwortet; es ist <b>nicht sicher</b>, ob das geschehen ist. Versuch es in einer Minute "
+    "wieder, mit einem neuen Code, wo es einen braucht: Zweimal getan, zählt es einmal. /mode zeigt, was gilt."
+)
 FAILED = "Das ging bei uns schief und steht im Log. Frag /status, bevor du es wiederholst."
 TOO_MANY = "Das war mehr auf einmal, als ich von einer Person annehme: Manches blieb liegen. Ein /stop nie."
 
