@@ -54,7 +54,7 @@ STEP_LAPSED = "ihre Nachricht ist ungenutzt abgelaufen{reason}"
 WHY = ": {reason}"
 FEE = ", Gebühr {fee}"
 RESULT = ", Ergebnis {result}"
-LEVEL_HIT = "\N{DIRECT HIT} <b>{kind} erreicht</b>: {symbol}, Position #{position}{whose}\nPreis {price}, Schwelle {level}. Es wird geschlossen."
+LEVEL_HIT = "\N{DIRECT HIT} <b>{kind} erreicht</b>: {symbol}, Position #{position}{whose}\nPreis {price}, Level {level}. Es wird geschlossen."
 LEVEL_TIME = "\N{DIRECT HIT} <b>{kind}</b>: {symbol}, Position #{position}{whose}\nIhre Zeit ist um. Es wird geschlossen."
 KIND_STOP_LOSS = "Stop-Loss"
 KIND_TRAILING_STOP = "Trailing-Stop"
@@ -63,7 +63,7 @@ KIND_TAKE_PROFIT = "Take-Profit"
 KIND_TIME_STOP = "Zeit-Stop"
 LIQUIDATED = (
     "\N{COLLISION SYMBOL} <b>Am Handelsplatz verschwunden</b>: {symbol} {side}{size}, Position #{position}{whose}\n"
-    "Nicht durch uns geschlossen: liquidiert, an einer Schwelle des Handelsplatzes oder vom Eigentümer geschlossen."
+    "Nicht durch uns geschlossen: liquidiert, an einem Level des Handelsplatzes oder vom Eigentümer geschlossen."
 )
 ENDED_BY_VENUE = (
     "\N{COLLISION SYMBOL} <b>{how}</b>: {mode} {symbol} {side}{size}, Position #{position}{whose}\n"
