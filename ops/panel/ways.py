@@ -1,7 +1,11 @@
-"""Where the home page leads: to pages that have something for whoever looks, and to no others."""
+"""The home page, and where it leads: to pages that have something for whoever looks, and to no others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from ops.panel import charts, traces
 from ops.panel.deeds import page as deeds
@@ -31,9 +35,14 @@ WAYS = (
 )
 
 
-def of(user: User) -> list[Way]:
-    return [way for way in WAYS if way.may(user)]
-
-
-def may_find(user: User) -> bool:
-    return traces.may_find(user)
+def home(request: HttpRequest) -> HttpResponse:
+    """The whole home page. The site's own view would make the list of tables twice."""
+    request.current_app = admin.site.name
+    context = {
+        **admin.site.each_context(request),
+        "title": admin.site.index_title,
+        "index": True,
+        "ways": [way for way in WAYS if way.may(request.user)],
+        "may_find": traces.may_find(request.user),
+    }
+    return TemplateResponse(request, "admin/index.html", context)

@@ -5,11 +5,12 @@ from decimal import Decimal
 
 import pytest
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
-from execution_app.models import Cap, IntentTransition, Position, Protection, Trader, TxIntent
+from execution_app.models import Cap, IntentTransition, Position, Protection, Trader, TxIntent, Wallet
 from execution_app.moves import move
 from execution_app.states import IntentState, Mode, Reason
 from ops.bot import figures, holdings, looking, operating, standing, telling, words
@@ -65,8 +66,14 @@ def rest() -> None:
         "leverage_x": 2,
         "is_long": True,
     }
+    wallet = Wallet.objects.create(
+        trader=Trader.objects.get(), chain_id=31337, address="0x" + "bb" * 20, balance_wei=10**18
+    )
+    slot = {"wallet": wallet, "nonce": F("id"), "calldata": b"\x01", "value_wei": 0, "gas_limit": 900_000}
     with without_guards():
-        TxIntent.objects.update(action="open", state="ordered", mode="LIVE", settled_at=None, **terms)
+        TxIntent.objects.update(
+            action="open", state="ordered", mode="LIVE", road="onchain", settled_at=None, **slot, **terms
+        )
 
 
 def test_a_stop_never_names_ten_as_if_they_were_all() -> None:

@@ -92,16 +92,19 @@ def test_no_digit_of_what_the_chain_cost_is_rounded_away(admin: Client) -> None:
     with without_guards():
         TxIntent.objects.filter(pk=intent.pk).update(value_wei=350_000_000_000_001)
         TxReceipt.objects.update(l1_fee_wei=7, gas_used=gas_used, effective_gas_price_wei=gas_price_wei)
-        TxIntent.objects.filter(pk=ether.pk).update(symbol="ETH-USD")
+        old = fill.filled_at - timedelta(hours=1)
+        TxIntent.objects.filter(pk=ether.pk).update(
+            symbol="ETH-USD", state="simulated", mode="DRY", settled_at=old
+        )
         Fill.objects.create(
-            intent=ether, position=fill.position, action="close", mode="LIVE", price=price,
-            collateral_usdc=1, leverage_x=1, tx_hash="0x1", log_index=0, filled_at=fill.filled_at - timedelta(hours=1),
+            intent=ether, position=fill.position, action="close", mode="DRY", price=price,
+            collateral_usdc=1, leverage_x=1, tx_hash="dry:1", log_index=0, filled_at=old,
         )  # fmt: skip
     paid_wei = gas_used * gas_price_wei + 7 + 350_000_000_000_001
     with localcontext(prec=60):
         exact = (Decimal(paid_wei) * price).scaleb(-18)
     assert len(exact.as_tuple().digits) > 24, "or this shows nothing"
-    opened = next(row for row in read(admin) if row["action"] == "open")
+    (opened,) = read(admin)
     assert Decimal(opened["chain_cost_usd"]) == exact
     (mined,) = read(admin, sheet="transactions")
     assert Decimal(mined["chain_cost_usd"]) == exact
