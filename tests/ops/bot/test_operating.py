@@ -69,6 +69,7 @@ def test_reduce_only_is_set_once_and_lifted_with_a_code(chat: Chat, enrolled: En
 
 def test_what_may_be_committed_is_never_called_nothing(chat: Chat, rig: Rig) -> None:
     """Reduce-only holds without its entry; behind it the connection dies, and nobody knows what was done."""
+    pseudonym_of(OPERATOR)  # is drawn under the same lock when somebody does something for the first time
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_LOCK])
         chat.telegram.writes(OPERATOR, "/flatten yes the market burns")
