@@ -23,6 +23,17 @@ axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], resul
   .then((found) => done(found.violations), (error) => done([{ id: "axe", impact: "critical", help: String(error), nodes: [] }]));
 """
 
+# What an animation or a change of size is about to draw anew is not drawn yet.
+_DRAWN = """
+const places = [...document.querySelectorAll("canvas.chart")];
+return places.length >= arguments[0] && places.every((place) => {
+  const chart = window.Chart && Chart.getChart(place);
+  if (!chart || !chart.attached) return false;
+  if (place.clientWidth !== chart.width) return false;
+  return place.getContext("2d").getImageData(0, 0, place.width, place.height).data.some((value) => value > 0);
+});
+"""
+
 
 class Browser:
     """One window. `width` and `theme` change it in place; `judge` says what axe finds serious."""
@@ -40,6 +51,14 @@ class Browser:
         """`light` or `dark`, as the system would ask for it."""
         feature = {"name": "prefers-color-scheme", "value": name}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def zone(self, name: str) -> None:
+        """Where whoever looks is, by the name of a time zone."""
+        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": name})
+
+    def wait_for_charts(self, least: int = 0) -> None:
+        """Until so many charts are there at least, and each says that it is drawn and has drawn something."""
+        self.wait(lambda driver: driver.execute_script(_DRAWN, least))
 
     def open(self, path: str) -> None:
         self.driver.get(self.base + path)

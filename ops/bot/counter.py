@@ -116,6 +116,10 @@ CHOSEN = frozenset({"notify", "language"})
 IN_PLACE = frozenset({"open", "close", "why", *CHOSEN})
 # What a button may ask for. Anybody can send any data, so this list is all that pressing can do.
 PRESSED = frozenset({"status", "positions", "orders", "mode", "health", "help", "wallet", "stop", *IN_PLACE})
+# What may be committed though the answer of the database is lost; each of them done twice counts once.
+CHANGES = frozenset(
+    {"reduceonly", "resume", "flatten", "approve", "reject", "bind", "unbind", "notify", "language"}
+)
 DECISIONS: dict[str, Decision] = {
     "ok": deciding.confirm,
     "no": deciding.leave,
@@ -168,6 +172,11 @@ def _answer(one: Incoming, person: TelegramUser | None) -> Reply | None:
 def decides(one: Incoming) -> bool:
     """Whether it may take an order down, so that a lost answer of the database leaves it open whether it did."""
     return one.command in DECISIONS or not (one.query_id or one.command)
+
+
+def changes(one: Incoming) -> bool:
+    """Whether it may have changed something else before the database failed."""
+    return one.command in CHANGES
 
 
 def note_shown(tg_user_id: int, reply: Reply, message_id: int) -> None:

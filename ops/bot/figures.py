@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, F, Sum
+from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import TruncDate
 
 from execution_app.book import quotes
-from execution_app.models import Fill, Position, Reservation, RiskLog
+from execution_app.models import Fill, Position, Protection, Reservation, RiskLog
 from execution_app.states import Action, Mode, PositionState
 
 NOTHING = Decimal(0)
@@ -70,7 +70,9 @@ def of_day(owner: int | None, mode: Mode, day: date) -> dict[str, Any]:
         **_of(owner, "position__trader__tg_user_id"),
     )
     closes = fills.filter(action=Action.CLOSE).aggregate(
-        count=Count("id"), sum=Sum(F("sent_to_trader_usdc") - F("collateral_usdc"))
+        count=Count("id"),
+        unknown=Count("id", filter=Q(sent_to_trader_usdc=None)),
+        sum=Sum(F("sent_to_trader_usdc") - F("collateral_usdc")),
     )
     held = Position.objects.filter(mode=mode, state=PositionState.OPEN, **_of(owner, "trader__tg_user_id"))
     stake = Reservation.objects.filter(mode=mode, released_at=None, **_of(owner, "trader__tg_user_id"))
@@ -78,6 +80,7 @@ def of_day(owner: int | None, mode: Mode, day: date) -> dict[str, Any]:
         "mode": mode.value,
         "pnl_usdc": format(closes["sum"] or NOTHING, "f"),
         "closes": closes["count"],
+        "unknown": closes["unknown"],
         "opens": fills.filter(action=Action.OPEN).count(),
         "held": held.count(),
         "exposure_usdc": format(stake.aggregate(sum=Sum("notional_usdc"))["sum"] or NOTHING, "f"),
@@ -85,7 +88,11 @@ def of_day(owner: int | None, mode: Mode, day: date) -> dict[str, Any]:
 
 
 def card(position: Position) -> dict[str, Any]:
-    """One position as it stands at the newest price."""
+    """One position as it stands at the newest price, between the levels that guard it now.
+
+    The row itself has those that the venue watches, which on-chain stay as the open set them.
+    """
+    guard = Protection.objects.filter(position=position, ended_at=None).first() or position
     price = quotes.newest([position.symbol]).fresh.get(position.symbol)
     result = None
     if price is not None:
@@ -96,8 +103,8 @@ def card(position: Position) -> dict[str, Any]:
         "leverage_x": position.leverage_x,
         "entry": position.open_price,
         "now": price,
-        "take_profit": position.take_profit,
-        "stop_loss": position.stop_loss,
+        "take_profit": guard.take_profit,
+        "stop_loss": guard.stop_loss,
         "result_usdc": result,
     }
     return {

@@ -1,8 +1,9 @@
 """Looks at what is held, ordered and earned. A trader sees their own; viewers and operators see everybody's."""
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import Count, F, Q, Sum
 
@@ -10,12 +11,13 @@ from execution_app.book import positions as book
 from execution_app.book import quotes
 from execution_app.book.orders import terms as terms_of
 from execution_app.engine.waiting import database_now
-from execution_app.models import Fill, IntentTransition, Position, TxIntent
+from execution_app.models import Fill, IntentTransition, Position, Protection, Trader, TxIntent
 from execution_app.states import ORDER_CHANGES, Action, IntentState, Mode, OrderType, PositionState, Reason
 from ops.bot import engine_words, words
 from ops.bot.models import Role, TelegramUser
 from signals_app.models import Signal
 
+T = TypeVar("T")
 MOST = 10
 MOST_RESTING = 8
 MOST_POSITIONS = 20
@@ -33,13 +35,42 @@ def positions(person: TelegramUser, _arguments: list[str]) -> str:
     if not rows:
         return words.NO_POSITIONS
     newest = quotes.newest(sorted({row.symbol for row in rows}))
-    lines = [position_line(row, newest.fresh.get(row.symbol), whose=not own(person)) for row in rows]
+    guards = guards_of(rows)
+    lines = [
+        position_line(row, newest.fresh.get(row.symbol), whose=not own(person), guard=guards.get(row.pk))
+        for row in rows
+    ]
     more = held.count() - len(rows)
     rest = [words.AND_MORE.format(count=more)] if more else []
     return words.bullet_list(words.POSITIONS_TITLE, [*lines, *rest])
 
 
-def position_line(row: Position, price: Decimal | None, *, whose: bool) -> str:
+def guards_of(rows: Sequence[Position]) -> dict[int, Protection]:
+    """What guards each now, where anything does or ever did."""
+    return {one.position_id: one for one in Protection.objects.filter(position__in=rows, ended_at=None)}
+
+
+def _levels(guard: Protection | None) -> str:
+    if guard is None:
+        return ""
+    told = [
+        *_told("take_profit", guard.take_profit, words.usd),
+        *_told("stop_loss", guard.stop_loss, words.usd),
+        *_told("trailing_stop", guard.trailing_stop_pct, words.percent),
+        *_told("trailing_stop", guard.trailing_stop_usd, words.usd),
+        *_told("break_even", guard.break_even_pct, words.percent),
+        *_told("time_stop", guard.closes_at, words.moment),
+    ]
+    return words.POSITION_LEVELS.format(levels=", ".join(told)) if told else ""
+
+
+def _told(name: str, value: T | None, spelled: Callable[[T], str]) -> list[str]:
+    return [] if value is None else [f"{words.field(name)} {spelled(value)}"]
+
+
+def position_line(
+    row: Position, price: Decimal | None, *, whose: bool, guard: Protection | None = None
+) -> str:
     worth = ""
     if price is not None:
         way = 1 if row.is_long else -1
@@ -55,6 +86,7 @@ def position_line(row: Position, price: Decimal | None, *, whose: bool) -> str:
         price=words.usd(row.open_price),
         worth=worth,
         whose=words.POSITION_WHOSE.format(whose=words.safe(row.trader)) if whose else "",
+        levels=_levels(guard),
     )
 
 
@@ -62,9 +94,11 @@ def orders(person: TelegramUser) -> str:
     """What has not ended: first what rests at the venue, then what waits, is held, or is under way."""
     rests = at_rest(person)
     unsettled = TxIntent.objects.filter(settled_at=None, **own(person))
-    others = list(unsettled.exclude(pk__in=book.resting().values("pk")).order_by("-id")[:MOST])
+    waiting = unsettled.exclude(pk__in=book.resting().values("pk")).select_related("trader")
+    others = list(waiting.order_by("-id")[:MOST])
     more = unsettled.count() - len(rests) - len(others)
-    lines = [*map(order_line, [*rests, *others]), *([words.AND_MORE.format(count=more)] if more > 0 else [])]
+    told = [order_line(row, whose=not own(person)) for row in (*rests, *others)]
+    lines = [*told, *([words.AND_MORE.format(count=more)] if more > 0 else [])]
     return words.bullet_list(words.ORDERS_TITLE, lines) if lines else words.NO_ORDERS
 
 
@@ -75,12 +109,9 @@ def at_rest(person: TelegramUser) -> list[TxIntent]:
 
 def history(person: TelegramUser, _arguments: list[str]) -> str:
     """What has ended, the newest first."""
-    rows = TxIntent.objects.filter(settled_at__isnull=False, **own(person)).order_by("-settled_at")[:MOST]
-    return (
-        words.bullet_list(words.HISTORY_TITLE, [order_line(row) for row in rows])
-        if rows
-        else words.NO_HISTORY
-    )
+    ended = TxIntent.objects.filter(settled_at__isnull=False, **own(person)).select_related("trader")
+    lines = [order_line(row, whose=not own(person)) for row in ended.order_by("-settled_at")[:MOST]]
+    return words.bullet_list(words.HISTORY_TITLE, lines) if lines else words.NO_HISTORY
 
 
 def order_line(row: TxIntent, *, whose: bool = False) -> str:
@@ -96,8 +127,13 @@ def order_line(row: TxIntent, *, whose: bool = False) -> str:
         state=_state(row),
         reason=words.ORDER_REASON.format(reason=words.reason(row.reason)) if row.reason else "",
         key=words.code(row.intent_key),
-        whose=words.POSITION_WHOSE.format(whose=words.safe(row.trader)) if whose else "",
+        whose=whose_is(row.trader, row.tg_user_id) if whose else "",
     )
+
+
+def whose_is(trader: Trader | None, tg_user_id: int) -> str:
+    """By what their trader is called; by the id where nobody trades under it."""
+    return words.POSITION_WHOSE.format(whose=words.safe(trader or f"{words.scope('trader')} {tg_user_id}"))
 
 
 def _does(row: TxIntent) -> str:
@@ -121,21 +157,27 @@ def _state(row: TxIntent) -> str:
 
 
 def signals(person: TelegramUser, _arguments: list[str]) -> str:
-    rows = Signal.objects.filter(**own(person)).order_by("-id")[:MOST]
+    rows = list(Signal.objects.filter(**own(person)).order_by("-id")[:MOST])
+    of_others = Trader.objects.filter(tg_user_id__in=[] if own(person) else {row.tg_user_id for row in rows})
+    traders = {trader.tg_user_id: trader for trader in of_others}
     lines = [
-        words.SIGNAL.format(
-            at=words.moment(row.received_at),
-            symbol=words.safe(row.symbol),
-            side=row.side,
-            decision=words.state(row.decision) if row.decision else words.SIGNAL_RECEIVED,
-            reasons=words.ORDER_REASON.format(reason="; ".join(map(words.reason, row.reasons)))
-            if row.reasons
-            else "",
-            key=words.code(row.intent_key),
-        )
+        _signal_line(row, "" if own(person) else whose_is(traders.get(row.tg_user_id), row.tg_user_id))
         for row in rows
     ]
     return words.bullet_list(words.SIGNALS_TITLE, lines) if lines else words.NO_SIGNALS
+
+
+def _signal_line(row: Signal, whose: str) -> str:
+    reasons = "; ".join(map(words.reason, row.reasons))
+    return words.SIGNAL.format(
+        at=words.moment(row.received_at),
+        symbol=words.safe(row.symbol),
+        side=row.side,
+        whose=whose,
+        decision=words.state(row.decision) if row.decision else words.SIGNAL_RECEIVED,
+        reasons=words.ORDER_REASON.format(reason=reasons) if reasons else "",
+        key=words.code(row.intent_key),
+    )
 
 
 def why(person: TelegramUser, arguments: list[str]) -> str:
@@ -143,15 +185,16 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
     if len(arguments) != 1:
         return words.USAGE.format(usage="/why ID")
     name = arguments[0]
-    # A signal's id stands for itself at one source only; the newest is meant.
-    keys = [
-        row.intent_key for row in Signal.objects.filter(signal_id=name, **own(person)).order_by("-id")[:1]
-    ]
-    found = TxIntent.objects.filter(intent_key__in=[name, *keys], **own(person))
-    row = found.select_related("fill").first()
+    signal = _signal_called(person, name)
+    keys = [name, *([signal.intent_key] if signal is not None else [])]
+    found = TxIntent.objects.filter(intent_key__in=keys, **own(person))
+    row = found.select_related("fill", "trader").first()
+    if row is None and signal is not None:
+        title = words.WHY_SIGNAL if signal.decision else words.WHY_SIGNAL_WAITS
+        return words.bullet_list(title, [_signal_line(signal, "")])
     if row is None:
         return words.NOT_FOUND.format(what=words.WHAT_ORDER, name=words.code(name))
-    lines = [order_line(row)]
+    lines = [order_line(row, whose=not own(person))]
     if row.reason_detail:
         lines.append(_detail(row))
     fill = getattr(row, "fill", None)
@@ -168,6 +211,15 @@ def why(person: TelegramUser, arguments: list[str]) -> str:
         for step in reversed(moves)
     ]
     return words.bullet_list(words.WHY_TITLE.format(day=day), lines)
+
+
+def _signal_called(person: TelegramUser, name: str) -> Signal | None:
+    """By its key; or by its id, which stands for itself at one source only, so the newest is meant."""
+    kind, _, rest = name.partition(":")
+    source, _, signal_id = rest.partition(":")
+    theirs = Signal.objects.filter(**own(person)).order_by("-id")
+    by_key = theirs.filter(source=source, signal_id=signal_id).first() if kind == "sig" else None
+    return by_key or theirs.filter(signal_id=name).first()
 
 
 def _detail(row: TxIntent) -> str:

@@ -10,14 +10,14 @@ from execution_app.gate import limits, usage
 from execution_app.gate.caps import ENVIRONMENT, SUMMED, VARIABLES, Limit
 from execution_app.models import Cap, Position, TxIntent
 from execution_app.states import IntentState, Mode, PositionState
-from ops.bot import engine_words, words
+from ops.bot import engine_words, people, words
 from ops.bot.amounts import as_symbol
-from ops.bot.models import TelegramUser
+from ops.bot.models import Role, TelegramUser
 from ops.bot.restrictions import holding, mode_line
 from ops.watch import health
 
 
-def status(_person: TelegramUser, _arguments: list[str]) -> str:
+def status(person: TelegramUser, _arguments: list[str]) -> str:
     """The whole in a few lines."""
     open_now = Position.objects.filter(state=PositionState.OPEN)
     counts = {mode: open_now.filter(mode=mode).count() for mode in Mode}
@@ -35,6 +35,7 @@ def status(_person: TelegramUser, _arguments: list[str]) -> str:
             mode_line(),
             words.STATUS_POSITIONS.format(live=counts[Mode.LIVE], dry=counts[Mode.DRY]),
             words.STATUS_ORDERS.format(under_way=unsettled.count() - held, held=held),
+            *([words.STATUS_HELD] if held and people.at_least(person, Role.OPERATOR) else []),
             words.STATUS_ILL if ill else words.STATUS_WELL,
             *ill,
         ],

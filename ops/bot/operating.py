@@ -1,8 +1,10 @@
 """What operators do: the same verbs as everywhere else, with Telegram as the place where it was said."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from django.conf import settings
+from django.db.models import Max
 
 from execution_app import audit
 from execution_app.audit_words import AuditOrigin
@@ -10,9 +12,9 @@ from execution_app.engine import held, resting
 from execution_app.errors import Refused, Retryable, Stale
 from execution_app.gate import control, loosening, second_factor
 from execution_app.gate.approval import UNUSED_S
-from execution_app.models import Position, TxIntent
+from execution_app.models import IntentTransition, Position, TxIntent
 from execution_app.states import IntentState, Mode, Origin, PositionState, RestrictionKind
-from ops.bot import engine_words, words
+from ops.bot import engine_words, holdings, words
 from ops.bot.models import TelegramUser
 from ops.bot.restrictions import holding
 from ops.rollout import flattening, reconciling
@@ -38,12 +40,19 @@ def stop(person: TelegramUser, arguments: list[str]) -> str:
     if rests is None:
         rest += words.STOP_RESTS_UNKNOWN
     elif rests:
-        rest += words.STOP_RESTS.format(keys=", ".join(map(words.code, rests[:MOST_HELD])))
+        rest += words.STOP_RESTS.format(keys=_named(rests, words.code))
     if imposed.in_flight:
-        rest += words.STOP_LEFT.format(hashes=", ".join(map(words.code, imposed.in_flight[:MOST_HELD])))
+        rest += words.STOP_LEFT.format(hashes=_named(imposed.in_flight, words.code))
     if imposed.at_signer:
-        rest += words.STOP_SIGNER.format(slots=words.safe(", ".join(imposed.at_signer[:MOST_HELD])))
+        rest += words.STOP_SIGNER.format(slots=_named(imposed.at_signer, words.safe))
     return (words.STOPPED if imposed.changed else words.WAS_STOPPED).format(rest=rest)
+
+
+def _named(several: Sequence[str], spelled: Callable[[str], str]) -> str:
+    """As many as a phone shows, and how many there are beside them: under a stop nobody may take ten for all."""
+    shown = [spelled(one) for one in several[:MOST_HELD]]
+    more = len(several) - len(shown)
+    return ", ".join([*shown, *([words.AND_MORE.format(count=more)] if more else [])])
 
 
 def reduce_only(person: TelegramUser, arguments: list[str]) -> str:
@@ -86,20 +95,29 @@ def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usa
 
 
 def list_held(_person: TelegramUser, _arguments: list[str]) -> str:
-    rows = TxIntent.objects.filter(state=IntentState.HELD).order_by("id")[:MOST_HELD]
+    several = TxIntent.objects.filter(state=IntentState.HELD)
+    rows = list(several.select_related("trader").order_by("id")[:MOST_HELD])
+    since = dict(
+        IntentTransition.objects.filter(intent__in=rows, to_state=IntentState.HELD)
+        .values_list("intent")
+        .annotate(last=Max("at"))
+    )
     lines = [
         words.HELD_ONE.format(
             key=words.code(one.intent_key),
             action=words.text(f"DOES_{one.action.upper()}"),
             symbol=words.safe(one.symbol),
+            whose=holdings.whose_is(one.trader, one.tg_user_id),
             reason=words.reason(one.reason),
-            at=words.moment(one.accepted_at),
+            at=words.moment(since.get(one.pk, one.accepted_at)),
         )
         for one in rows
     ]
     if not lines:
         return words.NOTHING_HELD
-    return words.bullet_list(words.HELD_TITLE, [*lines, words.HELD_HOW])
+    more = several.count() - len(rows)
+    rest = [words.AND_MORE.format(count=more)] if more > 0 else []
+    return words.bullet_list(words.HELD_TITLE, [*lines, *rest, words.HELD_HOW])
 
 
 def approve(person: TelegramUser, arguments: list[str]) -> str:
@@ -139,7 +157,10 @@ def reconcile(_person: TelegramUser, _arguments: list[str]) -> str:
         return words.REFUSED.format(why=engine_words.said(problem))
     lines = [words.MISSING_LINE.format(what=engine_words.said(one)) for one in missing]
     lines += [words.UNKNOWN_LINE.format(what=engine_words.said(one)) for one in unknown]
-    return words.bullet_list(words.DIFFERENCES, lines[:MOST_HELD]) if lines else words.RECONCILED
+    if not lines:
+        return words.RECONCILED
+    rest = [words.AND_MORE.format(count=len(lines) - MOST_HELD)] if len(lines) > MOST_HELD else []
+    return words.bullet_list(words.DIFFERENCES, [*lines[:MOST_HELD], *rest])
 
 
 def flatten(person: TelegramUser, arguments: list[str]) -> str:

@@ -217,8 +217,9 @@ class Process:
                 if counter.decides(one):
                     return Reply(words.NOT_CERTAIN)
                 # What the database refuses, it has answered: to try again in a minute would help nobody.
-                is_away = isinstance(error, OperationalError | InterfaceError)
-                return Reply(words.DATABASE_AWAY if is_away else words.FAILED)
+                if not isinstance(error, OperationalError | InterfaceError):
+                    return Reply(words.FAILED)
+                return Reply(words.NOT_CERTAIN_DONE if counter.changes(one) else words.DATABASE_AWAY)
         except Exception:  # a slip of ours in one answer must not end everybody's bot
             log.exception("not answered", command=one.command)
             with words.speaking(outbox.last_language_of(one.user_id, one.language)):

@@ -122,8 +122,10 @@ def _performed(closes: QuerySet[Fill], mode: Mode) -> str:
         worst=Min(GAIN),
         fees=Sum("fee_usdc"),
     )
+    unknown = closes.filter(sent_to_trader_usdc=None).count()
     if not told["count"]:
-        return words.NOT_PERFORMED.format(mode=mode.value)
+        none = words.PERFORMED_UNKNOWN if unknown else words.NOT_PERFORMED
+        return none.format(mode=mode.value, count=unknown)
     return words.PERFORMED.format(
         mode=mode.value,
         usdc=words.usdc(told["sum"], signed=True),
@@ -134,4 +136,5 @@ def _performed(closes: QuerySet[Fill], mode: Mode) -> str:
         best=words.usdc(told["best"], signed=True),
         worst=words.usdc(told["worst"], signed=True),
         fees=words.usdc(told["fees"] or NOTHING),
+        unknown=words.PNL_UNKNOWN.format(count=unknown) if unknown else "",
     )

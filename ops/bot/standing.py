@@ -10,6 +10,7 @@ from execution_app.gate import usage
 from execution_app.gate.caps import Limit
 from execution_app.models import AuditEntry, IntentTransition, Position, Reservation, Trader, Wallet
 from execution_app.node import rpc
+from execution_app.people import unveiled
 from execution_app.states import CapName, CapScope, Mode, PositionState, RestrictionKind
 from execution_app.venues.scales import USDC_DIGITS, from_units
 from ops.bot import binding, engine_words, people, traders, words
@@ -21,6 +22,7 @@ from ops.rollout.findings import Finding
 from ops.rollout.wallet_check import UNLIMITED_UNITS
 
 MOST = 15
+MOST_USERS = 50
 NOTHING = Decimal(0)
 SIGNS = {"ok": words.WELL, "warn": "\N{WARNING SIGN}", "fail": words.ILL}
 Examined = tuple[Trader, Wallet, wallet_check.OnChain, list[Finding]]
@@ -131,10 +133,10 @@ def logs(person: TelegramUser, _arguments: list[str]) -> str:
         lines = [
             words.LOG_ENTRY.format(
                 at=words.moment(one.at),
-                actor=words.safe(one.actor),
+                actor=words.safe(unveiled(one.actor)),
                 origin=words.origin(one.origin),
                 action=words.audit(one.action),
-                subject=_subject(one.subject),
+                subject=_subject(unveiled(one.subject)),
                 reason=words.LOG_REASON.format(reason=words.safe(one.reason)) if one.reason else "",
             )
             for one in AuditEntry.objects.order_by("-seq")[:MOST]
@@ -170,6 +172,8 @@ def users(_person: TelegramUser, _arguments: list[str]) -> str:
             by=words.safe(one.allowed_by),
             at=words.moment(one.allowed_at),
         )
-        for one in TelegramUser.objects.order_by("tg_user_id")[:50]
+        for one in TelegramUser.objects.order_by("tg_user_id")[:MOST_USERS]
     ]
-    return words.bullet_list(words.USERS, lines)
+    more = TelegramUser.objects.count() - len(lines)
+    rest = [words.AND_MORE.format(count=more)] if more > 0 else []
+    return words.bullet_list(words.USERS, [*lines, *rest])

@@ -164,6 +164,8 @@ def _daily(step: Facts, _names: dict[str, str], _about: Facts) -> str:
             mode=mode["mode"],
             pnl=words.usdc(Decimal(mode["pnl_usdc"]), signed=True),
             closes=mode["closes"],
+            # Those of before this was counted say nothing of it.
+            unknown=words.PNL_UNKNOWN.format(count=mode["unknown"]) if mode.get("unknown") else "",
             opens=mode["opens"],
             held=mode["held"],
             exposure=words.usdc(Decimal(mode["exposure_usdc"])),

@@ -176,7 +176,9 @@ def grouped(value: Decimal) -> str:
 
 
 def limited(name: CapName, value: Decimal) -> str:
-    """A value of a cap, with its unit."""
+    """A value of a cap, with its unit; a ban has none."""
+    if name is CapName.BANNED:
+        return text("CAP_BANNED")
     if name is CapName.LEVERAGE:
         return times(value)
     if name is CapName.GAS_PER_DAY:
@@ -212,6 +214,10 @@ def so_far(answers: Mapping[str, Any]) -> str:
         if name in answers
     ]
     return ", ".join(parts)
+
+
+def percent(value: Decimal) -> str:
+    return f"{grouped(value)} %"
 
 
 def times(value: Decimal) -> str:

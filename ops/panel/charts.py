@@ -6,7 +6,7 @@ DRY and LIVE have a chart each. Floats are for drawing only: the numbers beside 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,7 @@ from django.template.response import TemplateResponse
 
 from execution_app.engine.waiting import database_now
 from execution_app.states import Mode
-from ops.panel import words
+from ops.panel import roles, words
 from ops.panel.home.box import bounded
 from ops.panel.home.money import day_of
 
@@ -55,7 +55,8 @@ def options_of(
 
 OPTIONS, OF_COUNTS = options_of(), options_of(y={"precision": 0})  # nobody has half an intent
 _BY_DAY = """
-SELECT (filled_at AT TIME ZONE 'UTC')::date, sum(coalesce(sent_to_trader_usdc - collateral_usdc, 0)), count(*)
+SELECT (filled_at AT TIME ZONE 'UTC')::date, sum(coalesce(sent_to_trader_usdc - collateral_usdc, 0)), count(*),
+    count(*) FILTER (WHERE sent_to_trader_usdc IS NULL)
 FROM fills WHERE action = 'close' AND mode = %(mode)s AND filled_at >= %(since)s GROUP BY 1
 """
 _AT_STAKE = """
@@ -70,8 +71,10 @@ FROM (SELECT intent_id, seen_at FROM tx_receipts WHERE canonical AND seen_at > n
 JOIN tx_intents i ON i.id = r.intent_id GROUP BY 1 ORDER BY 1
 """
 _OUTCOMES = """
-SELECT state, count(*) FROM (SELECT state FROM tx_intents ORDER BY id DESC LIMIT %(newest)s) AS newest
-GROUP BY 1 ORDER BY 2 DESC
+SELECT state, count(*) FILTER (WHERE mode = 'LIVE'), count(*) FILTER (WHERE mode = 'DRY'),
+    count(*) FILTER (WHERE mode IS NULL)
+FROM (SELECT state, mode FROM tx_intents ORDER BY id DESC LIMIT %(newest)s) AS newest
+GROUP BY 1 ORDER BY count(*) DESC, 1
 """
 
 
@@ -120,17 +123,21 @@ def _result(mode: Mode) -> Callable[[str], Chart]:
     def make(title: str) -> Chart:
         today = day_of(database_now())
         since = today - timedelta(days=DAYS - 1)
-        found = {day: (gain, count) for day, gain, count in ask(_BY_DAY, mode=mode.value, since=since)}
+        found: dict[date, list[Any]] = {
+            day: told for day, *told in ask(_BY_DAY, mode=mode.value, since=since)
+        }
         days = [(since + timedelta(days=number)).date() for number in range(DAYS)]
-        gains = [found.get(day, (Decimal(0), 0)) for day in days]
-        colours = [GOOD if gain >= 0 else BAD for gain, _ in gains]
+        gains = [found.get(day, [Decimal(0), 0, 0]) for day in days]
+        colours = [GOOD if gain >= 0 else BAD for gain, *_ in gains]
         rows = [
-            (str(day), words.signed(gain), f"{count:,}")
-            for day, (gain, count) in zip(days, gains, strict=True)
+            (str(day), words.signed(gain), f"{count:,}", f"{unpaid:,}")
+            for day, (gain, count, unpaid) in zip(days, gains, strict=True)
         ]
-        drawn = _data([f"{day:%m-%d}" for day in days], USDC=([float(gain) for gain, _ in gains], colours))
+        drawn = _data([f"{day:%m-%d}" for day in days], USDC=([float(gain) for gain, *_ in gains], colours))
         empty = f"No {mode.value} close in the last {DAYS} UTC days."
-        return Chart(title, "bar", ("UTC day", "Result", "Closes"), rows if found else (), drawn, empty)
+        # What a close without a known payment brought is in no sum, so it is counted apart.
+        heads = ("UTC day", "Result", "Closes", "Payment not known")
+        return Chart(title, "bar", heads, rows if found else (), drawn, empty)
 
     return make
 
@@ -161,10 +168,15 @@ def _latency(title: str) -> Chart:
 
 def _outcomes(title: str) -> Chart:
     found = ask(_OUTCOMES, newest=NEWEST)
-    rows = [(state, f"{count:,}") for state, count in found]
-    drawn = _data([state for state, _ in found], intents=([count for _, count in found], DRY))
+    rows = [(state, *(f"{count:,}" for count in counts)) for state, *counts in found]
+    drawn = _data(
+        [row[0] for row in found],
+        LIVE=([row[1] for row in found], LIVE),
+        DRY=([row[2] for row in found], DRY),
+        no_mode_yet=([row[3] for row in found], INK),
+    )
     empty = "No intent yet. Send a signal to POST /signals."
-    return Chart(title, "bar", ("State", "Intents"), rows, drawn, empty, options=OF_COUNTS)
+    return Chart(title, "bar", ("State", "LIVE", "DRY", "No mode yet"), rows, drawn, empty, options=OF_COUNTS)
 
 
 PLANS = (
@@ -179,6 +191,11 @@ PLANS = (
     Plan("LIVE: from the intent to its block (s), by UTC hour", "execution_app.view_txreceipt", _latency),
     Plan(f"States of the newest {NEWEST:,} intents", "execution_app.view_txintent", _outcomes),
 )
+
+
+def may_see(user: roles.User) -> bool:
+    """Whether there is a chart for this person."""
+    return any(user.has_perm(plan.permission) for plan in PLANS)
 
 
 def charts(request: HttpRequest) -> HttpResponse:

@@ -22,7 +22,7 @@ from execution_app.models import (
 from execution_app.states import PositionState
 from ops.panel import price_chart
 from ops.panel.lists import symbols, when, words
-from ops.panel.pages import Lines, LongPage, Page, amount, direction, mode, short, shown
+from ops.panel.pages import Lines, LongPage, Page, amount, count, direction, mode, short, shown
 from ops.panel.words import grouped
 
 _POSITION_COLOURS = {
@@ -116,7 +116,7 @@ class CorrectionPage(Page):
     list_display = (
         "position",
         "at",
-        "block_number",
+        count("block_number"),
         "differed",
         amount("collateral_usdc", "Collateral", "USDC"),
     )
@@ -132,7 +132,7 @@ class MarginChangePage(Page):
     list_display = (
         "position",
         "seen_at",
-        "block_number",
+        count("block_number"),
         amount("change_usdc", "In or out", "USDC"),
         amount("collateral_usdc", "Collateral", "USDC"),
         amount("leverage_x", "Leverage", "x"),

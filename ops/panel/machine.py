@@ -22,7 +22,7 @@ from execution_app.models import (
 )
 from ops.panel import switch
 from ops.panel.lists import when
-from ops.panel.pages import LongPage, Page, mode, short, shown
+from ops.panel.pages import LongPage, Page, count, mode, short, shown
 
 _BEHIND = "(SELECT tg_user_id FROM people WHERE pseudonym = substring(audit_log.{} FROM '[4-9][0-9]{{18}}')::bigint)"
 ID_DIGITS = 17  # fewer than these: what could be a Telegram id
@@ -69,7 +69,7 @@ class RestorePointPage(Page):
 
 @admin.register(Archive)
 class ArchivePage(Page):
-    list_display = ("file", "table_name", "day", "rows", "made_at")
+    list_display = ("file", "table_name", "day", count("rows"), "made_at")
     list_filter = ("table_name",)
     search_fields = ("file", "sha256")
     ordering = ("-id",)
@@ -137,8 +137,8 @@ class ChainPage(Page):
     list_display = (
         "chain_id",
         short("trading_address", "Venue"),
-        "head_number",
-        "finalized_number",
+        count("head_number"),
+        count("finalized_number"),
         "reconciled_at",
         "halted_reason",
     )

@@ -21,6 +21,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 RAW_SHOWN_BYTES = 48
 UNITS = {"_usdc": "USDC", "_wei": "wei", "_x": "x", "_pct": "%", "price": "USD"}  # how a column's name ends
+# Whole numbers that are so long that nobody reads them without gaps; ids and nonces stay as they are.
+COUNTED = frozenset(
+    ("block_number", "from_block", "head_number", "finalized_number", "gas_used", "gas_limit", "rows")
+)
 SHORT_LIMIT, SHORT_HEAD, SHORT_TAIL = 20, 10, 6
 MODE_COLOURS = {Mode.LIVE.value: "danger", Mode.DRY.value: "info"}
 STATE_COLOURS = {
@@ -155,7 +159,7 @@ def _on_page(field: "Field[Any, Any]") -> str | Column:
         if isinstance(field, DecimalField) and field.name.endswith(ending):
             title = field.name.removesuffix(ending) if ending.startswith("_") else field.name
             return amount(field.name, title.replace("_", " ").capitalize(), unit)
-    return field.name
+    return count(field.name) if field.name in COUNTED else field.name
 
 
 @cache  # the same column object each time, which is how the admin recognises it
@@ -165,6 +169,18 @@ def amount(field: str, title: str, unit: str) -> Column:
     @shown(f"{title} ({unit})" if unit else title, ordering=field)
     def column(row: Model) -> str | None:
         value: Decimal | None = getattr(row, field)
+        return None if value is None else grouped(value)
+
+    return column
+
+
+@cache
+def count(field: str) -> Column:
+    """A whole number, thousands apart."""
+
+    @shown(field.replace("_", " ").capitalize(), ordering=field)
+    def column(row: Model) -> str | None:
+        value: int | None = getattr(row, field)
         return None if value is None else grouped(value)
 
     return column

@@ -1,12 +1,17 @@
 """Pages of what may be at stake and what is: caps, reservations, and the log of every change."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.admin import EmptyFieldListFilter
+from django.db.models import Model
+from django.http import HttpRequest
 
 from execution_app.models import Cap, Reservation, RiskLog
-from execution_app.states import ReservationState
+from execution_app.states import CapName, ReservationState
 from ops.panel.lists import symbols, when, words
 from ops.panel.pages import Lines, LongPage, Page, amount, mode, shown
+from ops.panel.words import capped
 
 _STATE_COLOURS = {
     ReservationState.OPEN.value: "warning",
@@ -28,7 +33,7 @@ class CapPage(Page):
         "name",
         "scope",
         "scope_value",
-        amount("value", "Value", ""),
+        "told_value",
         "holds",
         "reason",
         "set_by",
@@ -39,6 +44,13 @@ class CapPage(Page):
     list_filter = ("name", "scope", ("lifted_at", EmptyFieldListFilter), when("set_at"))
     search_fields = ("scope_value", "reason", "set_by", "lifted_by")
     ordering = ("-id",)
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
+        return ["told_value" if field == "value" else field for field in super().get_fields(request, obj)]
+
+    @shown("Value", ordering="value")
+    def told_value(self, cap: Cap) -> str:
+        return capped(CapName(cap.name), cap.value)
 
     @shown("Now", colours={"ACTIVE": "success", "lifted": "info"})
     def holds(self, cap: Cap) -> str:

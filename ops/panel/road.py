@@ -22,6 +22,7 @@ from ops.panel.pages import (
     LongPage,
     Page,
     amount,
+    count,
     direction,
     gwei,
     intent_state,
@@ -58,10 +59,10 @@ class SendLines(Lines):
 class ReceiptLines(Lines):
     model = TxReceipt
     fields = (
-        "block_number",
+        count("block_number"),
         "status",
         "canonical",
-        "gas_used",
+        count("gas_used"),
         gwei("effective_gas_price_wei", "Gas price"),
         "seen_at",
     )
@@ -188,10 +189,10 @@ class TxReceiptPage(LongPage):
     list_display = (
         "intent",
         "transaction",
-        "block_number",
+        count("block_number"),
         "succeeded",
         "canonical",
-        "gas_used",
+        count("gas_used"),
         gwei("effective_gas_price_wei", "Gas price"),
         "seen_at",
     )
@@ -213,7 +214,14 @@ class TxReceiptPage(LongPage):
 @admin.register(VenueOrder)
 class VenueOrderPage(LongPage):
     of_trader = "intent__trader__tg_user_id"
-    list_display = ("order_id", "intent", "state", short("venue", "Venue"), "block_number", "created_at")
+    list_display = (
+        "order_id",
+        "intent",
+        "state",
+        short("venue", "Venue"),
+        count("block_number"),
+        "created_at",
+    )
     list_filter = ("state",)
     found_by = ("intent__intent_key",)
     search_help_text = "whole key of the intent"

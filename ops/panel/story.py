@@ -19,6 +19,12 @@ Json = Mapping[str, Any]
 # How far around the story the audit log is read, and how much of it is shown.
 AROUND = timedelta(minutes=1)
 AUDIT_SHOWN = 50
+_UNITS = {
+    **dict.fromkeys(("collateral_usdc", "reduce_usdc", "deposit_usdc", "withdraw_usdc"), "USDC"),
+    **dict.fromkeys(("take_profit", "stop_loss", "limit_price"), "USD"),
+    **dict.fromkeys(("slippage_pct", "reduce_pct"), "%"),
+    "max_lag_s": "s",
+}
 TONES = {
     IntentState.FILLED: GOOD,
     IntentState.CHANGED: GOOD,
@@ -136,9 +142,17 @@ def _usdc(text: str | None) -> str:
 def _received(signal: Json) -> Iterator[Step]:
     shown = ("symbol", "side", "collateral_usdc", "leverage_x", "slippage_pct", "reduce_usdc", "reduce_pct",
              "take_profit", "stop_loss", "order_type", "limit_price", "changes", "deposit_usdc", "withdraw_usdc", "max_lag_s", "ts", "body_sha256")  # fmt: skip
-    facts = tuple((name, str(signal[name])) for name in shown if signal[name] is not None)
+    facts = tuple((name, _asked(name, signal[name])) for name in shown if signal[name] is not None)
     sender = f"source {signal['source']} for Telegram id {signal['tg_user_id']}"
     yield Step(_at(signal["received_at"]), "Body received and stored", sender, facts=facts)
+
+
+def _asked(name: str, value: object) -> str:
+    """What the body said of this field, its number as people read it."""
+    if name == "leverage_x":
+        return f"{words.grouped(Decimal(str(value)))}x"
+    unit = _UNITS.get(name)
+    return str(value) if unit is None else words.grouped(Decimal(str(value)), unit)
 
 
 def _decided(decision: Json) -> Iterator[Step]:

@@ -97,7 +97,10 @@ def within_deadline(page: Callable[..., HttpResponseBase]) -> Callable[..., Http
 
 
 def _no_answer(request: HttpRequest) -> HttpResponse:
-    """What is known without a database, and what stops without one. Nobody may be known by name here."""
+    """What is known without a database, and what stops without one. Nobody may be known by name here.
+
+    Of a page that was only looked at that nothing was changed; of one that was sent nobody knows what is committed.
+    """
     asked = request.path.rstrip("/").rpartition("/")[2] if request.method == "POST" else ""
     context = {"asked": asked, "by_redis": STOP_BY_REDIS, "again": request.path}
     page = render_to_string(NO_ANSWER, context)

@@ -18,6 +18,11 @@ NEEDED = ("signals_app.view_signal", "execution_app.view_txintent")
 AUDIT = "execution_app.view_auditentry"
 
 
+def may_find(user: roles.User) -> bool:
+    """All that there is, or what is theirs."""
+    return bool(user.has_perms(NEEDED)) or roles.sees_own(user)
+
+
 def _permit(request: HttpRequest) -> bool:
     """Whether they see all, or else what is theirs."""
     if request.user.has_perms(NEEDED):

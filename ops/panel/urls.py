@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import path
 
-from ops.panel import charts, passkeys, runbook, traces
+from ops.panel import charts, passkeys, runbook, traces, ways
 from ops.panel.deeds import page as deeds
 from ops.panel.exports import page as exports
 from ops.panel.home import page
@@ -30,7 +30,7 @@ def guarded(view: View) -> View:
 
 
 urlpatterns = [
-    path("", guarded(page.home), name="index"),
+    path("", guarded(ways.home), name="index"),
     path("live/home/", guarded(page.live_home), name="home"),
     path("live/banner/", guarded(page.live_banner), name="banner"),
     path("find/", guarded(traces.find), name="find"),

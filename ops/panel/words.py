@@ -3,6 +3,9 @@
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from execution_app.gate import caps
+from execution_app.states import CapName
+
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 WEI_DIGITS, GWEI_DIGITS = 18, 9
 CENT = Decimal("0.01")
@@ -33,6 +36,16 @@ def eth(value_wei: Decimal | int) -> str:
 
 def gwei(value_wei: Decimal | int) -> str:
     return grouped(Decimal(value_wei).scaleb(-GWEI_DIGITS), "gwei")
+
+
+def capped(name: CapName, value: Decimal) -> str:
+    """A value of a cap with its unit, as it is typed; what is typed in wei is told in ether, too. A ban has none."""
+    if name is CapName.BANNED:
+        return "nothing may be opened"
+    if name is CapName.LEVERAGE:
+        return f"{grouped(value)}x"
+    said = grouped(value, caps.UNITS.get(name, "").strip())
+    return f"{said} ({eth(value)})" if name is CapName.GAS_PER_DAY else said
 
 
 def utc(at: datetime) -> str:

@@ -112,9 +112,7 @@ YOUR_ROLE_ALONE = (
 )
 YOUR_ROLE_HELD = " {count} held order(s) wait for another operator."
 DAILY_TITLE = "\N{BAR CHART} <b>{day} (UTC)</b>"
-DAILY_LINE = (
-    "{mode}: {pnl} realised in {closes} close(s), {opens} open(s); open now: {held}, notional {exposure}"
-)
+DAILY_LINE = "{mode}: {pnl} realised in {closes} close(s){unknown}, {opens} open(s); open now: {held}, notional {exposure}"
 NO_REASON = "no reason given"
 
 NOTIFY_TITLE = (

@@ -11,7 +11,7 @@ from django.http import Http404
 
 from execution_app import audit
 from execution_app.audit_words import AuditOrigin
-from execution_app.gate import second_factor
+from execution_app.gate import loosening, second_factor
 from ops.panel.passkeys import AnswerField
 from ops.panel.switch import ReasonForm
 
@@ -77,6 +77,7 @@ class DeedForm(ReasonForm):
         super().__init__(*args, **kwargs)
         self._word = subject.word
         self.fields["confirm"].label = f"Type {subject.word} to confirm"
+        self.fields["reason"].label = f"Reason (at least {_least_reason(deed)})"
         asks_code = deed.loosens and second_factor.is_needed(username)
         self.has_passkey = asks_code and second_factor.has_passkey(username)
         if not asks_code:
@@ -91,13 +92,22 @@ class DeedForm(ReasonForm):
     def clean_reason(self) -> str:
         reason = str(self.cleaned_data["reason"]).strip()
         if len(reason) < LEAST_REASON:
-            raise forms.ValidationError("Say why; it is kept in the audit log.")
+            raise forms.ValidationError(
+                f"Say why, in at least {LEAST_REASON} characters; it is kept in the audit log."
+            )
         return reason
 
     def clean_confirm(self) -> str:
         if str(self.cleaned_data["confirm"]).strip() != self._word:
             raise forms.ValidationError(f"Nothing was done: type exactly {self._word}")
         return self._word
+
+
+def _least_reason(deed: "Deed") -> str:
+    """As the verbs judge it, said before anybody is refused by it."""
+    if deed.loosens and deed.code_note:
+        return f"{LEAST_REASON} characters, {loosening.LEAST_REASON} {deed.code_note}"
+    return f"{loosening.LEAST_REASON if deed.loosens else LEAST_REASON} characters"
 
 
 class Deed(ABC):

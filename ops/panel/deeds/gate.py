@@ -7,6 +7,7 @@ from django import forms
 from django.http import Http404
 from django.urls import reverse
 
+from execution_app import people
 from execution_app.audit_words import AuditOrigin
 from execution_app.errors import Refused
 from execution_app.gate import cap_rows, caps, control, limits, loosening
@@ -144,7 +145,7 @@ class SetCap(Deed):
         if target:
             raise Http404
         ceilings = tuple(
-            (caps.VARIABLES[name], words.grouped(value)) for name, value in limits.ceilings().items()
+            (caps.VARIABLES[name], words.capped(name, value)) for name, value in limits.ceilings().items()
         )
         note = (
             "A first or lower value is stricter and holds once this returns. The environment is the ceiling."
@@ -166,11 +167,11 @@ class SetCap(Deed):
         )
         if not change.changed:
             return "It had this value already; nothing changed."
-        before = "none" if change.before is None else caps.plain(change.before.value)
+        before = "none" if change.before is None else words.capped(name, change.before.value)
         ceiling = limits.ceilings().get(name)
         without = ceiling is not None and value >= ceiling
         rest = f" It has no effect: {caps.VARIABLES[name]} is the ceiling." if without else ""
-        return f"{change.now}: {before} before, {caps.plain(value)} now.{rest}"
+        return f"{change.now}: {before} before, {words.capped(name, value)} now.{rest}"
 
 
 class LiftCap(Deed):
@@ -186,8 +187,8 @@ class LiftCap(Deed):
             raise Http404
         facts = (
             ("cap", str(cap)),
-            ("value", caps.plain(cap.value)),
-            ("set by", f"{cap.set_by}: {cap.reason}"),
+            ("value", words.capped(CapName(cap.name), cap.value)),
+            ("set by", f"{people.unveiled(cap.set_by)}, {words.utc(cap.set_at)}: {cap.reason}"),
         )
         back = reverse("admin:execution_app_cap_change", args=[cap.pk])
         problem = "it is lifted already" if cap.lifted_at else ""

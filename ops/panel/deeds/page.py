@@ -14,7 +14,7 @@ from psycopg.errors import InsufficientPrivilege
 from execution_app.errors import Refused, Retryable, Stale
 from ops.panel import passkeys
 from ops.panel.deeds import gate, intents, people, positions, signals, sources
-from ops.panel.deeds.deed import Deed, DeedForm, Person, Subject
+from ops.panel.deeds.deed import Deed, DeedForm, Person, Subject, User
 
 NO_RIGHT = (
     "This process logs in to the database as a role that may not do that; nothing was done. Use the command."
@@ -37,6 +37,11 @@ DEEDS: dict[str, Deed] = {
 # Those that name nothing, in the order of how often they are needed.
 OFFERED = ("dry", "live", "reduce-only", "allow-opens", "flatten", "set-cap", "bind-trader", "rotate-secret",
            "export-person", "forget-person")  # fmt: skip
+
+
+def may_do(user: User) -> bool:
+    """Whether there is a deed that names nothing for this person."""
+    return any(DEEDS[name].offered(user) for name in OFFERED)
 
 
 def deeds(request: HttpRequest) -> HttpResponse:

@@ -7,6 +7,7 @@ from django.http import Http404
 from django.urls import reverse
 
 from execution_app.gate import loosening
+from ops.panel import words
 from ops.panel.deeds.deed import Deed, DeedForm, Person, Subject, whole_number
 from signals_app import payloads, sources
 from signals_app.models import SourceGrant, SourceSecret
@@ -69,7 +70,7 @@ class Retire(Deed):
         secret = SourceSecret.objects.defer("sealed").filter(pk=whole_number(target)).first()
         if secret is None:
             raise Http404
-        facts = (("source", str(secret.source_id)), ("made", f"{secret.created_at:%Y-%m-%d %H:%M:%S} UTC"))
+        facts = (("source", str(secret.source_id)), ("made", words.utc(secret.created_at)))
         back = reverse("admin:signals_app_sourcesecret_changelist")
         problem = "" if secret.active else "it is retired already"
         note = "At once and for ever. A source without a secret left is shut out until it gets one."

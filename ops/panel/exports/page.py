@@ -63,10 +63,14 @@ class _Echo:
         return line
 
 
+def may_export(user: roles.User) -> bool:
+    """Everybody's rows, or their own."""
+    return any(user.has_perm(sheet.permission) for sheet in SHEETS.values()) or roles.sees_own(user)
+
+
 def export(request: HttpRequest) -> HttpResponseBase:
     """The form; with its answers in the query, the file."""
-    sees_all = any(request.user.has_perm(sheet.permission) for sheet in SHEETS.values())
-    if not sees_all and not roles.sees_own(request.user):
+    if not may_export(request.user):
         raise PermissionDenied
     today = timezone.now().astimezone(UTC).date()
     first = {"first": today - timedelta(days=30), "last": today, "mode": Mode.LIVE.value}

@@ -27,6 +27,8 @@ LEFT JOIN LATERAL (
 ) ether ON true
 """
 _COST = "r.gas_used * r.effective_gas_price_wei"
+# Multiplied, since PostgreSQL rounds what it divides to some twenty digits.
+_IN_USD = "* eth_usd * 1e-18"
 _PAID = "CASE WHEN r.status = 1 AND s.kind <> 'cancel' THEN i.value_wei ELSE 0 END"
 _FILLS = f"""
 SELECT f.filled_at AS at, f.id, f.filled_at, f.settled_at, f.mode, t.tg_user_id, t.label, coalesce(i.intent_key, f.ended_by), f.position_id,
@@ -34,7 +36,7 @@ SELECT f.filled_at AS at, f.id, f.filled_at, f.settled_at, f.mode, t.tg_user_id,
     f.collateral_usdc * f.leverage_x, f.fee_usdc, f.sent_to_trader_usdc,
     CASE WHEN f.action = 'close' THEN f.sent_to_trader_usdc - f.collateral_usdc END,
     {_PAID}, r.gas_used, r.effective_gas_price_wei, {_COST}, r.l1_fee_wei,
-    eth_usd, eth_usd_at, ({_COST} + r.l1_fee_wei + {_PAID}) * eth_usd / 1e18, s.tx_hash, f.tx_hash, f.block_number
+    eth_usd, eth_usd_at, ({_COST} + r.l1_fee_wei + {_PAID}) {_IN_USD}, s.tx_hash, f.tx_hash, f.block_number
 FROM fills f LEFT JOIN tx_intents i ON i.id = f.intent_id JOIN positions p ON p.id = f.position_id
 JOIN traders t ON t.id = p.trader_id
 LEFT JOIN tx_receipts r ON r.intent_id = i.id AND r.canonical LEFT JOIN tx_sends s ON s.id = r.send_id
@@ -46,7 +48,7 @@ ORDER BY f.filled_at, f.id LIMIT %(batch)s
 _TRANSACTIONS = f"""
 SELECT r.seen_at AS at, r.id, r.seen_at, i.settled_at, i.mode, i.tg_user_id, t.label, i.intent_key, w.address, i.nonce,
     s.kind, i.action, i.symbol, r.status, r.block_number, r.gas_used, r.effective_gas_price_wei, {_COST}, r.l1_fee_wei,
-    {_PAID}, eth_usd, eth_usd_at, ({_COST} + r.l1_fee_wei + {_PAID}) * eth_usd / 1e18, s.tx_hash
+    {_PAID}, eth_usd, eth_usd_at, ({_COST} + r.l1_fee_wei + {_PAID}) {_IN_USD}, s.tx_hash
 FROM tx_receipts r JOIN tx_sends s ON s.id = r.send_id JOIN tx_intents i ON i.id = r.intent_id
 LEFT JOIN traders t ON t.id = i.trader_id LEFT JOIN wallets w ON w.id = i.wallet_id
 {_ETHER.format(at="r.seen_at")}

@@ -143,11 +143,7 @@ def _scoped(limit: Limit, now: datetime) -> Line:
 
 
 def _amount(name: CapName, value: Decimal) -> str:
-    if name is CapName.GAS_PER_DAY:
-        return words.eth(value)
-    if name is CapName.LEVERAGE:
-        return f"{words.grouped(value)}x"
-    return words.grouped(value, caps.UNITS.get(name, "").strip())
+    return words.eth(value) if name is CapName.GAS_PER_DAY else words.capped(name, value)
 
 
 def positions(_now: datetime) -> Sequence[Line]:

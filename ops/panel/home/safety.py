@@ -70,7 +70,7 @@ def attention(_now: datetime) -> Sequence[Line]:
     lines += differ + halted
     for hold in holds.read():
         href = listed("execution_app_txintent", f"state__exact=held&reason__exact={hold.reason}")
-        note = f"{in_words(hold.reason)}; the oldest for {words.age(hold.oldest_s)}. It goes on by itself, or is approved or rejected in the list"
+        note = f"{in_words(hold.reason)}; the oldest for {words.age(hold.oldest_s)}. It goes on by itself; or approve a close, or reject it, on its own page"
         lines.append(Line(f"held: {hold.reason}", f"{hold.count:,}", note, WARN, href=href))
     with connection.cursor() as cursor:
         cursor.execute(_WAITS, {"unknown": list(UNKNOWN)})

@@ -12,4 +12,4 @@ register = template.Library()
 
 @register.inclusion_tag("panel/home.html", takes_context=True)
 def home_boxes(context: Context) -> dict[str, Any]:
-    return {"boxes": page.boxes(context["request"])}
+    return page.told(context["request"])

@@ -30,6 +30,11 @@ def in_words(reason: str) -> str:
 
 
 @register.filter
+def grouped(count: int) -> str:
+    return words.grouped(count)
+
+
+@register.filter
 def utc(at: datetime) -> str:
     return words.utc(at)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db import connection, transaction
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from execution_app.gate import control
@@ -19,6 +20,8 @@ from tests.ops.bot.telegram import Telegram
 from tests.rig import Rig
 
 STOP = RestrictionKind.STOP
+AUDIT_LOCK = 1635083380  # as execution_app/migrations/0011 has it
+WAITS = "FROM pg_stat_activity WHERE wait_event = 'advisory' AND pid <> pg_backend_pid()"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,27 @@ def test_reduce_only_is_set_once_and_lifted_with_a_code(chat: Chat, enrolled: En
     assert "Usage: /reduceonly off CODE REASON" in chat.ask(OPERATOR, "/reduceonly off").text
     assert "Lifted" in chat.ask(OPERATOR, f"/reduceonly off {enrolled.code()} looked into it").text
     assert control.active() == []
+
+
+def test_what_may_be_committed_is_never_called_nothing(chat: Chat, rig: Rig) -> None:
+    """Reduce-only holds without its entry; behind it the connection dies, and nobody knows what was done."""
+    pseudonym_of(OPERATOR)  # is drawn under the same lock when somebody does something for the first time
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_LOCK])
+        chat.telegram.writes(OPERATOR, "/flatten yes the market burns")
+        chat.bot.wait_for(control.active)
+        chat.bot.wait_for(_waits_for_the_log)
+        cursor.execute(f"SELECT pg_terminate_backend(pid) {WAITS}")
+    (said,) = chat.settle(OPERATOR)
+    assert "not certain" in said.text
+    assert "nothing was done" not in said.text
+    assert control.active_kinds() == {RestrictionKind.REDUCE_ONLY}
+
+
+def _waits_for_the_log() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 {WAITS}")
+        return cursor.fetchone() is not None
 
 
 def test_resuming_needs_account_code_and_reason_and_lifts_what_telegram_set(chat: Chat) -> None:

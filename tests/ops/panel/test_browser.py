@@ -20,7 +20,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from selenium.webdriver.common.keys import Keys
 
 from execution_app.gate import control
-from execution_app.models import Cap, Passkey, PriceTick, TxIntent
+from execution_app.models import Cap, Passkey, PriceTick, TxIntent, Wallet
 from execution_app.states import Origin, RestrictionKind
 from ops.panel import roles
 from tests.browser import DESKTOP, PHONE, Browser, browser
@@ -60,6 +60,7 @@ PAGES = {
 }
 # Tables of many columns scroll inside their frame.
 WIDE = ("intents", "positions", "caps")
+DRAWN = ("charts", "position")
 
 
 class Quiet(WSGIRequestHandler):
@@ -145,6 +146,7 @@ def test_pages_are_readable_at_every_width_in_both_themes(visit: Browser, size: 
     for name, path in PAGES.items():
         visit.open(path)
         visit.wait_for_text(".vanta-word", "DRY")
+        visit.wait_for_charts(1 if name in DRAWN else 0)
         findings = visit.judge()
         if name not in WIDE:
             findings += [f"{visit.overflow_px()} px too wide"] if visit.overflow_px() > 0 else []
@@ -201,6 +203,35 @@ def test_home_lives_without_a_reload(visit: Browser) -> None:
     visit.wait_for_text("#box-attention", "held: mode_degraded")
     assert visit.driver.execute_script("return window.stillHere") is True
     assert not visit.find("[data-stale]").is_displayed()
+
+
+def test_times_stand_in_the_viewers_zone_too_and_stay_so_while_the_page_lives(visit: Browser) -> None:
+    visit.size(DESKTOP)
+    visit.zone("Asia/Kolkata")
+    try:
+        visit.open(f"/admin/trace/{KEY}/")
+        utc, local = visit.text(".vanta-when time"), visit.text(".vanta-when .vanta-local")
+        at = datetime.fromisoformat(utc.split(" UTC")[0]) + timedelta(hours=5, minutes=30)
+        assert f"{at:%H:%M:%S} GMT+5:30" in local
+        assert visit.find(".vanta-when .vanta-local").get_attribute("title") == "Asia/Kolkata"
+        assert visit.judge() == []
+        shoot(visit, "trace-zone")
+        visit.open("/admin/")
+        visit.driver.execute_script("document.querySelector('#box-gap').kept = true")
+        began = "GMT+5:30" in visit.text("#box-agreement")
+        Wallet.objects.update(balance_wei=Decimal(14 * 10**17))
+        visit.wait_for_text("#box-wallets", "1.4 ETH")
+        assert (began, "GMT+5:30" in visit.text("#box-agreement")) == (True, True)
+        assert visit.text("#box-agreement").count("GMT+5:30") == 1, "told once, however often it is fetched"
+        assert visit.driver.execute_script("return document.querySelector('#box-gap').kept") is True
+        assert visit.judge() == []
+        shoot(visit, "home-zone")
+        visit.open("/admin/execution_app/txintent/")
+        assert "GMT+5:30" in visit.text("#result_list")
+        assert visit.complaints() == []
+    finally:
+        visit.zone("UTC")
+        Wallet.objects.update(balance_wei=Decimal(15 * 10**17))
 
 
 def test_who_is_logged_out_elsewhere_is_told_that_nothing_is_refreshed(visit: Browser) -> None:
@@ -296,7 +327,7 @@ def test_a_cap_is_edited_with_the_code_where_it_is_looser(
         for name, word in told.items():
             visit.find(f"#id_{name}").send_keys(word)
         visit.click(DO_IT)
-        visit.wait_for_text("body", f"{value} now.")
+        visit.wait_for_text("body", f"{value} USDC now.")
     shoot(visit, f"caps-{size}")
     (cap,) = Cap.objects.filter(lifted_at=None, name="exposure_usdc")
     assert (cap.value, cap.set_by, cap.scope_value) == (Decimal(200), "root", "ETH-USD")

@@ -3,7 +3,7 @@
 import csv
 import io
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, cast
 
 import pytest
@@ -82,6 +82,32 @@ def test_ether_is_valued_at_the_newest_fill_within_a_day_before(admin: Client) -
     with without_guards():
         Fill.objects.filter(mode="DRY").update(filled_at=fill.filled_at + timedelta(seconds=1))
     assert read(admin)[0]["eth_usd"] == "", "a later price is not the price at the time"
+
+
+def test_no_digit_of_what_the_chain_cost_is_rounded_away(admin: Client) -> None:
+    """A few wei at a price of ten decimals have more digits than PostgreSQL keeps of a quotient."""
+    intent = one_of_each()
+    ether, fill = TxIntent.objects.get(action="close"), Fill.objects.get()
+    price, gas_used, gas_price_wei = Decimal("3000.1234567891"), 300_001, 1_000_000_007
+    with without_guards():
+        TxIntent.objects.filter(pk=intent.pk).update(value_wei=350_000_000_000_001)
+        TxReceipt.objects.update(l1_fee_wei=7, gas_used=gas_used, effective_gas_price_wei=gas_price_wei)
+        old = fill.filled_at - timedelta(hours=1)
+        TxIntent.objects.filter(pk=ether.pk).update(
+            symbol="ETH-USD", state="simulated", mode="DRY", settled_at=old
+        )
+        Fill.objects.create(
+            intent=ether, position=fill.position, action="close", mode="DRY", price=price,
+            collateral_usdc=1, leverage_x=1, tx_hash="dry:1", log_index=0, filled_at=old,
+        )  # fmt: skip
+    paid_wei = gas_used * gas_price_wei + 7 + 350_000_000_000_001
+    with localcontext(prec=60):
+        exact = (Decimal(paid_wei) * price).scaleb(-18)
+    assert len(exact.as_tuple().digits) > 24, "or this shows nothing"
+    (opened,) = read(admin)
+    assert Decimal(opened["chain_cost_usd"]) == exact
+    (mined,) = read(admin, sheet="transactions")
+    assert Decimal(mined["chain_cost_usd"]) == exact
 
 
 def test_modes_days_and_traders_are_apart(admin: Client) -> None:

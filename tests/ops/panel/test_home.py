@@ -16,13 +16,16 @@ from django.urls import reverse
 from execution_app.gate import control
 from execution_app.models import Chain, Fill, ModeChange, Position, Price, Shadow, TxIntent, TxSend, Wallet
 from execution_app.states import Origin, RestrictionKind
+from ops.panel import roles
 from ops.panel.home.box import BOX_WITHIN_MS, Box, Line, UnreadError, show
 from ops.panel.home.page import BOXES
 from ops.panel.home.wallets import LOW_WEI
+from ops.panel.ways import WAYS
 from signals_app.models import Signal
 from tests.database_outages import frozen_postgres
 from tests.guards import without_guards
 from tests.ops.panel.rows import VENUE, one_of_each
+from tests.ops.panel.test_deeds import somebody
 
 HOME, BOXES_ALONE, BANNER_ALONE = "/admin/", "/admin/live/home/", "/admin/live/banner/"
 
@@ -301,6 +304,24 @@ def test_nobody_sees_what_they_may_not(database: None) -> None:
     text = text_of(client)
     assert re.findall(r'id="box-(\w+)"', text) == ["wallets"]
     assert VENUE not in text
+
+
+def test_whoever_sees_no_table_is_led_to_what_is_theirs_and_nowhere_else(database: None) -> None:
+    one_of_each()
+    trader, operator = somebody(roles.SiteRole.TRADER, "ann"), somebody(roles.SiteRole.OPERATOR, "bob")
+    for path in (HOME, BOXES_ALONE):
+        assert "What is yours is in the lists" in text_of(trader, path)
+    for client, ways in ((trader, WAYS[2:]), (operator, WAYS)):
+        text = text_of(client, HOME)
+        assert [way.title for way in WAYS if way.title in text] == [way.title for way in ways]
+        for way in ways:
+            assert "can permit it" not in text_of(client, reverse(way.name))
+    for href in re.findall(r'href="(/admin/(?:execution_app|signals_app)/[a-z]+/)"', text_of(trader)):
+        assert trader.get(href).status_code == 200, href
+    assert 'id="vanta-find"' in text_of(trader, HOME)
+    nobody = Client()
+    nobody.force_login(User.objects.create_user("keeper", password="not-used-here", is_staff=True))
+    assert 'id="vanta-find"' not in text_of(nobody, HOME), "which would be refused"
 
 
 @pytest.mark.parametrize("path", [HOME, BOXES_ALONE, BANNER_ALONE])

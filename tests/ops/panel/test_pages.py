@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from pytest_django import DjangoAssertNumQueries
 
-from execution_app.models import TxIntent
+from execution_app.models import Chain, TxIntent, TxReceipt
 from signals_app.models import ApiToken, SourceSecret
 from tests.ops.panel.rows import SEALED, TABLES, TOKEN_SHA256, one_of_each
 
@@ -107,6 +107,15 @@ def test_lists_carry_units_and_exact_numbers(admin: Client, database: None) -> N
     text = admin.get(address(TxIntent, "changelist")).content.decode()
     assert "Collateral (USDC)" in text
     assert ">5<" in text.replace("\n", "").replace(" ", "")
+
+
+def test_gas_and_blocks_are_told_with_gaps(admin: Client, database: None) -> None:
+    one_of_each()
+    Chain.objects.update(head_number=12_345_678, finalized_number=12_345_600)
+    for model, said in ((TxReceipt, "300,000"), (Chain, "12,345,678")):
+        key = model._default_manager.values_list("pk", flat=True)[0]
+        for path in (address(model, "changelist"), address(model, "change", key)):
+            assert said in admin.get(path).content.decode(), path
 
 
 def test_a_long_list_costs_a_bounded_number_of_queries(

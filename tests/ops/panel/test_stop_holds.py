@@ -1,5 +1,6 @@
 """The database fails just behind a stop: each answer says that the stop holds, and what is not known."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from django.db import connection
 from django.test import Client
 
 from execution_app.gate import control
+from execution_app.states import RestrictionKind
 from ops.bot import operating
 from ops.bot.models import Role, TelegramUser
 from ops.panel.views import UNAWAITED, UNSHOWN
@@ -20,6 +22,8 @@ from tests.ops.panel.test_emergency_stop import call, under_way
 from tests.ops.panel.test_switch import STOP, stops
 
 LONG_S = 20.0
+FLATTEN = "/admin/do/flatten/"
+AUDIT_LOCK = 1635083380  # as execution_app/migrations/0011 has it
 
 
 @contextmanager
@@ -62,6 +66,23 @@ def test_on_the_site(admin: Client, nobody_lists: None) -> None:
     assert "The stop holds: it is recorded" in answer.content.decode()
     assert "Nothing was changed" not in answer.content.decode()
     assert stops() == {"admin"}
+
+
+def test_of_a_deed_nobody_says_that_nothing_was_changed(admin: Client, database: None) -> None:
+    """Reduce-only is committed even where the audit log is not free; flattening gives up behind that."""
+    once = re.search(r'name="once" value="([^"]+)"', admin.get(FLATTEN).content.decode())
+    assert once
+    told = {"once": once[1], "reason": "fills look wrong", "confirm": "FLATTEN 0"}
+    with psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value()) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_LOCK])
+        with impatient():
+            answer = admin.post(FLATTEN, told)
+        holder.rollback()
+    said = answer.content.decode()
+    assert answer.status_code == 503
+    assert [row.kind for row in control.active()] == [RestrictionKind.REDUCE_ONLY]
+    assert "Nothing was changed" not in said
+    assert "Whether that was done is not known" in said
 
 
 def test_in_telegram(database: None, nobody_lists: None) -> None:

@@ -21,6 +21,7 @@ from tests.ops.panel.test_stop_deadline import GENEROUS_S, SOON_S, TOO_SLOW, con
 from tests.ops.panel.test_switch import RESUME, STOP, stops
 
 REASON = {"reason": "checked by two"}
+DRY = "/admin/do/dry/"
 
 
 def timed(client: Client, method: str, path: str) -> tuple[Any, float]:
@@ -49,7 +50,9 @@ def test_a_frozen_server_is_told_in_time(
         for method, path, said in (
             ("post", STOP, "Whether the stop was recorded is not known"),
             ("post", RESUME, "Whether anything was lifted is not known"),
+            ("post", DRY, "Whether that was done is not known"),
             ("get", STOP, "Nothing was changed"),
+            ("get", DRY, "Nothing was changed"),
         ):
             connects.clear()
             assert said in told(*timed(admin, method, path))

@@ -40,7 +40,8 @@ def test_the_whole_way_is_on_one_page_in_the_order_of_time(admin: Client) -> Non
     one_of_each()
     text = words(admin, trace(KEY))
     for step in (
-        "Body received and stored source drill for Telegram id 123",
+        "Body received and stored source drill for Telegram id 123 symbol BTC-USD side LONG",
+        "collateral_usdc 5 USDC leverage_x 2x slippage_pct 0.5 %",
         "Intent pending signal by test",
         f"Signed: attempt 1 (exec) {SENT} max fee 2 gwei tip 1 gwei nonce 0",
         f"Mined in block 7 {SENT} fee 0.0003 ETH gas used 300,000 gas price 1 gwei",
@@ -157,5 +158,7 @@ def test_charts_show_numbers_apart_by_mode_and_say_when_there_are_none(admin: Cl
     text = words(admin, reverse("panel:charts"))
     assert "LIVE: exposure now (USDC) Numbers Symbol Notional at stake Orders BTC-USD 10 USDC 1" in text
     assert "DRY: exposure now (USDC) Nothing is at stake in DRY." in text
-    assert "States of the newest 5,000 intents Numbers State Intents" in text
+    assert "States of the newest 5,000 intents Numbers State LIVE DRY No mode yet" in text
+    assert "filled 1 0 0" in text
+    assert "pending 0 0 1" in text
     assert "Not known" not in text

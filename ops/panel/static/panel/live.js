@@ -16,17 +16,22 @@
     place.hidden = words === "";
   }
 
+  /* Each part's children as the server sent them, since others write into them (times.js). */
+  const served = new WeakMap();
+  const note = (child) => served.set(child, child.outerHTML);
+
   /* Replaces only what differs, child by child, and gives the focus back to the same link. */
   function put(place, html) {
     const fresh = document.createElement("template");
     fresh.innerHTML = html;
     const before = [...place.children];
     const after = [...fresh.content.children];
+    after.forEach(note);
     for (let at = 0; at < Math.max(before.length, after.length); at += 1) {
       const [was, is] = [before[at], after[at]];
       if (!is) { was.remove(); continue; }
       if (!was) { place.append(is); continue; }
-      if (was.outerHTML === is.outerHTML) continue;
+      if (served.get(was) === served.get(is)) continue;
       const focused = was.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       was.replaceWith(is);
       if (focused) [...is.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus({ preventScroll: true });
@@ -36,6 +41,7 @@
   class Part {
     constructor(place) {
       this.place = place;
+      [...place.children].forEach(note);
       this.everyMs = Number(place.dataset.everyS) * 1000;
       this.atMs = Date.now();
       this.ask = this.ask.bind(this);
