@@ -64,6 +64,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/execution/test_signers.py",
         "tests/integration/tx/test_signer_journal.py",
         "tests/integration/tx/test_remote_signing.py",
+        "tests/integration/tx/test_gateway_remote_signing.py",
     ),
     "engine": ("tests/execution/", "tests/integration/tx/", "tests/chaos/test_node_behind.py"),
 }
