@@ -8,6 +8,7 @@ from pytest_django.fixtures import Settings
 
 from execution_app.engine import broadcast
 from execution_app.engine.waiting import database_now
+from execution_app.gate import control
 from execution_app.models import TxSend
 from tests.execution import rows
 from tests.execution.test_constraints import undone
@@ -21,7 +22,7 @@ AGES = (None, 10.0, 25.0, 55.0, 600.0, -25.0, -55.0)
 def test_the_database_and_the_engine_call_the_same_sends_due(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert broadcast.LEASE_S == settings.ENVIRONMENT.rebroadcast_after_s == 4
+    assert control.LEASE_S == settings.ENVIRONMENT.rebroadcast_after_s == 4
     monkeypatch.setattr(broadcast, "LEASE_S", 40.0)
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"rebroadcast_after_s": 40})
     now = database_now()
