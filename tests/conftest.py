@@ -189,27 +189,29 @@ def own_limits() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _patient_windows(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if "own_limits" not in request.fixturenames:
-            patience.look_long(patch)
-        yield
+def _patient_windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the test's own patch, so that whatever it changes on top of this is put back before this is."""
+    if "own_limits" not in request.fixturenames:
+        patience.look_long(monkeypatch)
 
 
 @pytest.fixture
 def rig(
-    request: pytest.FixtureRequest, database: None, valkey: redis_py.Redis, settings: Settings
+    request: pytest.FixtureRequest,
+    database: None,
+    valkey: redis_py.Redis,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Rig]:
     """A funded trader with a delegate wallet, an open gate, and a chain that mines on request."""
     assert real_parts.anvil.pid is not None, f"the node has ended: {real_parts.anvil.log.read_text()[-4000:]}"
     rig = Rig(valkey)
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=patience.TIMERS)
-    with pytest.MonkeyPatch.context() as patch:
-        patience.age_slowly(patch)
-        if "own_limits" not in request.fixturenames:
-            patience.be_patient(patch)
-        try:
-            rig.build()
-            yield rig
-        finally:
-            rig.close()
+    patience.age_slowly(monkeypatch)
+    if "own_limits" not in request.fixturenames:
+        patience.be_patient(monkeypatch)
+    try:
+        rig.build()
+        yield rig
+    finally:
+        rig.close()

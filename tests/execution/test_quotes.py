@@ -53,7 +53,9 @@ def pass_seconds(seconds: int) -> None:
 def stale(after_s: float | None = None) -> set[str]:
     """Now, or exactly so long after the first look, by the database's clock."""
     rows = quotes.rows_by_symbol()
-    for row in rows.values() if after_s is not None else ():
+    for row in rows.values():
+        if after_s is None:
+            break
         row.now = row.first_seen_at + timedelta(seconds=after_s)  # type: ignore[attr-defined]
     return {symbol for symbol, age_s in quotes.ages_s(rows).items() if age_s > quotes.STALE_AFTER_S}
 

@@ -34,18 +34,12 @@ WORDS = {
 
 
 @pytest.fixture
-def compared(database: None, request: pytest.FixtureRequest) -> Iterator[None]:
+def compared(database: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chain and database have been compared, and stay so for the test, in which a look grows old when it says so."""
-    with pytest.MonkeyPatch.context() as patch:
-        limits = watch.limits
-        patch.setattr(watch, "limits", lambda: replace(limits(), snapshot_age_s=LOOK_GOOD_FOR_S))
-        if "own_limits" not in request.fixturenames:
-            patch.setattr(watch, "REDIS_TIMEOUT_S", 10.0)
-        _insert_chain()
-        yield
-
-
-def _insert_chain() -> None:
+    limits = watch.limits
+    monkeypatch.setattr(watch, "limits", lambda: replace(limits(), snapshot_age_s=LOOK_GOOD_FOR_S))
+    if "own_limits" not in request.fixturenames:
+        monkeypatch.setattr(watch, "REDIS_TIMEOUT_S", 10.0)
     rows.insert(
         "chains",
         {
@@ -312,9 +306,9 @@ def test_a_look_that_is_too_old_is_dry(live: ModeWatch) -> None:
 
 
 def test_a_process_without_a_watch_is_dry(running: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_owner_pid", os.getpid() + 1)  # as in a child after a fork
-    assert watch.view().mode == "DRY"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(watch, "_owner_pid", os.getpid() + 1)  # as in a child after a fork
+        assert watch.view().mode == "DRY"
     eventually(lambda: watch.view().mode == "LIVE")
     watch.stop()
     with transaction.atomic():

@@ -14,7 +14,7 @@ from execution_app.gate import control
 from execution_app.models import Restriction
 from execution_app.states import RestrictionKind
 from ops.panel import switch
-from ops.panel.views import STOP_BY_REDIS
+from ops.panel.views import DEADLINE_S, STOP_BY_REDIS
 from tests.database_outages import frozen_postgres
 from tests.lost_time import meter
 from tests.ops.panel.test_stop_deadline import GENEROUS_S, SOON_S, TOO_SLOW, connects, events  # noqa: F401
@@ -70,7 +70,7 @@ def test_a_line_that_does_not_move_is_told_in_time(
     before = stops()
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '60s'")  # so that the server does not end it first
-    usual_s = switch.DEADLINE_S
+    usual_s = DEADLINE_S
     monkeypatch.setattr(switch, "DEADLINE_S", SOON_S)
     with psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value()) as holder:
         holder.execute("SELECT pg_advisory_xact_lock(%s)", [control.LINE_LOCK])
