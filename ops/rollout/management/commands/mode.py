@@ -36,8 +36,8 @@ class Command(Switch):
         if options["history"] is not None:
             if options["wish"]:
                 raise CommandError("--history shows, and changes nothing: leave the wish out")
-            if not 1 <= options["history"] <= history.MOST:
-                told = f"--history must be from 1 to {history.MOST}, not {options['history']}"
+            if not 0 <= options["history"] <= history.MOST:
+                told = f"--history must be from 0 to {history.MOST}, not {options['history']}"
                 raise CommandError(told, returncode=2)
             self._show(history.read(options["history"]), as_json=options["json"])
             return
