@@ -19,7 +19,7 @@ from eth_utils.crypto import keccak
 from execution_app.engine import signatures
 from execution_app.models import Fill, TxIntent, VenueMessage
 from execution_app.node import rpc
-from execution_app.states import Action, IntentState, Mode, OrderType, PositionState, SendKind
+from execution_app.states import Action, IntentState, Mode, OrderType, PositionState, Road, SendKind
 from execution_app.venues import events, messages, onchain, typed_data
 from execution_app.venues.calldata import read_order
 from execution_app.venues.increase_events import PositionIncreased
@@ -43,14 +43,21 @@ TYPES = {Action.OPEN: typed_data.OPEN, Action.CLOSE: typed_data.CLOSE, Action.IN
 
 
 def check(offers: Iterable[Offer], book: Book, *, drained: bool = True) -> None:
-    """Assert all of it. While work is half done (`drained` is False), a block that left the chain may be unnoticed."""
+    """Assert all of it. While work is half done (`drained` is False) only what a recovery may put right.
+
+    What was signed, filled and paid stays as it is, and is looked at once, when all work is done.
+    """
     received = {offer.tx_hash for offer in offers}
     _held(received, book)
     _bound(received, book)
     for position in book.positions.values():
         if position.mode == Mode.LIVE:
             _folded(position.pk, book)
-    letters = {one.intent_id: one for one in VenueMessage.objects.all()}
+    by_message = any(intent.road == Road.GATEWAY for intent in book.intents.values())
+    letters = {one.intent_id: one for one in VenueMessage.objects.all()} if by_message else {}
+    _lapsed([one for key, one in letters.items() if book.intents[key].state == IntentState.LAPSED])
+    if not drained:
+        return
     for intent in book.intents.values():
         if intent.calldata:
             _is_asked(intent, read_order(bytes(intent.calldata)))
@@ -60,7 +67,7 @@ def check(offers: Iterable[Offer], book: Book, *, drained: bool = True) -> None:
     signals = {signal.intent_key: signal for signal in Signal.objects.exclude(decided_at=None)}
     _as_signalled(signals, book)
     _parts(signals, book)
-    _on_chain(book, letters, drained=drained)
+    _on_chain(book)
 
 
 def _held(received: set[str], book: Book) -> None:
@@ -211,27 +218,13 @@ def _parts(signals: dict[str, Signal], book: Book) -> None:
             assert usdc <= signal.reduce_usdc, f"I21: {key} closed {usdc}, not {signal.reduce_usdc}"
 
 
-def _on_chain(book: Book, letters: dict[int, VenueMessage], *, drained: bool) -> None:
-    fills = [fill for fill in book.fills if fill.mode == Mode.LIVE and fill.intent_id is not None]
-    lapsed = [one for key, one in letters.items() if book.intents[key].state == IntentState.LAPSED]
-    hashes = list(dict.fromkeys(fill.tx_hash for fill in fills))
-    sent = [row.send.tx_hash for row in book.receipts]
-    if not (hashes or sent or lapsed):
+def _lapsed(letters: Sequence[VenueMessage]) -> None:
+    if not letters:
         return
-    calls: list[rpc.Call] = [("eth_getTransactionReceipt", (one,)) for one in [*hashes, *sent]]
-    calls += [("eth_getBlockByNumber", ("finalized", False))]
-    calls += [("eth_getBlockByNumber", (hex(one.unused_at_block or 0), False)) for one in lapsed]
-    answers = endpoint().batch(calls)
-    shown = dict(zip([*hashes, *sent], answers, strict=False))
-    for row in book.receipts:
-        said = shown[row.send.tx_hash]
-        if said is not None and said["blockHash"] == row.block_hash:
-            told = int(said["gasUsed"], 16), int(said["effectiveGasPrice"], 16)
-            noted = row.gas_used, int(row.effective_gas_price_wei)
-            assert noted == told, f"I22: receipt {row.pk} has gas and price {noted}, the chain {told}"
-    _filled(fills, shown, drained=drained)
-    final, *blocks = answers[len(hashes) + len(sent) :]
-    for letter, block in zip(lapsed, blocks, strict=True):
+    calls: list[rpc.Call] = [("eth_getBlockByNumber", ("finalized", False))]
+    calls += [("eth_getBlockByNumber", (hex(one.unused_at_block or 0), False)) for one in letters]
+    final, *blocks = endpoint().batch(calls)
+    for letter, block in zip(letters, blocks, strict=True):
         seen_at = letter.unused_at_block
         is_final = seen_at is not None and seen_at <= int(final["number"], 16)
         assert is_final, f"I23: intent {letter.intent_id} lapsed on block {seen_at}, which is not final"
@@ -240,13 +233,30 @@ def _on_chain(book: Book, letters: dict[int, VenueMessage], *, drained: bool) ->
         )
 
 
-def _filled(fills: Sequence[Fill], shown: dict[str, Any], *, drained: bool) -> None:
+def _on_chain(book: Book) -> None:
+    fills = [fill for fill in book.fills if fill.mode == Mode.LIVE and fill.intent_id is not None]
+    hashes = list(
+        dict.fromkeys([*(fill.tx_hash for fill in fills), *(row.send.tx_hash for row in book.receipts)])
+    )
+    if not hashes:
+        return
+    answers = endpoint().batch([("eth_getTransactionReceipt", (one,)) for one in hashes])
+    shown = dict(zip(hashes, answers, strict=True))
+    for row in book.receipts:
+        said = shown[row.send.tx_hash]
+        assert said is not None, f"I22: receipt {row.pk} is of a transaction that the chain has not"
+        told = int(said["gasUsed"], 16), int(said["effectiveGasPrice"], 16)
+        noted = row.gas_used, int(row.effective_gas_price_wei)
+        assert noted == told, f"I22: receipt {row.pk} has gas and price {noted}, the chain {told}"
+    _filled(fills, shown)
+
+
+def _filled(fills: Sequence[Fill], shown: dict[str, Any]) -> None:
     paid_usdc: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for fill in fills:
         receipt = shown[fill.tx_hash]
-        if receipt is None or receipt["blockHash"] != fill.block_hash:
-            assert not drained, f"I22: fill {fill.pk} stands in a block that has left the chain"
-            continue
+        assert receipt is not None, f"I22: fill {fill.pk} stands in a block that has left the chain"
+        assert receipt["blockHash"] == fill.block_hash, f"I22: fill {fill.pk} stands in a stale block"
         log = next((one for one in receipt["logs"] if int(one["logIndex"], 16) == fill.log_index), None)
         event = _read(log) if log else None
         assert isinstance(event, events.OrderExecuted | PositionIncreased), (
@@ -257,7 +267,7 @@ def _filled(fills: Sequence[Fill], shown: dict[str, Any], *, drained: bool) -> N
         assert noted == said, f"I22: fill {fill.pk} is {noted}, the venue says {said}"
         if isinstance(event, events.OrderExecuted) and fill.action == Action.CLOSE:
             paid_usdc[fill.tx_hash, event.trader] += fill.sent_to_trader_usdc or Decimal(0)
-    for (tx_hash, trader), usdc in paid_usdc.items() if drained else ():
+    for (tx_hash, trader), usdc in paid_usdc.items():
         logs = shown[tx_hash]["logs"]
         if any(isinstance(_read(log), events.OrderCancelled) for log in logs):
             continue  # what a refund gave back is among it
