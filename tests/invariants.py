@@ -62,8 +62,8 @@ def check(
     foreign: Collection[str] = (),
     drained: bool = True,
     first_block: int | None = None,
-) -> None:
-    """Assert every invariant for every wallet; the message names the one that is broken.
+) -> Book:
+    """Assert every invariant for every wallet; the message names the one that is broken. Returns what was read for it.
 
     `foreign` are hashes that the test itself sent with a wallet's key. `drained`
     says that all work is done, so every intent is settled, every slot mined and
@@ -95,6 +95,7 @@ def check(
         stakes.check(book)
         unsettled = [(i.pk, i.state, i.reason) for i in book.intents.values() if i.settled_at is None]
         assert not unsettled, f"I10: unsettled {unsettled}"
+    return book
 
 
 def look(address: str, first_block: int | None = None) -> Seen:

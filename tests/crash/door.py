@@ -77,6 +77,7 @@ class Door(Proxy):
             "proxy_trouble": self._begin_trouble,
             "proxy_calm": self._calm,
             "proxy_refuse": self._refuse,
+            "proxy_refuse_first": self._refuse_first,
             "proxy_fail": self._fail,
             "proxy_bare": self._bare,
             "proxy_hide": self._hide,
@@ -118,6 +119,10 @@ class Door(Proxy):
 
     def _refuse(self, count: int, words: str) -> None:
         self.faults.refuse_next, self.faults.refusal = count, words
+
+    def _refuse_first(self, nonce: int, words: str) -> None:
+        """Whatever comes first for this slot is never taken; recovery does not change that."""
+        self.faults.refuse_nonce, self.faults.refusal = nonce, words
 
 
 class _Handler(socketserver.StreamRequestHandler):

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from execution_app import tasks
+from execution_app.node import signers
 from execution_app.venues import onchain
 from tests import real_parts
 from tests.crash.bench import Bench
@@ -170,6 +171,24 @@ def _post_counted(bench: Bench) -> None:
     bench.post("one")
 
 
+def _bind_to_another(bench: Bench) -> None:
+    """The journal knows the wallet's first nonce as another order's: this database is an old copy."""
+    wallet = bench.rig.wallet
+    other = signers.Slot(
+        wallet.chain_id, wallet.address, 0, wallet.address, 0, signers.CANCEL_GAS, b"", order=bytes([7]) * 32
+    )
+    assert signers.bind([other]) == [None]
+
+
+def _forgotten(bench: Bench) -> None:
+    """The nonce that an earlier copy of the database has given away is not given away again."""
+    bench.accept()
+    bench.submit()
+    bench.live_on()
+    bench.age()
+    bench.sweep()
+
+
 WAITS = one_of("held", "pending")
 
 
@@ -213,6 +232,15 @@ ROADS = [
         },
         finished=False,
         faults=("reset",),
+    ),
+    Scenario(
+        "signed by an earlier copy",
+        _forgotten,
+        post_one,
+        {"one": WAITS},
+        before=_bind_to_another,
+        finished=False,
+        left=0,
     ),
     Scenario(
         "counted elsewhere",

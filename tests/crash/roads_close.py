@@ -15,6 +15,7 @@ DONE = {"one": FILLED}
 # A machine so slow that the mode falls between two looks holds the open, and the close behind it ends what is held.
 FILLED_OR_ENDED = FILLED | one_of("rejected:superseded_by_close")
 HALF = {"reduce_pct": 50}
+AMOUNT = {"reduce_usdc": 7}
 
 
 def _close(bench: Bench) -> None:
@@ -35,6 +36,29 @@ def _part(bench: Bench) -> None:
 
 def _post_part(bench: Bench) -> None:
     bench.post("two", "CLOSE", **HALF)
+
+
+def _open_two(bench: Bench) -> None:
+    bench.accept("one")
+    bench.accept("more")
+    bench.submit()
+    bench.live_on()
+
+
+def _amount_and_part(bench: Bench) -> None:
+    """An amount that is more than one position, and half of what it leaves: neither takes what is the other's."""
+    bench.accept("two", "CLOSE", **AMOUNT)
+    bench.accept("three", "CLOSE", **HALF)
+    for _ in range(3):
+        bench.submit()
+        bench.live_on()
+        bench.age()
+        bench.sweep()
+
+
+def _post_amount_and_part(bench: Bench) -> None:
+    bench.post("two", "CLOSE", **AMOUNT)
+    bench.post("three", "CLOSE", **HALF)
 
 
 def _open_and_close(bench: Bench) -> None:
@@ -152,6 +176,21 @@ ROADS = [
         left=1,
         before=open_one,
         faults=EVERY_FAULT,
+    ),
+    Scenario(
+        "an amount and a part",
+        _amount_and_part,
+        _post_amount_and_part,
+        DONE
+        | {
+            "more": FILLED,
+            "two": FILLED,
+            "two#2": FILLED,
+            "three": FILLED | one_of("no_op"),
+            "three#2?": FILLED | one_of("no_op"),
+        },
+        left=1,
+        before=_open_two,
     ),
     Scenario(
         "open and close behind it",

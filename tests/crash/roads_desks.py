@@ -5,8 +5,9 @@ from decimal import Decimal
 from execution_app.desks.gateway import GatewayDesk
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.paper import PaperDesk
+from execution_app.engine import reserve
 from execution_app.models import Position
-from execution_app.venues.interface import IncreaseRequest, LevelsRequest, OpenRequest
+from execution_app.venues.interface import CloseRequest, IncreaseRequest, LevelsRequest, OpenRequest
 from tests.crash.bench import Bench
 from tests.crash.scenario import FILLED, Scenario, one_of
 from tests.rig import rpc_call
@@ -69,6 +70,7 @@ def _gateway_lapses(bench: Bench) -> None:
     rpc_call("evm_increaseTime", 120)
     bench.rig.mine()
     bench.track()
+    bench.track()  # the block that shows it unused is not final yet
     bench.rig.mine(4)
     bench.track()
     bench.spoil(never=False)
@@ -157,6 +159,58 @@ def _increase_reorganised(bench: Bench) -> None:
     bench.live_on()
 
 
+def _increase_reduced(bench: Bench) -> None:
+    """Reduce-only holds: nothing is made larger."""
+    bench.reduce_only()
+    _ask_increase(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _ask_reduced(bench: Bench) -> None:
+    bench.reduce_only()
+    _ask_increase(bench)
+
+
+def _ask_close(bench: Bench) -> None:
+    bench.spoil(never=False)
+    bench.look()
+    position = Position.objects.get()
+    GatewayDesk(bench.rig.trader).close(CloseRequest("desk:close", position.pk))
+
+
+def _close_lapses(bench: Bench) -> None:
+    """Nobody executes the close before its deadline: it is asked for again."""
+    _ask_close(bench)
+    bench.spoil(never=True)
+    bench.submit()
+    bench.track()
+    rpc_call("evm_increaseTime", 120)
+    bench.rig.mine()
+    bench.track()
+    bench.rig.mine(4)
+    bench.track()
+    bench.spoil(never=False)
+    bench.submit()
+    bench.live_on()
+
+
+def _gateway_stopped(bench: Bench) -> None:
+    """A stop between signature and first post that nobody lifts: the message stays here."""
+    _ask_gateway(bench)
+    reserve.reserve(bench.rig.wallet.pk)
+    bench.stop()
+    bench.submit()
+    bench.age()
+    bench.sweep()
+    bench.live_on()
+
+
+def _stop_and_ask(bench: Bench) -> None:
+    bench.stop()
+    _ask_gateway(bench)
+
+
 INCREASED = {"desk:one": FILLED, "desk:more": FILLED}
 LEVELS_TAKEN = {"desk:one": FILLED, "desk:levels": one_of("changed")}
 ROADS = [
@@ -199,6 +253,29 @@ ROADS = [
         INCREASED,
         before=_onchain,
         left=1,
+    ),
+    Scenario(
+        "gateway increase under reduce-only",
+        _increase_reduced,
+        _ask_reduced,
+        {"desk:one": FILLED, "desk:more": one_of("rejected:reduce_only")},
+        before=_onchain,
+        left=1,
+    ),
+    Scenario(
+        "gateway close lapses",
+        _close_lapses,
+        _ask_close,
+        {"desk:one": FILLED, "desk:close": one_of("lapsed", "filled"), "desk:close#2?": FILLED},
+        before=_onchain,
+        left=0,
+    ),
+    Scenario(
+        "gateway stop stays",
+        _gateway_stopped,
+        _stop_and_ask,
+        {"desk:one": one_of("rejected", "signed", "pending", "held", "lapsed")},
+        finished=False,
     ),
     Scenario("paper desk", _ask_paper, _ask_paper, {"desk:one": one_of("simulated")}, left=0),
 ]

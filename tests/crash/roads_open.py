@@ -5,6 +5,8 @@ from tests.crash.bench import Bench
 from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
 
 CANCELLED = one_of("rejected", "final_cancelled")
+SIDES = ("LONG", "SHORT")
+CHEAP = "transaction underpriced: gas tip cap 1, minimum needed 2"
 
 
 def post_one(bench: Bench) -> None:
@@ -100,10 +102,22 @@ def _short_of_funds(bench: Bench) -> None:
 
 
 def _too_cheap(bench: Bench) -> None:
-    """All nodes refuse the fee, and a replacement passes."""
+    """All nodes refuse the fee, now and ever: only a replacement passes."""
     bench.accept()
-    bench.steer("refuse", 2, "transaction underpriced: gas tip cap 1, minimum needed 2")
+    bench.steer("refuse_first", 0, CHEAP)
     bench.submit()
+    for _ in range(2):
+        bench.age()
+        bench.track()
+    bench.live_on()
+
+
+def _too_cheap_and_late(bench: Bench) -> None:
+    """The same, and its max lag passes meanwhile: no replacement may be the first to leave."""
+    bench.accept()
+    bench.steer("refuse_first", 0, CHEAP)
+    bench.submit()
+    bench.lag()
     for _ in range(2):
         bench.age()
         bench.track()
@@ -202,16 +216,16 @@ def _late_receipts(bench: Bench) -> None:
 
 
 def _burst(bench: Bench) -> None:
-    """Five orders on a wallet that never traded."""
+    """Five orders on a wallet that never traded, two of them short."""
     for number in range(5):
-        bench.accept(f"b{number}")
+        bench.accept(f"b{number}", SIDES[number % 2])
     bench.submit()
     bench.live_on()
 
 
 def _post_burst(bench: Bench) -> None:
     for number in range(5):
-        bench.post(f"b{number}")
+        bench.post(f"b{number}", SIDES[number % 2])
 
 
 ROADS = [
@@ -233,6 +247,13 @@ ROADS = [
     Scenario("already known", _already_known, _release, {"one": FILLED}, left=1),
     Scenario("insufficient funds", _short_of_funds, post_one, {"one": FILLED}, left=1, faults=("reset",)),
     Scenario("fee too low", _too_cheap, post_one, {"one": FILLED}, left=1, faults=("lost", "5xx")),
+    Scenario(
+        "fee too low, then expired",
+        _too_cheap_and_late,
+        _post_expired,
+        {"one": one_of("expired", "final_cancelled")},
+        left=0,
+    ),
     Scenario("never valid", _never_valid, post_one, {"one": one_of("filled", "final_cancelled")}),
     Scenario("cancel in slot", _cancel, _post_reduced, {"one": CANCELLED}, left=0, faults=EVERY_FAULT),
     Scenario(

@@ -8,8 +8,10 @@ from execution_app.errors import Refused, Stale
 from execution_app.gate import cap_rows, control
 from execution_app.states import CapName, CapScope, Origin, RestrictionKind
 from tests.crash.bench import SOURCE, Bench
-from tests.crash.roads_open import CANCELLED
+from tests.crash.roads_open import CANCELLED, open_one
 from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+
+BURST = {"b0": "BTC-USD", "b1": "BTC-USD", "b2": "BTC-USD", "e0": "ETH-USD", "e1": "ETH-USD"}
 
 
 def _reserved(bench: Bench, signal_id: str = "one") -> None:
@@ -73,9 +75,11 @@ def _stop_meets_broadcast(bench: Bench) -> None:
 
 
 def _stop_stays(bench: Bench) -> None:
-    """A stop between nonce and broadcast that nobody lifts: what is signed stays, visibly."""
+    """A stop between nonce and broadcast that nobody lifts, though another one is: what is signed stays, visibly."""
     _reserved(bench)
     bench.stop()
+    control.impose(RestrictionKind.STOP, Origin.ADMIN, by="crash", reason="crash")
+    control.lift(RestrictionKind.STOP, Origin.ADMIN, by="crash", reason="crash")
     bench.submit()
     bench.age()
     bench.sweep()
@@ -175,6 +179,43 @@ def _caps_lifted(bench: Bench) -> None:
     bench.live_on()
 
 
+def _two_caps(_: Bench) -> None:
+    """Two opens of BTC fit, and one of ETH."""
+    for name, symbol, value in ((CapName.EXPOSURE, "BTC-USD", 20), (CapName.OPEN_POSITIONS, "ETH-USD", 1)):
+        cap_rows.set_cap(name, CapScope.SYMBOL, symbol, Decimal(value), by="crash", reason="crash")
+
+
+def _burst_meets_caps(bench: Bench) -> None:
+    for signal_id, symbol in BURST.items():
+        bench.accept(signal_id, symbol=symbol)
+    bench.submit()
+    bench.live_on()
+
+
+def _post_burst(bench: Bench) -> None:
+    for signal_id, symbol in BURST.items():
+        bench.post(signal_id, symbol=symbol)
+
+
+def _cancel_beside_exit(bench: Bench) -> None:
+    """Who has all pending opens cancelled keeps the exits."""
+    bench.steer("hold")
+    bench.accept("two", "CLOSE")
+    bench.submit()
+    cancels.request(by="crash")
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _cancel_and_post_exit(bench: Bench) -> None:
+    cancels.request(by="crash")
+    bench.steer("release", "all")
+    bench.post("two", "CLOSE")
+
+
 def _post_both(bench: Bench) -> None:
     cap_rows.lift_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", by="crash", reason="crash test")
     bench.post("one")
@@ -213,9 +254,29 @@ ROADS = [
         left=0,
         faults=("lost", "refused", "reset"),
     ),
+    Scenario(
+        "cancel pending, not an exit",
+        _cancel_beside_exit,
+        _cancel_and_post_exit,
+        {"one": FILLED, "two": FILLED},
+        before=open_one,
+        left=0,
+    ),
     Scenario("sped up", _sped_up, _speed_again, {"one": FILLED}, left=1, faults=EVERY_FAULT),
     Scenario(
         "cap tightened", _cap_tightened, _post_capped, {"one": CANCELLED}, left=0, faults=("lost", "5xx")
+    ),
+    Scenario(
+        "burst meets caps",
+        _burst_meets_caps,
+        _post_burst,
+        {
+            **dict.fromkeys(("b0", "b1", "e0"), FILLED),
+            "b2": one_of("rejected:exposure_above_cap"),
+            "e1": one_of("rejected:open_positions_at_cap"),
+        },
+        before=_two_caps,
+        left=3,
     ),
     Scenario(
         "cap set and lifted",

@@ -14,7 +14,7 @@ from execution_app.models import Position, TxIntent
 from execution_app.node.rpc import NodeError
 from execution_app.states import Mode, PositionState
 from signals_app.models import Signal
-from tests import invariants, letters
+from tests import claims, invariants, letters
 from tests.crash.bench import SOURCE, Bench
 from tests.crash.door import Note
 from tests.crash.lent import lent
@@ -157,21 +157,23 @@ def recover(bench: Bench, scenario: Scenario) -> tuple[int, str]:
 
 def judge(bench: Bench, scenario: Scenario, *, finished: bool | None = None) -> str:
     """What is wrong with the end, in one line; blank when nothing is. A half done one is `finished=False`."""
+    is_drained = scenario.finished if finished is None else finished
     try:
-        invariants.check(
+        book = invariants.check(
             bench.door,
             stops=_windows(bench.door.notes, "stop", "resume") + _windows(bench.door.notes, "dry", "live"),
             foreign=[
                 tx_hash for note in bench.door.notes if note.word == "foreign" for tx_hash in note.hashes
             ],
-            drained=scenario.finished if finished is None else finished,
+            drained=is_drained,
             first_block=bench.first_block,
         )
         letters.check(
             bench.gateway.posts,
             first_block=bench.stage_block,
-            drained=scenario.finished if finished is None else finished,
+            drained=is_drained,
         )
+        claims.check(bench.door.log, book, drained=is_drained)
         if finished is None:
             _ends(scenario)
     except AssertionError as broken:
