@@ -190,6 +190,7 @@ def _most_out(position: Position, wish: TxIntent) -> Decimal:
         return Decimal(0)
     unit = Decimal(1).scaleb(-USDC_DIGITS)
     # The venue rounds the notional down.
-    notional_usdc = (position.collateral_usdc * position.leverage_x).quantize(unit, ROUND_DOWN)
-    least_usdc = (notional_usdc / min(caps)).quantize(unit, ROUND_UP)
-    return max(position.collateral_usdc - least_usdc, Decimal(0))
+    held_usdc: Decimal = position.collateral_usdc
+    notional_usdc: Decimal = (held_usdc * position.leverage_x).quantize(unit, ROUND_DOWN)
+    least_usdc: Decimal = (notional_usdc / min(caps)).quantize(unit, ROUND_UP)
+    return max(held_usdc - least_usdc, Decimal(0))

@@ -1,5 +1,7 @@
 """Several messages that the operator submits in one transaction: each becomes the order that its bytes asked for."""
 
+from decimal import Decimal
+
 import pytest
 
 from execution_app.engine.gateway import following
@@ -43,7 +45,7 @@ def test_of_two_closes_of_one_size_each_gets_its_own_order(
             is_open=False,
             is_long=True,
             collateral_usdc=message.intent.close_usdc,
-            leverage_x=message.intent.position.leverage_x,
+            leverage_x=Decimal(2),
             registered_at=int(latest["timestamp"], 16),
         )
         for at, message in enumerate(carried)

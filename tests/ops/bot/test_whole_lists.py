@@ -146,7 +146,8 @@ def test_levels_are_told_and_drawn_as_they_are_now() -> None:
     assert "\n   stop loss 50,000 USD" in holdings.positions(VIEWER, [])
     assert "take profit" not in holdings.positions(VIEWER, [])
     card = figures.card(position)
-    assert (card["take_profit"], Decimal(card["stop_loss"])) == (None, 50_000)
+    assert card["take_profit"] is None
+    assert Decimal(card["stop_loss"]) == 50_000
     with without_guards():
         Protection.objects.update(take_profit=Decimal("71000.5"), stop_loss=None, trailing_stop_pct=2)
     said = holdings.positions(VIEWER, [])
