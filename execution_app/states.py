@@ -306,18 +306,9 @@ class Reason(StrEnum):
 
 # Why an intent is held, the labels of its counters.
 HOLDING = (
-    Reason.MODE_DEGRADED,
-    Reason.LIVE_POSITION_IN_DRY,
-    Reason.NO_WALLET,
-    Reason.WALLET_HALTED,
-    Reason.INSUFFICIENT_GAS,
-    Reason.INSUFFICIENT_USDC,
-    Reason.INSUFFICIENT_ALLOWANCE,
-    Reason.NO_DELEGATION,
-    Reason.FEE_ABOVE_CEILING,
-    Reason.SIGNER_AWAY,
-    Reason.SIGNER_REFUSED,
-    Reason.VENUE_REVERT,
-    Reason.WAITS_FOR_EARLIER_ORDER,
+    *(Reason.MODE_DEGRADED, Reason.LIVE_POSITION_IN_DRY, Reason.NO_WALLET, Reason.WALLET_HALTED),
+    *(Reason.INSUFFICIENT_GAS, Reason.INSUFFICIENT_USDC, Reason.INSUFFICIENT_ALLOWANCE),
+    *(Reason.NO_DELEGATION, Reason.FEE_ABOVE_CEILING, Reason.SIGNER_AWAY, Reason.SIGNER_REFUSED),
+    *(Reason.VENUE_REVERT, Reason.WAITS_FOR_EARLIER_ORDER),
 )
 OTHER_REASON = "other"
