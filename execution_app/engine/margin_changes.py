@@ -187,8 +187,10 @@ def _most_out(position: Position, wish: TxIntent) -> Decimal:
     caps = [limit.value for limit in limits.active(order_of(wish)) if limit.name is CapName.LEVERAGE]
     if not caps or min(caps) <= 0:
         return Decimal(0)
+    held_usdc: Decimal = position.collateral_usdc
+    leverage_x: Decimal = position.leverage_x
     unit = Decimal(1).scaleb(-USDC_DIGITS)
     # The venue rounds the notional down.
-    notional_usdc = (position.collateral_usdc * position.leverage_x).quantize(unit, ROUND_DOWN)
+    notional_usdc = (held_usdc * leverage_x).quantize(unit, ROUND_DOWN)
     least_usdc = (notional_usdc / min(caps)).quantize(unit, ROUND_UP)
-    return max(position.collateral_usdc - least_usdc, Decimal(0))
+    return max(held_usdc - least_usdc, Decimal(0))

@@ -19,8 +19,7 @@ def test_of_two_closes_of_one_size_each_gets_its_own_order(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, *, backwards: bool
 ) -> None:
     """Were one executed and the other refunded, the wrong position would seem to be closed, and nobody would leave the other."""
-    scene.open()
-    scene.open()
+    held = [scene.open() for _ in range(2)]
     scene.ask(Action.CLOSE)
     for _ in range(2):
         scene.rig.submit()  # the second is asked for by the first
@@ -43,7 +42,7 @@ def test_of_two_closes_of_one_size_each_gets_its_own_order(
             is_open=False,
             is_long=True,
             collateral_usdc=message.intent.close_usdc,
-            leverage_x=message.intent.position.leverage_x,
+            leverage_x=held[0].leverage_x,
             registered_at=int(latest["timestamp"], 16),
         )
         for at, message in enumerate(carried)
