@@ -29,10 +29,9 @@ from execution_app.states import WAITING, Action, CapName, Mode, PositionState, 
 from execution_app.venues.costs import leverage_after_x
 from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_PCT, UnsupportedError, require
 from execution_app.venues.interface import Action as Asked
-from execution_app.venues.scales import USDC_DIGITS
 
 log = structlog.get_logger(__name__)
-MOST_USDC = Decimal(10**12)
+USDC_DIGITS = 6
 
 
 def size(position: Position, change_usdc: Decimal) -> dict[str, Any]:
@@ -159,8 +158,8 @@ def change(
 
 def check_amount(change_usdc: Decimal) -> None:
     """Raises Refused for what the venue cannot hold exactly, and for nothing."""
-    if not change_usdc.is_finite() or not change_usdc or abs(change_usdc) >= MOST_USDC:
-        raise Refused(f"an amount of USDC is not zero and below {MOST_USDC:,}")
+    if not change_usdc.is_finite() or not change_usdc or abs(change_usdc) >= Decimal(10**12):
+        raise Refused("an amount of USDC is not zero")
     if change_usdc != round(change_usdc, USDC_DIGITS):
         raise Refused(f"USDC has at most {USDC_DIGITS} decimals")
 
@@ -188,9 +187,10 @@ def _most_out(position: Position, wish: TxIntent) -> Decimal:
     caps = [limit.value for limit in limits.active(order_of(wish)) if limit.name is CapName.LEVERAGE]
     if not caps or min(caps) <= 0:
         return Decimal(0)
+    held_usdc: Decimal = position.collateral_usdc
+    leverage_x: Decimal = position.leverage_x
     unit = Decimal(1).scaleb(-USDC_DIGITS)
     # The venue rounds the notional down.
-    held_usdc: Decimal = position.collateral_usdc
-    notional_usdc: Decimal = (held_usdc * position.leverage_x).quantize(unit, ROUND_DOWN)
-    least_usdc: Decimal = (notional_usdc / min(caps)).quantize(unit, ROUND_UP)
+    notional_usdc = (held_usdc * leverage_x).quantize(unit, ROUND_DOWN)
+    least_usdc = (notional_usdc / min(caps)).quantize(unit, ROUND_UP)
     return max(held_usdc - least_usdc, Decimal(0))

@@ -169,11 +169,11 @@ def test_after_a_group_that_failed_one_at_a_time_until_the_disk_is_well(
     synced: list[int] = []
     real = os.fsync
 
-    def sync(one: int) -> None:
-        synced.append(one)
-        real(one)
+    def counted(descriptor: int) -> None:
+        synced.append(descriptor)
+        real(descriptor)
 
-    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "fsync", counted)
     with journal.group():
         journal.note(slot(1))
         assert (len(synced), lines(folder)) == (1, ["0", "1"]), (

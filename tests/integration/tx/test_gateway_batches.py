@@ -1,7 +1,5 @@
 """Several messages that the operator submits in one transaction: each becomes the order that its bytes asked for."""
 
-from decimal import Decimal
-
 import pytest
 
 from execution_app.engine.gateway import following
@@ -21,8 +19,7 @@ def test_of_two_closes_of_one_size_each_gets_its_own_order(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, *, backwards: bool
 ) -> None:
     """Were one executed and the other refunded, the wrong position would seem to be closed, and nobody would leave the other."""
-    scene.open()
-    scene.open()
+    held = [scene.open() for _ in range(2)]
     scene.ask(Action.CLOSE)
     for _ in range(2):
         scene.rig.submit()  # the second is asked for by the first
@@ -45,7 +42,7 @@ def test_of_two_closes_of_one_size_each_gets_its_own_order(
             is_open=False,
             is_long=True,
             collateral_usdc=message.intent.close_usdc,
-            leverage_x=Decimal(2),
+            leverage_x=held[0].leverage_x,
             registered_at=int(latest["timestamp"], 16),
         )
         for at, message in enumerate(carried)
