@@ -97,11 +97,8 @@ def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usa
 def list_held(_person: TelegramUser, _arguments: list[str]) -> str:
     several = TxIntent.objects.filter(state=IntentState.HELD)
     rows = list(several.select_related("trader").order_by("id")[:MOST_HELD])
-    since = dict(
-        IntentTransition.objects.filter(intent__in=rows, to_state=IntentState.HELD)
-        .values_list("intent")
-        .annotate(last=Max("at"))
-    )
+    holds = IntentTransition.objects.filter(intent__in=rows, to_state=IntentState.HELD)
+    since = dict(holds.values("intent_id").annotate(last=Max("at")).values_list("intent_id", "last"))
     lines = [
         words.HELD_ONE.format(
             key=words.code(one.intent_key),

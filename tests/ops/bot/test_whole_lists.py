@@ -96,10 +96,13 @@ def test_whose_an_order_is_is_told_to_whoever_sees_those_of_others() -> None:
         source="drill", signal_id="s1", tg_user_id=999, symbol="BTC-USD", side="LONG", slippage_pct=1,
         body_sha256="0" * 64,
     )  # fmt: skip
-    for look in (holdings.orders, lambda person: holdings.why(person, ["sig:drill:0"])):
-        assert "BTC-USD CLOSE, rehearsal: " in look(OPERATOR)
-        assert "BTC-USD CLOSE, rehearsal: " in look(VIEWER)
-        assert "BTC-USD CLOSE: " in look(TRADER)
+    for person, said in (
+        (OPERATOR, "CLOSE, rehearsal: "),
+        (VIEWER, "CLOSE, rehearsal: "),
+        (TRADER, "CLOSE: "),
+    ):
+        assert f"BTC-USD {said}" in holdings.orders(person)
+        assert f"BTC-USD {said}" in holdings.why(person, ["sig:drill:0"])
     assert "BTC-USD LONG, trader 999: " in holdings.signals(VIEWER, [])
     ended = TxIntent.objects.get()
     move(ended, IntentState.REJECTED, why="test", by="test", reason=Reason.OPERATOR_REJECTED.value)
