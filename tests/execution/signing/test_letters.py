@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.db import transaction
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
@@ -161,13 +162,32 @@ def test_a_signer_over_a_network_signs_the_same_message(
         signers.sign_letter(letter(key.address, opening(STRANGER)))
     assert len(remote.signed) == 1
     remote.faults.wrong_key = True
+    requests = remote.requests
     with pytest.raises(SignerRefusedError, match="not of 0x"):
         signers.sign_letter(asked)
+    assert remote.requests == requests + 1, "and is not asked again"
     remote.faults.away = True
     with pytest.raises(SignerAwayError):
         signers.sign_letter(asked)
     ended = [counter._value.get() - then for counter, then in zip(counters, before, strict=True)]
     assert ended == [1, 1, 1], "ok, away and refused; what is refused here is not asked"
+
+
+@pytest.mark.parametrize("kind", ["web3signer", "kms"])
+def test_several_messages_are_signed_at_once_each_with_an_answer_of_its_own(
+    request: pytest.FixtureRequest, database: None, key: LocalAccount, kind: str
+) -> None:
+    remote: RemoteSigner = request.getfixturevalue(kind)
+    sound, stolen = letter(key.address, changing()), letter(key.address, opening(STRANGER))
+    refused, signature = signers.sign_letters_remotely([stolen, sound], time.monotonic() + 30)
+    assert isinstance(refused, Violation)
+    assert signature == bytes(
+        key.unsafe_sign_hash(Hash32(messages.digest(sound.domain, sound.message))).signature
+    )
+    assert len(remote.signed) == 1
+    with transaction.atomic(), pytest.raises(RuntimeError, match="between transactions"):
+        signers.sign_letters_remotely([sound], time.monotonic() + 30)
+    assert len(remote.signed) == 1
 
 
 def test_a_wallet_without_a_key_signs_nothing() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,6 +272,31 @@ def test_what_is_refused_here_is_never_asked(remote: RemoteSigner, order: Slot) 
     (answer,) = signers.sign_remotely([(replace(order, gas_limit=900_001), FEE)], time.monotonic() + 1)
     assert isinstance(answer, signers.NonceUsedError)
     assert remote.requests == 0
+
+
+def test_without_a_journal_nobody_is_asked_and_what_is_refused_stays_so(
+    remote: RemoteSigner, order: Slot, tmp_path: Path
+) -> None:
+    """The folder of the journal is a file."""
+    folder = tmp_path / "journal"
+    folder.write_text("in the way")
+    stolen = replace(order, nonce=8, to="0x" + "99" * 20)
+    unwritten, refused = signers.sign_remotely([(order, FEE), (stolen, FEE)], time.monotonic() + 30)
+    assert (type(unwritten), type(refused)) == (signers.JournalUnusableError, signers.Violation)
+    assert remote.requests == 0
+    folder.unlink()
+    signed, refused = signers.sign_remotely([(order, FEE), (stolen, FEE)], time.monotonic() + 30)
+    assert (type(signed), type(refused)) == (signers.Signed, signers.Violation)
+
+
+def test_of_several_used_nonces_only_the_free_one_is_asked_for(remote: RemoteSigner, order: Slot) -> None:
+    signers.bind([order])
+    other = replace(order, gas_limit=900_001)
+    used, signed = signers.sign_remotely(
+        [(other, FEE), (replace(order, nonce=8), FEE)], time.monotonic() + 30
+    )
+    assert (type(used), type(signed)) == (signers.NonceUsedError, signers.Signed)
+    assert len(remote.signed) == 1
 
 
 def test_after_the_deadline_nobody_is_asked(remote: RemoteSigner, order: Slot) -> None:
