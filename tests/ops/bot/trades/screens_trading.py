@@ -205,11 +205,13 @@ def test_close_and_levels(told: Chat, rig: Rig, window: Browser, language: str) 
 
 def confirming(chat: Chat) -> Message:
     """The newest question that one tap answers."""
-    return next(
-        one
-        for one in reversed(chat.said(TRADER))
-        if any(data.startswith("ok:") for data in one.buttons.values())
-    )
+    return offering(chat, "ok:")
+
+
+def offering(chat: Chat, data: str, user: int = TRADER) -> Message:
+    """The newest message with such a button: what is told unasked may come before an answer."""
+    said = reversed(chat.said(user))
+    return next(one for one in said if any(held.startswith(data) for held in one.buttons.values()))
 
 
 @LANGUAGES
@@ -218,7 +220,8 @@ def test_resting_orders(told: Chat, rig: Rig, window: Browser, language: str) ->
     first, second = place(rig), place(rig, is_long=False, limit_price=Decimal("105000.5"))
     rig.intent(Action.OPEN, symbol="ETH-USD", collateral_usdc=Decimal("123.45"), is_long=False)
     phone = begun(told, language)
-    said = phone.ask("/orders")
+    phone.ask("/orders")
+    said = offering(told, f"back:{first.pk}")
     phone.press(said, f"back:{first.pk}")
     phone.press(confirming(told), "no:")
     phone.press(said, f"back:{first.pk}")
@@ -233,7 +236,8 @@ def test_resting_orders(told: Chat, rig: Rig, window: Browser, language: str) ->
     control.impose(RestrictionKind.STOP, Origin.HTTP, by="ann", reason="drill")
     told.bot.wait_for(lambda: any("drill" in one.text for one in told.said(TRADER)))
     phone.look()
-    said = phone.ask("/orders")
+    phone.ask("/orders")
+    said = offering(told, f"back:{second.pk}")
     phone.press(said, f"back:{second.pk}")
     control.lift(RestrictionKind.STOP, Origin.HTTP, by="ann", reason="over")
     StackMode.objects.update(mode="DRY", requested="LIVE")
@@ -241,7 +245,8 @@ def test_resting_orders(told: Chat, rig: Rig, window: Browser, language: str) ->
     StackMode.objects.update(mode="LIVE", requested="LIVE")
     shoot(phone, window, f"resting-refused-{language}")
     phone = begun(told, language, OPERATOR)
-    said = phone.ask("/orders")
+    phone.ask("/orders")
+    said = offering(told, f"back:{second.pk}", OPERATOR)
     phone.press(said, f"back:{second.pk}")
     shoot(phone, window, f"resting-operator-{language}")
 
