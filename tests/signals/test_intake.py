@@ -22,12 +22,15 @@ from prometheus_client import REGISTRY
 from execution_app.gate.watch import effective_mode
 from execution_app.models import Trader
 from execution_app.moves import open_intent
-from signals_app import meters
+from signals_app import decisions, meters
 from signals_app.body import MAX_BODY_BYTES
 from signals_app.models import Signal, SourceGrant
+from tests.execution import rows
 from tests.signals.sender import Elsewhere, open_body, post, sign
+from tests.signals.test_rules import store, trader
 from vanta.celery import app as _celery  # noqa: F401  (tasks find their broker through it)
 
+__all__ = ["trader"]  # the fixture
 COPIES = 50
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -359,3 +362,16 @@ def test_a_source_nobody_granted_shares_one_label(monkeypatch: pytest.MonkeyPatc
     after = count("received", "granted"), count("received", "other"), count("deduplicated", "granted")
     assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1]
     assert count("received", "made-up") == 0
+
+
+def test_a_signal_whose_bell_was_lost_is_found(trader: Trader) -> None:
+    signal = store()
+    left = decisions.undecided()
+    age_s = rows.one("SELECT extract(epoch FROM now() - received_at) FROM signals")
+    assert left == [] or age_s > 1, "the youngest are left to their bells"
+    rows.execute("ALTER TABLE signals DISABLE TRIGGER guard_signal")
+    rows.execute("UPDATE signals SET received_at = now() - interval '2 seconds'")
+    rows.execute("ALTER TABLE signals ENABLE TRIGGER guard_signal")
+    assert decisions.undecided() == [signal.pk]
+    decisions.decide(signal.pk)
+    assert decisions.undecided() == []

@@ -202,21 +202,6 @@ def test_a_signal_is_decided_once(trader: Trader) -> None:
     assert TxIntent.objects.count() == 1
 
 
-def test_a_signal_whose_bell_was_lost_is_found(trader: Trader) -> None:
-    signal = store()
-    left, age_s = (
-        decisions.undecided(),
-        rows.one("SELECT extract(epoch FROM now() - received_at) FROM signals"),
-    )
-    assert left == [] or age_s > 1, "the youngest are left to their bells"
-    rows.execute("ALTER TABLE signals DISABLE TRIGGER guard_signal")
-    rows.execute("UPDATE signals SET received_at = now() - interval '2 seconds'")
-    rows.execute("ALTER TABLE signals ENABLE TRIGGER guard_signal")
-    assert decisions.undecided() == [signal.pk]
-    decisions.decide(signal.pk)
-    assert decisions.undecided() == []
-
-
 # What only the gate, the wallet or the chain can refuse.
 
 

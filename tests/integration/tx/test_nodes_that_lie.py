@@ -31,9 +31,8 @@ def nodes(rig: Rig, settings: Settings) -> Iterator[list[LaggingNode]]:
     """The first is asked first, and is the one that misbehaves."""
     with ExitStack() as stack:
         found = [stack.enter_context(LaggingNode(real_parts.anvil.url)) for _ in range(3)]
-        urls = ",".join(node.url for node in found)
-        changes = {"base_rpc_url": urls, "rebroadcast_after_s": 20, "bump_after_s": 600}
-        settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=changes)
+        timers, urls = {"rebroadcast_after_s": 20, "bump_after_s": 600}, ",".join(node.url for node in found)
+        settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=timers | {"base_rpc_url": urls})
         rpc.endpoints.cache_clear()
         yield found
         rpc.endpoints.cache_clear()
@@ -105,8 +104,8 @@ def test_when_all_lie_about_bytes_the_same_bytes_are_offered_until_they_are_mine
 
 @pytest.mark.parametrize("broken", ["reset", "black hole", "half-open", "refuse", "502", "lost"])
 def test_a_broken_endpoint_keeps_nobody_from_trading(rig: Rig, nodes: list[LaggingNode], broken: str) -> None:
-    intent = rig.intent()
     hurry(rpc.endpoints()[0])
+    intent = rig.intent()
     with ExitStack() as stack:
         if broken == "refuse":
             stack.enter_context(nodes[0].refusing())

@@ -162,7 +162,7 @@ def test_people_read_the_steps(newcomer: Wallet, settings: Any) -> None:
         (("--usdc", "1.0000001"), "decimals"),
         (("--usdc", "1e3"), "plain decimal"),
         (("--eth", "-1"), "plain decimal"),
-        (("--days", "91"), "invalid choice"),
+        (("--days", "91"), "argument --days: must be from 1 to 90"),
     ],
 )
 def test_amounts_that_cannot_be_are_refused(words: tuple[str, ...], why: str, newcomer: Wallet) -> None:
