@@ -1,10 +1,10 @@
 """What our rows claim, held against whoever knows better: the sender, the bytes, the node, the chain and the payout in USDC.
 
-Names go on from those of `tests/sent_bytes.py`: I19 what a node is said to hold it has received; I20 a position is
-what its fills make of it; I21 an intent is what its signal asked, its bytes are what the intent asks, and a part is
-the part that was asked; I22 what a fill, a receipt and a payout say is what the chain says; I23 a message lapses on a
-final block alone, and its nonce is made of its intent's key; I24 a nonce that a node has heard of is bound in the
-signer's journal to its order, which a restored database has to find there.
+Names go on from those of `tests/sent_bytes.py`: I19 what a node is said to hold it has received, and what it received
+was announced; I20 a position is what its fills make of it; I21 an intent is what its signal asked, its bytes are what
+the intent asks, and a part is the part that was asked; I22 what a fill, a receipt and a payout say is what the chain
+says; I23 a message lapses on a final block alone, and its nonce is made of its intent's key; I24 a nonce that a node
+has heard of is bound in the signer's journal to its order, which a restored database has to find there.
 """
 
 from collections import defaultdict
@@ -73,6 +73,9 @@ def check(offers: Iterable[Offer], book: Book, *, drained: bool = True) -> None:
 def _held(received: set[str], book: Book) -> None:
     unheard = [s.pk for s in book.sends if s.held_at is not None and s.tx_hash not in received]
     assert not unheard, f"I19: no node ever received sends {unheard}, which one is said to hold"
+    # A stop waits for what is announced, and names it: what leaves otherwise leaves behind its back.
+    unsaid = [s.pk for s in book.sends if s.leased_at is None and s.tx_hash in received]
+    assert not unsaid, f"I19: nodes received sends {unsaid}, which nobody had announced"
 
 
 def _bound(received: set[str], book: Book) -> None:
