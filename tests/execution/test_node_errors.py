@@ -119,6 +119,10 @@ def test_a_node_is_not_read_without_end() -> None:
     assert classify(NodeError(0, "." + late)) is Out.UNKNOWN
 
 
+def test_blanks_around_the_words_mean_nothing() -> None:
+    assert classify(NodeError(-32000, " \talready known\n")) is Out.ALREADY_KNOWN
+
+
 def test_a_silent_node_outweighs_a_refusing_one() -> None:
     """Unknown is not failed: the silent node may hold the bytes."""
     for refused in (Out.INVALID_PERMANENT, Out.INSUFFICIENT_FUNDS, Out.UNDERPRICED, Out.POOL_FULL):

@@ -287,6 +287,7 @@ def test_without_a_journal_nobody_is_asked_and_what_is_refused_stays_so(
     folder.unlink()
     signed, refused = signers.sign_remotely([(order, FEE), (stolen, FEE)], time.monotonic() + 30)
     assert (type(signed), type(refused)) == (signers.Signed, signers.Violation)
+    signers.check_nonce(replace(order, nonce=8))  # what is refused binds no nonce
 
 
 def test_of_several_used_nonces_only_the_free_one_is_asked_for(remote: RemoteSigner, order: Slot) -> None:
