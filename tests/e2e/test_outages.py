@@ -82,7 +82,7 @@ def test_postgres_is_cut_off_at_once(stack: RunningStack, client: Client) -> Non
                 wait_until(lambda: client.answers[503] > 0, 5, "a 503")
         since_s = restarted_s
         more = len(client.accepted) + 3
-        wait_until(lambda: len(client.accepted) >= more, 60, "signals are taken again")
+        wait_until(lambda: len(client.accepted) >= more, 30, "signals are taken again")
     recover(client, since_s)
     assert set(client.answers) <= {200, 202, 503}, client.answers
     assert client.without_retry_after == 0
@@ -96,10 +96,10 @@ def test_disk_of_postgres_is_full(stack: RunningStack, client: Client) -> None:
     with Traffic(client):
         wait_until(lambda: len(client.accepted) >= 3, 60, "traffic")
         with outages.full_disk(stack):
-            wait_until(lambda: client.answers[503] >= 10, 60, "a 503 and more")
+            wait_until(lambda: client.answers[503] >= 10, 30, "a 503 and more")
         since_s = time.monotonic()
         more = len(client.accepted) + 3
-        wait_until(lambda: len(client.accepted) >= more, 60, "signals are taken again")
+        wait_until(lambda: len(client.accepted) >= more, 30, "signals are taken again")
     recover(client, since_s)
     assert set(client.answers) <= {200, 202, 503}, client.answers
     assert client.without_retry_after == 0
@@ -140,7 +140,7 @@ def test_node_hangs_and_dies(stack: RunningStack, client: Client) -> None:
             time.sleep(5)
         written_ns = state.stat().st_mtime_ns
         wait_until(
-            lambda: state.stat().st_mtime_ns > written_ns and is_whole(state.read_bytes()), 60, "a copy"
+            lambda: state.stat().st_mtime_ns > written_ns and is_whole(state.read_bytes()), 15, "a copy"
         )
         outages.kill(stack, "anvil")
         since_s = time.monotonic()
