@@ -11,10 +11,10 @@ from django.db.models.functions import Now
 
 from execution_app import meters, reservations
 from execution_app.book import margins, orders, positions
-from execution_app.engine import exits, mined, reconcile
+from execution_app.engine import exits, lost_nonces, mined
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
-from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
+from execution_app.models import Fill, TxIntent, TxReceipt, TxSend
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
 from execution_app.states import ORDER_CHANGES, ORDERS, Action, IntentState, Reason, SendKind
@@ -209,7 +209,7 @@ def _fullest(receipt: TxReceipt) -> dict[str, Any]:
 def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]:
     """The slot is consumed and the node shows no receipt of ours: what any other shows is a receipt all the same.
 
-    Where none does, only a majority for which a final block consumed the nonce proves a loss.
+    Where none does, only a majority for which a final block consumed the nonce lets anything follow from that.
     """
     assert intent.wallet is not None
     log.warning("consumed by none of ours, as far as this node knows", intent=intent.pk, nonce=intent.nonce)
@@ -226,19 +226,8 @@ def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]
             votes += int(count, 16) > int(intent.nonce or 0)
     # Of a halted wallet it may be ours all the same, from a database that is gone: `wallet adopt` tells them apart.
     if votes >= quorum.needed() and not intent.wallet.halted_reason:
-        _lose(intent)
+        lost_nonces.conclude(intent, {send.tx_hash for send in sends}, finalized)
     return []
-
-
-def _lose(intent: TxIntent) -> None:
-    assert intent.wallet is not None
-    meters.NONCE_LOST.inc()
-    with transaction.atomic():
-        # The wallet first, as everywhere.
-        Wallet.objects.select_for_update(no_key=True).get(pk=intent.wallet.pk)
-        reason = f"nonce {intent.nonce} was consumed by a transaction that is not ours"
-        move(intent, IntentState.LOST_NONCE, why=reason, by=BY)
-        reconcile.halt_wallet(intent.wallet, reason)
 
 
 def settle(standing: Mapping[int, IntentState], finalized: int) -> None:
