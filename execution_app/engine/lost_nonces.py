@@ -41,7 +41,9 @@ def conclude(intent: TxIntent, hashes: set[str], final_block: int) -> None:
         reason = f"nonce {intent.nonce} was consumed by a transaction that is not ours"
     else:
         reason = f"nonce {intent.nonce} was consumed by {found.tx_hash}, which is not known here"
-    log.error("a nonce is not accounted for", intent=intent.pk, key=intent.intent_key, what=what, reason=reason)
+    log.error(
+        "a nonce is not accounted for", intent=intent.pk, key=intent.intent_key, what=what, reason=reason
+    )
     with transaction.atomic():
         # The wallet first, as everywhere.
         Wallet.objects.select_for_update(no_key=True).get(pk=intent.wallet.pk)

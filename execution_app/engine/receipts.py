@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from execution_app import meters, reservations
 from execution_app.book import margins, orders, positions
-from execution_app.engine import exits, lost_nonces, mined
+from execution_app.engine import exits, lost_nonces, mined, receipt_votes
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import Fill, TxIntent, TxReceipt, TxSend
@@ -179,31 +179,24 @@ def _margin(intent: TxIntent, event: MarginUpdated | None) -> None:
 
 
 def read_orders_again() -> None:
-    """Ask again for receipts that came without their order: a node may leave out logs it has not indexed yet."""
+    """Hear every endpoint about receipts that came without an order.
+
+    The one that was asked may not have indexed all logs yet, or may say that it reverted although it did not.
+    """
     bare = TxReceipt.objects.filter(
-        canonical=True, status=1, intent__state=IntentState.MINED, intent__settled_at=None
+        canonical=True, intent__state=IntentState.MINED, intent__settled_at=None
     ).exclude(send__kind=SendKind.CANCEL)
-    for receipt in bare.select_related("intent", "send").order_by("id")[:AGAIN]:
+    # Any of them: those that no endpoint shows, however many, keep none of the others from being heard.
+    rows = list(bare.select_related("intent", "send").order_by("?")[:AGAIN])
+    for receipt, shown in receipt_votes.ask(rows):
         try:
-            _register(receipt.intent, _fullest(receipt))
+            if receipt_votes.correct(receipt, shown):
+                _register(receipt.intent, receipt_votes.fullest(shown))
         except Stale:
             continue
         except mined.NONSENSE:
             meters.INVARIANT_VIOLATIONS.labels("one_order_per_receipt").inc()
             log.exception("the book refuses a receipt", intent=receipt.intent_id)
-
-
-def _fullest(receipt: TxReceipt) -> dict[str, Any]:
-    """The receipt as the endpoint shows it that has most of its logs. Raises Stale where none has its block."""
-    answers = [
-        answer
-        for _, (answer,) in quorum.ask_each([("eth_getTransactionReceipt", (receipt.send.tx_hash,))])
-        # Whether its block stands is found out elsewhere.
-        if mined.shows(receipt.send, answer) and answer["blockHash"] == receipt.block_hash
-    ]
-    if not answers:
-        raise Stale(f"no endpoint has {receipt.send.tx_hash} in block {receipt.block_number}")
-    return max(answers, key=lambda answer: len(answer["logs"]))
 
 
 def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]:
@@ -241,28 +234,37 @@ def settle(standing: Mapping[int, IntentState], finalized: int) -> None:
 
 
 def _settle_transactions(standing: Collection[int], finalized: int) -> None:
-    """Of cancels, and of what was reverted."""
-    for receipt in TxReceipt.objects.filter(
+    """Of cancels, and of what was reverted as a majority says."""
+    rows = TxReceipt.objects.filter(
         intent__in=standing,
         canonical=True,
         block_number__lte=finalized,
         intent__state__in=[IntentState.MINED, IntentState.CHANGED],
         intent__settled_at=None,
-    ).select_related("intent", "send"):
+    ).select_related("intent", "send")
+    reverted = []
+    for receipt in rows:
         if receipt.intent.state == IntentState.CHANGED:
             _settle_change(receipt)
-            continue
-        cancelled = receipt.send.kind == SendKind.CANCEL
-        if receipt.status and not cancelled:
-            continue  # its order is still to be read from the receipt
-        final = IntentState.FINAL_CANCELLED if cancelled else IntentState.FINAL_REVERTED
-        try:
-            with transaction.atomic():
-                told = {} if cancelled else margins.why_reverted(receipt.intent)
-                move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY, **told)
-                exits.ask_again(receipt.intent)
-        except Stale:
-            continue
+        elif receipt.send.kind == SendKind.CANCEL:
+            _settle_transaction(receipt)
+        elif not receipt.status:  # else its order is still to be read from the receipt
+            reverted.append(receipt)
+    for receipt, shown in receipt_votes.ask(reverted):
+        if receipt_votes.is_reverted(receipt, shown, finalized):
+            _settle_transaction(receipt)
+
+
+def _settle_transaction(receipt: TxReceipt) -> None:
+    cancelled = receipt.send.kind == SendKind.CANCEL
+    final = IntentState.FINAL_CANCELLED if cancelled else IntentState.FINAL_REVERTED
+    try:
+        with transaction.atomic():
+            told = {} if cancelled else margins.why_reverted(receipt.intent)
+            move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY, **told)
+            exits.ask_again(receipt.intent)
+    except Stale:
+        log.info("has moved on", intent=receipt.intent_id)
 
 
 def _settle_change(receipt: TxReceipt) -> None:

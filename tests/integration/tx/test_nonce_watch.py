@@ -207,19 +207,18 @@ def test_our_own_order_under_an_unknown_hash_is_adopted_and_not_lost(rig: Rig, n
     intent.refresh_from_db()
     known = intent.sends.get()
     account = signers._account(rig.wallet.address)
-    signed = account.sign_transaction(
-        {
-            "type": 2,
-            "chainId": 31337,
-            "nonce": 0,
-            "to": intent.to_address,
-            "value": int(intent.value_wei or 0),
-            "gas": int(intent.gas_limit or 0),
-            "data": bytes(intent.calldata or b""),
-            "maxFeePerGas": 2 * int(known.max_fee_wei),
-            "maxPriorityFeePerGas": 2 * int(known.tip_wei),
-        }
-    )
+    transaction: dict[str, Any] = {
+        "type": 2,
+        "chainId": 31337,
+        "nonce": 0,
+        "to": intent.to_address,
+        "value": int(intent.value_wei or 0),
+        "gas": int(intent.gas_limit or 0),
+        "data": bytes(intent.calldata or b""),
+        "maxFeePerGas": 2 * int(known.max_fee_wei),
+        "maxPriorityFeePerGas": 2 * int(known.tip_wei),
+    }
+    signed = account.sign_transaction(transaction)
     node.release("none")
     bumped = str(rpc_call("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()))
     lost = meters.NONCE_LOST._value.get()
