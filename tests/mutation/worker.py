@@ -31,6 +31,7 @@ from tests.mutation import plugin
 from tests.mutation.forks import Clock, Ended, fork, stay_nice
 from tests.mutation.mutants import Mutant, Source
 from tests.mutation.passes import Importing, Probes
+from tests.mutation.stopwatch import Stopwatch
 
 # What our modules load, as far as it loads without settings.
 OTHERS = (
@@ -239,7 +240,14 @@ def _watch(
 ) -> dict[str, Any]:
     def work(clock: Clock) -> Any:
         _adopt_parts(job["pids"])
-        watched = plugin.watch(session, job["tests"], probes, index, lambda _: clock.give(job["limit_s"]))
+        watched = plugin.watch(
+            session,
+            job["tests"],
+            probes,
+            index,
+            stopwatch=Stopwatch(job["pids"]),
+            begin=lambda _: clock.give(job["limit_s"]),
+        )
         return {name: asdict(one) for name, one in watched.items()}
 
     ended = fork(work)
@@ -249,17 +257,17 @@ def _watch(
 def _show_swapped(
     session: pytest.Session, job: dict[str, Any], sources: dict[str, Source], index: plugin.Index
 ) -> dict[str, Any]:
-    swap = None
-    if job["mutant"]:
-        mutant = Mutant(**job["mutant"])
+    swaps = []
+    for mutant in [Mutant(**one) for one in job["mutants"]]:
         source = sources[mutant.module]
         swap = plugin.fitting(index, mutant.function, source.code, source.mutated(mutant))
         if swap is None:
-            return {"verdict": "unfit"}
+            return {"verdict": "unfit", "unfit": mutant.key, "finder": "", "cpu_s": 0.0}
+        swaps.append(swap)
 
     def work(clock: Clock) -> Any:
         _adopt_parts(job["pids"])
-        if swap is not None:
+        for swap in swaps:
             swap()
         return plugin.run(session, job["tests"], _clocked(job, clock))
 
@@ -273,9 +281,8 @@ def _source(file: str) -> Source:
 
 def _show_import(job: dict[str, Any]) -> dict[str, Any]:
     finder = None
-    if job["mutant"]:
-        mutant = Mutant(**job["mutant"])
-        finder = Finder(mutant.module, _source(job["file"]).mutated(mutant))
+    for mutant in [Mutant(**one) for one in job["mutants"]]:
+        finder = Finder(mutant.module, _source(mutant.module.replace(".", "/") + ".py").mutated(mutant))
 
     def work(clock: Clock) -> Any:
         gc.disable()  # until all is imported
