@@ -135,7 +135,9 @@ class Passes:
         if not path.exists():
             return cls()
         kept = json.loads(path.read_text())
-        tests = {name: Passed(**{"costs_s": one["seconds"]} | one) for name, one in kept["tests"].items()}
+        tests = {name: Passed(**one) for name, one in kept["tests"].items()}
+        for one in tests.values():
+            one.costs_s = one.costs_s or one.seconds  # measured before there were costs
         return cls(kept["files"], tests, kept["at_import"], kept["digests"])
 
     def write(self, path: Path) -> None:
