@@ -20,7 +20,7 @@ from tests.mutation.passes import Passed, Passes
 from tests.mutation.together import Group, grouped
 
 WATCH_LIMIT_S = 300.0  # of one test
-ALONE_S = 10.0  # of tests that a mutant is shown alone; what is found later is found by few
+ALONE_S = 4.0  # of tests that a mutant is shown alone; what is found later is found by few
 END_WITHIN_S = 20
 # Each other variable costs every import of the settings, which look whether it is one of ours misspelt.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TEST_NODE")
