@@ -20,26 +20,27 @@ class Stopwatch:
     def begin(self) -> None:
         self._begun_s = time.monotonic()
         self._own_s = time.process_time()
-        self._ran_s, self._waited_s = self._spent()
+        self._ran_s, self._waited_s = spent("self", self._pids)
 
     def costs_s(self) -> float:
         """Never less than was computed; what waited without anybody waiting for it makes it no less than that."""
         clock_s = time.monotonic() - self._begun_s
         own_s = time.process_time() - self._own_s
-        ran_s, waited_s = self._spent()
+        ran_s, waited_s = spent("self", self._pids)
         computed_s = own_s + ran_s - self._ran_s
         return max(min(clock_s, computed_s), clock_s - (waited_s - self._waited_s))
 
-    def _spent(self) -> tuple[float, float]:
-        """Seconds that the parts ran, and that they and this process waited for a core."""
-        ran_s, (_, waited_s) = 0.0, _of(PROC / "self" / "schedstat")
-        for pid in self._pids:
-            for one in [str(pid), *_children(pid)]:
-                for task in (PROC / one / "task").glob("*/schedstat"):
-                    ran, waited = _of(task)
-                    ran_s += ran
-                    waited_s += waited
-        return ran_s, waited_s
+
+def spent(process: int | str, parts: Sequence[int]) -> tuple[float, float]:
+    """Seconds that the parts and their children ran, and that they and the process waited for a core."""
+    ran_s, (_, waited_s) = 0.0, _of(PROC / str(process) / "schedstat")
+    for pid in parts:
+        for one in [str(pid), *_children(pid)]:
+            for task in (PROC / one / "task").glob("*/schedstat"):
+                ran, waited = _of(task)
+                ran_s += ran
+                waited_s += waited
+    return ran_s, waited_s
 
 
 def _children(pid: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation import __main__, report, scope
+from tests.mutation.forks import Clock, fork
 from tests.mutation.mutants import ROOT, Source
 from tests.mutation.run import Found, Run, Worker
 from tests.mutation.stopwatch import Stopwatch
@@ -148,6 +150,35 @@ def test_seconds_of_waiting_for_a_core_are_no_costs_and_those_of_waiting_for_any
     finally:
         busy.kill()
         busy.wait()
+
+
+def test_what_hangs_is_ended_and_what_waits_for_a_core_has_its_time() -> None:
+    def sleep(clock: Clock) -> str:
+        clock.give(0.5)
+        time.sleep(60)
+        return "woken"
+
+    assert fork(sleep).timed_out
+    mine = sorted(os.sched_getaffinity(0))
+    core = {mine[0]}
+
+    def compute(clock: Clock) -> str:
+        os.sched_setaffinity(0, core)
+        os.nice(19)
+        clock.give(1.0)
+        while time.process_time() < 0.6:
+            pass
+        return "done"
+
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        for one in busy:
+            os.sched_setaffinity(one.pid, core)
+        assert fork(compute).said == "done"
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
 
 
 def test_what_was_judged_is_read() -> None:

@@ -250,7 +250,7 @@ def _watch(
         )
         return {name: asdict(one) for name, one in watched.items()}
 
-    ended = fork(work)
+    ended = fork(work, job["pids"])
     return {"watched": ended.said or {}, "cpu_s": ended.cpu_s}
 
 
@@ -271,7 +271,7 @@ def _show_swapped(
             swap()
         return plugin.run(session, job["tests"], _clocked(job, clock))
 
-    return _judged(fork(work))
+    return _judged(fork(work, job["pids"]))
 
 
 @lru_cache(maxsize=4)
@@ -302,7 +302,7 @@ def _show_import(job: dict[str, Any]) -> dict[str, Any]:
             pytest.main(plugin.arguments(*files), plugins=[plugin.Loop(loop)])
         return found[0]
 
-    return _judged(fork(work))
+    return _judged(fork(work, job["pids"]))
 
 
 def _clocked(job: dict[str, Any], clock: Clock) -> Any:
