@@ -170,7 +170,7 @@ def test_one_at_its_fee_ceiling_keeps_no_other_from_its_cancel(
     pass_a_minute()
     rig.track()
     assert (kinds(dear), kinds(cheap)) == (["exec", "bump"], ["exec"])
-    ceiling_wei = int(dear.sends.get(kind="bump").max_fee_wei)
+    ceiling_wei = dear.sends.get(kind="bump").max_fee_wei
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(
         update={"max_fee_per_gas_gwei": ceiling_wei / 10**9}
     )
