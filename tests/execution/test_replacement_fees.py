@@ -27,7 +27,7 @@ def set_ceiling(settings: Settings, gwei: float, at_fee_ceiling: str = "hold") -
 
 
 def order(action: Action = Action.OPEN, **fields: object) -> TxIntent:
-    return TxIntent(action=action.value, **fields)  # type: ignore[misc]
+    return TxIntent(action=action.value, **fields)
 
 
 def test_without_a_cost_of_its_own_an_order_pays_what_the_environment_allows() -> None:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache, partial
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -123,7 +124,9 @@ def main() -> int:
     _load_others()
     setup["pids"] = [part.pid for part in _parts()]
     warm = Warm(setup)
-    _say(said, warm.ask())
+    begun = warm.ask()
+    chained = frozenset(begun.pop("chained"))
+    _say(said, begun)
     from tests.mutation.chain import Kept
 
     kept = Kept()
@@ -132,10 +135,19 @@ def main() -> int:
         job["pids"] = [part.pid for part in _parts()]
         answer = _show_import(job) if job["mode"] == "import" else warm.ask(job)
         _mend_parts()
-        if job["mode"] == "watch" or answer["verdict"] != "passed":
+        if job["mode"] == "watch" or _may_have_left(answer, job["tests"], chained):
             kept.restore()
         _say(said, answer)
     return 0
+
+
+def _may_have_left(answer: dict[str, Any], tests: list[str], chained: frozenset[str]) -> bool:
+    """Whether the chain may be another one now: a test that failed, or was ended, had something to do with it."""
+    if answer["verdict"] in {"passed", "unfit"}:
+        return False
+    finder = answer["finder"]
+    begun = tests[: tests.index(finder) + 1] if finder in tests else tests
+    return not chained.isdisjoint(begun)
 
 
 def _say(said: Any, answer: dict[str, Any]) -> None:
@@ -207,9 +219,12 @@ def _warm(setup: dict[str, Any], jobs: int, answers: int) -> None:
         index = plugin.indexed({str(source.path) for source in sources.values()})
         begun = {
             "tests": [] if broken else [item.nodeid for item in session.items],
+            "chained": [item.nodeid for item in session.items if _asks_the_chain(item)],
             "at_import": importing.functions(),
         }
         os.write(answers, (json.dumps(begun) + "\n").encode())
+        gc.collect()
+        gc.freeze()  # what is looked at by no collection need not be copied into any fork
         for line in os.fdopen(jobs):
             job = json.loads(line)
             if job["mode"] == "watch":
@@ -221,6 +236,15 @@ def _warm(setup: dict[str, Any], jobs: int, answers: int) -> None:
 
     with importing:
         pytest.main(plugin.arguments(*setup["tests"]), plugins=[plugin.Loop(loop)])
+
+
+@lru_cache
+def _names_the_node(path: Path) -> bool:
+    return "anvil" in path.read_text(encoding="utf-8")
+
+
+def _asks_the_chain(item: pytest.Item) -> bool:
+    return "rig" in getattr(item, "fixturenames", ()) or _names_the_node(item.path)
 
 
 def _prime(session: pytest.Session) -> None:
