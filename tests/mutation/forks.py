@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.mutation.stopwatch import spent
+from tests.mutation.stopwatch import is_runnable, ran, spent
 
 BEGIN_WITHIN_S = 120.0
 LENT_MOST_S = 600.0
@@ -54,19 +54,22 @@ class Patience:
 
     def __init__(self, clock: Clock, pid: int, parts: Sequence[int]) -> None:
         self._clock, self._pid, self._parts = clock, pid, parts
-        self._begin(clock.deadline_s())
-
-    def _begin(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._begun_s, self._waited_s = time.monotonic(), self._waited()
+        self._deadline_s = clock.deadline_s()
+        self._seen = self._begun = time.monotonic(), self._waited()
+        self._ran_s, self._ran_at_s = ran(pid), self._seen[0]
 
     def left_s(self) -> float:
-        """Asked again and again; never lends more than went by since the deadline was first seen."""
+        """Asked again and again; never lends more than went by since the deadline was given."""
+        now_s, waited_s, ran_s = time.monotonic(), self._waited(), ran(self._pid)
         deadline_s = self._clock.deadline_s()
-        if deadline_s != self._deadline_s:
-            self._begin(deadline_s)
-        now_s = time.monotonic()
-        lent_s = min(now_s - self._begun_s, self._waited() - self._waited_s, LENT_MOST_S)
+        if deadline_s != self._deadline_s:  # some time since it was looked at
+            self._deadline_s, self._begun = deadline_s, self._seen
+        self._seen = now_s, waited_s
+        if ran_s != self._ran_s or not is_runnable(self._pid):
+            self._ran_s, self._ran_at_s = ran_s, now_s
+        # The kernel says how long it has waited when it runs again; until then it is what went by.
+        begun_s, before_s = self._begun
+        lent_s = min(now_s - begun_s, waited_s - before_s + now_s - self._ran_at_s, LENT_MOST_S)
         return deadline_s + max(0.0, lent_s) - now_s
 
     def _waited(self) -> float:

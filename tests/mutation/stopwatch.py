@@ -43,6 +43,19 @@ def spent(process: int | str, parts: Sequence[int]) -> tuple[float, float]:
     return ran_s, waited_s
 
 
+def ran(pid: int) -> float:
+    """Seconds that its first thread has run."""
+    return _of(PROC / str(pid) / "schedstat")[0]
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether it runs, or would if it had a core."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except (OSError, IndexError):
+        return False
+
+
 def _children(pid: int) -> list[str]:
     found: list[str] = []
     for path in (PROC / str(pid) / "task").glob("*/children"):
