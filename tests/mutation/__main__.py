@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.mutation import report, scope
 from tests.mutation.forks import stay_nice
 from tests.mutation.mutants import ROOT, Mutant, Source
-from tests.mutation.run import Run, Worker, WorkerError
+from tests.mutation.run import Found, Run, Worker, WorkerError
 
 FOLDER = ROOT / "var" / "mutation"
 BUDGET_S = 45.0
@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=int, help="only so many mutants, drawn at random", metavar="N")
     parser.add_argument("--seed", type=int, default=1, help="draws another sample")
     parser.add_argument("--resume", action="store_true", help="mutants with a result are not shown again")
-    parser.add_argument("--again", action="store_true", help="as --resume, but survivors are shown once more")
+    parser.add_argument(
+        "--again", action="store_true", help="as --resume, but survivors are shown to further tests"
+    )
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
     parser.add_argument(
         "--budget",
@@ -106,13 +108,13 @@ def _go(group: str, mutants: list[Mutant], kept: report.Kept, options: argparse.
             _say(f"  measured {file}")
         for name in run.failing():
             _say(f"  fails without any mutant, and is left out: {name}")
-        _show(run, mutants, kept)
+        _show(run, mutants, kept, dict(kept.found) if options.again else {})
 
 
-def _show(run: Run, mutants: list[Mutant], kept: report.Kept) -> None:
+def _show(run: Run, mutants: list[Mutant], kept: report.Kept, before: dict[str, Found]) -> None:
     begun_s = said_s = time.monotonic()
     killed = 0
-    for done, found in enumerate(run.show(mutants), start=1):
+    for done, found in enumerate(run.show(mutants, before), start=1):
         kept.add(found)
         killed += found.verdict == "killed"
         now_s = time.monotonic()

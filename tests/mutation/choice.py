@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from tests.mutation.mutants import ROOT, Mutant, Source
 from tests.mutation.passes import Lines, Passed, Passes
@@ -12,14 +13,11 @@ NEIGHBOURS = 4  # tests that found the last mutants of the same function go firs
 
 
 class Choice:
-    """Tests by what they pass. `budget_s` bounds the measured seconds that one mutant is shown."""
+    """Tests by what they pass."""
 
-    def __init__(
-        self, passes: Passes, collected: Iterable[str], sources: Iterable[Source], budget_s: float
-    ) -> None:
+    def __init__(self, passes: Passes, collected: Iterable[str], sources: Iterable[Source]) -> None:
         self._passes = passes
         self._sources = {source.module: source for source in sources}
-        self._budget_s = budget_s
         self._tests = {name: passes.tests[name] for name in collected if name in passes.tests}
         self._tests = {name: one for name, one in self._tests.items() if one.ok}
         self._finders: dict[str, list[str]] = defaultdict(list)
@@ -27,9 +25,6 @@ class Choice:
             file: frozenset(WORD.findall((ROOT / file).read_text()))
             for file in {name.split("::")[0] for name in self._tests}
         }
-
-    def seconds(self, tests: Iterable[str]) -> float:
-        return sum(self._tests[name].seconds for name in tests)
 
     def is_imported(self, mutant: Mutant) -> bool:
         """Whether only a new import shows it: it is outside of functions, or importing runs its function."""
@@ -41,20 +36,21 @@ class Choice:
             finders.remove(finder)
         finders.insert(0, finder)
 
-    def of(self, mutant: Mutant) -> list[str]:
-        """In the order of showing; empty where no test passes it."""
+    def of(self, mutant: Mutant, budget_s: float, without: AbstractSet[str] = frozenset()) -> list[str]:
+        """In the order of showing, as many as a budget has room for; empty where no other test passes it."""
         home = self._home(mutant.module)
         found = self._passing(mutant) if mutant.function else self._using(mutant)
         if not found and self.is_imported(mutant):
             found = self._in_module(mutant)  # it has run before any test could be watched
+        found -= without
         known = [name for name in self._finders[f"{mutant.module}:{mutant.function}"] if name in found]
         ordered = known[:NEIGHBOURS]
         ordered += [name for name in _by_turns(found, self._tests, home) if name not in ordered]
         chosen: list[str] = []
         spent_s = 0.0
         for name in ordered:
-            spent_s += self._tests[name].seconds
-            if chosen and spent_s > self._budget_s:
+            spent_s += self._tests[name].costs_s
+            if chosen and spent_s > budget_s:
                 break
             chosen.append(name)
         return chosen
@@ -107,10 +103,10 @@ def _passes_any(lines: Lines, users: set[tuple[str, str]]) -> bool:
 def _by_turns(found: set[str], tests: dict[str, Passed], home: set[str]) -> list[str]:
     """The cheapest test of each file, then the second of each; files at home in the module go first."""
     files: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(found, key=lambda name: (tests[name].seconds, name)):
+    for name in sorted(found, key=lambda name: (tests[name].costs_s, name)):
         files[name.split("::")[0]].append(name)
     turns = [
-        (turn, file not in home, tests[name].seconds, name)
+        (turn, file not in home, tests[name].costs_s, name)
         for file, names in files.items()
         for turn, name in enumerate(names)
     ]

@@ -1,4 +1,7 @@
-"""A forked process that does one piece of work under a deadline that it pushes forward itself, test by test."""
+"""A forked process that does one piece of work under a deadline that it pushes forward itself, test by test.
+
+Seconds in which it waits for a core do not count: on a busy machine it would seem to hang.
+"""
 
 import json
 import mmap
@@ -9,13 +12,16 @@ import struct
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.mutation.stopwatch import is_runnable, ran, spent
+
 BEGIN_WITHIN_S = 120.0
+LENT_MOST_S = 600.0
 DEADLINE = struct.Struct("d")
 AUTOGROUP = Path("/proc/self/autogroup")
 
@@ -39,14 +45,41 @@ class Clock:
     def give(self, seconds: float) -> None:
         self._memory[:] = DEADLINE.pack(time.monotonic() + seconds)
 
+    def deadline_s(self) -> float:
+        return float(DEADLINE.unpack(self._memory[:])[0])
+
+
+class Patience:
+    """The parent's view of the deadline: put off by what the child, or a part that it asks, waited for a core since."""
+
+    def __init__(self, clock: Clock, pid: int, parts: Sequence[int]) -> None:
+        self._clock, self._pid, self._parts = clock, pid, parts
+        self._deadline_s = clock.deadline_s()
+        self._seen = self._begun = time.monotonic(), self._waited()
+        self._ran_s, self._ran_at_s = ran(pid), self._seen[0]
+
     def left_s(self) -> float:
-        return float(DEADLINE.unpack(self._memory[:])[0]) - time.monotonic()
+        """Asked again and again; never lends more than went by since the deadline was given."""
+        now_s, waited_s, ran_s = time.monotonic(), self._waited(), ran(self._pid)
+        deadline_s = self._clock.deadline_s()
+        if deadline_s != self._deadline_s:  # some time since it was looked at
+            self._deadline_s, self._begun = deadline_s, self._seen
+        self._seen = now_s, waited_s
+        if ran_s != self._ran_s or not is_runnable(self._pid):
+            self._ran_s, self._ran_at_s = ran_s, now_s
+        # The kernel says how long it has waited when it runs again; until then it is what went by.
+        begun_s, before_s = self._begun
+        lent_s = min(now_s - begun_s, waited_s - before_s + now_s - self._ran_at_s, LENT_MOST_S)
+        return deadline_s + max(0.0, lent_s) - now_s
+
+    def _waited(self) -> float:
+        return spent(self._pid, self._parts)[1]
 
 
-def fork(work: Callable[[Clock], Any]) -> Ended:
+def fork(work: Callable[[Clock], Any], parts: Sequence[int] = ()) -> Ended:
     """Do the work in a process and a session of its own, with all that it starts, and wait for its answer.
 
-    The answer is None where the process died or was too late.
+    The answer is None where the process died or was too late. `parts` are processes that it asks.
     """
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="vanta-mutant-") as folder:
@@ -54,7 +87,7 @@ def fork(work: Callable[[Clock], Any]) -> Ended:
         pid = os.fork()
         if pid == 0:
             _live(work, clock, answer)
-        timed_out = _await(pid, clock)
+        timed_out = _await(pid, Patience(clock, pid, parts))
         _, _, used = os.wait4(pid, 0)
         said = json.loads(answer.read_text()) if answer.exists() and not timed_out else None
     return Ended(said, used.ru_utime + used.ru_stime, timed_out)
@@ -82,12 +115,14 @@ def _live(work: Callable[[Clock], Any], clock: Clock, answer: Path) -> None:
         os._exit(0)
 
 
-def _await(pid: int, clock: Clock) -> bool:
+def _await(pid: int, patience: Patience) -> bool:
     """Until it has ended, or its deadline has passed; what it started ends with it."""
     watched = os.pidfd_open(pid)
     try:
-        while not select.select([watched], [], [], max(0.0, min(clock.left_s(), 1.0)))[0]:
-            if clock.left_s() <= 0:
+        left_s = patience.left_s()
+        while not select.select([watched], [], [], max(0.0, min(left_s, 1.0)))[0]:
+            left_s = patience.left_s()
+            if left_s <= 0:
                 _end_group(pid)
                 select.select([watched], [], [])
                 return True

@@ -27,11 +27,15 @@ Lines = dict[str, dict[str, list[int]]]  # module → function → offsets from 
 
 @dataclass
 class Passed:
-    """One test: its seconds while being watched, whether it passed, and where it came by."""
+    """One test: its seconds of the clock while being watched, whether it passed, where it came by, and its costs.
+
+    The clock bounds how long it may take, the costs say how much of a budget it takes.
+    """
 
     seconds: float
     ok: bool
     lines: Lines = field(default_factory=dict)
+    costs_s: float = 0.0
 
 
 class Probes:
@@ -132,6 +136,8 @@ class Passes:
             return cls()
         kept = json.loads(path.read_text())
         tests = {name: Passed(**one) for name, one in kept["tests"].items()}
+        for one in tests.values():
+            one.costs_s = one.costs_s or one.seconds  # measured before there were costs
         return cls(kept["files"], tests, kept["at_import"], kept["digests"])
 
     def write(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from types import CodeType, FunctionType
 import pytest
 
 from tests.mutation.passes import Passed, Probes
+from tests.mutation.stopwatch import Stopwatch
 
 Index = dict[tuple[str, str, int], list[FunctionType]]
 
@@ -60,7 +61,13 @@ def run(session: pytest.Session, names: Sequence[str], begin: Callable[[str], No
 
 
 def watch(
-    session: pytest.Session, names: Sequence[str], probes: Probes, index: Index, begin: Callable[[str], None]
+    session: pytest.Session,
+    names: Sequence[str],
+    probes: Probes,
+    index: Index,
+    *,
+    stopwatch: Stopwatch,
+    begin: Callable[[str], None],
 ) -> dict[str, Passed]:
     """Run these tests, each to its end, and say where it came by. For a process that ends afterwards."""
     for source, probed in probes.codes():
@@ -78,11 +85,13 @@ def watch(
         probes.take()
         begin(item.nodeid)
         begun_s = time.monotonic()
+        stopwatch.begin()
         following = items[at + 1] if at + 1 < len(items) else None
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         seconds = round(time.monotonic() - begun_s, 3)
         session.config.pluginmanager.unregister(verdict)
-        watched[item.nodeid] = Passed(seconds, not verdict.failed, probes.take())
+        costs_s = round(stopwatch.costs_s(), 3)
+        watched[item.nodeid] = Passed(seconds, not verdict.failed, probes.take(), costs_s)
     return watched
 
 

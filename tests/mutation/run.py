@@ -5,18 +5,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from tests.mutation import scope
 from tests.mutation.choice import Choice
 from tests.mutation.mutants import ROOT, Mutant, Source
 from tests.mutation.passes import Passed, Passes
+from tests.mutation.together import Group, grouped
 
 WATCH_LIMIT_S = 300.0  # of one test
+ALONE_S = 4.0  # of tests that a mutant is shown alone; what is found later is found by few
 END_WITHIN_S = 20
 # Each other variable costs every import of the settings, which look whether it is one of ours misspelt.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TEST_NODE")
@@ -39,6 +43,7 @@ class Found:
     finder: str = ""
     cpu_s: float = 0.0
     tests: int = 0
+    shown: tuple[str, ...] = ()  # marks of the tests that did not find it
 
 
 class Worker:
@@ -99,6 +104,7 @@ class Run:
         self._sources = [Source(file) for file in scope.files()]
         self._proven: set[tuple[str, str]] = set()
         self.passes = Passes.read(kept)
+        self._unfit: set[tuple[str, str]] = set()
         self.unsteady: set[str] = set()
 
     def measure(self) -> Iterator[str]:
@@ -140,62 +146,139 @@ class Run:
             for name, _ in source.functions
         }
 
-    def show(self, mutants: list[Mutant]) -> Iterator[Found]:
-        """What came of each, in their order."""
-        choice = Choice(self.passes, self._worker.begun["tests"], self._sources, self._budget_s)
-        for mutant in mutants:
-            yield self._show(mutant, choice)
+    def show(
+        self, mutants: list[Mutant], before: Mapping[str, Found] = MappingProxyType({})
+    ) -> Iterator[Found]:
+        """What came of each, module by module: alone to what is cheap, then all that are left together to the rest.
 
-    def _show(self, mutant: Mutant, choice: Choice) -> Found:
-        tests = [name for name in choice.of(mutant) if name not in self.unsteady]
+        One of `before` that survived is not shown again to the tests that it is known to survive.
+        """
+        self._choice = Choice(self.passes, self._worker.begun["tests"], self._sources)
+        self._marks = {
+            name: self._mark(name) for name in self._worker.begun["tests"] if name in self.passes.tests
+        }
+        for _, some in groupby(mutants, key=lambda mutant: mutant.module):
+            left: dict[Mutant, set[str]] = {}
+            for mutant in some:
+                known = set(before[mutant.key].shown) if mutant.key in before else set()
+                shown = {name for name, mark in self._marks.items() if mark in known}
+                if self._is_imported(mutant):
+                    yield self._show(mutant, self._budget_s, shown)
+                elif shown:
+                    left[mutant] = shown
+                else:
+                    found = self._show(mutant, min(ALONE_S, self._budget_s))
+                    if found.verdict == "survived" and self._budget_s > ALONE_S:
+                        left[mutant] = {name for name, mark in self._marks.items() if mark in found.shown}
+                    else:
+                        yield found
+            for group in grouped(list(left)):
+                yield from self._show_together({mutant: left[mutant] for mutant in group})
+
+    def _is_imported(self, mutant: Mutant) -> bool:
+        return self._choice.is_imported(mutant) or (mutant.module, mutant.function) in self._unfit
+
+    def _show(self, mutant: Mutant, budget_s: float, shown: AbstractSet[str] = frozenset()) -> Found:
+        """Alone, to tests that it was not shown to."""
+        tests = [name for name in self._choice.of(mutant, budget_s, shown) if name not in self.unsteady]
         if not tests:
-            return _found(mutant, "uncovered")
-        mode = "import" if choice.is_imported(mutant) else "swap"
-        answer = self._ask(mode, mutant, tests) if mode == "swap" else self._ask_importing(mutant, tests)
+            return self._lived(mutant, shown) if shown else _found(mutant, "uncovered")
+        mode = "import" if self._is_imported(mutant) else "swap"
+        answer = self._ask(mode, [mutant], tests) if mode == "swap" else self._ask_importing(mutant, tests)
         if answer["verdict"] == "unfit":
-            mode = "import"
-            answer = self._ask_importing(mutant, tests)
+            self._unfit.add((mutant.module, mutant.function))
+            return self._show(mutant, budget_s, shown)
         finder = answer["finder"]
         if finder in tests:
             if not self._is_steady(mode, finder):
                 self.unsteady.add(finder)
-                return self._show(mutant, choice)
-            choice.note(mutant, finder)
-        verdict = "survived" if answer["verdict"] == "passed" else answer["verdict"]
-        return _found(mutant, verdict, finder, answer["cpu_s"], len(tests))
+                return self._show(mutant, budget_s, shown)
+            self._choice.note(mutant, finder)
+        if answer["verdict"] == "passed":
+            return self._lived(mutant, shown | set(tests), answer["cpu_s"])
+        return _found(mutant, answer["verdict"], finder, cpu_s=answer["cpu_s"], tests=len(tests))
+
+    def _show_together(self, shown: dict[Mutant, set[str]]) -> Iterator[Found]:
+        budget_s = self._budget_s
+        group = Group({one: self._choice.of(one, budget_s, known) for one, known in shown.items()})
+        spent_s = 0.0
+        while group.tests and (tests := [name for name in group.left() if name not in self.unsteady]):
+            answer = self._ask("swap", list(group.tests), tests)
+            spent_s += answer["cpu_s"]
+            finder = answer["finder"]
+            if answer["verdict"] == "passed":
+                group.passed.update(tests)
+            elif finder in tests:
+                group.passed.update(tests[: tests.index(finder) + 1])
+                for mutant in group.passing(finder):
+                    alone = self._ask("swap", [mutant], [finder])
+                    spent_s += alone["cpu_s"]
+                    if alone["verdict"] == "passed":
+                        continue
+                    if alone["verdict"] == "killed" and not self._is_steady("swap", finder):
+                        self.unsteady.add(finder)
+                        break
+                    self._choice.note(mutant, finder)
+                    group = group.without(mutant)
+                    yield _found(mutant, alone["verdict"], alone["finder"], cpu_s=alone["cpu_s"], tests=1)
+            else:
+                # One that only an import shows goes on alone, and so do all where no test said how it ended.
+                unfit = answer.get("unfit")
+                for mutant in [one for one in group.tests if unfit in (None, one.key)]:
+                    known = shown[mutant] | group.passed.intersection(group.tests[mutant])
+                    group = group.without(mutant)
+                    yield self._show(mutant, budget_s, known)
+        for mutant, names in group.tests.items():
+            yield self._lived(mutant, shown[mutant] | group.passed.intersection(names), spent_s / len(shown))
+
+    def _lived(self, mutant: Mutant, shown: AbstractSet[str], cpu_s: float = 0.0) -> Found:
+        marks = tuple(sorted(self._marks[name] for name in shown))
+        return _found(mutant, "survived", cpu_s=cpu_s, tests=len(shown), shown=marks)
+
+    def _mark(self, test: str) -> str:
+        """The same while the test's file is the same."""
+        file, _, _ = test.partition("::")
+        return hashlib.sha256(f"{test}\n{self.passes.files[file]}".encode()).hexdigest()[:8]
 
     def _ask_importing(self, mutant: Mutant, tests: list[str]) -> dict[str, Any]:
         """The tests of the first file, then of all others: each file costs its own import."""
         first = [name for name in tests if name.split("::")[0] == tests[0].split("::")[0]]
         others = [name for name in tests if name not in first]
-        answer = self._ask("import", mutant, first)
+        answer = self._ask("import", [mutant], first)
         if answer["verdict"] == "passed" and others:
             spent_s = answer["cpu_s"]
-            answer = self._ask("import", mutant, others)
+            answer = self._ask("import", [mutant], others)
             answer["cpu_s"] += spent_s
         return answer
 
     def _is_steady(self, mode: str, test: str) -> bool:
         """Whether the test passes on the unchanged code in the same kind of process. Asked once of each finder."""
         if (mode, test) not in self._proven:
-            if self._ask(mode, None, [test])["verdict"] != "passed":
+            if self._ask(mode, [], [test])["verdict"] != "passed":
                 return False
             self._proven.add((mode, test))
         return True
 
-    def _ask(self, mode: str, mutant: Mutant | None, tests: list[str]) -> dict[str, Any]:
+    def _ask(self, mode: str, mutants: list[Mutant], tests: list[str]) -> dict[str, Any]:
         return self._worker.ask(
             {
                 "mode": mode,
-                "mutant": asdict(mutant) if mutant else None,
-                "file": mutant.module.replace(".", "/") + ".py" if mutant else "",
+                "mutants": [asdict(mutant) for mutant in mutants],
                 "tests": tests,
                 "seconds": {name: self.passes.tests[name].seconds for name in tests},
             }
         )
 
 
-def _found(mutant: Mutant, verdict: str, finder: str = "", cpu_s: float = 0.0, tests: int = 0) -> Found:
+def _found(
+    mutant: Mutant,
+    verdict: str,
+    finder: str = "",
+    *,
+    cpu_s: float = 0.0,
+    tests: int = 0,
+    shown: tuple[str, ...] = (),
+) -> Found:
     return Found(
-        mutant.key, mutant.name, mutant.module, mutant.line, mutant.kind, verdict, finder, cpu_s, tests
+        mutant.key, mutant.name, mutant.module, mutant.line, mutant.kind, verdict, finder, cpu_s, tests, shown
     )

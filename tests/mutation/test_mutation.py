@@ -2,13 +2,21 @@
 
 import ast
 import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.mutation import __main__, report, scope
+from tests.mutation.forks import Clock, fork
 from tests.mutation.mutants import ROOT, Source
 from tests.mutation.run import Found, Run, Worker
+from tests.mutation.stopwatch import Stopwatch
+from tests.mutation.together import Group, grouped
 
 FEES = "execution_app/node/fees.py"
 SAMPLE = """
@@ -108,6 +116,71 @@ def test_a_report_counts_timeouts_as_not_killed_and_equivalents_apart() -> None:
     assert report.has_failed(refuted), "a judgement that a test refutes"
 
 
+def test_a_group_has_one_mutant_of_each_function_and_shows_what_any_of_them_is_to_see() -> None:
+    mutants = [
+        one for file in (FEES, "signals_app/signatures.py") for one in Source(file).mutants if one.function
+    ]
+    groups = list(grouped(mutants))
+    assert sorted(one.name for group in groups for one in group) == sorted(one.name for one in mutants)
+    assert any(len(group) > 1 for group in groups)
+    for group in groups:
+        assert len({one.module for one in group}) == 1
+        assert len({one.function for one in group}) == len(group) <= 8
+    first, second = next(group for group in groups if len(group) > 1)[:2]
+    both = Group({first: ["a", "b"], second: ["c", "b", "d"]})
+    assert both.left() == ["a", "c", "b", "d"]
+    assert both.passing("b") == [first, second]
+    both.passed.update({"a", "c"})
+    assert both.without(first).left() == ["b", "d"]
+
+
+def test_seconds_of_waiting_for_a_core_are_no_costs_and_those_of_waiting_for_anything_else_are() -> None:
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        watch = Stopwatch([])
+        watch.begin()
+        time.sleep(0.5)
+        assert watch.costs_s() >= 0.4
+        watch = Stopwatch([busy.pid])
+        watch.begin()
+        begun_s = time.process_time()
+        while time.process_time() - begun_s < 0.2:
+            pass
+        assert watch.costs_s() >= 0.2
+    finally:
+        busy.kill()
+        busy.wait()
+
+
+def test_what_hangs_is_ended_and_what_waits_for_a_core_has_its_time() -> None:
+    def sleep(clock: Clock) -> str:
+        clock.give(0.5)
+        time.sleep(60)
+        return "woken"
+
+    assert fork(sleep).timed_out
+    mine = sorted(os.sched_getaffinity(0))
+    core = {mine[0]}
+
+    def compute(clock: Clock) -> str:
+        os.sched_setaffinity(0, core)
+        os.nice(19)
+        clock.give(1.0)
+        while time.process_time() < 0.6:
+            pass
+        return "done"
+
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        for one in busy:
+            os.sched_setaffinity(one.pid, core)
+        assert fork(compute).said == "done"
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
+
+
 def test_what_was_judged_is_read() -> None:
     assert all(kind in ("equivalent", "accepted") and why for kind, why in report.judged().values())
 
@@ -131,5 +204,17 @@ def test_mutants_are_found_by_a_test_and_survive_without_one(tmp_path: Path) -> 
         assert list(run.measure()) == [tests]
         assert run.failing() == []
         assert list(run.measure()) == [], "what was measured is kept"
-        verdicts = [one.verdict for one in run.show(chosen)]
+        shown = list(run.show(chosen))
+        together = [one for one in signatures if one.function][:12]
+        alone = {one.key: one for one in run.show(together)}
+        # To the run they are survivors of a test that is not the one that finds them.
+        test = next(iter(run.passes.tests))
+        mark = run._mark(test)
+        before = {key: replace(one, verdict="survived", shown=(mark,)) for key, one in alone.items()}
+        again = {one.key: one for one in run.show(together, before)}
+    verdicts = [one.verdict for one in shown]
     assert verdicts == ["killed"] * (len(chosen) - 1) + ["uncovered"], (tmp_path / "worker.log").read_text()
+    assert {key for key, one in again.items() if one.verdict == "killed"} == {
+        key for key, one in alone.items() if one.verdict == "killed" and one.finder != test
+    }
+    assert all(mark in one.shown for one in again.values() if one.verdict == "survived")

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache, partial
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.mutation import plugin
 from tests.mutation.forks import Clock, Ended, fork, stay_nice
 from tests.mutation.mutants import Mutant, Source
 from tests.mutation.passes import Importing, Probes
+from tests.mutation.stopwatch import Stopwatch
 
 # What our modules load, as far as it loads without settings.
 OTHERS = (
@@ -122,7 +124,9 @@ def main() -> int:
     _load_others()
     setup["pids"] = [part.pid for part in _parts()]
     warm = Warm(setup)
-    _say(said, warm.ask())
+    begun = warm.ask()
+    chained = frozenset(begun.pop("chained"))
+    _say(said, begun)
     from tests.mutation.chain import Kept
 
     kept = Kept()
@@ -131,10 +135,19 @@ def main() -> int:
         job["pids"] = [part.pid for part in _parts()]
         answer = _show_import(job) if job["mode"] == "import" else warm.ask(job)
         _mend_parts()
-        if job["mode"] == "watch" or answer["verdict"] != "passed":
+        if job["mode"] == "watch" or _may_have_left(answer, job["tests"], chained):
             kept.restore()
         _say(said, answer)
     return 0
+
+
+def _may_have_left(answer: dict[str, Any], tests: list[str], chained: frozenset[str]) -> bool:
+    """Whether the chain may be another one now: a test that failed, or was ended, had something to do with it."""
+    if answer["verdict"] in {"passed", "unfit"}:
+        return False
+    finder = answer["finder"]
+    begun = tests[: tests.index(finder) + 1] if finder in tests else tests
+    return not chained.isdisjoint(begun)
 
 
 def _say(said: Any, answer: dict[str, Any]) -> None:
@@ -206,9 +219,12 @@ def _warm(setup: dict[str, Any], jobs: int, answers: int) -> None:
         index = plugin.indexed({str(source.path) for source in sources.values()})
         begun = {
             "tests": [] if broken else [item.nodeid for item in session.items],
+            "chained": [item.nodeid for item in session.items if _asks_the_chain(item)],
             "at_import": importing.functions(),
         }
         os.write(answers, (json.dumps(begun) + "\n").encode())
+        gc.collect()
+        gc.freeze()  # what is looked at by no collection need not be copied into any fork
         for line in os.fdopen(jobs):
             job = json.loads(line)
             if job["mode"] == "watch":
@@ -220,6 +236,15 @@ def _warm(setup: dict[str, Any], jobs: int, answers: int) -> None:
 
     with importing:
         pytest.main(plugin.arguments(*setup["tests"]), plugins=[plugin.Loop(loop)])
+
+
+@lru_cache
+def _names_the_node(path: Path) -> bool:
+    return "anvil" in path.read_text(encoding="utf-8")
+
+
+def _asks_the_chain(item: pytest.Item) -> bool:
+    return "rig" in getattr(item, "fixturenames", ()) or _names_the_node(item.path)
 
 
 def _prime(session: pytest.Session) -> None:
@@ -239,31 +264,38 @@ def _watch(
 ) -> dict[str, Any]:
     def work(clock: Clock) -> Any:
         _adopt_parts(job["pids"])
-        watched = plugin.watch(session, job["tests"], probes, index, lambda _: clock.give(job["limit_s"]))
+        watched = plugin.watch(
+            session,
+            job["tests"],
+            probes,
+            index,
+            stopwatch=Stopwatch(job["pids"]),
+            begin=lambda _: clock.give(job["limit_s"]),
+        )
         return {name: asdict(one) for name, one in watched.items()}
 
-    ended = fork(work)
+    ended = fork(work, job["pids"])
     return {"watched": ended.said or {}, "cpu_s": ended.cpu_s}
 
 
 def _show_swapped(
     session: pytest.Session, job: dict[str, Any], sources: dict[str, Source], index: plugin.Index
 ) -> dict[str, Any]:
-    swap = None
-    if job["mutant"]:
-        mutant = Mutant(**job["mutant"])
+    swaps = []
+    for mutant in [Mutant(**one) for one in job["mutants"]]:
         source = sources[mutant.module]
         swap = plugin.fitting(index, mutant.function, source.code, source.mutated(mutant))
         if swap is None:
-            return {"verdict": "unfit"}
+            return {"verdict": "unfit", "unfit": mutant.key, "finder": "", "cpu_s": 0.0}
+        swaps.append(swap)
 
     def work(clock: Clock) -> Any:
         _adopt_parts(job["pids"])
-        if swap is not None:
+        for swap in swaps:
             swap()
         return plugin.run(session, job["tests"], _clocked(job, clock))
 
-    return _judged(fork(work))
+    return _judged(fork(work, job["pids"]))
 
 
 @lru_cache(maxsize=4)
@@ -273,9 +305,8 @@ def _source(file: str) -> Source:
 
 def _show_import(job: dict[str, Any]) -> dict[str, Any]:
     finder = None
-    if job["mutant"]:
-        mutant = Mutant(**job["mutant"])
-        finder = Finder(mutant.module, _source(job["file"]).mutated(mutant))
+    for mutant in [Mutant(**one) for one in job["mutants"]]:
+        finder = Finder(mutant.module, _source(mutant.module.replace(".", "/") + ".py").mutated(mutant))
 
     def work(clock: Clock) -> Any:
         gc.disable()  # until all is imported
@@ -295,7 +326,7 @@ def _show_import(job: dict[str, Any]) -> dict[str, Any]:
             pytest.main(plugin.arguments(*files), plugins=[plugin.Loop(loop)])
         return found[0]
 
-    return _judged(fork(work))
+    return _judged(fork(work, job["pids"]))
 
 
 def _clocked(job: dict[str, Any], clock: Clock) -> Any:

@@ -7,9 +7,10 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from execution_app import meters
-from execution_app.engine import broadcast, cancels, offers, reserve
+from execution_app.engine import broadcast, cancels, offers, replace, reserve
 from execution_app.gate import control
-from execution_app.models import TxIntent, TxReceipt, TxSend
+from execution_app.models import TxIntent, TxReceipt, TxSend, Wallet
+from execution_app.node import fees
 from execution_app.states import Origin, RestrictionKind
 from tests import invariants
 from tests.proxy import Proxy
@@ -212,3 +213,62 @@ def test_what_is_to_be_cancelled_is_not_offered_behind_its_cancel(rig: Rig, node
     intent.refresh_from_db()
     assert intent.state == "final_cancelled"
     invariants.check(node)
+
+
+def test_a_fee_is_raised_ten_times_and_no_more(rig: Rig, node: Proxy) -> None:
+    intent = get_stuck(rig, node, bumps=10)
+    for _ in range(2):
+        pass_a_minute()
+        rig.track()
+    assert intent.sends.count() == 11
+    node.release()
+    finish(rig)
+    invariants.check(node)
+
+
+def test_bytes_that_nobody_has_seen_are_cancelled_at_the_ceiling_itself(
+    rig: Rig, node: Proxy, settings: Settings
+) -> None:
+    """There is no room for an eighth more, and none is needed: no node compares it with anything."""
+    intent = rig.intent()
+    assert reserve.reserve(rig.wallet.pk) == 1
+    order = intent.sends.get()
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(
+        update={"max_fee_per_gas_gwei": order.max_fee_wei / 10**9}
+    )
+    control.impose(RestrictionKind.REDUCE_ONLY, Origin.COMMAND, by="test", reason="")
+    rig.submit()
+    cancel = intent.sends.get(kind="cancel")
+    assert (cancel.max_fee_wei, cancel.tip_wei) == (order.max_fee_wei, order.tip_wei + 1)
+    assert cancel.attempt == 1
+    finish(rig)
+    intent.refresh_from_db()
+    assert intent.state == "final_cancelled"
+    assert [offer.tx_hash for offer in node.log] == [cancel.tx_hash]
+    invariants.check(node)
+
+
+@pytest.mark.parametrize("why", ["halted", "dry", "behind"])
+def test_what_is_not_to_be_raised_stays_as_it_is(rig: Rig, node: Proxy, why: str) -> None:
+    intent = get_stuck(rig, node, bumps=0)
+    nonce = 0
+    if why == "halted":
+        Wallet.objects.update(halted_reason="drill")
+    elif why == "dry":
+        control.impose(RestrictionKind.DRY, Origin.COMMAND, by="test", reason="")
+    else:
+        nonce = 1  # the chain has taken it meanwhile, and what is behind it is nobody's yet
+    pass_a_minute()
+    assert replace.replace(rig.wallet.pk, fees.Market(1, 1), nonce) is None
+    assert intent.sends.count() == 1
+    if why == "behind":
+        raised = replace.replace(rig.wallet.pk, fees.Market(1, 1), 0)
+        assert raised is not None
+        assert (raised.attempt, raised.kind, raised.leased_at is None) == (1, "bump", False)
+
+
+def test_the_counters_of_replacements_count_each_once(rig: Rig, node: Proxy) -> None:
+    stuck, raised = meters.TX_STUCK._value.get(), meters.RBF_ATTEMPT._value.get()
+    intent = get_stuck(rig, node, bumps=2)
+    assert (meters.TX_STUCK._value.get(), meters.RBF_ATTEMPT._value.get()) == (stuck + 2, raised + 2)
+    assert [send.stuck_at is None for send in intent.sends.order_by("attempt")] == [False, False, True]
