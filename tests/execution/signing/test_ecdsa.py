@@ -19,7 +19,21 @@ from tests.remote_signers import der, public_point
 
 KEY = Account.from_key("0x" + "4c" * 32)
 NUMBERS = st.integers(1, ORDER - 1)
-EDGES = [0, 1, 127, 128, 255, 256, 2**247, 2**248 - 1, 2**255 - 1, 2**255, ORDER // 2, ORDER // 2 + 1, ORDER - 1]
+EDGES = [
+    0,
+    1,
+    127,
+    128,
+    255,
+    256,
+    2**247,
+    2**248 - 1,
+    2**255 - 1,
+    2**255,
+    ORDER // 2,
+    ORDER // 2 + 1,
+    ORDER - 1,
+]
 
 
 @given(r=NUMBERS, s=NUMBERS)
@@ -82,7 +96,8 @@ def test_the_half_and_the_parity_are_found(digest: bytes, high: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("r", "s"), [(0, 1), (1, 0), (ORDER, 1), (1, ORDER), (2**256, 1), (-1, 1), (ORDER - 1, 1), (1, ORDER + 1), (1, -1)]
+    ("r", "s"),
+    [(0, 1), (1, 0), (ORDER, 1), (1, ORDER), (2**256, 1), (-1, 1), (ORDER - 1, 1), (1, ORDER + 1), (1, -1)],
 )
 def test_numbers_that_lead_to_no_key_are_refused(r: int, s: int) -> None:
     with pytest.raises(ValueError, match=r"out of range|not of"):

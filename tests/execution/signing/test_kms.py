@@ -44,7 +44,9 @@ def soon() -> float:
 
 def answering(backend: KeyManagement, **answers: Any) -> KeyManagement:
     """What AWS's library hands on where an answer lacks what it should have."""
-    backend._client = SimpleNamespace(**{verb: lambda answer=said, **_: answer for verb, said in answers.items()})
+    backend._client = SimpleNamespace(
+        **{verb: lambda answer=said, **_: answer for verb, said in answers.items()}
+    )
     return backend
 
 
@@ -99,7 +101,9 @@ def test_after_these_the_same_request_may_succeed(kms: KmsFake, code: str) -> No
     assert backend.sign(address, PAYLOAD, soon())
 
 
-@pytest.mark.parametrize(("status", "problem"), [(400, Refused), (499, Refused), (500, SignerAwayError), (503, SignerAwayError)])
+@pytest.mark.parametrize(
+    ("status", "problem"), [(400, Refused), (499, Refused), (500, SignerAwayError), (503, SignerAwayError)]
+)
 def test_an_error_of_a_server_passes_whatever_it_is_called(
     kms: KmsFake, status: int, problem: type[Exception]
 ) -> None:
@@ -125,7 +129,9 @@ def test_what_cannot_be_answered_in_time_is_not_begun(kms: KmsFake) -> None:
     assert config.retries["total_max_attempts"] == 1
 
 
-@pytest.mark.parametrize("answer", [{}, {"Signature": None}, {"Signature": der(1, 1)[:-1]}, {"signature": der(1, 1)}])
+@pytest.mark.parametrize(
+    "answer", [{}, {"Signature": None}, {"Signature": der(1, 1)[:-1]}, {"signature": der(1, 1)}]
+)
 def test_an_answer_without_a_signature_is_refused(kms: KmsFake, answer: dict[str, Any]) -> None:
     backend, address = management(kms), kms.keys[0].address
     backend.require(address)
@@ -166,7 +172,9 @@ def test_without_credentials_nothing_is_signed(
     assert kms.requests == 0
 
 
-@pytest.mark.parametrize(("name", "value"), [("AWS_DEFAULT_REGION", None), ("AWS_ENDPOINT_URL_KMS", "no url")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_DEFAULT_REGION", None), ("AWS_ENDPOINT_URL_KMS", "no url")]
+)
 def test_settings_of_aws_that_do_not_suffice_are_refused(
     kms: KmsFake, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, name: str, value: str | None
 ) -> None:
