@@ -101,7 +101,9 @@ def test_a_stop_refuses_all_and_reduce_only_all_but_exits(
 
 
 @pytest.mark.parametrize("mode", RULINGS)
-def test_caps_are_asked_of_what_raises_the_stake_in_every_mode(database: None, capped: None, mode: str) -> None:
+def test_caps_are_asked_of_what_raises_the_stake_in_every_mode(
+    database: None, capped: None, mode: str
+) -> None:
     for raising in (asked(leverage_x=Decimal("10.1")), asked(Action.INCREASE, leverage_x=Decimal("10.1"))):
         found = admit(raising, RULINGS[mode])
         assert (found.verdict, found.reason) == (REFUSE, Reason.LEVERAGE_ABOVE_CAP)
@@ -201,7 +203,13 @@ def test_what_raises_the_stake_and_by_how_much() -> None:
         assert admission.raises(intent) is (taken is not None)
         assert admission.put_in_usdc(intent) == taken
         found = admission.order_of(intent)
-        assert (found.tg_user_id, found.source, found.symbol, found.collateral_usdc, found.leverage_x) == order
+        assert (
+            found.tg_user_id,
+            found.source,
+            found.symbol,
+            found.collateral_usdc,
+            found.leverage_x,
+        ) == order
 
 
 def test_leverage_that_is_left_is_asked_of_margin_taken_out_alone(database: None, capped: None) -> None:

@@ -72,7 +72,9 @@ def test_with_its_nonce_it_is_the_slots_if_that_was_signed_in_time(database: Non
     with without_guards():
         for attempt, after_s in sends.items():
             kind = "bump" if attempt else "exec"
-            rows.send(intent_id=mine.pk, attempt=attempt, kind=kind, signed_at=mine.approved_at + after_s * SECOND)
+            rows.send(
+                intent_id=mine.pk, attempt=attempt, kind=kind, signed_at=mine.approved_at + after_s * SECOND
+            )
         if asked is not None:
             SignRequest.objects.create(
                 intent=mine, attempt=asked[0], kind="exec", max_fee_wei=2, tip_wei=1,

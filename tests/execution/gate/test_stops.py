@@ -44,7 +44,11 @@ def message(state: IntentState = IntentState.SENDING, settled: bool = False, **f
     digest = rows.tx_hash()
     row: rows.Row = {"signer": rows.address(), "nonce": rows.tx_hash(), "digest": digest, "content": b"\x01"}
     row |= {"deadline_ms": 1_900_000_000_000, "from_block": 1, "signature": b"\x02" * 65, "posts": 0}
-    row |= {"outcome": "unoffered", "made_at": rows.one("SELECT now()"), "intent_id": rows.intent_in(state, gateway=True)}
+    row |= {
+        "outcome": "unoffered",
+        "made_at": rows.one("SELECT now()"),
+        "intent_id": rows.intent_in(state, gateway=True),
+    }
     with without_guards():
         rows.insert("venue_messages", row | fields)
         if settled:

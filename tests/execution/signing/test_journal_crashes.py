@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,53 @@ def test_a_journal_of_many_pages_is_read_to_its_end(folder: Path, monkeypatch: p
         with pytest.raises(NonceUsedError):
             again.check(slot(nonce, key="b"))
     again.check(slot(40))
+
+
+def test_a_journal_in_anothers_place_is_read_anew_whatever_its_length(folder: Path) -> None:
+    """An operator has moved it away, and another process has begun the new one already."""
+    journal = Journal(folder)
+    journal.bind([slot(5)])
+    file(folder).rename(folder / "old")
+    Journal(folder).bind([slot(5, key="b")])
+    assert file(folder).stat().st_size == (folder / "old").stat().st_size
+    with pytest.raises(NonceUsedError):
+        journal.check(slot(5))
+    journal.check(slot(5, key="b"))
+
+
+def test_a_journal_that_was_emptied_after_its_damage_says_nothing(folder: Path) -> None:
+    Journal(folder).bind([slot(5)])
+    with file(folder).open("a") as damaged:
+        damaged.write("hello\n")
+    journal = Journal(folder)
+    with pytest.raises(JournalUnusableError, match="is damaged"):
+        journal.check(slot(6))
+    os.truncate(file(folder), 0)
+    assert journal.bind([slot(5, key="b")]) == [None]
+
+
+def test_a_record_of_another_kind_is_none(folder: Path) -> None:
+    """However well its check fits: a later version may mean something by it."""
+    Journal(folder).bind([slot(5)])
+    words = f"loose 5 {slot().order.hex()}"
+    with file(folder).open("a") as newer:
+        newer.write(f"{words} {zlib.crc32(words.encode()):08x}\n")
+    with pytest.raises(JournalUnusableError, match="is damaged"):
+        Journal(folder).check(slot(6))
+
+
+def test_a_disk_that_takes_no_record_signs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(folder)
+    journal.bind([slot(5)])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", lambda *_: fail(0))
+        with pytest.raises(JournalUnusableError, match="cannot be written"):
+            journal.bind([slot(6)])
+    assert journal.bind([slot(6, key="b")]) == [None]
+    assert lines(folder) == ["5", "6"]
+
+
+def test_the_folders_above_a_journal_are_made(folder: Path) -> None:
+    below = folder / "of" / "signers"
+    assert Journal(below).bind([slot(5)]) == [None]
+    assert lines(below) == ["5"]

@@ -96,6 +96,14 @@ def test_other_files_beside_keystores_do_no_harm(stores: Path) -> None:
     ecdsa.recovered(keccak(PAYLOAD), r, s, key.address)
 
 
+@pytest.mark.parametrize("prefix", ["", "0x"])
+def test_the_address_of_a_keystore_with_its_prefix_and_without(stores: Path, prefix: str) -> None:
+    key = Account.create()
+    (stores / "a").write_text(encrypted(key, address=prefix + key.address[2:]))
+    assert KeyStores().addresses() == [key.address.lower()]
+    KeyStores().require(key.address)
+
+
 def test_who_asks_for_all_keystores_sees_those_that_came_since(stores: Path) -> None:
     first, second = sorted((Account.create() for _ in range(2)), key=lambda key: key.address.lower())
     (stores / "b").write_text(encrypted(second))
