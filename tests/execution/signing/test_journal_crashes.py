@@ -260,7 +260,7 @@ def test_nothing_stays_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """A process signs for months; with a journal's every use it would else have one file less to open."""
 
     def opened() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     journal = Journal(folder)
     journal.bind([slot(0)])
