@@ -190,7 +190,7 @@ def test_of_a_close_no_margin_is_asked(database: None, capped: None) -> None:
 
 def test_what_raises_the_stake_and_by_how_much() -> None:
     who = (123, "drill", "BTC-USD")
-    for intent, taken, order in (
+    cases: list[tuple[TxIntent, object, tuple[object, ...]]] = [
         (asked(), 5, (*who, 5, 2)),
         (asked(Action.INCREASE), 5, (*who, 5, 2)),
         (margin("0.000001"), Decimal("0.000001"), (*who, Decimal("0.000001"), 1)),
@@ -199,7 +199,8 @@ def test_what_raises_the_stake_and_by_how_much() -> None:
         (margin(-3), None, (*who, -3, 1)),
         (asked(Action.CLOSE, margin_usdc=Decimal(3)), None, (*who, 5, 2)),
         (asked(Action.CLOSE, collateral_usdc=None, leverage_x=None), None, (*who, 0, 0)),
-    ):
+    ]
+    for intent, taken, order in cases:
         assert admission.raises(intent) is (taken is not None)
         assert admission.put_in_usdc(intent) == taken
         found = admission.order_of(intent)

@@ -117,12 +117,17 @@ def test_a_keystore_is_opened_once_however_its_address_is_written(
 ) -> None:
     key = Account.create()
     (stores / "a").write_text(encrypted(key))
-    opened = []
+    opened: list[str] = []
     decrypt = Account.decrypt
-    monkeypatch.setattr(Account, "decrypt", lambda *asked: opened.append(1) or decrypt(*asked))
+
+    def counted(content: Any, password: str) -> Any:
+        opened.append(password)
+        return decrypt(content, password)
+
+    monkeypatch.setattr(Account, "decrypt", counted)
     for address in (key.address, key.address.lower(), "0x" + key.address[2:].upper()):
         KeyStores().require(address)
-    assert opened == [1]
+    assert opened == [PASSWORD]
 
 
 @pytest.mark.parametrize(("length", "is_read"), [(FILE_LIMIT, True), (FILE_LIMIT + 1, False)])
