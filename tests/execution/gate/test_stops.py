@@ -20,14 +20,15 @@ from tests.guards import without_guards
 
 STOP, DRY, REDUCE = RestrictionKind.STOP, RestrictionKind.DRY, RestrictionKind.REDUCE_ONLY
 GENEROUS_S = 15.0
-# Moments by the database's clock, in seconds before now; a lease counts for four.
-LEASED, OLD, LONG_AGO, AHEAD = 0.5, 4.6, 60.0, -60.0
+# Moments by the database's clock, in seconds before now; a lease counts for a minute here, whatever this machine loses.
+LEASED, OLD, LONG_AGO, AHEAD = 0.5, 60.5, 600.0, -600.0
 
 
 @pytest.fixture(autouse=True)
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be waited for is told at once."""
     monkeypatch.setattr(control, "WAIT_S", 0.0)
+    monkeypatch.setattr(control, "LEASE_S", 60.0)
 
 
 def impose(kind: RestrictionKind = STOP, origin: Origin = Origin.HTTP) -> control.Imposed:

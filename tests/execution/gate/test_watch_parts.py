@@ -52,7 +52,7 @@ def test_a_process_has_one_watch_and_ends_it(compared: None, nobody: None, valke
     assert watch.process_facts().snapshot is not None
     assert patience.Bounded.of_process_s == patience.ANSWER_S, "no statement of a service waits for ever"
     watch.stop()
-    assert not thread.is_alive()
+    eventually(lambda: not thread.is_alive())
     assert (watch.snapshot(), watch.process_facts(), watch.chain_problem()) == (None, Facts(), UNWATCHED)
     assert watch.start("test") is not first
 
@@ -72,7 +72,7 @@ def test_a_child_that_was_forked_has_none_until_it_begins_its_own(
         watch.stop()
         assert parents._thread.is_alive(), "a child does not end its parent's"
     parents.stop()
-    assert not parents._thread.is_alive()
+    eventually(lambda: not parents._thread.is_alive())
 
 
 def test_a_child_forgets_its_parents_watch_and_leaves_it_running(

@@ -246,9 +246,6 @@ def test_no_more_time_is_taken_than_there_is(server: Scripted, signer: Web3Signe
     with pytest.raises(SignerAwayError, match="no time is left"):
         signer.sign(KEY.address, PAYLOAD, time.monotonic() - 0.1)
     assert len(server.asked) == before
-    hurried = Web3Signer(server.url, 0.8)
-    server.will_say((200, json.dumps([TEXT])), (200, SIGNATURE))
-    assert sign(hurried) == (R, S)
 
 
 def test_its_address_is_told_nobody(server: Scripted) -> None:
