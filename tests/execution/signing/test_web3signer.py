@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from string import hexdigits
 from typing import Any
@@ -61,6 +61,9 @@ class Handler(BaseHTTPRequestHandler):
         self.server.headers.append(self.headers)
         self.server.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         status, said = self.server.answers.pop(0)
+        if not status:
+            self.close_connection = True  # without a word
+            return
         self.send_response(status)
         self.send_header("Content-Length", str(len(said)))
         if status in (301, 307):
@@ -239,6 +242,18 @@ def test_what_is_to_be_signed_is_not_sent_elsewhere(server: Scripted, signer: We
         with pytest.raises((Refused, SignerAwayError)):
             sign(signer)
     assert not [path for _, path in server.asked if path == "/elsewhere"]
+
+
+@pytest.mark.parametrize("verb", [sign, Web3Signer.addresses], ids=["a signature", "the keys"])
+def test_what_is_not_answered_is_not_asked_again(
+    server: Scripted, signer: Web3Signer, verb: Callable[[Web3Signer], object]
+) -> None:
+    """Whoever asks decides that, with the time it has left; a second signature may be of what was stopped meanwhile."""
+    server.will_say((0, b""), (200, SIGNATURE))
+    before = len(server.asked)
+    with pytest.raises(SignerAwayError, match="does not answer"):
+        verb(signer)
+    assert len(server.asked) == before + 1
 
 
 def test_no_more_time_is_taken_than_there_is(server: Scripted, signer: Web3Signer) -> None:
