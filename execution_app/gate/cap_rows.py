@@ -5,7 +5,7 @@ what was signed and has not left yet asks again before it does.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import structlog
 from django.db import IntegrityError, transaction
@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 COUNTED = (CapName.OPEN_POSITIONS, CapName.ORDERS_PER_MINUTE, CapName.GAS_PER_DAY)
 DIGITS = 6
+_EXACT = Context(prec=60)  # the usual 28 digits are fewer than the highest cap has
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _check(name: CapName, value: Decimal, reason: str) -> None:
     if not value.is_finite() or not 0 <= value < HIGHEST_CAP:
         raise Refused(f"{name.value} must be zero or more and below {HIGHEST_CAP:.0e}, not {value}")
     digits = 0 if name in COUNTED else DIGITS
-    if value != round(value, digits):
+    if value != value.quantize(Decimal(1).scaleb(-digits), context=_EXACT):
         raise Refused(f"{name.value} has at most {digits} decimals")
     if name is CapName.BANNED and value:
         raise Refused(f"{name.value} has no value but 0, not {value}")

@@ -213,6 +213,10 @@ def _warm(setup: dict[str, Any], jobs: int, answers: int) -> None:
     importing, probes = Importing(sources.values()), Probes(sources.values())
 
     def loop(session: pytest.Session) -> None:
+        for module in sources:
+            importlib.import_module(
+                module
+            )  # what is loaded in the first use only has else no function to probe
         importing.__exit__()
         broken = session.testsfailed
         _prime(session)

@@ -1,6 +1,8 @@
 """A change of the stack's mode counts once, however many processes see it, in whatever order."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import psycopg
@@ -263,3 +265,54 @@ def test_what_cannot_be_counted_restricts_nobody(compared: None, valkey: redis_p
     watcher._voice._told_at_s = float("-inf")
     watcher.look()
     assert stack() == ("LIVE", 1)
+
+
+def test_a_mode_that_lasts_is_told_every_two_seconds(database: None) -> None:
+    """Not more often, so that eight processes do not keep the row busy; and at once where it changes."""
+    (voice,) = settled(1)
+
+    def told_at(passed_s: float) -> object:
+        voice._told_at_s = time.monotonic() - passed_s
+        voice.tell(DEGRADED)
+        return StackMode.objects.get().dry_at
+
+    first = told_at(60)
+    rows.execute("UPDATE stack_mode SET dry_at = dry_at - interval '10 seconds'")
+    before = StackMode.objects.get().dry_at
+    assert before != first
+    assert told_at(-60) == before, "however slow this machine is"
+    assert told_at(2.1) != before
+
+
+def test_a_beginning_lasts_half_a_minute(database: None) -> None:
+    settled()
+    late = ModeVoice()
+    late._begun_s = time.monotonic() - 15
+    late.tell(DEGRADED)
+    assert stack() == ("LIVE", 1)
+    late._begun_s -= 15.5
+    late.tell(DEGRADED)
+    assert stack() == ("DRY", 2)
+
+
+def test_long_words_are_cut_to_their_columns(database: None) -> None:
+    voice = ModeVoice("w" * 1_000)
+    voice.tell(replace(LIVE, streak=3))
+    voice.tell(replace(DEGRADED, reason="r" * 1_000))
+    row = ModeChange.objects.latest("id")
+    assert (row.reason, row.said_by) == ("r" * 400, "w" * 150)
+    assert list(ModeChange.objects.order_by("id").values_list("streak", flat=True)) == [3, 3, 0]
+
+
+def test_when_the_mode_changed_last_is_kept(database: None) -> None:
+    (voice,) = settled(1)
+    changed_at = StackMode.objects.get().changed_at
+    voice.tell(DRY)
+    row = StackMode.objects.get()
+    assert (row.mode, row.requested, row.changes) == ("DRY", "DRY", 2)
+    assert changed_at is not None
+    assert row.changed_at is not None
+    assert row.changed_at > changed_at
+    pass_seconds(3, voice)
+    voice.tell(DRY)
+    assert StackMode.objects.get().changed_at == row.changed_at

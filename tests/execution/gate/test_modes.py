@@ -234,3 +234,63 @@ def test_a_word_that_nobody_understood_stands_until_another_is_read() -> None:
 def test_the_streak_counts_whatever_mode_is_requested(bound: Mode) -> None:
     ruling = modes.rule(Limits(bound), Facts(kinds(DRY), Snapshot(0.0, 2, "")), 0.0)
     assert ruling.streak == 2
+
+
+def test_what_the_stack_writes_for_who_reads_it_by_hand() -> None:
+    value = json.loads(modes.own_value(kinds(STOP, REDUCE), EPOCH, 123))
+    assert len(value.pop("seal")) > 8
+    told = {"mode": "LIVE", "emergency_stop": True, "reduce_only": True}
+    assert value == told | {"updated_at": 123, "epoch": EPOCH}
+    assert json.loads(modes.own_value(kinds(DRY), EPOCH, 0))["mode"] == "DRY"
+
+
+def test_an_own_value_is_one_however_it_is_laid_out() -> None:
+    """A copy of Redis, or a tool that shows it, may sort the names; a shell adds the end of a line to the epoch."""
+    value = json.loads(modes.own_value(kinds(STOP), EPOCH, 5))
+    assert read(json.dumps(value, sort_keys=True)) == Reading(healthy=True)
+    assert read(json.dumps(dict(reversed(value.items())))) == Reading(healthy=True)
+    assert read(value, f" {EPOCH}\n") == Reading(healthy=True)
+    for name in ("mode", "emergency_stop", "updated_at", "epoch"):
+        assert read(value | {name: "x"}) != Reading(healthy=True)
+
+
+def test_a_ruling_without_more_words_permits_no_exception() -> None:
+    ruling = modes.Ruling(Mode.LIVE, Mode.DRY, emergency_stop=False, reduce_only=False, reason="because")
+    assert (ruling.streak, ruling.only_redis) == (0, False)
+    assert Snapshot(0.0).problem
+    assert (Snapshot(0.0).streak, Snapshot(0.0).garbled) == (0, False)
+    assert (Limits(Mode.LIVE).streak_needed, Limits(Mode.LIVE).snapshot_age_s) == (3, 1)
+    reading = Reading(healthy=False)
+    assert (reading.rewrite, reading.garbled) == (False, False)
+
+
+def test_why_it_is_dry_is_never_another_reason() -> None:
+    """Each has its own remedy, so that a person is told the one that has to go first."""
+    sound = Facts(snapshot=HEALTHY)
+    told = [
+        modes.rule(limits, facts, now_s).reason
+        for limits, facts, now_s in (
+            (LIVE, Facts(snapshot=HEALTHY, database_problem="database: gone"), 100.0),
+            (Limits(Mode.DRY, why="FORCE_DRY is set"), sound, 100.0),
+            (LIVE, Facts(kinds(DRY), HEALTHY), 100.0),
+            (LIVE, Facts(), 100.0),
+            (LIVE, sound, 102.0),
+            (LIVE, Facts(snapshot=Snapshot(100.0, 0, "away")), 100.0),
+            (LIVE, Facts(snapshot=Snapshot(100.0, 2, "")), 100.0),
+            (LIVE, Facts(snapshot=HEALTHY, chain_problem="another genesis"), 100.0),
+            (LIVE, Facts(kinds(STOP), HEALTHY), 100.0),
+            (LIVE, Facts(kinds(STOP), HEALTHY, "another genesis"), 100.0),
+        )
+    ]
+    assert told == [
+        "database: gone",
+        "FORCE_DRY is set",
+        "DRY was set by an operator; Restrictions on the admin site says where",
+        "this process does not watch the mode",
+        "the last look at Redis is too old",
+        "redis: away",
+        "health streak 2/3",
+        "another genesis",
+        "emergency stop",
+        "emergency stop; another genesis",
+    ]

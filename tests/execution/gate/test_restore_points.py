@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 
 from execution_app.errors import Refused
 from execution_app.gate import restore_points
@@ -149,3 +150,93 @@ def test_a_copy_is_closed_by_one_commit(database: None) -> None:
     assert again.epoch == 10
     assert again.restored_at > RESTORED
     assert Restriction.objects.filter(lifted_at=None).count() == 3
+
+
+LANDED = (
+    *(IntentState.MINED, IntentState.ORDERED, IntentState.FILLED),
+    *(IntentState.CHANGED, IntentState.VENUE_CANCELLED),
+)
+
+
+@pytest.mark.parametrize("state", IntentState)
+def test_what_is_on_the_chain_and_not_settled_speaks_against_it(
+    restored: RestorePoint, state: IntentState
+) -> None:
+    """All else waits for a nonce, or ends by itself: of that the copy may go on."""
+    pk = rows.intent_in(state)
+    told = [line for line in objections(restored) if "not settled" in line]
+    assert told == (["1 executions on the chain are not settled yet"] if state in LANDED else [])
+    if state in LANDED:
+        rows.update("tx_intents", pk, {"settled_at": "2026-01-01T00:00:00Z"})
+        assert not [line for line in objections(restored) if "not settled" in line]
+
+
+def test_fifty_wallets_are_named(restored: RestorePoint) -> None:
+    made = [Wallet.objects.get(pk=rows.wallet()).address for _ in range(51)]
+    point = close(Copy(RESTORED, "b" * 64, "ann", "the disk is gone"), Former())
+    entry = AuditEntry.objects.get(action="database_restored")
+    assert entry.after is not None
+    assert entry.after["halted"] == made[:50], "in the audit log"
+    assert Wallet.objects.exclude(halted_reason="").count() == 51
+    assert objections(point)[1:] == [f"wallet {address} is halted" for address in made[:50]]
+
+
+def test_a_copy_that_is_closed_says_who_did_it_and_long_words_are_cut(database: None) -> None:
+    wallet = Wallet.objects.get(pk=rows.wallet())
+    held = Held(RestrictionKind.REDUCE_ONLY, Origin.HTTP, "h" * 1_000, "q" * 1_000)
+    point = close(Copy(RESTORED, "b" * 64, "a" * 1_000, "r" * 1_000), Former("f", held=[held]))
+    assert (point.restored_by, point.reason) == ("a" * 150, "r" * 400)
+    stop = Restriction.objects.get(kind="emergency_stop")
+    assert (stop.set_by, len(stop.reason)) == ("a" * 150, 400)
+    reduce = Restriction.objects.get(kind="reduce_only")
+    assert (reduce.set_by, reduce.reason) == ("h" * 150, "q" * 400)
+    wallet.refresh_from_db()
+    assert len(wallet.halted_reason) == 200
+    assert wallet.halted_at is not None
+    entry = AuditEntry.objects.get(action="database_restored")
+    assert (entry.actor, entry.origin, entry.reason) == ("a" * 150, "command", "r" * 400)
+    assert entry.subject == "backup of 2026-01-02T00:00:00+00:00"
+
+
+def test_the_highest_nonce_that_was_seen_stays(database: None) -> None:
+    """Of the former database's and of what the copy knew itself; one that is not above the next says nothing."""
+    found = []
+    for next_nonce, seen, former in ((4, 7, 5), (4, 5, 7), (4, None, None), (4, None, 5)):
+        wallet = Wallet.objects.get(pk=rows.wallet(next_nonce=next_nonce, seen_next_nonce=seen))
+        nonces = {} if former is None else {f"31337:{wallet.address}": former}
+        close(Copy(RESTORED, "b" * 64, "ann", "again"), Former(next_nonces=nonces))
+        wallet.refresh_from_db()
+        found.append(wallet.seen_next_nonce)
+    assert found == [7, 7, None, 5]
+
+
+def test_a_restore_is_reconciled_once_and_no_other(restored: RestorePoint) -> None:
+    other = point(RESTORED + timedelta(days=1))
+    restore_points.note_reconciled(restored)
+    restored.refresh_from_db()
+    other.refresh_from_db()
+    first = restored.reconciled_at
+    assert first is not None
+    assert other.reconciled_at is None
+    restore_points.note_reconciled(restored)
+    restored.refresh_from_db()
+    assert restored.reconciled_at == first
+
+
+def test_an_acceptance_leaves_an_entry_and_is_no_part_of_a_larger_transaction(restored: RestorePoint) -> None:
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        restore_points.accept_untimed(by="ann", reason="none of them is old")
+    older = point(RESTORED - timedelta(days=1))
+    assert restore_points.accept_untimed(by="a" * 1_000, reason="none of them is old")
+    older.refresh_from_db()
+    restored.refresh_from_db()
+    assert (older.untimed_accepted_by, restored.untimed_accepted_by) == ("", "a" * 150)
+    entry = AuditEntry.objects.get(action="untimed_accepted")
+    assert (entry.subject, entry.reason, entry.origin) == (
+        f"restore {restored.pk}",
+        "none of them is old",
+        "command",
+    )
+    assert entry.after == {"restored_at": RESTORED.isoformat()}
+    assert not restore_points.accept_untimed(by="eve", reason="none of them is old")
+    assert AuditEntry.objects.filter(action="untimed_accepted").count() == 1

@@ -1,5 +1,6 @@
 """Arithmetic of signatures against eth-account's, and DER that no signer has any business to send."""
 
+import coincurve
 import pytest
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
@@ -18,7 +19,21 @@ from tests.remote_signers import der, public_point
 
 KEY = Account.from_key("0x" + "4c" * 32)
 NUMBERS = st.integers(1, ORDER - 1)
-EDGES = [1, 127, 128, 255, 256, 2**247, 2**248 - 1, 2**255 - 1, 2**255, ORDER // 2, ORDER // 2 + 1, ORDER - 1]
+EDGES = [
+    0,
+    1,
+    127,
+    128,
+    255,
+    256,
+    2**247,
+    2**248 - 1,
+    2**255 - 1,
+    2**255,
+    ORDER // 2,
+    ORDER // 2 + 1,
+    ORDER - 1,
+]
 
 
 @given(r=NUMBERS, s=NUMBERS)
@@ -46,6 +61,8 @@ WRONG_DER = {
     "an endless length": b"\x30\x80" + SOUND[2:] + b"\x00\x00",
     "three numbers": b"\x30\x09" + b"\x02\x01\x01" * 3,
     "one number": b"\x30\x03\x02\x01\x01",
+    "an empty sequence": b"\x30\x00",
+    "an empty number at its end": b"\x30\x05\x02\x01\x01\x02\x00",
     "an empty number": b"\x30\x05\x02\x00\x02\x01\x01",
     "a negative number": b"\x30\x06\x02\x01\x80\x02\x01\x01",
     "needless zeros": b"\x30\x07\x02\x02\x00\x01\x02\x01\x01",
@@ -79,7 +96,8 @@ def test_the_half_and_the_parity_are_found(digest: bytes, high: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("r", "s"), [(0, 1), (1, 0), (ORDER, 1), (1, ORDER), (2**256, 1), (-1, 1), (ORDER - 1, 1)]
+    ("r", "s"),
+    [(0, 1), (1, 0), (ORDER, 1), (1, ORDER), (2**256, 1), (-1, 1), (ORDER - 1, 1), (1, ORDER + 1), (1, -1)],
 )
 def test_numbers_that_lead_to_no_key_are_refused(r: int, s: int) -> None:
     with pytest.raises(ValueError, match=r"out of range|not of"):
@@ -97,23 +115,47 @@ def test_another_keys_signature_is_refused() -> None:
         )
 
 
+def test_the_smallest_numbers_are_numbers() -> None:
+    digest = keccak(b"x")
+    compact = (1).to_bytes(32, "big") * 2 + b"\x00"
+    key = coincurve.PublicKey.from_signature_and_message(compact, digest, hasher=None)
+    address = keys.PublicKey(key.format(compressed=False)[1:]).to_checksum_address()
+    assert recovered(digest, 1, 1, address) == transactions.Signature(1, 1, 0)
+
+
 def test_the_address_of_a_public_key() -> None:
     spki = ecdsa.SPKI_PREFIX + public_point(KEY)
     assert address_of(spki) == KEY.address
     p256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200") + b"\x04" + public_point(KEY)
-    off = bytearray(spki)
+    off, other_curve = bytearray(spki), bytearray(spki)
     off[-1] ^= 1
+    other_curve[len(ecdsa.SPKI_PREFIX) - 5] ^= 1
     for wrong in (
         b"",
         spki[:-1],
         spki + b"\x00",
         p256,
         bytes(off),
+        bytes(other_curve),
         public_point(KEY),
         ecdsa.SPKI_PREFIX + bytes(64),
     ):
         with pytest.raises(ValueError, match="secp256k1"):
             address_of(wrong)
+
+
+def test_a_point_is_written_in_one_way() -> None:
+    """Not by coordinates that are as good as others, nor with zeros before them."""
+    x, y = 1, 0x4218F20AE6C646B363DB68605822FB14264CA8D2587FDD6FBC750D587E76A7EE
+    point = x.to_bytes(32, "big") + y.to_bytes(32, "big")
+    assert ecdsa.address_of_point(point) == keys.PublicKey(point).to_checksum_address()
+    for wrong in (
+        (x + ecdsa.FIELD).to_bytes(32, "big") + point[32:],
+        point[:32] + b"\x00" + point[32:],
+        point[:32] + (ecdsa.FIELD - y - 1).to_bytes(32, "big"),
+    ):
+        with pytest.raises(ValueError, match="not a point"):
+            ecdsa.address_of_point(wrong)
 
 
 @settings(max_examples=50)

@@ -102,6 +102,11 @@ def test_the_case_of_an_address_does_not_matter(folder: Path) -> None:
         journal.check(slot(key="b", sender=WALLET.upper().replace("0X", "0x")))
 
 
+def test_an_order_is_the_same_in_whatever_letters_its_recipient_is_written() -> None:
+    """Else a wallet would be halted for a replacement of its own order."""
+    assert order_of("a", "0x" + "BB" * 20, 7, 9, b"x") == order_of("a", VENUE, 7, 9, b"x")
+
+
 def test_what_was_noted_only_gives_way(folder: Path) -> None:
     """A local signature whose transaction was never committed has gone nowhere: another order may take the nonce."""
     Journal(folder).note(slot())

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,126 @@ def test_a_group_that_was_torn_is_known_as_far_as_it_is_whole(folder: Path, sync
     assert len(syncs) == 2, "the whole one was synced with what was cut off"
     with pytest.raises(NonceUsedError):
         Journal(folder).note(slot(6))
+
+
+@pytest.mark.parametrize(("module", "verb"), [("fcntl", "flock"), ("os", "pread"), ("os", "fstat")])
+def test_a_journal_that_cannot_be_read_signs_nothing_and_forgets_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, verb: str
+) -> None:
+    Journal(folder).bind([slot(5)])
+    journal = Journal(folder)
+    with monkeypatch.context() as broken:
+        broken.setattr(f"{module}.{verb}", lambda *_: fail(0))
+        with pytest.raises(JournalUnusableError, match="Input/output error"):
+            journal.check(slot(6))
+    with pytest.raises(NonceUsedError):
+        journal.check(slot(5, key="b"))
+
+
+def test_a_group_within_a_group_is_written_with_it(folder: Path, syncs: list[int]) -> None:
+    """Whoever places a batch signs within a group, and so does each order of it."""
+    journal = Journal(folder)
+    journal.note(slot(0))
+    before = len(syncs)
+    with journal.group():
+        journal.note(slot(1))
+        with journal.group():
+            journal.note(slot(2))
+        assert (len(syncs), lines(folder)) == (before, ["0"])
+        journal.note(slot(3))
+    assert (len(syncs), lines(folder)) == (before + 1, ["0", "1", "2", "3"])
+
+
+def test_the_first_of_a_group_is_refused_as_soon_as_it_is_noted(folder: Path) -> None:
+    """Not with all the others at the group's end."""
+    Journal(folder).bind([slot(5)])
+    journal = Journal(folder)
+    with journal.group():
+        with pytest.raises(NonceUsedError):
+            journal.note(slot(5, key="b"))
+        journal.note(slot(6))
+    assert lines(folder) == ["5", "6"]
+
+
+def test_nothing_stays_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process signs for months; with a journal's every use it would else have one file less to open."""
+
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    journal = Journal(folder)
+    journal.bind([slot(0)])
+    before = opened()
+    for nonce in range(1, 4):
+        journal.note(slot(nonce))
+        Journal(folder.with_name(f"other-{nonce}")).bind([slot(nonce)])
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", fail)
+            with pytest.raises(JournalUnusableError):
+                journal.note(slot(9))
+            with pytest.raises(JournalUnusableError, match="cannot be opened"):
+                Journal(folder.with_name(f"failed-{nonce}")).bind([slot(nonce)])
+    assert opened() == before
+
+
+def test_a_journal_of_many_pages_is_read_to_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a wallet that has signed for years; the system hands out as much at once as it likes."""
+    journal = Journal(folder)
+    journal.bind([slot(nonce) for nonce in range(40)])
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, at: real(descriptor, min(size, 1_000), at))
+    again = Journal(folder)
+    for nonce in (0, 20, 39):
+        with pytest.raises(NonceUsedError):
+            again.check(slot(nonce, key="b"))
+    again.check(slot(40))
+
+
+def test_a_journal_in_anothers_place_is_read_anew_whatever_its_length(folder: Path) -> None:
+    """An operator has moved it away, and another process has begun the new one already."""
+    journal = Journal(folder)
+    journal.bind([slot(5)])
+    file(folder).rename(folder / "old")
+    Journal(folder).bind([slot(5, key="b")])
+    assert file(folder).stat().st_size == (folder / "old").stat().st_size
+    with pytest.raises(NonceUsedError):
+        journal.check(slot(5))
+    journal.check(slot(5, key="b"))
+
+
+def test_a_journal_that_was_emptied_after_its_damage_says_nothing(folder: Path) -> None:
+    Journal(folder).bind([slot(5)])
+    with file(folder).open("a") as damaged:
+        damaged.write("hello\n")
+    journal = Journal(folder)
+    with pytest.raises(JournalUnusableError, match="is damaged"):
+        journal.check(slot(6))
+    os.truncate(file(folder), 0)
+    assert journal.bind([slot(5, key="b")]) == [None]
+
+
+def test_a_record_of_another_kind_is_none(folder: Path) -> None:
+    """However well its check fits: a later version may mean something by it."""
+    Journal(folder).bind([slot(5)])
+    words = f"loose 5 {slot().order.hex()}"
+    with file(folder).open("a") as newer:
+        newer.write(f"{words} {zlib.crc32(words.encode()):08x}\n")
+    with pytest.raises(JournalUnusableError, match="is damaged"):
+        Journal(folder).check(slot(6))
+
+
+def test_a_disk_that_takes_no_record_signs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(folder)
+    journal.bind([slot(5)])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", lambda *_: fail(0))
+        with pytest.raises(JournalUnusableError, match="cannot be written"):
+            journal.bind([slot(6)])
+    assert journal.bind([slot(6, key="b")]) == [None]
+    assert lines(folder) == ["5", "6"]
+
+
+def test_the_folders_above_a_journal_are_made(folder: Path) -> None:
+    below = folder / "of" / "signers"
+    assert Journal(below).bind([slot(5)]) == [None]
+    assert lines(below) == ["5"]

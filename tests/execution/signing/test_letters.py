@@ -142,8 +142,9 @@ def test_letters_of_addresses_are_alike_and_without_a_venue_nothing_is_signed() 
     nowhere = domain(trading_address="")
     with pytest.raises(Violation, match=r"^to: "):
         letters.check(letter(TRADER, domain=nowhere), 31337, "", time.time())
-    with pytest.raises(Violation, match=r"^sender: "):
-        letters.check(letter(TRADER.removeprefix("0x")), 31337, venue, time.time())
+    for sender in (TRADER.removeprefix("0x"), "0xnobody"):
+        with pytest.raises(Violation, match=r"^sender: "):
+            letters.check(letter(sender), 31337, venue, time.time())
 
 
 @pytest.mark.parametrize("kind", ["web3signer", "kms"])

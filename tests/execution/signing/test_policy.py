@@ -22,6 +22,7 @@ WALLET = "0x" + "aa" * 20
 TRADING = "0x" + "bb" * 20
 TRADER = "0x" + "11" * 20
 STRANGER = "0x" + "22" * 20
+LETTERS = "0x" + "ab" * 20
 LIMITS = Limits(31337, TRADING, 5 * 10**16, 5_000_000, 50 * 10**9)
 FEE = Fee(2_000_000_000, 1_000_000)
 TRANSFER = bytes.fromhex("a9059cbb") + bytes(64)
@@ -56,6 +57,15 @@ SOUND = {
     "a close": (order(data=delegated(closing())), FEE),
     "a trader nobody knows": (order(trader=""), FEE),
     "a trader in other letters": (order(trader=TRADER.upper().replace("0X", "0x")), FEE),
+    "a trader whose address has letters": (
+        order(data=delegated(opening(LETTERS), LETTERS), trader=LETTERS),
+        FEE,
+    ),
+    "such a trader in other letters": (
+        order(data=delegated(opening(LETTERS), LETTERS), trader=LETTERS.upper().replace("0X", "0x")),
+        FEE,
+    ),
+    "the least gas": (order(gas_limit=1), FEE),
     "a cancel": (cancel(), FEE),
     "a cancel in other letters": (cancel(to=WALLET.upper().replace("0X", "0x")), FEE),
     "all ceilings": (order(value_wei=5 * 10**16, gas_limit=5_000_000), Fee(50 * 10**9, 50 * 10**9)),
@@ -68,6 +78,8 @@ REFUSED: list[tuple[str, str, Slot, Fee]] = [
     ("chain zero", "chain_id", order(chain_id=0), FEE),
     ("a cancel on another chain", "chain_id", cancel(chain_id=1), FEE),
     ("a sender that is none", "sender", order(sender="nobody"), FEE),
+    ("a sender that is half one", "sender", order(sender="0xnobody"), FEE),
+    ("a sender without its prefix", "sender", order(sender=WALLET.removeprefix("0x")), FEE),
     ("a blank sender", "sender", order(sender=""), FEE),
     ("a nonce below zero", "nonce", order(nonce=-1), FEE),
     ("the nonce that no account may have", "nonce", order(nonce=2**64 - 1), FEE),
