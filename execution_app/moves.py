@@ -93,7 +93,8 @@ def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
     """As `move`, for many intents in a handful of queries: all are moved, or none.
 
     For states on the way: those that end an order or its place are reached one by one. Raises IllegalMove and Stale
-    as `move` does; the intents in memory are then not to be used any more.
+    as `move` does; the intents in memory are then not to be used any more, and within another transaction nothing of
+    that one can be kept either.
     """
     assert to not in TERMINAL | RELEASING | {IntentState.FILLED, IntentState.VENUE_CANCELLED}
     if not steps:
@@ -101,7 +102,8 @@ def move_all(steps: Sequence[Step], to: IntentState, *, by: str) -> None:
     from_states: dict[IntentState, list[Step]] = defaultdict(list)
     for step in steps:
         from_states[IntentState(step.intent.state)].append(step)
-    with transaction.atomic():
+    # Some are written where it raises Stale, so without a savepoint the whole transaction goes back with them.
+    with transaction.atomic(savepoint=False):
         for old, group in from_states.items():
             _move_group(old, group, to, by)
         if to in reservations.SHAPING:

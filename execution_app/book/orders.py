@@ -34,8 +34,8 @@ def register(intent: TxIntent, event: Registered) -> None:
 
 
 def register_all(registered: Sequence[tuple[TxIntent, OrderRegistered]]) -> None:
-    """As `register`, for orders of which none is known yet; all of them or none."""
-    with transaction.atomic():
+    """As `register`, for orders of which none is known yet; all of them or none, with the transaction they are stored in."""
+    with transaction.atomic(savepoint=False):
         steps = [Step(intent, f"order {event.order_id}") for intent, event in registered]
         move_all(steps, IntentState.ORDERED, by=BY)
         rows_of(VenueOrder).bulk_create(

@@ -218,9 +218,9 @@ def sign_letters_remotely(asked: Sequence[Letter], deadline_s: float) -> list[Le
 def _written(keys: Backend, letter: Letter, deadline_s: float) -> bytes:
     """The one place where a signature becomes a message's: it is recovered first, whoever made it."""
     payload = letters.payload(letter)
-    r, s = keys.sign(letter.sender, payload, deadline_s)
+    r, s, parity = keys.sign(letter.sender, payload, deadline_s)
     try:
-        return letters.written(ecdsa.recovered(keccak(payload), r, s, letter.sender))
+        return letters.written(ecdsa.recovered(keccak(payload), r, s, letter.sender, parity))
     except ValueError as problem:
         log.error("a signer answered another key's signature", wallet=letter.sender)  # noqa: TRY400
         raise SignerRefusedError(str(problem)) from None
@@ -287,9 +287,9 @@ def _count(outcome: str) -> None:
 def _made(keys: Backend, slot: Slot, fee: Fee, deadline_s: float) -> Signed:
     """The one place where a signature becomes a transaction: it is recovered first, whoever made it."""
     payload = transactions.payload(slot, fee)
-    r, s = keys.sign(slot.sender, payload, deadline_s)
+    r, s, parity = keys.sign(slot.sender, payload, deadline_s)
     try:
-        signature = ecdsa.recovered(keccak(payload), r, s, slot.sender)
+        signature = ecdsa.recovered(keccak(payload), r, s, slot.sender, parity)
     except ValueError as problem:
         log.error("a signer answered another key's signature", wallet=slot.sender, nonce=slot.nonce)  # noqa: TRY400
         raise SignerRefusedError(str(problem)) from None

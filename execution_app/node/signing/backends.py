@@ -6,6 +6,7 @@ from typing import Protocol
 from django.conf import settings
 
 from execution_app.errors import Refused, Retryable
+from execution_app.node.signing.ecdsa import Numbers
 
 
 class SignerAwayError(Retryable):
@@ -30,7 +31,7 @@ class Backend(Protocol):
     def addresses(self) -> list[str]:
         """Every wallet there is a key for, in lower case. Raises Refused where a key is unfit, SignerAwayError."""
 
-    def sign(self, address: str, payload: bytes, deadline_s: float) -> tuple[int, int]:
+    def sign(self, address: str, payload: bytes, deadline_s: float) -> Numbers:
         """The numbers r and s over keccak(payload), s in either half; not later than time.monotonic() `deadline_s`.
 
         Raises Refused and SignerAwayError.

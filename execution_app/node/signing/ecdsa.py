@@ -1,5 +1,8 @@
 """Arithmetic of secp256k1 signatures as remote signers give them. Pure; every function raises ValueError."""
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from eth_keys import keys  # type: ignore[attr-defined]
 from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
@@ -12,6 +15,15 @@ NUMBER_LIMIT = 33  # bytes of an integer: 32 and a zero before a high bit
 # SubjectPublicKeyInfo of an uncompressed secp256k1 point: ecPublicKey, secp256k1, BIT STRING of 65 bytes.
 SPKI_PREFIX = bytes.fromhex("3056301006072a8648ce3d020106052b8104000a034200" + "04")
 POINT = 64
+_canonical = lru_cache(maxsize=256)(to_canonical_address)
+
+
+class Numbers(NamedTuple):
+    """A signature as a signer gives it, s in either half; `parity` is a guess, 0 or 1, and only says which is tried first."""
+
+    r: int
+    s: int
+    parity: int = 0
 
 
 def read_der(der: bytes) -> tuple[int, int]:
@@ -56,19 +68,19 @@ def address_of_point(point: bytes) -> str:
     return str(keys.PublicKey(point).to_checksum_address())
 
 
-def recovered(digest: bytes, r: int, s: int, address: str) -> Signature:
+def recovered(digest: bytes, r: int, s: int, address: str, first: int = 0) -> Signature:
     """The signature that nodes take: s in the lower half (EIP-2), and the parity that leads back to the address.
 
-    Raises ValueError where neither parity does: another key has signed, or other bytes.
+    `first` is the parity that is tried first. Raises ValueError where neither does: another key has signed, or other bytes.
     """
     import coincurve  # here: LIVE is refused without it; DRY, which signs nothing, runs
 
     if not (0 < r < ORDER and 0 < s < ORDER):
         raise ValueError("a number of the signature is out of range")
     low_s = min(s, ORDER - s)
-    wanted = to_canonical_address(address)
+    wanted = _canonical(address)
     numbers = r.to_bytes(32, "big") + low_s.to_bytes(32, "big")
-    for y_parity in (0, 1):
+    for y_parity in (first, 1 - first):
         try:
             key = coincurve.PublicKey.from_signature_and_message(
                 numbers + bytes([y_parity]), digest, hasher=None

@@ -20,6 +20,7 @@ from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from execution_app.errors import Refused
+from execution_app.node.signing.ecdsa import Numbers
 
 # pbkdf2 rounds of new keystores; a process opens each file once.
 KDF_ROUNDS = 100_000
@@ -42,7 +43,7 @@ class KeyFiles:
             path.stem.lower() for path in Path(settings.ENVIRONMENT.signer_key_dir).glob("0x*.json")
         )
 
-    def sign(self, address: str, payload: bytes, _deadline_s: float) -> tuple[int, int]:
+    def sign(self, address: str, payload: bytes, _deadline_s: float) -> Numbers:
         return _signed(account(address), payload)
 
 
@@ -58,13 +59,13 @@ class KeyStores:
         stores.cache_clear()
         return sorted(stores())
 
-    def sign(self, address: str, payload: bytes, _deadline_s: float) -> tuple[int, int]:
+    def sign(self, address: str, payload: bytes, _deadline_s: float) -> Numbers:
         return _signed(stored_account(address), payload)
 
 
-def _signed(key: LocalAccount, payload: bytes) -> tuple[int, int]:
+def _signed(key: LocalAccount, payload: bytes) -> Numbers:
     made = _private(bytes(key.key)).sign_recoverable(keccak(payload), hasher=None)
-    return int.from_bytes(made[:32], "big"), int.from_bytes(made[32:64], "big")
+    return Numbers(int.from_bytes(made[:32], "big"), int.from_bytes(made[32:64], "big"), made[64] & 1)
 
 
 @lru_cache(maxsize=256)

@@ -52,7 +52,7 @@ class KeyManagement:
     def addresses(self) -> list[str]:
         return sorted(self._address(key_id) for key_id in self._key_ids)
 
-    def sign(self, address: str, payload: bytes, deadline_s: float) -> tuple[int, int]:
+    def sign(self, address: str, payload: bytes, deadline_s: float) -> ecdsa.Numbers:
         key_id = self._key_of(address)
         # Its timeouts are the client's, so what is not begun in time is not begun.
         if deadline_s - time.monotonic() < self._timeout_s:
@@ -65,7 +65,7 @@ class KeyManagement:
             SigningAlgorithm=ALGORITHM,
         )
         try:
-            return ecdsa.read_der(bytes(answer["Signature"]))
+            return ecdsa.Numbers(*ecdsa.read_der(bytes(answer["Signature"])))
         except (ValueError, KeyError, TypeError):
             raise SignerRefusedError(
                 f"the signature that KMS answered for wallet {address} is none"

@@ -45,7 +45,7 @@ class Web3Signer:
     def addresses(self) -> list[str]:
         return sorted(self._public_keys(time.monotonic() + self._timeout_s))
 
-    def sign(self, address: str, payload: bytes, deadline_s: float) -> tuple[int, int]:
+    def sign(self, address: str, payload: bytes, deadline_s: float) -> ecdsa.Numbers:
         identifier = self._identifier(address, deadline_s)
         body = json.dumps({"data": "0x" + payload.hex()}).encode()
         status, answer = self._ask("POST", f"/api/v1/eth1/sign/{identifier}", deadline_s, body)
@@ -125,8 +125,8 @@ def _read(answer: urllib3.BaseHTTPResponse, deadline_s: float) -> bytes:
     return raw
 
 
-def _numbers(answer: str) -> tuple[int, int]:
+def _numbers(answer: str) -> ecdsa.Numbers:
     digits = answer.strip('"').removeprefix("0x")
     if len(digits) not in SIGNATURE or not set(digits) <= set(hexdigits):
         raise SignerRefusedError("web3signer's answer is no signature")
-    return int(digits[:64], 16), int(digits[64:128], 16)
+    return ecdsa.Numbers(int(digits[:64], 16), int(digits[64:128], 16))

@@ -87,10 +87,10 @@ def test_made_up_bytes_are_read_one_way_or_not_at_all(content: bytes) -> None:
 
 
 @settings(max_examples=50)
-@given(digest=st.binary(min_size=32, max_size=32), high=st.booleans())
-def test_the_half_and_the_parity_are_found(digest: bytes, high: bool) -> None:
+@given(digest=st.binary(min_size=32, max_size=32), high=st.booleans(), first=st.sampled_from((0, 1)))
+def test_the_half_and_the_parity_are_found(digest: bytes, high: bool, first: int) -> None:
     wanted = keys.PrivateKey(bytes(KEY.key)).sign_msg_hash(digest)
-    found = recovered(digest, wanted.r, ORDER - wanted.s if high else wanted.s, KEY.address)
+    found = recovered(digest, wanted.r, ORDER - wanted.s if high else wanted.s, KEY.address, first)
     assert (found.r, found.s, found.y_parity) == (wanted.r, wanted.s, wanted.v)
     assert found.s <= ORDER // 2
 
