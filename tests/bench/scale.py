@@ -80,6 +80,6 @@ def _signed(account: Any, to: str, data: bytes, nonce: int) -> str:
         data=data,
     )
     payload = transactions.payload(slot, FEE)
-    r, s = keyfiles._signed(account, payload)
-    made = ecdsa.recovered(keccak(payload), r, s, account.address)
+    r, s, parity = keyfiles._signed(account, payload)
+    made = ecdsa.recovered(keccak(payload), r, s, account.address, parity)
     return "0x" + transactions.assemble(slot, FEE, made).raw.hex()

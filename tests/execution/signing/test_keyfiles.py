@@ -56,7 +56,7 @@ def test_keys_are_made_beside_one_another_for_the_owner_alone(keys: Path) -> Non
     for address in made:
         assert keyfiles.has_file(address) is True
         KeyFiles().require(address)
-        r, s = KeyFiles().sign(address, PAYLOAD, 0.0)
+        r, s, _ = KeyFiles().sign(address, PAYLOAD, 0.0)
         ecdsa.recovered(keccak(PAYLOAD), r, s, address)  # raises for another key's
 
 
@@ -92,7 +92,7 @@ def test_other_files_beside_keystores_do_no_harm(stores: Path) -> None:
     (stores / "z.json").write_text(encrypted(key, address=key.address.upper().replace("0X", "")))
     assert KeyStores().addresses() == [key.address.lower()]
     KeyStores().require("0x" + key.address[2:].upper())
-    r, s = KeyStores().sign(key.address, PAYLOAD, 0.0)
+    r, s, _ = KeyStores().sign(key.address, PAYLOAD, 0.0)
     ecdsa.recovered(keccak(PAYLOAD), r, s, key.address)
 
 

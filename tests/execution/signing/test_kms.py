@@ -77,7 +77,7 @@ def test_a_comma_too_many_is_no_key(kms: KmsFake) -> None:
 
 def test_what_is_signed(kms: KmsFake) -> None:
     key = kms.keys[1]
-    r, s = management(kms).sign(key.address, PAYLOAD, soon())
+    r, s, _ = management(kms).sign(key.address, PAYLOAD, soon())
     made = keys.PrivateKey(bytes(key.key)).sign_msg_hash(keccak(PAYLOAD))
     assert (r, s) == (made.r, made.s)
     assert [(one.digest, one.address) for one in kms.signed] == [(keccak(PAYLOAD), key.address)]

@@ -103,7 +103,8 @@ def soon() -> float:
 
 
 def sign(signer: Web3Signer) -> tuple[int, int]:
-    return signer.sign(KEY.address, PAYLOAD, soon())
+    r, s, _ = signer.sign(KEY.address, PAYLOAD, soon())
+    return r, s
 
 
 def test_what_it_is_asked(server: Scripted) -> None:
