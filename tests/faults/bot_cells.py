@@ -43,6 +43,7 @@ class Order:
     quote: Message
     since: int = 0  # the newest message before the tap
     told: str = ""
+    doubts: int = 0  # how often they were told that it is not certain
 
     @property
     def ok(self) -> str:
@@ -65,6 +66,7 @@ class Order:
         said = self._words()
         self.told = next((word for word in (ACCEPTED, REFUSED, NOT_CERTAIN) if word in said[0]), said[0])
         if self.told == NOT_CERTAIN:
+            self.doubts += 1
             self.tap(self._data)
             self.await_told()
 
@@ -79,6 +81,11 @@ class Order:
             return [row[0] for row in rows] == ["filled"]
 
         wait_until(filled, WITHIN_S, f"{key} is filled")
+
+    @property
+    def came(self) -> str:
+        """What the table says."""
+        return self.told.lower() + " once asked again" * bool(self.doubts)
 
     def problem(self, times: int) -> str:
         """Held against how often the chain has it; blank where that is what was told."""

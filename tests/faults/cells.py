@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 import urllib3
 
@@ -77,7 +78,7 @@ class Bench:
         """Never raises for what the stack does: that is `wrong`."""
         stack, way = self.stack, self.stack.ways[cell.component, cell.dependency]
         filled_s = ok_s = 0.0
-        health = wrong = ""
+        health = told = wrong = ""
         client, number = Client(stack, "cell"), self._count
         self._count += 1
         deaths = self._deaths(cell.component)
@@ -106,7 +107,7 @@ class Bench:
             self._await_well(cell)
             ok_s = time.monotonic() - mended_s
             if cell.component == BOT:
-                health += self._ask_more(cell, way, number, taps)
+                told = self._ask_more(cell, way, number, taps)
         except AssertionError as broken:
             wrong = str(broken)
         executions = self._executions()
@@ -117,7 +118,7 @@ class Bench:
             wrong += f"; {problem}"
         wrong += f"; ended {restarts} times" * (restarts > 1)
         wrong += f"; {health}" * ("not" in health)
-        return Outcome(cell, round(filled_s, 1), round(ok_s, 1), restarts, health, wrong.strip("; "))
+        return Outcome(cell, round(filled_s, 1), round(ok_s, 1), restarts, health + told, wrong.strip("; "))
 
     def _await_calm(self, cell: Cell) -> None:
         self._await_well(cell)
@@ -131,20 +132,18 @@ class Bench:
 
     def _ask_more(self, cell: Cell, way: TcpProxy, number: int, taps: list[Order]) -> str:
         """What else is asked of the bot, under the same fault again; words for what it told."""
-        told = "".join(f", {order.told}" for order in taps)
+        told = ""
         if cell.fault in HARD:
             order = bot_cells.quoted(self.bot, TAPPED_UNITS[1] + number)
             taps.append(order)
             bot_cells.race(order, way, cell.fault, number, LASTS_S)
-            told += f", {order.told}"
             self._await_calm(cell)
         if bot_cells.STOPS.get(cell.dependency) is cell.fault:
-            said = bot_cells.stop(
-                self.bot, lambda: way.inject(cell.fault), way.mend, f"stop-{number}", LASTS_S
-            )
-            told += f", {said}"
+            begin = partial(way.inject, cell.fault)
+            said = bot_cells.stop(self.bot, begin, way.mend, f"stop-{number}", LASTS_S)
+            told = f", {said}"
             self._await_calm(cell)
-        return told.lower()
+        return "".join(f", {order.came}" for order in taps) + told
 
     def _health(self, cell: Cell) -> str:
         """What the webhook tells while the fault is there: its own part by name, and nothing of others' troubles.
