@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Self
 
 import psutil  # type: ignore[import-untyped]
@@ -37,9 +38,9 @@ STALE_S = 10.0  # as /health judges
 class Service:
     """Begins a process again whenever it has ended, and counts that."""
 
-    def __init__(self, command: Command, log: str) -> None:
+    def __init__(self, command: Command, log: Path) -> None:
         self._command = command
-        self._log = ROOT / log
+        self._log = log
         self._over = threading.Event()
         self.ended = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -83,7 +84,7 @@ class BotBeside:
             for user, role in ROLES.items():
                 self.telegram.knows(user)
                 self.manage("telegram", "allow", str(user), role)
-            self._service = Service(self._command(), str(self.stack.folder / "log" / "bot.log"))
+            self._service = Service(self._command(), self.stack.folder / "log" / "bot.log")
             opened.callback(self._service.end)
             self._service.begin()
             wait_until(self.hears, STARTS_S, "the bot hears")
