@@ -17,7 +17,7 @@ from tests.chaos.outages import Client
 from tests.detours import COMPONENTS, DEPENDENCIES, DetouredStack
 from tests.e2e.stack import wait_until
 from tests.faults import bot_cells
-from tests.faults.bot import BOT, BOT_API, BOT_DEPENDENCIES, BotBeside
+from tests.faults.bot import BOT, BOT_API, BOT_DEPENDENCIES, TRADER, BotBeside
 from tests.faults.bot_cells import Order
 from tests.tcp_proxy import Fault, TcpProxy
 
@@ -127,7 +127,7 @@ class Bench:
     def _await_well(self, cell: Cell) -> None:
         outages.await_ok(self.stack, CALM_S)
         if cell.component == BOT:
-            self.bot.await_answers(bot_cells.TRADER)
+            self.bot.await_answers(TRADER)
             wait_until(self.bot.hears, CALM_S, f"the bot hears, and does not say {self.bot.note()!r}")
 
     def _ask_more(self, cell: Cell, way: TcpProxy, number: int, taps: list[Order]) -> str:
