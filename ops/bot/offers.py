@@ -177,7 +177,10 @@ def _mode(*, opens: bool) -> Mode:
 
 
 def _look(symbol: str, trader: Trader, action: Action = Action.OPEN) -> Market:
-    market = views.look_to_open(symbol, trader)
+    try:
+        market = views.look_to_open(symbol, trader)
+    except rpc.RpcFault as problem:
+        raise Retryable(words.NODE_AWAY) from problem
     if unfit := market.problem(symbol, action):
         raise (Refused if unfit.final else Retryable)(words.reason(unfit.reason))
     return market

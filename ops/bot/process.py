@@ -16,6 +16,7 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
 
+from execution_app import patience
 from execution_app.gate import control
 from ops.bot import binding_pages, confirmations, counter, idling, inbox, outbox, words
 from ops.bot.dispatch import Dispatcher
@@ -38,6 +39,7 @@ PORT_TAKEN = "waiting: TELEGRAM_WEBHOOK_PORT cannot be listened on"
 MOST_WAITING = 20  # updates of one person
 LOOKS_AT_ONCE = 4
 TRY_AGAIN_S = 1.0
+ROWS_ANSWER_S = 5.0
 FORGET_EVERY_S = 86_400.0
 GRACE_S = 4.0  # for what is under way when the process is to end; containers give 10
 
@@ -55,7 +57,8 @@ class Process:
         self._waiting: dict[int, deque[Incoming]] = defaultdict(deque)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stops = ThreadPoolExecutor(2, "stop")
-        self._rows = ThreadPoolExecutor(1, "rows")
+        # An update, also a stop, is heard by this one: what is asked there is small, so silence is not waited for.
+        self._rows = ThreadPoolExecutor(1, "rows", partial(patience.answer_within, ROWS_ANSWER_S))
         self._beats = ThreadPoolExecutor(1, "beat")
         self._looks = ThreadPoolExecutor(LOOKS_AT_ONCE, "look")
         self._notices = Dispatcher(window, self._in, self._start, window.pace)
@@ -266,10 +269,10 @@ class Process:
     async def _forget(self) -> None:
         while True:
             try:
-                await self._in(self._rows, inbox.forget)
-                await self._in(self._rows, confirmations.forget)
-                await self._in(self._rows, outbox.forget)
-                await self._in(self._rows, binding_pages.forget)
+                await self._in(self._looks, inbox.forget)
+                await self._in(self._looks, confirmations.forget)
+                await self._in(self._looks, outbox.forget)
+                await self._in(self._looks, binding_pages.forget)
             except DatabaseError as error:
                 log.warning("old updates are kept", why=type(error).__name__)
             await asyncio.sleep(FORGET_EVERY_S)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests.detours import DetouredStack
+from tests.faults.bot import BotBeside
 from tests.faults.cells import HEAD, Bench, every_cell, row
 
 
@@ -21,12 +22,13 @@ def main() -> int:
     failed = 0
     try:
         stack.start()
-        bench = Bench(stack)
-        print("\n".join(HEAD), flush=True)
-        for cell in cells:
-            outcome = bench.run(cell)
-            failed += bool(outcome.wrong)
-            print(row(outcome), flush=True)
+        with BotBeside(stack) as bot:
+            bench = Bench(stack, bot)
+            print("\n".join(HEAD), flush=True)
+            for cell in cells:
+                outcome = bench.run(cell)
+                failed += bool(outcome.wrong)
+                print(row(outcome), flush=True)
     finally:
         stack.stop()
     print(f"{len(cells)} cells, {failed} wrong" + (f"; logs: {folder}" if failed else ""))

@@ -11,11 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import ThreadingHTTPServer
 from typing import Any, Self
 
 from tests.ops.bot import telegram_hook
-from tests.ops.bot.telegram_door import handler
+from tests.ops.bot.telegram_door import Server, handler
 from tests.ops.bot.telegram_limits import Limits, markup_of
 from tests.ops.bot.telegram_rules import (
     MAX_ANSWER,
@@ -88,8 +87,7 @@ class Telegram:
         self._number = 870_000_000
         self._message_number = 0
         self._away_code = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self.handle, self._note))
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), handler(self.handle, self._note))
 
     def __enter__(self) -> Self:
         threading.Thread(

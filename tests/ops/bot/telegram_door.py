@@ -1,11 +1,12 @@
 """The door of the Bot API: how requests are spelt, and how they are answered."""
 
 import json
+import sys
 from collections.abc import Callable
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,6 +14,16 @@ from urllib.parse import parse_qs
 from tests.ops.bot.telegram_rules import ApiError
 
 Json = dict[str, Any]
+
+
+class Server(ThreadingHTTPServer):
+    """As it is, but that whoever asked may go away in the middle of it."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def handler(

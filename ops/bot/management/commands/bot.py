@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from execution_app import patience
 from ops.bot import idling
 
 
@@ -20,6 +21,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *_args: Any, **_options: Any) -> None:
+        patience.guard()
         token = settings.ENVIRONMENT.telegram_bot_token.get_secret_value()
         if not token:
             _idle(idling.BLANK)

@@ -3,13 +3,16 @@
 import threading
 from decimal import Decimal
 
+import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from pytest_django.fixtures import Settings
 
+from execution_app.desks import views
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.gate import control
 from execution_app.models import Position, Trader, TxIntent, TxSend
+from execution_app.node import rpc
 from execution_app.states import Origin, RestrictionKind
 from ops.bot import confirmations, deciding, offers, opening
 from ops.bot.models import Role, TelegramConfirmation, TelegramFlow, TelegramUpdate, TelegramUser
@@ -53,6 +56,16 @@ def test_a_quote_and_a_tap_open_one_position(chat: Chat, rig: Rig) -> None:
     assert Position.objects.get().symbol == "BTC-USD"
     tap(chat, said, "why:")
     assert "filled" in said.text, "in place of what was said"
+
+
+def test_a_node_that_is_away_is_told_in_the_persons_words(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise rpc.RpcFault("endpoint 0: ReadTimeoutError")
+
+    monkeypatch.setattr(views, "look_to_open", away)
+    person = TelegramUser(tg_user_id=TRADER, role=Role.TRADER.value)
+    said = opening.begin(person, ["btc", "long", "5", "2x"])
+    assert said.text == "Refused: No node says that now. Try again in a minute."
 
 
 def test_a_double_tap_is_one_order(chat: Chat, rig: Rig) -> None:
