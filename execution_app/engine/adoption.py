@@ -45,13 +45,18 @@ class Plan:
         return moved or bool(self.refused) or any(use.what is not What.OURS for use in self.uses.uses)
 
 
-def plan(wallet: Wallet) -> Plan:
-    """Ask every endpoint, and change nothing. Raises RpcFault or NodeError where one does not answer."""
+def plan(wallet: Wallet, *, unseen_is_lost: bool = False) -> Plan:
+    """Ask every endpoint, and change nothing. Raises RpcFault or NodeError where one does not answer.
+
+    What no node shows in a slot of ours may have been our order: only with `unseen_is_lost` it is given up.
+    """
     uses = consumed.look(wallet)
     counts = uses.counts
     # What a database that is gone had signed above the chain's count may be mined yet.
     unmined = max(0, (wallet.seen_next_nonce or 0) - max(counts.final, wallet.next_nonce))
-    unsure = unmined or uses.of(What.UNSEEN)
+    unseen = uses.of(What.UNSEEN)
+    unsure = unmined or any(use.intent is None for use in unseen)
+    ours_unseen = [] if unseen_is_lost else [use.nonce for use in unseen if use.intent is not None]
     problem = ""
     if not wallet.halted_reason:
         problem = "the wallet is not halted"
@@ -61,6 +66,11 @@ def plan(wallet: Wallet) -> Plan:
         problem = (
             f"transactions of this wallet are under way that are not ours: {counts.final} are final, "
             f"{counts.latest} mined, {counts.pending} with those that wait in a pool; ask again once they are final"
+        )
+    elif ours_unseen:
+        problem = (
+            f"no node shows what took nonces {ours_unseen[:TOLD]} of ours: put an endpoint first that has its blocks, "
+            "receipts and states of then, or give these up with --unseen-is-lost"
         )
     return Plan(uses, max(wallet.next_nonce, counts.final), _unsure(wallet, uses) if unsure else [], problem)
 
@@ -120,7 +130,7 @@ def _told(drawn: Plan) -> dict[str, object]:
 def _account_for(wallet: Wallet, use: Use, by: str, reason: str) -> None:
     if use.what in (What.REPLACED, What.CANCELLED):
         _store(use, by)
-    elif use.what is What.LOST:
+    elif use.what is What.LOST or (use.what is What.UNSEEN and use.intent is not None):
         assert use.intent is not None
         meters.NONCE_LOST.inc()
         seen = f"by {use.found.tx_hash}" if use.found else "by a transaction that no node can still show"

@@ -79,11 +79,13 @@ def _of_slot(wallet: Wallet, intent: TxIntent, counts: Counts) -> Use:
     if history.has_receipt(hashes):
         return Use(intent.nonce, What.OURS, intent)
     found = history.find(wallet.address, intent.nonce, counts.final_block)
-    return Use(intent.nonce, What.LOST if found is None else taken_by(wallet, intent, found), intent, found)
+    return Use(intent.nonce, What.UNSEEN if found is None else taken_by(wallet, intent, found), intent, found)
 
 
 def taken_by(wallet: Wallet, intent: TxIntent, found: Found) -> What:
-    """What a transaction under a hash that is not known here is to the slot that it took: REPLACED, CANCELLED or LOST."""
+    """What a transaction is to the slot of ours that it took: OURS, REPLACED, CANCELLED or LOST."""
+    if TxSend.objects.filter(intent=intent, tx_hash=found.tx_hash).exists():
+        return What.OURS  # whether nodes show its receipt or not
     if not found.raw:
         return What.LOST  # of a kind that we never sign
     same = (found.to.lower(), found.data, found.value_wei) == (

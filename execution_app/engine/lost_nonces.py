@@ -4,6 +4,9 @@ A node that has lost receipts, or whose index is behind, denies ours as well as 
 with one endpoint nobody contradicts it. So nothing is called lost before the transaction that took the slot is shown.
 """
 
+import time
+from collections import deque
+
 import structlog
 from django.db import transaction
 
@@ -17,24 +20,42 @@ from execution_app.states import IntentState
 
 log = structlog.get_logger(__name__)
 BY = "receipts"
+# To find a transaction takes some twenty reads: a slot that is ours is not asked for again at each head, and however many
+# there are, they keep nothing else from being followed.
+AGAIN_S = 30.0
+MOST = 8
+WITHIN_S = 2.0
+
+# When, by time.monotonic(), slots were found to be ours, by their newest hash, and when the last ones were asked for;
+# nothing that anybody relies on.
+_ours: dict[str, float] = {}
+_asked: deque[float] = deque(maxlen=MOST)
 
 
-def conclude(intent: TxIntent, hashes: set[str], final_block: int) -> None:
+def conclude(intent: TxIntent, newest_hash: str, final_block: int) -> None:
     """Lose the slot to what is shown to have taken it; halt the wallet for that, and where an operator has to look.
 
-    `hashes` are ours of the slot. One of them in the block is waited for: its receipt will be shown.
+    Bytes of ours in the block are waited for: their receipt will be shown.
     """
     assert intent.wallet is not None
     assert intent.nonce is not None
+    now_s = time.monotonic()
+    busy = len(_asked) == MOST and now_s - _asked[0] < WITHIN_S
+    if busy or now_s - _ours.get(newest_hash, -AGAIN_S) < AGAIN_S:
+        return
+    _asked.append(now_s)
     try:
         found = history.find(intent.wallet.address, intent.nonce, final_block)
     except rpc.RpcFault as fault:
         log.warning("what took a nonce cannot be asked for now", intent=intent.pk, fault=str(fault))
         return
-    if found is not None and found.tx_hash in hashes:
-        log.warning("in a final block, and no node has its receipt", intent=intent.pk, hash=found.tx_hash)
-        return
     what = What.UNSEEN if found is None else consumed.taken_by(intent.wallet, intent, found)
+    if what is What.OURS:
+        log.error("in a final block, and no node has its receipt", intent=intent.pk, key=intent.intent_key)
+        for old in [tx_hash for tx_hash, at_s in _ours.items() if now_s - at_s > AGAIN_S]:
+            del _ours[old]
+        _ours[newest_hash] = now_s
+        return
     if found is None:
         reason = f"nonce {intent.nonce} was consumed, and no node shows by what"
     elif what is What.LOST:

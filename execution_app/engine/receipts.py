@@ -187,11 +187,17 @@ def read_orders_again() -> None:
         canonical=True, intent__state=IntentState.MINED, intent__settled_at=None
     ).exclude(send__kind=SendKind.CANCEL)
     # Any of them: those that no endpoint shows, however many, keep none of the others from being heard.
-    rows = list(bare.select_related("intent", "send").order_by("?")[:AGAIN])
-    for receipt, shown in receipt_votes.ask(rows):
+    rows = [
+        receipt
+        for status in (1, 0)
+        for receipt in bare.filter(status=status).select_related("intent", "send").order_by("?")[:AGAIN]
+    ]
+    for receipt, heard in receipt_votes.ask(rows):
         try:
-            if receipt_votes.correct(receipt, shown):
-                _register(receipt.intent, receipt_votes.fullest(shown))
+            with transaction.atomic():
+                if receipt_votes.correct(receipt, heard):
+                    _register(receipt.intent, receipt_votes.fullest(receipt, heard))
+                    receipt_votes.still(receipt)
         except Stale:
             continue
         except mined.NONSENSE:
@@ -219,7 +225,7 @@ def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]
             votes += int(count, 16) > int(intent.nonce or 0)
     # Of a halted wallet it may be ours all the same, from a database that is gone: `wallet adopt` tells them apart.
     if votes >= quorum.needed() and not intent.wallet.halted_reason:
-        lost_nonces.conclude(intent, {send.tx_hash for send in sends}, finalized)
+        lost_nonces.conclude(intent, sends[-1].tx_hash if sends else "", finalized)
     return []
 
 
@@ -234,7 +240,7 @@ def settle(standing: Mapping[int, IntentState], finalized: int) -> None:
 
 
 def _settle_transactions(standing: Collection[int], finalized: int) -> None:
-    """Of cancels, and of what was reverted as a majority says."""
+    """Of cancels, and of what was reverted, as a majority says."""
     rows = TxReceipt.objects.filter(
         intent__in=standing,
         canonical=True,
@@ -242,17 +248,17 @@ def _settle_transactions(standing: Collection[int], finalized: int) -> None:
         intent__state__in=[IntentState.MINED, IntentState.CHANGED],
         intent__settled_at=None,
     ).select_related("intent", "send")
-    reverted = []
+    ended = []
     for receipt in rows:
         if receipt.intent.state == IntentState.CHANGED:
             _settle_change(receipt)
-        elif receipt.send.kind == SendKind.CANCEL:
+        elif receipt.send.kind == SendKind.CANCEL or not receipt.status:
+            ended.append(receipt)  # else its order is still to be read from the receipt
+    for receipt, heard in receipt_votes.ask(ended):
+        if receipt_votes.is_final(receipt, heard, finalized):
             _settle_transaction(receipt)
-        elif not receipt.status:  # else its order is still to be read from the receipt
-            reverted.append(receipt)
-    for receipt, shown in receipt_votes.ask(reverted):
-        if receipt_votes.is_reverted(receipt, shown, finalized):
-            _settle_transaction(receipt)
+        elif receipt_votes.is_denied(heard):
+            receipt_votes.take_back(receipt)
 
 
 def _settle_transaction(receipt: TxReceipt) -> None:

@@ -1,14 +1,22 @@
 """What a wallet did on the chain, whoever holds its key: counts that all nodes agree on, and transactions by nonce."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import rlp  # type: ignore[import-untyped]
+from eth_account import Account
 from eth_utils.crypto import keccak
 
 from execution_app.node import rpc
 
 _DYNAMIC_FEE = "0x2"  # EIP-1559; the only kind that we sign
+# What nodes say of states that they keep no more: geth, nethermind and besu, reth, erigon, hardhat, anvil.
+_FORGOTTEN = re.compile(
+    r"missing trie node|historical state|no state available|state .*(not available|unavailable)|prun(ed|ing)"
+    r"|blockoutofrange|block out of range",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -99,23 +107,42 @@ def find(address: str, nonce: int, final_block: int) -> Found | None:
             low = middle
     try:
         block = _told(rpc.read("eth_getBlockByNumber", hex(high), True))
-    except rpc.NodeError:
-        return None
+    except rpc.NodeError as said:
+        raise rpc.RpcFault(f"block {high} is not shown: {said}") from None
     mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
     found = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
-    return None if found is None else _read(found)
+    return None if found is None or not _is_by(found, address) else _read(found)
+
+
+def _is_by(tx: dict[str, Any], address: str) -> bool:
+    """Whether the sender signed it, as far as its kind is one whose bytes can be made here."""
+    raw = _raw(tx)
+    if raw is None:
+        return True
+    return bool(raw) and str(Account.recover_transaction(raw)).lower() == address.lower()
 
 
 def _is_past(address: str, nonce: int, block_number: int) -> bool:
-    """Whether the nonce was consumed by then; no where no node remembers."""
-    try:
-        return int(_told(rpc.read("eth_getTransactionCount", address, hex(block_number))), 16) > nonce
-    except rpc.NodeError:
-        return False
-    except rpc.RpcFault as fault:
-        if isinstance(fault.__cause__, rpc.NodeError):
-            return False  # such as "missing trie node", which another node might not say
-        raise
+    """Whether the nonce was consumed by then, as the middle one of all endpoints says; no where all have forgotten it.
+
+    Raises RpcFault where none answers and one of them might: what is only away for a moment is not forgotten.
+    """
+    counts: list[int] = []
+    away = ""
+    for endpoint in rpc.awake():
+        try:
+            (answer,) = rpc.ask(endpoint, [("eth_getTransactionCount", (address, hex(block_number)))])
+        except rpc.RpcFault as fault:
+            answer = fault.__cause__ if isinstance(fault.__cause__, rpc.NodeError) else fault
+        if isinstance(answer, str):
+            counts.append(int(answer, 16))
+        elif not _FORGOTTEN.search(str(answer)):
+            away = str(answer)
+    if counts:
+        return sorted(counts)[len(counts) // 2] > nonce
+    if away:
+        raise rpc.RpcFault(f"no endpoint counts transactions at block {block_number}: {away[:200]}")
+    return False
 
 
 def _read(tx: dict[str, Any]) -> Found:
@@ -128,14 +155,14 @@ def _read(tx: dict[str, Any]) -> Found:
         data=bytes.fromhex(tx["input"][2:]),
         max_fee_wei=int(tx.get("maxFeePerGas") or tx["gasPrice"], 16),
         tip_wei=int(tx.get("maxPriorityFeePerGas") or "0x0", 16),
-        raw=_raw(tx),
+        raw=_raw(tx) or b"",
     )
 
 
-def _raw(tx: dict[str, Any]) -> bytes:
-    """The signed bytes, made of the fields and held against the hash."""
+def _raw(tx: dict[str, Any]) -> bytes | None:
+    """The signed bytes, made of the fields and held against the hash: blank where they differ, None for other kinds."""
     if tx.get("type") != _DYNAMIC_FEE or tx.get("accessList"):
-        return b""
+        return None
     numbers = ("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas")
     seal = (int(tx.get("yParity") or tx["v"], 16), int(tx["r"], 16), int(tx["s"], 16))
     to = bytes.fromhex((tx.get("to") or "0x")[2:])

@@ -5,7 +5,7 @@ knows. So these decisions need a quorum, each on the votes of one look:
 
 - a nonce is consumed by none of our hashes (engine/receipts.py); lost it is to what is shown in its place (engine/lost_nonces.py);
 - a block of ours has left the chain, so what stood in it is taken back (engine/heads.py);
-- a transaction reverted, or did not although one says so (engine/receipt_votes.py);
+- a transaction reverted, or was a cancel, or did neither although one says so (engine/receipt_votes.py);
 - a block is canonical, so what stands in it may become final (engine/heads.py);
 - how far the chain is, how far it is final, with which hash, and that it went back (engine/watermark.py);
 - the chain counts fewer transactions of a wallet than were final here (engine/heads.py);

@@ -41,6 +41,12 @@ def add_arguments(verbs: "argparse._SubParsersAction[Any]") -> None:
             continue
         if verb != "resume":
             part.add_argument("--yes", action="store_true", help="do what was shown")
+        if verb == "adopt":
+            part.add_argument(
+                "--unseen-is-lost",
+                action="store_true",
+                help="give up slots of ours of which no node shows what took them, as if another transaction had",
+            )
         part.add_argument("--reason", default="", help="why, at least 8 characters; goes into the audit log")
         part.add_argument("--by", default=account(), help="who: a name of the admin site")
         part.add_argument(
@@ -74,7 +80,7 @@ def _status(stdout: OutputWrapper, options: dict[str, Any]) -> None:
 
 def _adopt(stdout: OutputWrapper, options: dict[str, Any]) -> None:
     wallet = _wallet(options)
-    drawn = adoption.plan(wallet)
+    drawn = adoption.plan(wallet, unseen_is_lost=options["unseen_is_lost"])
     facts = wallet_state.adoption(drawn)
     done = bool(options["yes"]) and not drawn.problem
     if done:

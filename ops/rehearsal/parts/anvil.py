@@ -25,8 +25,9 @@ STATES_KEPT = 1_500
 class Anvil(Part):
     """A chain with id 31337 that mines every `block_time_s` and writes its state every second.
 
-    A SIGKILL loses what was mined since the last write, one second at most. A state file torn by the kill, or
-    with accounts ahead of its blocks, is replaced at the next start by the last good copy, which `keep_copy` makes.
+    A SIGKILL loses what was mined since the last write, one second at most. A state file torn by the kill, or with
+    accounts ahead of its blocks, is replaced at the next start by the last good copy, which `keep_copy` makes; what
+    was mined since then is lost, too.
     Only tests pass durable=False: such a chain ends with its process, and nothing of it is written,
     which otherwise costs a file for every block, and all of the state every second.
     """
@@ -81,7 +82,7 @@ class Anvil(Part):
         if self.state.exists():
             torn = self.folder / f"state.torn.{int(time.time())}.json"
             self.state.rename(torn)
-            print(f"chain: THE STATE FILE IS TORN; kept as {torn.name}", flush=True)
+            print(f"chain: THE STATE FILE IS TORN, or of two moments; kept as {torn.name}", flush=True)
         if self.copy.exists() and is_whole(self.copy.read_bytes()):
             shutil.copyfile(self.copy, self.state)
             self._keep_one_genesis()
@@ -180,7 +181,8 @@ def _is_ahead(state: dict[str, Any]) -> bool:
         info = transaction["info"]
         done[info["from"]] = max(done.get(info["from"], 0), info["nonce"] + 1)
     # Of senders only: a contract counts what it creates, and one without code is like any account.
-    return any(state["accounts"][sender]["nonce"] > count for sender, count in done.items())
+    accounts = state["accounts"]
+    return any(accounts.get(sender, {"nonce": 0})["nonce"] > count for sender, count in done.items())
 
 
 def chain_id(url: str) -> int | None:

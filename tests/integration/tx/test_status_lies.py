@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 
+from execution_app.engine import cancels
 from execution_app.models import Position, TxIntent, TxReceipt, VenueOrder
+from execution_app.node import quorum
 from execution_app.states import Action
 from tests import invariants
 from tests.chaos.lagging_node import LaggingNode
 from tests.execution.test_exits import opened, pause
 from tests.integration.tx.test_nodes_that_lie import Tell, mend, nodes, settle, silence, state
-from tests.rig import Rig
+from tests.rig import Rig, rpc_call
 from tests.timers import pass_a_minute
 
 __all__ = ["nodes"]
@@ -96,3 +98,59 @@ def test_a_revert_that_one_node_calls_a_success_is_final_by_the_others(
     assert not Position.objects.exists()
     pause(paused=False)
     invariants.check(nodes[0])
+
+
+def test_a_revert_in_another_block_than_the_majoritys_is_corrected(
+    rig: Rig, nodes: list[LaggingNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its block is true and old, and does not hold the transaction; whoever has another one contradicts."""
+    monkeypatch.setattr(quorum, "KEPT_BLOCKS", 1)
+    rig.mine(3)
+    old = rpc_call("eth_getBlockByNumber", "latest", False)
+
+    def elsewhere(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        receipt = answer.get("result")
+        if request["method"] != "eth_getTransactionReceipt" or receipt is None:
+            return answer
+        told = {"blockHash": old["hash"], "blockNumber": old["number"], "status": "0x0", "logs": []}
+        return {**answer, "result": receipt | told}
+
+    nodes[0].faults.tell = elsewhere
+    intent = rig.intent()
+    rig.submit()
+    rig.mine(5)
+    rig.track()
+    assert state(intent) == "ordered"
+    assert TxReceipt.objects.get(intent=intent).block_hash != old["hash"]
+    settle(rig, nodes, intent)
+
+
+def test_a_cancel_that_one_node_made_up_is_not_final(rig: Rig, nodes: list[LaggingNode]) -> None:
+    """The order was mined; the first node hides that and shows the cancel in its place."""
+    for node in nodes:
+        node.hold()
+    intent = rig.intent()
+    rig.submit()
+    cancels.request(by="ann")
+    pass_a_minute()
+    rig.track()
+    cancel = intent.sends.get(kind="cancel")
+    order = intent.sends.get(attempt=0)
+    for node in nodes:
+        node.release("first")
+    rig.mine()
+
+    def swapped(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if request["method"] != "eth_getTransactionReceipt":
+            return answer
+        if request["params"][0] != cancel.tx_hash:
+            return {**answer, "result": None}
+        truth = rpc_call("eth_getTransactionReceipt", order.tx_hash)
+        return {**answer, "result": truth | {"transactionHash": cancel.tx_hash, "logs": []}}
+
+    nodes[0].faults.tell = swapped
+    for _ in range(3):
+        rig.track()
+        rig.mine(4)
+    assert state(intent) in {"mined", "pending_inclusion"}, "never final"
+    settle(rig, nodes, intent)

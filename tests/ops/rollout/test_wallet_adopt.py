@@ -7,13 +7,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
-from execution_app.engine import heads, reserve
+from execution_app.engine import heads, reconcile, reserve
 from execution_app.models import AuditEntry, Position, Reservation, SignRequest, TxIntent, TxSend, Wallet
 from execution_app.states import Action, Reason
 from tests import database_copies, invariants
 from tests.integration.tx.conftest import node
 from tests.integration.tx.remote import finish, signing_remotely
-from tests.integration.tx.test_nonce_watch import spend_elsewhere
+from tests.integration.tx.test_nonce_watch import hide, spend_elsewhere
 from tests.proxy import Proxy
 from tests.rig import Rig
 from tests.timers import pass_a_minute
@@ -266,3 +266,51 @@ def test_a_slot_that_an_old_copy_had_not_signed_yet(
         assert not TxIntent.objects.filter(intent_key=behind.intent_key).exists()
         assert len(signer.signed) == 2, "nothing is signed again"
         invariants.check(node)
+
+
+def unexplained(rig: Rig, node: Proxy, *, without_blocks: bool) -> TxIntent:
+    """An order of ours that was mined, of which the node has no receipt any more; and no transactions either, where told."""
+    intent = rig.intent()
+    rig.submit()
+    rig.mine(6)
+    hide(node, blocks=without_blocks)
+    if not without_blocks:
+        reconcile.halt_wallet(rig.wallet, "for some other reason")
+    rig.track()
+    rig.track()
+    rig.wallet.refresh_from_db()
+    assert rig.wallet.halted_reason
+    return intent
+
+
+def test_a_slot_that_no_node_explains_is_given_up_by_a_word_of_its_own(
+    rig: Rig, node: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    intent = unexplained(rig, node, without_blocks=True)
+    with pytest.raises(CommandError, match=r"no node shows what took nonces \[0\] of ours"):
+        wallet(capsys, "adopt", "123", "--yes", *WHY)
+    with pytest.raises(CommandError, match="adopt comes first"):
+        wallet(capsys, "resume", "123", *WHY)
+    intent.refresh_from_db()
+    assert intent.state == "pending_inclusion"
+    said = wallet(capsys, "adopt", "123", "--unseen-is-lost", "--yes", *WHY)
+    assert (said["adopted"], whats(said)) == (True, {0: "unseen"})
+    intent.refresh_from_db()
+    assert intent.state == "lost_nonce"
+    assert "no node can still show" in intent.transitions.get(to_state="lost_nonce").why
+    wallet(capsys, "resume", "123", *WHY)
+
+
+def test_a_slot_whose_own_bytes_are_in_a_block_is_ours_without_a_receipt(
+    rig: Rig, node: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    intent = unexplained(rig, node, without_blocks=False)
+    said = wallet(capsys, "adopt", "123", "--yes", *WHY)
+    assert whats(said) == {0: "ours"}
+    wallet(capsys, "resume", "123", *WHY)
+    node.faults.hide_receipts = False
+    pass_a_minute()
+    rig.run()
+    intent.refresh_from_db()
+    assert intent.state == "filled"
+    invariants.check(node)
