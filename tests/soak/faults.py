@@ -161,12 +161,15 @@ def kill_node(stack: DetouredStack) -> None:
         while state.stat().st_mtime_ns == written_ns and time.monotonic() < deadline_s:
             time.sleep(0.02)
         pid = outages.kill(stack, "anvil", signal.SIGSTOP)
-        if pid and is_whole(state.read_bytes()):
-            os.kill(pid, signal.SIGKILL)
+        whole = pid and is_whole(state.read_bytes())
+        with suppress(ProcessLookupError):  # who watches over it may have been faster
+            if whole:
+                os.kill(pid, signal.SIGKILL)
+            elif pid:
+                os.kill(pid, signal.SIGCONT)
+        if whole:
             stack.node.reset_pool()
             return
-        if pid:
-            os.kill(pid, signal.SIGCONT)
 
 
 def jump(stack: DetouredStack, forward_s: int) -> None:
