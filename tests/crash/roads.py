@@ -8,6 +8,7 @@ from tests.crash import (
     roads_gate,
     roads_levels,
     roads_margin,
+    roads_meetings,
     roads_open,
     roads_resting,
     roads_stop,
@@ -27,5 +28,6 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_resting.ROADS,
         *roads_margin.ROADS,
         *roads_bot.ROADS,
+        *roads_meetings.ROADS,
     )
 }

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from execution_app import tasks
+from execution_app.engine import reserve
 from execution_app.node import signers
 from execution_app.venues import onchain
 from tests import real_parts
@@ -70,6 +71,26 @@ def _reorg_of_close(bench: Bench) -> None:
     bench.live_on()
 
 
+def _liar(bench: Bench) -> None:
+    """One node of three says that the nonce is used and each block final: what is under way is not lost, nor is it over."""
+    bench.be_among("used")
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.track()
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _liar_remembers(bench: Bench) -> None:
+    """One node of three shows for ever what was mined in a block that has left."""
+    bench.be_among("fork")
+    _reorg_of_order(bench)
+    bench.live_on()
+
+
 def _refund(bench: Bench) -> None:
     """The price has gone when the keeper looks: the venue gives the collateral back."""
     bench.accept("one", slippage_pct=TIGHT)
@@ -84,6 +105,11 @@ def _refund(bench: Bench) -> None:
 
 
 TIGHT = 0.01
+
+
+def _release_post(bench: Bench) -> None:
+    bench.steer("release", "all")
+    bench.post("one")
 
 
 def _post_tight(bench: Bench) -> None:
@@ -135,6 +161,9 @@ def _foreign(bench: Bench) -> None:
     _steal(bench)
     bench.track()
     bench.rig.mine(4)
+    bench.accept("next")
+    bench.look()
+    reserve.reserve(bench.rig.wallet.pk)  # signed, and not sent yet
     bench.track()
     bench.accept("more")
     bench.submit()
@@ -154,6 +183,7 @@ def _post_stolen(bench: Bench) -> None:
     _steal(bench)
     bench.steer("release", "none")
     bench.post("one")
+    bench.post("next")
     bench.post("more")
 
 
@@ -204,12 +234,15 @@ ROADS = [
         left=0,
         before=open_one,
     ),
+    Scenario("a node that lies", _liar, _release_post, DONE, left=1),
+    Scenario("a node that remembers a fork", _liar_remembers, post_one, DONE, left=1),
     Scenario(
         "keeper refunds",
         _refund,
         _post_tight,
         {"one": one_of("venue_cancelled", "filled", "rejected")},
         faults=("lost", "reset"),
+        alone={"one": one_of("venue_cancelled")},
     ),
     Scenario(
         "closed elsewhere",
@@ -228,9 +261,11 @@ ROADS = [
         # leaves when somebody lets the wallet go on.
         {
             "one": WAITS | one_of("lost_nonce"),
+            "next": WAITS | FILLED | one_of("lost_nonce", "signed", "sending"),
             "more": WAITS | FILLED | one_of("lost_nonce", "signed", "sending"),
         },
         finished=False,
+        alone={"one": one_of("lost_nonce"), "next": one_of("signed"), "more": WAITS},
         faults=("reset",),
     ),
     Scenario(
@@ -248,5 +283,6 @@ ROADS = [
         _post_counted,
         {"one": WAITS | one_of("lost_nonce")},
         finished=False,
+        alone={"one": WAITS},
     ),
 ]

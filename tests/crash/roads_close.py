@@ -151,6 +151,20 @@ def _unpause_post(bench: Bench) -> None:
     bench.post("two", "CLOSE")
 
 
+def _close_reverts_for_ever(bench: Bench) -> None:
+    """The venue stays paused: what costs gas each time is not asked for ever."""
+    bench.accept("two", "CLOSE")
+    for _ in range(4):
+        bench.steer("hold")
+        bench.submit()
+        pause(paused=True)
+        bench.steer("release", "all")
+        bench.rig.mine(4)
+        bench.track()
+        pause(paused=False)
+        bench.age()
+
+
 def _leave_all(bench: Bench) -> None:
     """A person leaves everything: one exit a position, whoever asks how often."""
     bench.reduce_only()
@@ -229,6 +243,15 @@ ROADS = [
         DONE | {"two": one_of("final_reverted", "filled"), "two#2?": FILLED},
         left=0,
         before=open_one,
+        alone={"two": one_of("final_reverted"), "two#2": FILLED},
+    ),
+    Scenario(
+        "close reverts, again and again",
+        _close_reverts_for_ever,
+        _unpause_post,
+        DONE | {f"two{number}": FILLED | one_of("final_reverted") for number in ("", "#2?", "#3?")},
+        before=open_one,
+        alone={f"two{number}": one_of("final_reverted") for number in ("", "#2", "#3")},
     ),
     Scenario(
         "leave everything",

@@ -254,7 +254,13 @@ ROADS = [
         {"one": one_of("expired", "final_cancelled")},
         left=0,
     ),
-    Scenario("never valid", _never_valid, post_one, {"one": one_of("filled", "final_cancelled")}),
+    Scenario(
+        "never valid",
+        _never_valid,
+        post_one,
+        {"one": one_of("filled", "final_cancelled")},
+        alone={"one": one_of("final_cancelled")},
+    ),
     Scenario("cancel in slot", _cancel, _post_reduced, {"one": CANCELLED}, left=0, faults=EVERY_FAULT),
     Scenario(
         "expire",

@@ -94,7 +94,7 @@ class _Worker:
         # What the walk itself has ended needs nobody to end it.
         if not problem and not self._bench.is_done():
             _, problem = trial.recover(self._bench, scenario)
-        return answer | {"problem": problem or trial.judge(self._bench, scenario)}
+        return answer | {"problem": problem or trial.judge(self._bench, scenario, alone=not fault)}
 
     def _try(self, scenario: Any, fault: str, label: str, occurrence: int) -> dict[str, Any]:
         from tests.crash import trial
