@@ -335,10 +335,11 @@ class Bench:
         venue.set_price(real_parts.anvil.url, real_parts.deployment, "BTC-USD", Decimal(price_usd))
         rpc_call("evm_setAutomine", False)
 
-    def stop(self) -> None:
+    def stop(self) -> control.Imposed:
         """A stop, and when its call had returned: nothing new may leave after that."""
         imposed = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="crash", reason="crash")
         self.steer("note", "stop", imposed.in_flight)
+        return imposed
 
     def resume(self) -> None:
         # Noted before: what leaves from here on may leave.

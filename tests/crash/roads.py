@@ -2,6 +2,7 @@
 
 from tests.crash import (
     roads_bot,
+    roads_caps,
     roads_chain,
     roads_close,
     roads_desks,
@@ -29,5 +30,6 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_margin.ROADS,
         *roads_bot.ROADS,
         *roads_meetings.ROADS,
+        *roads_caps.ROADS,
     )
 }

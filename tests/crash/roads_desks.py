@@ -5,7 +5,7 @@ from decimal import Decimal
 from execution_app.desks.gateway import GatewayDesk
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.paper import PaperDesk
-from execution_app.engine import reserve
+from execution_app.engine import reconcile, reserve
 from execution_app.gate import cap_rows
 from execution_app.models import Position
 from execution_app.states import CapName, CapScope
@@ -241,6 +241,26 @@ def _gateway_stopped(bench: Bench) -> None:
     bench.live_on()
 
 
+def _gateway_halted(bench: Bench) -> None:
+    """The wallet is halted between signature and first post: the message stays here."""
+    _ask_gateway(bench)
+    reserve.reserve(bench.rig.wallet.pk)
+    _halt(bench)
+    bench.submit()
+    bench.age()
+    bench.sweep()
+    bench.live_on()
+
+
+def _halt(bench: Bench) -> None:
+    reconcile.halt_wallet(bench.rig.wallet, "crash")
+
+
+def _halt_and_ask(bench: Bench) -> None:
+    _halt(bench)
+    _ask_gateway(bench)
+
+
 def _stop_and_ask(bench: Bench) -> None:
     bench.stop()
     _ask_gateway(bench)
@@ -334,6 +354,14 @@ ROADS = [
         _stop_and_ask,
         {"desk:one": one_of("rejected", "signed", "pending", "held", "lapsed")},
         finished=False,
+    ),
+    Scenario(
+        "gateway, halted wallet",
+        _gateway_halted,
+        _halt_and_ask,
+        {"desk:one": one_of("signed", "pending", "held", "lapsed")},
+        finished=False,
+        left=0,
     ),
     Scenario("paper desk", _ask_paper, _ask_paper, {"desk:one": one_of("simulated")}, left=0),
 ]

@@ -3,17 +3,16 @@
 import dataclasses
 import json
 import time
-from decimal import Decimal
 
 from execution_app import tasks
-from execution_app.engine import reserve
-from execution_app.gate import cap_rows, control, watch
-from execution_app.models import TxIntent
-from execution_app.states import CapName, CapScope, Origin, RestrictionKind
+from execution_app.engine import cancels, reserve
+from execution_app.gate import control, watch
+from execution_app.models import TxSend
+from execution_app.states import Origin, RestrictionKind
 from signals_app.models import SourceGrant
 from tests.crash.bench import SOURCE, Bench
 from tests.crash.roads_close import FILLED_OR_ENDED
-from tests.crash.roads_open import open_one
+from tests.crash.roads_open import CANCELLED, open_one
 from tests.crash.scenario import FILLED, Scenario, one_of
 from tests.timers import pass_a_minute
 
@@ -222,27 +221,39 @@ def _alike(bench: Bench) -> None:
     bench.live_on()
 
 
-def _loss_meets_cap(bench: Bench) -> None:
-    """What was lost today keeps the next open out."""
-    with bench.aside():
-        bench.set_price(90_000)
-    bench.accept("two", "CLOSE")
+def _answer_lost_then_stop(bench: Bench) -> None:
+    """A node has it and said nothing: the stop names what may have left."""
+    bench.steer("hold")
+    bench.accept()
+    bench.steer("lose", 1)
     bench.submit()
+    imposed = bench.stop()
+    offered = set(TxSend.objects.values_list("tx_hash", flat=True))
+    assert offered <= set(imposed.in_flight), f"I8: a stop that names {imposed.in_flight} of {offered}"
+    bench.steer("release", "all")
+    bench.resume()
     bench.live_on()
-    _cap_loss(bench)
-    bench.accept("more")
+
+
+def _cancel_refused(bench: Bench) -> None:
+    """No node takes the cancel at first, and the order is in no pool any more: it is not given to one again."""
+    bench.steer("hold")
+    bench.accept()
     bench.submit()
+    cancels.request(by="crash")
+    bench.steer("refuse", 2, FULL)
+    bench.track()
+    bench.steer("release", "none")
+    for _ in range(2):
+        bench.age()
+        bench.track()
+    bench.live_on()
 
 
-def _cap_loss(_: Bench) -> None:
-    cap_rows.set_cap(CapName.DAILY_LOSS, CapScope.GLOBAL, "", Decimal("0.1"), by="crash", reason="crash")
-
-
-def _post_loss(bench: Bench) -> None:
-    bench.post("two", "CLOSE")
-    if TxIntent.objects.filter(intent_key__endswith=":two", state="filled").exists():
-        _cap_loss(bench)
-        bench.post("more")
+def _cancel_and_release(bench: Bench) -> None:
+    cancels.request(by="crash")
+    bench.steer("release", "all")
+    bench.post("one")
 
 
 ROADS = [
@@ -259,6 +270,7 @@ ROADS = [
         {"one": FILLED, "two": FILLED},
         before=open_one,
         left=0,
+        mode="",
     ),
     Scenario(
         "held, then closed",
@@ -277,12 +289,13 @@ ROADS = [
         left=3,
     ),
     Scenario(
-        "a loss meets its cap",
-        _loss_meets_cap,
-        _post_loss,
-        {"one": FILLED, "two": FILLED, "more?": one_of("rejected:daily_loss_at_cap")},
-        before=open_one,
-        left=0,
-        alone={"more": one_of("rejected:daily_loss_at_cap")},
+        "answer lost, then a stop", _answer_lost_then_stop, _release_and_resume, {"one": FILLED}, left=1
+    ),
+    Scenario(
+        "cancel refused",
+        _cancel_refused,
+        _cancel_and_release,
+        {"one": FILLED | CANCELLED},
+        alone={"one": one_of("final_cancelled")},
     ),
 ]
