@@ -79,16 +79,21 @@ def _of_slot(wallet: Wallet, intent: TxIntent, counts: Counts) -> Use:
     if history.has_receipt(hashes):
         return Use(intent.nonce, What.OURS, intent)
     found = history.find(wallet.address, intent.nonce, counts.final_block)
-    if found is None or not found.raw:
-        return Use(intent.nonce, What.LOST, intent, found)
+    return Use(intent.nonce, What.LOST if found is None else taken_by(wallet, intent, found), intent, found)
+
+
+def taken_by(wallet: Wallet, intent: TxIntent, found: Found) -> What:
+    """What a transaction under a hash that is not known here is to the slot that it took: REPLACED, CANCELLED or LOST."""
+    if not found.raw:
+        return What.LOST  # of a kind that we never sign
     same = (found.to.lower(), found.data, found.value_wei) == (
         intent.to_address.lower(),
         bytes(intent.calldata or b""),
         int(intent.value_wei or 0),
     )
     if same:
-        return Use(intent.nonce, What.REPLACED, intent, found)
-    return Use(intent.nonce, What.CANCELLED if is_cancel(wallet, found) else What.LOST, intent, found)
+        return What.REPLACED
+    return What.CANCELLED if is_cancel(wallet, found) else What.LOST
 
 
 def is_cancel(wallet: Wallet, found: Found) -> bool:

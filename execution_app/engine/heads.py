@@ -33,7 +33,6 @@ BY = "heads"
 BATCH = 2_000
 # What has rested at the venue for long stands in blocks far below the final one: of these a part is asked at each head.
 REST_TURNS = 64
-KEPT_BLOCKS = 10_000  # that any node can still show
 MINED_STATES = (
     IntentState.MINED,
     IntentState.ORDERED,
@@ -219,7 +218,7 @@ def _forget_reorganised(mined: dict[int, _Mined], final: int) -> tuple[dict[int,
     def is_in(number: int, block_hash: str) -> bool:
         for_it = votes[number][block_hash]
         unopposed = for_it == votes[number].total() - votes[number][""]
-        return for_it >= needed or (unopposed and number < final - KEPT_BLOCKS)
+        return for_it >= needed or (unopposed and number < final - quorum.KEPT_BLOCKS)
 
     def has_left(number: int, block_hash: str) -> bool:
         silent = votes[number][""] if number <= final else 0

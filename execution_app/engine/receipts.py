@@ -11,10 +11,10 @@ from django.db.models.functions import Now
 
 from execution_app import meters, reservations
 from execution_app.book import margins, orders, positions
-from execution_app.engine import exits, mined, reconcile
+from execution_app.engine import exits, lost_nonces, mined, receipt_votes
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
-from execution_app.models import Fill, TxIntent, TxReceipt, TxSend, Wallet
+from execution_app.models import Fill, TxIntent, TxReceipt, TxSend
 from execution_app.moves import move
 from execution_app.node import quorum, rpc
 from execution_app.states import ORDER_CHANGES, ORDERS, Action, IntentState, Reason, SendKind
@@ -179,13 +179,19 @@ def _margin(intent: TxIntent, event: MarginUpdated | None) -> None:
 
 
 def read_orders_again() -> None:
-    """Ask again for receipts that came without their order: a node may leave out logs it has not indexed yet."""
+    """Hear every endpoint about receipts that came without an order.
+
+    The one that was asked may not have indexed all logs yet, or may say that it reverted although it did not.
+    """
     bare = TxReceipt.objects.filter(
-        canonical=True, status=1, intent__state=IntentState.MINED, intent__settled_at=None
+        canonical=True, intent__state=IntentState.MINED, intent__settled_at=None
     ).exclude(send__kind=SendKind.CANCEL)
-    for receipt in bare.select_related("intent", "send").order_by("id")[:AGAIN]:
+    # Any of them: those that no endpoint shows, however many, keep none of the others from being heard.
+    rows = list(bare.select_related("intent", "send").order_by("?")[:AGAIN])
+    for receipt, shown in receipt_votes.ask(rows):
         try:
-            _register(receipt.intent, _fullest(receipt))
+            if receipt_votes.correct(receipt, shown):
+                _register(receipt.intent, receipt_votes.fullest(shown))
         except Stale:
             continue
         except mined.NONSENSE:
@@ -193,23 +199,10 @@ def read_orders_again() -> None:
             log.exception("the book refuses a receipt", intent=receipt.intent_id)
 
 
-def _fullest(receipt: TxReceipt) -> dict[str, Any]:
-    """The receipt as the endpoint shows it that has most of its logs. Raises Stale where none has its block."""
-    answers = [
-        answer
-        for _, (answer,) in quorum.ask_each([("eth_getTransactionReceipt", (receipt.send.tx_hash,))])
-        # Whether its block stands is found out elsewhere.
-        if mined.shows(receipt.send, answer) and answer["blockHash"] == receipt.block_hash
-    ]
-    if not answers:
-        raise Stale(f"no endpoint has {receipt.send.tx_hash} in block {receipt.block_number}")
-    return max(answers, key=lambda answer: len(answer["logs"]))
-
-
 def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]:
     """The slot is consumed and the node shows no receipt of ours: what any other shows is a receipt all the same.
 
-    Where none does, only a majority for which a final block consumed the nonce proves a loss.
+    Where none does, only a majority for which a final block consumed the nonce lets anything follow from that.
     """
     assert intent.wallet is not None
     log.warning("consumed by none of ours, as far as this node knows", intent=intent.pk, nonce=intent.nonce)
@@ -226,19 +219,8 @@ def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]
             votes += int(count, 16) > int(intent.nonce or 0)
     # Of a halted wallet it may be ours all the same, from a database that is gone: `wallet adopt` tells them apart.
     if votes >= quorum.needed() and not intent.wallet.halted_reason:
-        _lose(intent)
+        lost_nonces.conclude(intent, {send.tx_hash for send in sends}, finalized)
     return []
-
-
-def _lose(intent: TxIntent) -> None:
-    assert intent.wallet is not None
-    meters.NONCE_LOST.inc()
-    with transaction.atomic():
-        # The wallet first, as everywhere.
-        Wallet.objects.select_for_update(no_key=True).get(pk=intent.wallet.pk)
-        reason = f"nonce {intent.nonce} was consumed by a transaction that is not ours"
-        move(intent, IntentState.LOST_NONCE, why=reason, by=BY)
-        reconcile.halt_wallet(intent.wallet, reason)
 
 
 def settle(standing: Mapping[int, IntentState], finalized: int) -> None:
@@ -252,28 +234,37 @@ def settle(standing: Mapping[int, IntentState], finalized: int) -> None:
 
 
 def _settle_transactions(standing: Collection[int], finalized: int) -> None:
-    """Of cancels, and of what was reverted."""
-    for receipt in TxReceipt.objects.filter(
+    """Of cancels, and of what was reverted as a majority says."""
+    rows = TxReceipt.objects.filter(
         intent__in=standing,
         canonical=True,
         block_number__lte=finalized,
         intent__state__in=[IntentState.MINED, IntentState.CHANGED],
         intent__settled_at=None,
-    ).select_related("intent", "send"):
+    ).select_related("intent", "send")
+    reverted = []
+    for receipt in rows:
         if receipt.intent.state == IntentState.CHANGED:
             _settle_change(receipt)
-            continue
-        cancelled = receipt.send.kind == SendKind.CANCEL
-        if receipt.status and not cancelled:
-            continue  # its order is still to be read from the receipt
-        final = IntentState.FINAL_CANCELLED if cancelled else IntentState.FINAL_REVERTED
-        try:
-            with transaction.atomic():
-                told = {} if cancelled else margins.why_reverted(receipt.intent)
-                move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY, **told)
-                exits.ask_again(receipt.intent)
-        except Stale:
-            continue
+        elif receipt.send.kind == SendKind.CANCEL:
+            _settle_transaction(receipt)
+        elif not receipt.status:  # else its order is still to be read from the receipt
+            reverted.append(receipt)
+    for receipt, shown in receipt_votes.ask(reverted):
+        if receipt_votes.is_reverted(receipt, shown, finalized):
+            _settle_transaction(receipt)
+
+
+def _settle_transaction(receipt: TxReceipt) -> None:
+    cancelled = receipt.send.kind == SendKind.CANCEL
+    final = IntentState.FINAL_CANCELLED if cancelled else IntentState.FINAL_REVERTED
+    try:
+        with transaction.atomic():
+            told = {} if cancelled else margins.why_reverted(receipt.intent)
+            move(receipt.intent, final, why=f"block {receipt.block_number} is final", by=BY, **told)
+            exits.ask_again(receipt.intent)
+    except Stale:
+        log.info("has moved on", intent=receipt.intent_id)
 
 
 def _settle_change(receipt: TxReceipt) -> None:

@@ -85,35 +85,37 @@ def find(address: str, nonce: int, final_block: int) -> Found | None:
     """The transaction that consumed this nonce up to this block; None where no node can still tell.
 
     Looks back from there in steps that double, then bisects, by the count at past blocks: nodes forget old states, so
-    nothing older is asked than has to be. Raises RpcFault.
+    little that is older is asked than has to be, and what they have forgotten counts as before. Raises RpcFault.
     """
-    low, high = (
-        final_block - 1,
-        final_block,
-    )  # the count is above `nonce` at `high`, and in the end not at `low`
+    # The count is above `nonce` at `high`; in the end it is not at `low`, or nobody knows what it was there.
+    low, high = final_block - 1, final_block
+    while low >= 0 and _is_past(address, nonce, low):
+        low, high = max(-1, low - 2 * (high - low)), low
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _is_past(address, nonce, middle):
+            high = middle
+        else:
+            low = middle
     try:
-        while low >= 0 and _is_past(address, nonce, low):
-            low, high = max(-1, low - 2 * (high - low)), low
-        while high - low > 1:
-            middle = (low + high) // 2
-            if _is_past(address, nonce, middle):
-                high = middle
-            else:
-                low = middle
         block = _told(rpc.read("eth_getBlockByNumber", hex(high), True))
     except rpc.NodeError:
         return None
-    except rpc.RpcFault as fault:
-        if isinstance(fault.__cause__, rpc.NodeError):
-            return None  # such as "missing trie node", which another node might not say
-        raise
     mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
     found = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
     return None if found is None else _read(found)
 
 
 def _is_past(address: str, nonce: int, block_number: int) -> bool:
-    return int(_told(rpc.read("eth_getTransactionCount", address, hex(block_number))), 16) > nonce
+    """Whether the nonce was consumed by then; no where no node remembers."""
+    try:
+        return int(_told(rpc.read("eth_getTransactionCount", address, hex(block_number))), 16) > nonce
+    except rpc.NodeError:
+        return False
+    except rpc.RpcFault as fault:
+        if isinstance(fault.__cause__, rpc.NodeError):
+            return False  # such as "missing trie node", which another node might not say
+        raise
 
 
 def _read(tx: dict[str, Any]) -> Found:

@@ -3,8 +3,9 @@
 A node that lags, prunes, indexes late or lies says "no" as well as one that
 knows. So these decisions need a quorum, each on the votes of one look:
 
-- a nonce that is consumed by none of our hashes is lost (engine/receipts.py);
+- a nonce is consumed by none of our hashes (engine/receipts.py); lost it is to what is shown in its place (engine/lost_nonces.py);
 - a block of ours has left the chain, so what stood in it is taken back (engine/heads.py);
+- a transaction reverted, or did not although one says so (engine/receipt_votes.py);
 - a block is canonical, so what stands in it may become final (engine/heads.py);
 - how far the chain is, how far it is final, with which hash, and that it went back (engine/watermark.py);
 - the chain counts fewer transactions of a wallet than were final here (engine/heads.py);
@@ -34,6 +35,7 @@ from execution_app.node import rpc
 from execution_app.node.wire import Call
 
 log = structlog.get_logger(__name__)
+KEPT_BLOCKS = 10_000  # that any node can still show
 
 
 def needed() -> int:

@@ -34,6 +34,8 @@ DETAILS: Mapping[str, str] = {
     "{text}; waits until what we did with it is final": "D_WAITS_FINAL",
     "{pct} % of {usdc} USDC is less than 0.000001 USDC": "D_TOO_SMALL_PART",
     "nonce {count} was consumed by a transaction that is not ours": "D_NONCE_TAKEN",
+    "nonce {count} was consumed, and no node shows by what": "D_NONCE_UNSEEN",
+    "nonce {count} was consumed by {key}, which is not known here": "D_NONCE_UNKNOWN",
     "the chain has {count} transactions of this wallet, this database signed {most}": "D_MORE_ON_CHAIN",
     "restored from a backup of {at}: {detail}": "D_WAS_RESTORED",
     # execution_app/book/simulation

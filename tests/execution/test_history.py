@@ -37,7 +37,7 @@ def order(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("forgetful")
-@pytest.mark.parametrize("blocks", [0, 1, 2, 5, 9])
+@pytest.mark.parametrize("blocks", [0, 1, 2, 5, 9, 16, 20, 22])
 def test_what_a_young_block_holds_is_found_without_old_states(rig: Rig, blocks: int) -> None:
     rig.mine(2 * KEPT)
     order(rig)

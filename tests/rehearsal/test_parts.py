@@ -206,6 +206,23 @@ def test_a_torn_state_falls_back_to_the_good_copy_and_says_so(tmp_path, capsys):
     assert list(tmp_path.glob("chain/state.torn.*"))
 
 
+def test_a_state_whose_accounts_are_ahead_of_its_blocks_is_torn(tmp_path):
+    """As the node writes it where it mines between the two: executed, and in no block."""
+    with Anvil(tmp_path / "chain", tools=TOOLS, block_time_s=None) as node:
+        for _ in range(2):
+            rpc(node, "eth_sendTransaction", {"from": ACCOUNT, "data": "0x60006000a000"})
+        node.stop()
+        whole = json.loads(node.state.read_bytes())
+        assert is_whole(json.dumps(whole).encode())
+        newest = max(whole["transactions"], key=lambda told: told["info"]["nonce"])
+        ahead = whole | {"transactions": [told for told in whole["transactions"] if told is not newest]}
+        assert not is_whole(json.dumps(ahead).encode())
+        node.state.write_text(json.dumps(ahead))
+        node.start()
+        assert rpc(node, "eth_getTransactionReceipt", newest["info"]["transaction_hash"]) is not None
+        assert int(rpc(node, "eth_getTransactionCount", ACCOUNT, "latest"), 16) == 2
+
+
 def test_a_torn_state_never_becomes_the_good_copy(tmp_path):
     node = Anvil(tmp_path / "chain", tools=TOOLS)
     node.folder.mkdir()

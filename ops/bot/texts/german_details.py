@@ -34,6 +34,10 @@ ENGINE_D_TOO_SMALL_PART = "{pct} % von {usdc} sind weniger als 0.000001 USDC"
 ENGINE_D_NONCE_TAKEN = (
     "Platz {count} der Wallet wurde von einer Transaktion verbraucht, die nicht von hier ist"
 )
+ENGINE_D_NONCE_UNSEEN = "Platz {count} der Wallet wurde verbraucht, und kein Knoten zeigt, wovon"
+ENGINE_D_NONCE_UNKNOWN = (
+    "Platz {count} der Wallet wurde von der Transaktion {key} verbraucht, die hier niemand kennt"
+)
 ENGINE_D_MORE_ON_CHAIN = "die Chain hat {count} Transaktionen dieser Wallet, hier signiert sind {most}"
 ENGINE_D_WAS_RESTORED = "die Datenbank kommt aus einer Sicherung von {at}: {detail}"
 ENGINE_D_KEEPER_COMES = "simuliert: entschieden bei {price}; der Keeper des Handelsplatzes käme {at}"

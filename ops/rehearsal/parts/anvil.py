@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ops.rehearsal.parts.anvil_install import installed
 from ops.rehearsal.parts.part import Part
@@ -25,8 +25,8 @@ STATES_KEPT = 1_500
 class Anvil(Part):
     """A chain with id 31337 that mines every `block_time_s` and writes its state every second.
 
-    A SIGKILL loses what was mined since the last write, one second at most. A state file torn
-    by the kill is replaced at the next start by the last good copy, which `keep_copy` makes.
+    A SIGKILL loses what was mined since the last write, one second at most. A state file torn by the kill, or
+    with accounts ahead of its blocks, is replaced at the next start by the last good copy, which `keep_copy` makes.
     Only tests pass durable=False: such a chain ends with its process, and nothing of it is written,
     which otherwise costs a file for every block, and all of the state every second.
     """
@@ -159,12 +159,28 @@ class Anvil(Part):
 
 
 def is_whole(content: bytes) -> bool:
-    """Whether it is a complete state of the node."""
+    """Whether it is a complete state of the node, and of one moment."""
     try:
         state = json.loads(content)
     except ValueError:
         return False
-    return isinstance(state, dict) and {"block", "accounts", "blocks", "transactions"} <= state.keys()
+    if not isinstance(state, dict) or not {"block", "accounts", "blocks", "transactions"} <= state.keys():
+        return False
+    return not _is_ahead(state)
+
+
+def _is_ahead(state: dict[str, Any]) -> bool:
+    """Whether accounts have done more than the blocks hold.
+
+    The node collects its blocks first and its accounts later; what it mines between the two is in the accounts only.
+    From such a state it would start with transactions executed that no block, receipt or log tells of.
+    """
+    done: dict[str, int] = {}
+    for transaction in state["transactions"]:
+        info = transaction["info"]
+        done[info["from"]] = max(done.get(info["from"], 0), info["nonce"] + 1)
+    # Of senders only: a contract counts what it creates, and one without code is like any account.
+    return any(state["accounts"][sender]["nonce"] > count for sender, count in done.items())
 
 
 def chain_id(url: str) -> int | None:

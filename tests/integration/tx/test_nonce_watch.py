@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from execution_app.engine import heads, reserve
+from execution_app import meters
+from execution_app.engine import adoption, heads, reserve
 from execution_app.errors import Disagreement
 from execution_app.gate import watch
 from execution_app.models import TxIntent, TxSend
@@ -124,6 +125,114 @@ def test_another_chain_with_the_same_id(rig: Rig, node: Proxy, settings: Setting
     rig.run()
     assert TxIntent.objects.filter(state="filled").count() == 2
     invariants.check(node)
+
+
+def hide(node: Proxy, *, blocks: bool) -> None:
+    """The node shows no receipt any more; and, where told, no transaction within a block either."""
+    node.faults.hide_receipts = True
+
+    def empty(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if request["method"] == "eth_getBlockByNumber" and answer.get("result"):
+            answer["result"]["transactions"] = []
+        return answer
+
+    node.faults.tell = empty if blocks else None
+
+
+def follow_to_final(rig: Rig) -> None:
+    for _ in range(3):
+        rig.mine(4)
+        rig.track()
+
+
+def told(rig: Rig, intent: TxIntent) -> tuple[str, str]:
+    intent.refresh_from_db()
+    rig.wallet.refresh_from_db()
+    return intent.state, rig.wallet.halted_reason
+
+
+def test_our_own_bytes_in_a_final_block_are_not_lost_for_a_receipt_that_is_hidden(
+    rig: Rig, node: Proxy
+) -> None:
+    """An index of receipts that is behind, at the only endpoint: the block itself says that it was us."""
+    intent = rig.intent()
+    rig.submit()
+    hide(node, blocks=False)
+    lost = meters.NONCE_LOST._value.get()
+    follow_to_final(rig)
+    assert told(rig, intent) == ("pending_inclusion", "")
+    assert meters.NONCE_LOST._value.get() == lost
+    node.faults.hide_receipts = False
+    pass_a_minute()
+    rig.run()
+    assert told(rig, intent) == ("filled", "")
+    invariants.check(node)
+
+
+@pytest.mark.parametrize("forgotten", ["blocks", "states"])
+def test_what_nobody_can_show_halts_and_is_not_lost(rig: Rig, node: Proxy, forgotten: str) -> None:
+    """A node came back without receipts and transactions of its last blocks, or without the states to find them by."""
+    intent = rig.intent()
+    rig.submit()
+    rig.mine(3)
+    hide(node, blocks=forgotten == "blocks")
+    node.faults.forget_state = forgotten == "states"
+    lost = meters.NONCE_LOST._value.get()
+    follow_to_final(rig)
+    state, halted = told(rig, intent)
+    assert (state, meters.NONCE_LOST._value.get()) == ("pending_inclusion", lost)
+    assert "no node shows by what" in halted
+    behind = rig.intent()
+    rig.submit()
+    behind.refresh_from_db()
+    assert (behind.state, behind.reason, behind.nonce) == ("held", "wallet_halted", None)
+    # It was ours all the time, and is found in spite of the halt, which a person ends.
+    node.faults.hide_receipts, node.faults.forget_state, node.faults.tell = False, False, None
+    pass_a_minute()
+    rig.run()
+    assert told(rig, intent) == ("filled", halted)
+    adoption.resume(rig.wallet, by="ann", reason="the node has its receipts again")
+    pass_a_minute()
+    rig.run()
+    behind.refresh_from_db()
+    assert behind.state == "filled"
+    invariants.check(node)
+
+
+def test_our_own_order_under_an_unknown_hash_is_adopted_and_not_lost(rig: Rig, node: Proxy) -> None:
+    """The bump of a database that is gone was mined: the order stands at the venue."""
+    node.hold()
+    intent = rig.intent()
+    rig.submit()
+    intent.refresh_from_db()
+    known = intent.sends.get()
+    account = signers._account(rig.wallet.address)
+    transaction: dict[str, Any] = {
+        "type": 2,
+        "chainId": 31337,
+        "nonce": 0,
+        "to": intent.to_address,
+        "value": int(intent.value_wei or 0),
+        "gas": int(intent.gas_limit or 0),
+        "data": bytes(intent.calldata or b""),
+        "maxFeePerGas": 2 * int(known.max_fee_wei),
+        "maxPriorityFeePerGas": 2 * int(known.tip_wei),
+    }
+    signed = account.sign_transaction(transaction)
+    node.release("none")
+    bumped = str(rpc_call("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()))
+    lost = meters.NONCE_LOST._value.get()
+    rig.mine(8)
+    rig.track()
+    state, halted = told(rig, intent)
+    assert (state, meters.NONCE_LOST._value.get()) == ("pending_inclusion", lost)
+    assert bumped in halted
+    drawn = adoption.plan(rig.wallet)
+    assert [use.what for use in drawn.uses.uses] == ["replaced"]
+    adoption.adopt(rig.wallet, drawn, by="ann", reason="the bump of a database that is gone")
+    rig.run()
+    assert told(rig, intent)[0] == "filled"
+    assert [mined.tx_hash for mined in invariants.executions(rig.wallet)] == [bumped]
 
 
 def test_the_checker_sees_what_it_is_told(rig: Rig) -> None:

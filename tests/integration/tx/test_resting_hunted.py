@@ -7,6 +7,7 @@ import pytest
 
 from execution_app.engine import heads, venue_events
 from execution_app.models import Position, TxIntent, VenueOrder, Wallet
+from execution_app.node import quorum
 from execution_app.states import Action
 from execution_app.venues import onchain
 from execution_app.venues.orders import Kind
@@ -176,7 +177,7 @@ def forgetful(node: Proxy, number: int) -> None:
 def test_an_order_that_is_older_than_what_nodes_keep_stands_fills_and_settles(
     rig: Rig, node: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heads, "KEPT_BLOCKS", 10)
+    monkeypatch.setattr(quorum, "KEPT_BLOCKS", 10)
     monkeypatch.setattr(heads, "REST_TURNS", 1)
     monkeypatch.setattr(venue_events, "LOG_SPAN", 2)
     order = place(rig)
