@@ -4,13 +4,16 @@ from typing import Any
 
 from tests.proxy import Proxy
 
-LIES = ("", "used", "fork")
+LIES = ("", "used", "fork", "reverted")
 FULL = "txpool is full"
 MANY = 1_000_000
 
 
 class Liar(Proxy):
-    """`used`: the wallet's first nonce is used, by none of ours, and each block is final. `fork`: receipts are for ever."""
+    """`used`: the wallet's first nonce is used, by none of ours, and each block is final. `fork`: receipts are for ever.
+
+    `reverted`: so was whatever was mined.
+    """
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
@@ -31,7 +34,8 @@ class Liar(Proxy):
 
     def _lie(self, lie: str) -> None:
         assert lie in LIES
-        self.faults.tell = {"": None, "used": self._say_used, "fork": self._remember}[lie]
+        tells = {"": None, "used": self._say_used, "fork": self._remember, "reverted": self._say_reverted}
+        self.faults.tell = tells[lie]
 
     def _say_used(self, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         method, params = request["method"], request["params"]
@@ -49,3 +53,9 @@ class Liar(Proxy):
         if answer.get("result"):
             self._shown.setdefault(request["params"][0], answer["result"])
         return answer | {"result": self._shown.get(request["params"][0])}
+
+    def _say_reverted(self, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        receipt = answer.get("result")
+        if request["method"] != "eth_getTransactionReceipt" or not receipt:
+            return answer
+        return answer | {"result": receipt | {"status": "0x0", "logs": []}}

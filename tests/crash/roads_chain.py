@@ -91,6 +91,19 @@ def _liar_remembers(bench: Bench) -> None:
     bench.live_on()
 
 
+def _liar_calls_reverted(bench: Bench) -> None:
+    """One node of three calls a close reverted: it is not sent again."""
+    bench.be_among("reverted")
+    bench.accept("two", "CLOSE")
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.submit()
+    bench.live_on()
+
+
 def _refund(bench: Bench) -> None:
     """The price has gone when the keeper looks: the venue gives the collateral back."""
     bench.accept("one", slippage_pct=TIGHT)
@@ -236,6 +249,14 @@ ROADS = [
     ),
     Scenario("a node that lies", _liar, _release_post, DONE, left=1),
     Scenario("a node that remembers a fork", _liar_remembers, post_one, DONE, left=1),
+    Scenario(
+        "a node that says reverted",
+        _liar_calls_reverted,
+        post_close,
+        DONE | {"two": FILLED},
+        left=0,
+        before=open_one,
+    ),
     Scenario(
         "keeper refunds",
         _refund,
