@@ -18,11 +18,11 @@ def watch() -> None:
         _note(path, path.stat().st_size)
     fsync = os.fsync
 
-    def noted(descriptor: Any) -> None:
-        fsync(descriptor)
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+    def noted(fd: Any) -> None:
+        fsync(fd)
+        path = Path(f"/proc/self/fd/{fd}").readlink()
         if path.suffix == ".journal":
-            _note(path, os.fstat(descriptor).st_size)
+            _note(path, os.fstat(fd).st_size)
 
     os.fsync = noted
 
