@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from execution_app import tasks
 from execution_app.engine import reserve
+from execution_app.models import Wallet
 from execution_app.node import signers
 from execution_app.venues import onchain
 from tests import real_parts
@@ -80,6 +81,7 @@ def _liar(bench: Bench) -> None:
     bench.rig.mine()
     bench.track()
     bench.track()
+    assert not Wallet.objects.exclude(halted_reason="").exists(), "halted: one node's word is no majority's"
     bench.steer("release", "all")
     bench.live_on()
 
@@ -89,6 +91,7 @@ def _liar_remembers(bench: Bench) -> None:
     bench.be_among("fork")
     _reorg_of_order(bench)
     bench.live_on()
+    assert bench.is_done(), "stuck, I10: while one node remembers a fork"
 
 
 def _liar_calls_reverted(bench: Bench) -> None:

@@ -36,6 +36,17 @@ def _lost(bench: Bench) -> None:
     bench.live_on()
 
 
+def _mined_unheard(bench: Bench) -> None:
+    """Nobody hears that the node takes the bytes. They come again when they are mined: their nonce is used, by themselves."""
+    bench.accept()
+    bench.steer("lose", 1)
+    bench.submit()
+    bench.rig.mine()
+    bench.age()
+    bench.submit()
+    bench.live_on()
+
+
 def _lost_then_bumped(bench: Bench) -> None:
     bench.steer("hold")
     bench.accept()
@@ -232,6 +243,7 @@ ROADS = [
     Scenario("open", open_one, post_one, {"one": FILLED}, left=1, faults=EVERY_FAULT),
     Scenario("lost bells", _lost_bells, post_one, {"one": FILLED}, left=1),
     Scenario("lost answer", _lost, post_one, {"one": FILLED}, left=1, faults=("slow", "5xx", "reset")),
+    Scenario("mined unheard", _mined_unheard, post_one, {"one": FILLED}, left=1),
     Scenario(
         "lost answer, then bump",
         _lost_then_bumped,
