@@ -252,12 +252,15 @@ def _cancel_refused(bench: Bench) -> None:
     bench.accept()
     bench.submit()
     cancels.request(by="crash")
-    bench.steer("refuse", 2, FULL)
+    bench.steer("refuse", 9, FULL)
     bench.track()
     bench.steer("release", "none")
     for _ in range(2):
         bench.age()
         _track_without(bench, TxSend.objects.exclude(kind=SendKind.CANCEL))
+    bench.steer("refuse", 0, FULL)
+    bench.age()
+    bench.track()
     bench.live_on()
 
 
