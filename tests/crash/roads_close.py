@@ -15,6 +15,7 @@ DONE = {"one": FILLED}
 # A machine so slow that the mode falls between two looks holds the open, and the close behind it ends what is held.
 FILLED_OR_ENDED = FILLED | one_of("rejected:superseded_by_close")
 HALF = {"reduce_pct": 50}
+NEXT = {"two": "CLOSE", "next": "LONG", "last": "CLOSE"}
 AMOUNT = {"reduce_usdc": 7}
 
 
@@ -22,6 +23,19 @@ def _close(bench: Bench) -> None:
     bench.accept("two", "CLOSE")
     bench.submit()
     bench.live_on()
+
+
+def _slot_used_again(bench: Bench) -> None:
+    """The venue gives the next trade the number of the one that was closed; a close takes the one that stands."""
+    for signal_id, side in NEXT.items():
+        bench.accept(signal_id, side)
+        bench.submit()
+        bench.live_on()
+
+
+def _post_next(bench: Bench) -> None:
+    for signal_id, side in NEXT.items():
+        bench.post(signal_id, side)
 
 
 def post_close(bench: Bench) -> None:
@@ -244,6 +258,17 @@ ROADS = [
         left=0,
         before=open_one,
         alone={"two": one_of("final_reverted"), "two#2": FILLED},
+    ),
+    Scenario(
+        "slot used again",
+        _slot_used_again,
+        _post_next,
+        # Who comes late finds both open: one is what the other close has taken.
+        DONE
+        | {"two": FILLED, "next": FILLED_OR_ENDED}
+        | dict.fromkeys(("last", "last#2?"), FILLED | one_of("no_op")),
+        before=open_one,
+        alone={"next": FILLED, "last": FILLED},
     ),
     Scenario(
         "close reverts, again and again",
