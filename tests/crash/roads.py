@@ -1,5 +1,7 @@
 """All scenarios, by name."""
 
+from dataclasses import replace
+
 from tests.crash import (
     roads_bot,
     roads_caps,
@@ -14,7 +16,7 @@ from tests.crash import (
     roads_resting,
     roads_stop,
 )
-from tests.crash.scenario import Scenario
+from tests.crash.scenario import FEW, Scenario
 
 SCENARIOS: dict[str, Scenario] = {
     one.name: one
@@ -29,7 +31,6 @@ SCENARIOS: dict[str, Scenario] = {
         *roads_resting.ROADS,
         *roads_margin.ROADS,
         *roads_bot.ROADS,
-        *roads_meetings.ROADS,
-        *roads_caps.ROADS,
+        *(replace(one, deaths=FEW) for one in (*roads_meetings.ROADS, *roads_caps.ROADS)),
     )
 }

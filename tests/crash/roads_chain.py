@@ -11,7 +11,7 @@ from tests import real_parts
 from tests.crash.bench import Bench
 from tests.crash.roads_close import DONE, post_close
 from tests.crash.roads_open import open_one, post_one
-from tests.crash.scenario import FILLED, Scenario, one_of
+from tests.crash.scenario import FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
 
@@ -250,8 +250,8 @@ ROADS = [
         left=0,
         before=open_one,
     ),
-    Scenario("a node that lies", _liar, _release_post, DONE, left=1),
-    Scenario("a node that remembers a fork", _liar_remembers, post_one, DONE, left=1),
+    Scenario("a node that lies", _liar, _release_post, DONE, left=1, deaths=FEW),
+    Scenario("a node that remembers a fork", _liar_remembers, post_one, DONE, left=1, deaths=FEW),
     Scenario(
         "a node that says reverted",
         _liar_calls_reverted,
@@ -259,6 +259,7 @@ ROADS = [
         DONE | {"two": FILLED},
         left=0,
         before=open_one,
+        deaths=FEW,
     ),
     Scenario(
         "keeper refunds",

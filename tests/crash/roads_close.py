@@ -8,7 +8,7 @@ from ops.rehearsal import venue
 from tests import real_parts
 from tests.crash.bench import Bench
 from tests.crash.roads_open import open_one, post_one
-from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+from tests.crash.scenario import EVERY_FAULT, FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
 DONE = {"one": FILLED}
@@ -269,6 +269,7 @@ ROADS = [
         | dict.fromkeys(("last", "last#2?"), FILLED | one_of("no_op")),
         before=open_one,
         alone={"next": FILLED, "last": FILLED},
+        deaths=FEW,
     ),
     Scenario(
         "close reverts, again and again",
@@ -277,6 +278,7 @@ ROADS = [
         DONE | {f"two{number}": FILLED | one_of("final_reverted") for number in ("", "#2?", "#3?")},
         before=open_one,
         alone={f"two{number}": one_of("final_reverted") for number in ("", "#2", "#3")},
+        deaths=FEW,
     ),
     Scenario(
         "leave everything",

@@ -11,7 +11,7 @@ from execution_app.models import Position
 from execution_app.states import CapName, CapScope
 from execution_app.venues.interface import CloseRequest, IncreaseRequest, LevelsRequest, OpenRequest
 from tests.crash.bench import Bench
-from tests.crash.scenario import FILLED, Scenario, one_of
+from tests.crash.scenario import FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
 ASK = OpenRequest(
@@ -338,6 +338,7 @@ ROADS = [
         {"desk:one": FILLED, "desk:close": FILLED, "desk:more": one_of("rejected:no_position", "expired")},
         before=_onchain,
         left=0,
+        deaths=FEW,
     ),
     Scenario(
         "gateway close lapses",
@@ -362,6 +363,7 @@ ROADS = [
         {"desk:one": one_of("signed", "pending", "held", "lapsed")},
         finished=False,
         left=0,
+        deaths=FEW,
     ),
     Scenario("paper desk", _ask_paper, _ask_paper, {"desk:one": one_of("simulated")}, left=0),
 ]

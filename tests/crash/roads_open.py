@@ -2,7 +2,7 @@
 
 from execution_app.engine import reserve
 from tests.crash.bench import Bench
-from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+from tests.crash.scenario import EVERY_FAULT, FEW, FILLED, Scenario, one_of
 
 CANCELLED = one_of("rejected", "final_cancelled")
 SIDES = ("LONG", "SHORT")
@@ -243,7 +243,7 @@ ROADS = [
     Scenario("open", open_one, post_one, {"one": FILLED}, left=1, faults=EVERY_FAULT),
     Scenario("lost bells", _lost_bells, post_one, {"one": FILLED}, left=1),
     Scenario("lost answer", _lost, post_one, {"one": FILLED}, left=1, faults=("slow", "5xx", "reset")),
-    Scenario("mined unheard", _mined_unheard, post_one, {"one": FILLED}, left=1),
+    Scenario("mined unheard", _mined_unheard, post_one, {"one": FILLED}, left=1, deaths=FEW),
     Scenario(
         "lost answer, then bump",
         _lost_then_bumped,

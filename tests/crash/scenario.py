@@ -23,6 +23,8 @@ class Scenario:
     node had any trouble.
     `boots` says that the walker's own start is part of the road. `mode` is what the
     gate comes to, blank where that depends. `finished` is False where something stays held by design.
+    `deaths` is at how many of its points somebody dies before others are taken again, where a road is there for what
+    comes of it without a death; 0 is at all of them.
     `left` is how many LIVE positions are open in the end, where that is known.
     """
 
@@ -37,6 +39,7 @@ class Scenario:
     left: int | None = None
     alone: Mapping[str, frozenset[str]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    deaths: int = 0
 
 
 def one_of(*states: str) -> frozenset[str]:
@@ -44,4 +47,5 @@ def one_of(*states: str) -> frozenset[str]:
 
 
 FILLED = one_of("filled")
+FEW = 15
 EVERY_FAULT = ("lost", "refused", "slow", "5xx", "reset")

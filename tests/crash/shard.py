@@ -83,6 +83,7 @@ class _Worker:
         from tests.crash import trial
 
         answer: dict[str, Any] = {"scenario": scenario.name, "fault": fault, "labels": [], "within": []}
+        answer["deaths"] = scenario.deaths
         try:
             walked = trial.walk(self._bench, scenario, fault, trial.Place())
         except AssertionError as broken:
