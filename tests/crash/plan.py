@@ -51,8 +51,8 @@ def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int)
                 continue
             turns[label] += 1
             # A fault's points come after each scenario's own, and once each before any scenario's third time.
-            tier = min(turns[label], 3) if len(turns) <= (one.get("deaths") or len(places)) else LAST
-            tiers[tier, bool(one["fault"])].append((one["scenario"], one["fault"], label, occurrence))
+            rank = min(turns[label], 3) if len(turns) <= (one.get("deaths") or len(places)) else LAST
+            tiers[rank, bool(one["fault"])].append((one["scenario"], one["fault"], label, occurrence))
     drawn: list[Key] = []
     for tier in sorted(tiers):
         dice.shuffle(tiers[tier])
