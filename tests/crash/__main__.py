@@ -18,7 +18,7 @@ from tests.crash.pool import Pool, ShardError
 from tests.crash.report import Report, describe, say
 from tests.crash.sites import ROOT
 
-TRIALS = 5_020
+TRIALS = 5_080
 SHORT = 100  # trials
 NOT_REACHED_PCT = 1  # of trials whose point was not reached in three tries; they count for nothing
 FOLDER = ROOT / "var" / "crashtest"

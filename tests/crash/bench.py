@@ -5,6 +5,7 @@ import hmac
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 import urllib3
 from django.conf import settings
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -31,7 +32,9 @@ from ops.rehearsal.rpc import Node
 from signals_app import tasks as signal_tasks
 from signals_app.models import Signal, SourceGrant
 from tests import real_parts
+from tests.crash import beside
 from tests.crash.door import Door
+from tests.crash.liar import Liar
 from tests.crash.points import Points, by_file
 from tests.crash.store import Store
 from tests.rig import Rig, rpc_call
@@ -56,6 +59,7 @@ class Bench:
     door: Door
     store: Store
     gateway: Gateway
+    others: tuple[Liar, ...] = ()
     client: Client = field(default_factory=Client)
     first_block: int = 0
     stage_block: int = 0
@@ -96,6 +100,8 @@ class Bench:
         self.store.take_back(name)
         self.door.reset()
         self.gateway.reset()
+        for other in self.others:
+            other.reset()
         rpc_call("evm_setTime", int(time.time()))  # a revert takes back blocks, not what moved the clock
         if name == "stage":
             self.door.put_back(self.pool)
@@ -258,6 +264,14 @@ class Bench:
         """The gateway's faults from now on."""
         self._ask_gateway("PUT", "faults", faults)
 
+    def be_among(self, lie: str) -> None:
+        """From now on this process has two further nodes, of which the first, asked before all others, lies."""
+        liar, witness = self.others
+        urls = f"{liar.url},{self.door.url},{witness.url}"
+        settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"base_rpc_url": urls})
+        rpc.endpoints.cache_clear()
+        rpc.Endpoint(f"{liar.url}/steer").call("proxy_lie", lie)
+
     def make_gateway_forget(self) -> None:
         self._ask_gateway("POST", "forget")
 
@@ -321,10 +335,11 @@ class Bench:
         venue.set_price(real_parts.anvil.url, real_parts.deployment, "BTC-USD", Decimal(price_usd))
         rpc_call("evm_setAutomine", False)
 
-    def stop(self) -> None:
+    def stop(self) -> control.Imposed:
         """A stop, and when its call had returned: nothing new may leave after that."""
         imposed = control.impose(RestrictionKind.STOP, Origin.COMMAND, by="crash", reason="crash")
         self.steer("note", "stop", imposed.in_flight)
+        return imposed
 
     def resume(self) -> None:
         # Noted before: what leaves from here on may leave.
@@ -336,18 +351,22 @@ class Bench:
 
     def beside(self, *work: Any) -> None:
         """Another process does this meanwhile; whoever waits for this one's end waits for it, too."""
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                connections["default"].connection = None
-                self.start_process()
-                for verb in work:
-                    verb()
-                code = 0
-            finally:
-                os._exit(code)
-        self.helpers.append(pid)
+        self.helpers.append(beside.begin([self.start_process, *work]))
+
+    def meet(self, label: str, *work: Any, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Another process does this when the road comes to this point. We go on when it has ended, or waits for us.
+
+        `meanwhile` is done here, before that.
+        """
+
+        def begin() -> None:
+            meanwhile()
+            pid = beside.begin(work)
+            if not beside.has_ended(pid):
+                self.helpers.append(pid)
+
+        if self.points is not None:
+            self.points.meet(label, begin)
 
     def await_helpers(self) -> None:
         for pid in self.helpers:

@@ -17,6 +17,7 @@ from tests import patience, real_parts
 from tests.crash.bench import TIMERS, Bench
 from tests.crash.door import Door
 from tests.crash.lent import lent
+from tests.crash.liar import Liar
 from tests.crash.store import Store
 from tests.rig import Rig
 from vanta.celery import app
@@ -36,6 +37,8 @@ def bench() -> Iterator[Bench]:
         pytest.MonkeyPatch.context() as patch,
         Door(real_parts.anvil.url) as door,
         Gateway(real_parts.anvil.url, real_parts.deployment) as gateway,
+        Liar(real_parts.anvil.url) as liar,
+        Liar(real_parts.anvil.url) as witness,
     ):
         urls = {
             "veranta_batched_market_url": f"{gateway.url}/batched-market",
@@ -46,7 +49,7 @@ def bench() -> Iterator[Bench]:
         # Only `look` makes new what is known of the mode, and no road ends anything by waiting.
         for lengthen in (patience.age_slowly, patience.be_patient, patience.look_long):
             lengthen(patch)
-        built = Bench(Rig(client), door, Store(client), gateway)
+        built = Bench(Rig(client), door, Store(client), gateway, (liar, witness))
         app.finalize()
         with app.connection_for_write() as broker:
             assert broker.transport.driver_type == "redis"

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+LAST = 4  # tier of what a road has beyond its `deaths`
 CHUNK = 12  # trials in one job: small enough that all shards end together
 Key = tuple[str, str, str, int]  # scenario, fault, label, occurrence
 
@@ -21,8 +22,13 @@ def one_by_one(roads: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
 
 
 def distinct(explored: Sequence[dict[str, Any]]) -> int:
-    """How many trials there are before any point of a scenario is taken twice."""
-    return len({(one["scenario"], label) for one in explored for label in one.get("labels", ())})
+    """How many trials there are before any point of a scenario is taken twice, or is one too many for its road."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    most: dict[str, int] = {}
+    for one in explored:
+        labels[one["scenario"]].update(one.get("labels", ()))
+        most[one["scenario"]] = one.get("deaths", 0)
+    return sum(min(len(found), most[name] or len(found)) for name, found in labels.items())
 
 
 def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int) -> list[Key]:
@@ -45,9 +51,8 @@ def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int)
                 continue
             turns[label] += 1
             # A fault's points come after each scenario's own, and once each before any scenario's third time.
-            tiers[min(turns[label], 3), bool(one["fault"])].append(
-                (one["scenario"], one["fault"], label, occurrence)
-            )
+            rank = min(turns[label], 3) if len(turns) <= (one.get("deaths") or len(places)) else LAST
+            tiers[rank, bool(one["fault"])].append((one["scenario"], one["fault"], label, occurrence))
     drawn: list[Key] = []
     for tier in sorted(tiers):
         dice.shuffle(tiers[tier])

@@ -22,7 +22,7 @@ from django.db import connections
 
 from execution_app import bells
 from execution_app.node import gateway, rpc, signers
-from tests.crash import sites
+from tests.crash import power, sites
 from tests.crash.sites import Site
 
 PUBLISHED_WITHIN_S = 3.0
@@ -49,6 +49,7 @@ class Points:
         self._thread = threading.get_ident()
         self._pid = os.getpid()
         self._aside = False
+        self._meetings: dict[str, Callable[[], Any]] = {}
         self._by_file = by_file()
 
     def is_ours(self) -> bool:
@@ -71,7 +72,20 @@ class Points:
         self._reached[label] += 1
         os.write(self._said, f"point {label}\n".encode())
         if label == self._label and self._reached[label] == self._die_at:
+            power.fail()
             os.kill(os.getpid(), signal.SIGKILL)
+        meeting = self._meetings.pop(label, None)
+        if meeting is not None:
+            with self.aside():
+                meeting()
+
+    def meet(self, label: str, work: Callable[[], Any]) -> None:
+        """Somebody else does this once, when the road comes to this point."""
+        self._meetings[label] = work
+
+    def missed(self) -> list[str]:
+        """Points at which somebody waited, and to which the road did not come."""
+        return sorted(self._meetings)
 
     def note_within(self, name: str) -> None:
         """A write or an inner block: it happens at the commit around it or not at all."""
@@ -105,6 +119,7 @@ class Points:
 
 def instrument(points: Points, rpc_url: str) -> None:
     """Count from now on, in this process, what goes to this node and to the default database."""
+    power.watch()
     _count_commits(points)
     _count_requests(points, rpc_url)
     _count_posts(points)

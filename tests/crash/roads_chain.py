@@ -3,13 +3,15 @@
 from decimal import Decimal
 
 from execution_app import tasks
+from execution_app.engine import reserve
+from execution_app.models import Wallet
 from execution_app.node import signers
 from execution_app.venues import onchain
 from tests import real_parts
 from tests.crash.bench import Bench
 from tests.crash.roads_close import DONE, post_close
 from tests.crash.roads_open import open_one, post_one
-from tests.crash.scenario import FILLED, Scenario, one_of
+from tests.crash.scenario import FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
 
@@ -70,6 +72,41 @@ def _reorg_of_close(bench: Bench) -> None:
     bench.live_on()
 
 
+def _liar(bench: Bench) -> None:
+    """One node of three says that the nonce is used and each block final: what is under way is not lost, nor is it over."""
+    bench.be_among("used")
+    bench.steer("hold")
+    bench.accept()
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.track()
+    assert not Wallet.objects.exclude(halted_reason="").exists(), "halted: one node's word is no majority's"
+    bench.steer("release", "all")
+    bench.live_on()
+
+
+def _liar_remembers(bench: Bench) -> None:
+    """One node of three shows for ever what was mined in a block that has left."""
+    bench.be_among("fork")
+    _reorg_of_order(bench)
+    bench.live_on()
+    assert bench.is_done(), "stuck, I10: while one node remembers a fork"
+
+
+def _liar_calls_reverted(bench: Bench) -> None:
+    """One node of three calls a close reverted: it is not sent again."""
+    bench.be_among("reverted")
+    bench.accept("two", "CLOSE")
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.age()
+    bench.track()
+    bench.submit()
+    bench.live_on()
+
+
 def _refund(bench: Bench) -> None:
     """The price has gone when the keeper looks: the venue gives the collateral back."""
     bench.accept("one", slippage_pct=TIGHT)
@@ -84,6 +121,11 @@ def _refund(bench: Bench) -> None:
 
 
 TIGHT = 0.01
+
+
+def _release_post(bench: Bench) -> None:
+    bench.steer("release", "all")
+    bench.post("one")
 
 
 def _post_tight(bench: Bench) -> None:
@@ -135,6 +177,9 @@ def _foreign(bench: Bench) -> None:
     _steal(bench)
     bench.track()
     bench.rig.mine(4)
+    bench.accept("next")
+    bench.look()
+    reserve.reserve(bench.rig.wallet.pk)  # signed, and not sent yet
     bench.track()
     bench.accept("more")
     bench.submit()
@@ -154,6 +199,7 @@ def _post_stolen(bench: Bench) -> None:
     _steal(bench)
     bench.steer("release", "none")
     bench.post("one")
+    bench.post("next")
     bench.post("more")
 
 
@@ -204,12 +250,24 @@ ROADS = [
         left=0,
         before=open_one,
     ),
+    Scenario("a node that lies", _liar, _release_post, DONE, left=1, deaths=FEW),
+    Scenario("a node that remembers a fork", _liar_remembers, post_one, DONE, left=1, deaths=FEW),
+    Scenario(
+        "a node that says reverted",
+        _liar_calls_reverted,
+        post_close,
+        DONE | {"two": FILLED},
+        left=0,
+        before=open_one,
+        deaths=FEW,
+    ),
     Scenario(
         "keeper refunds",
         _refund,
         _post_tight,
         {"one": one_of("venue_cancelled", "filled", "rejected")},
         faults=("lost", "reset"),
+        alone={"one": one_of("venue_cancelled")},
     ),
     Scenario(
         "closed elsewhere",
@@ -228,9 +286,11 @@ ROADS = [
         # leaves when somebody lets the wallet go on.
         {
             "one": WAITS | one_of("lost_nonce"),
+            "next": WAITS | FILLED | one_of("lost_nonce", "signed", "sending"),
             "more": WAITS | FILLED | one_of("lost_nonce", "signed", "sending"),
         },
         finished=False,
+        alone={"one": one_of("lost_nonce"), "next": one_of("signed"), "more": WAITS},
         faults=("reset",),
     ),
     Scenario(
@@ -248,5 +308,6 @@ ROADS = [
         _post_counted,
         {"one": WAITS | one_of("lost_nonce")},
         finished=False,
+        alone={"one": WAITS},
     ),
 ]

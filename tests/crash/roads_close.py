@@ -8,13 +8,14 @@ from ops.rehearsal import venue
 from tests import real_parts
 from tests.crash.bench import Bench
 from tests.crash.roads_open import open_one, post_one
-from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+from tests.crash.scenario import EVERY_FAULT, FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
 DONE = {"one": FILLED}
 # A machine so slow that the mode falls between two looks holds the open, and the close behind it ends what is held.
 FILLED_OR_ENDED = FILLED | one_of("rejected:superseded_by_close")
 HALF = {"reduce_pct": 50}
+NEXT = {"two": "CLOSE", "next": "LONG", "last": "CLOSE"}
 AMOUNT = {"reduce_usdc": 7}
 
 
@@ -22,6 +23,19 @@ def _close(bench: Bench) -> None:
     bench.accept("two", "CLOSE")
     bench.submit()
     bench.live_on()
+
+
+def _slot_used_again(bench: Bench) -> None:
+    """The venue gives the next trade the number of the one that was closed; a close takes the one that stands."""
+    for signal_id, side in NEXT.items():
+        bench.accept(signal_id, side)
+        bench.submit()
+        bench.live_on()
+
+
+def _post_next(bench: Bench) -> None:
+    for signal_id, side in NEXT.items():
+        bench.post(signal_id, side)
 
 
 def post_close(bench: Bench) -> None:
@@ -151,6 +165,20 @@ def _unpause_post(bench: Bench) -> None:
     bench.post("two", "CLOSE")
 
 
+def _close_reverts_for_ever(bench: Bench) -> None:
+    """The venue stays paused: what costs gas each time is not asked for ever."""
+    bench.accept("two", "CLOSE")
+    for _ in range(4):
+        bench.steer("hold")
+        bench.submit()
+        pause(paused=True)
+        bench.steer("release", "all")
+        bench.rig.mine(4)
+        bench.track()
+        pause(paused=False)
+        bench.age()
+
+
 def _leave_all(bench: Bench) -> None:
     """A person leaves everything: one exit a position, whoever asks how often."""
     bench.reduce_only()
@@ -229,6 +257,28 @@ ROADS = [
         DONE | {"two": one_of("final_reverted", "filled"), "two#2?": FILLED},
         left=0,
         before=open_one,
+        alone={"two": one_of("final_reverted"), "two#2": FILLED},
+    ),
+    Scenario(
+        "slot used again",
+        _slot_used_again,
+        _post_next,
+        # Who comes late finds both open: one is what the other close has taken.
+        DONE
+        | {"two": FILLED, "next": FILLED_OR_ENDED}
+        | dict.fromkeys(("last", "last#2?"), FILLED | one_of("no_op")),
+        before=open_one,
+        alone={"next": FILLED, "last": FILLED},
+        deaths=FEW,
+    ),
+    Scenario(
+        "close reverts, again and again",
+        _close_reverts_for_ever,
+        _unpause_post,
+        DONE | {f"two{number}": FILLED | one_of("final_reverted") for number in ("", "#2?", "#3?")},
+        before=open_one,
+        alone={f"two{number}": one_of("final_reverted") for number in ("", "#2", "#3")},
+        deaths=FEW,
     ),
     Scenario(
         "leave everything",

@@ -5,11 +5,13 @@ from decimal import Decimal
 from execution_app.desks.gateway import GatewayDesk
 from execution_app.desks.onchain import OnChainDesk
 from execution_app.desks.paper import PaperDesk
-from execution_app.engine import reserve
+from execution_app.engine import reconcile, reserve
+from execution_app.gate import cap_rows
 from execution_app.models import Position
+from execution_app.states import CapName, CapScope
 from execution_app.venues.interface import CloseRequest, IncreaseRequest, LevelsRequest, OpenRequest
 from tests.crash.bench import Bench
-from tests.crash.scenario import FILLED, Scenario, one_of
+from tests.crash.scenario import FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
 ASK = OpenRequest(
@@ -195,6 +197,39 @@ def _close_lapses(bench: Bench) -> None:
     bench.live_on()
 
 
+def _close_and_increase(bench: Bench) -> None:
+    """A close is on its way when more of the same is asked for: nothing is added to what somebody leaves."""
+    _ask_close_then_more(bench)
+    bench.submit()
+    bench.live_on()
+    bench.age()
+    bench.sweep()
+    bench.live_on()
+
+
+def _ask_close_then_more(bench: Bench) -> None:
+    _ask_close(bench)
+    position = Position.objects.get()
+    more = IncreaseRequest("desk:more", position.pk, Decimal(5))
+    GatewayDesk(bench.rig.trader).increase(more)
+
+
+def _cap_exposure(_: Bench) -> None:
+    cap_rows.set_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", Decimal(15), by="crash", reason="crash")
+
+
+def _increase_meets_cap(bench: Bench) -> None:
+    """What is open already leaves no room for as much again."""
+    _ask_capped(bench)
+    bench.submit()
+    bench.live_on()
+
+
+def _ask_capped(bench: Bench) -> None:
+    _cap_exposure(bench)
+    _ask_increase(bench)
+
+
 def _gateway_stopped(bench: Bench) -> None:
     """A stop between signature and first post that nobody lifts: the message stays here."""
     _ask_gateway(bench)
@@ -204,6 +239,26 @@ def _gateway_stopped(bench: Bench) -> None:
     bench.age()
     bench.sweep()
     bench.live_on()
+
+
+def _gateway_halted(bench: Bench) -> None:
+    """The wallet is halted between signature and first post: the message stays here."""
+    _ask_gateway(bench)
+    reserve.reserve(bench.rig.wallet.pk)
+    _halt(bench)
+    bench.submit()
+    bench.age()
+    bench.sweep()
+    bench.live_on()
+
+
+def _halt(bench: Bench) -> None:
+    reconcile.halt_wallet(bench.rig.wallet, "crash")
+
+
+def _halt_and_ask(bench: Bench) -> None:
+    _halt(bench)
+    _ask_gateway(bench)
 
 
 def _stop_and_ask(bench: Bench) -> None:
@@ -217,7 +272,13 @@ ROADS = [
     Scenario("desk", _onchain, _ask_onchain, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
     Scenario("gateway desk", _gateway, _ask_gateway, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
     Scenario("gateway unheard", _gateway_unheard, _ask_in_peace, {"desk:one": FILLED}, left=1),
-    Scenario("gateway lapses", _gateway_lapses, _ask_in_peace, {"desk:one": one_of("lapsed", "filled")}),
+    Scenario(
+        "gateway lapses",
+        _gateway_lapses,
+        _ask_in_peace,
+        {"desk:one": one_of("lapsed", "filled")},
+        alone={"desk:one": one_of("lapsed")},
+    ),
     Scenario("gateway forgets", _gateway_forgets, _ask_in_peace, {"desk:one": FILLED}, left=1),
     Scenario("gateway reorg", _gateway_reorganised, _ask_gateway, {"desk:one": FILLED}, left=1),
     Scenario(
@@ -263,12 +324,30 @@ ROADS = [
         left=1,
     ),
     Scenario(
+        "gateway increase meets a cap",
+        _increase_meets_cap,
+        _ask_capped,
+        {"desk:one": FILLED, "desk:more": one_of("rejected:exposure_above_cap")},
+        before=_onchain,
+        left=1,
+    ),
+    Scenario(
+        "gateway close, then an increase",
+        _close_and_increase,
+        _ask_close_then_more,
+        {"desk:one": FILLED, "desk:close": FILLED, "desk:more": one_of("rejected:no_position", "expired")},
+        before=_onchain,
+        left=0,
+        deaths=FEW,
+    ),
+    Scenario(
         "gateway close lapses",
         _close_lapses,
         _ask_close,
         {"desk:one": FILLED, "desk:close": one_of("lapsed", "filled"), "desk:close#2?": FILLED},
         before=_onchain,
         left=0,
+        alone={"desk:close": one_of("lapsed"), "desk:close#2": FILLED},
     ),
     Scenario(
         "gateway stop stays",
@@ -276,6 +355,15 @@ ROADS = [
         _stop_and_ask,
         {"desk:one": one_of("rejected", "signed", "pending", "held", "lapsed")},
         finished=False,
+    ),
+    Scenario(
+        "gateway, halted wallet",
+        _gateway_halted,
+        _halt_and_ask,
+        {"desk:one": one_of("signed", "pending", "held", "lapsed")},
+        finished=False,
+        left=0,
+        deaths=FEW,
     ),
     Scenario("paper desk", _ask_paper, _ask_paper, {"desk:one": one_of("simulated")}, left=0),
 ]

@@ -2,7 +2,7 @@
 
 from execution_app.engine import reserve
 from tests.crash.bench import Bench
-from tests.crash.scenario import EVERY_FAULT, FILLED, Scenario, one_of
+from tests.crash.scenario import EVERY_FAULT, FEW, FILLED, Scenario, one_of
 
 CANCELLED = one_of("rejected", "final_cancelled")
 SIDES = ("LONG", "SHORT")
@@ -32,6 +32,17 @@ def _lost(bench: Bench) -> None:
     """The node takes the bytes and nobody hears of it."""
     bench.accept()
     bench.steer("lose", 1)
+    bench.submit()
+    bench.live_on()
+
+
+def _mined_unheard(bench: Bench) -> None:
+    """Nobody hears that the node takes the bytes. They come again when they are mined: their nonce is used, by themselves."""
+    bench.accept()
+    bench.steer("lose", 1)
+    bench.submit()
+    bench.rig.mine()
+    bench.age()
     bench.submit()
     bench.live_on()
 
@@ -232,6 +243,7 @@ ROADS = [
     Scenario("open", open_one, post_one, {"one": FILLED}, left=1, faults=EVERY_FAULT),
     Scenario("lost bells", _lost_bells, post_one, {"one": FILLED}, left=1),
     Scenario("lost answer", _lost, post_one, {"one": FILLED}, left=1, faults=("slow", "5xx", "reset")),
+    Scenario("mined unheard", _mined_unheard, post_one, {"one": FILLED}, left=1, deaths=FEW),
     Scenario(
         "lost answer, then bump",
         _lost_then_bumped,
@@ -254,7 +266,13 @@ ROADS = [
         {"one": one_of("expired", "final_cancelled")},
         left=0,
     ),
-    Scenario("never valid", _never_valid, post_one, {"one": one_of("filled", "final_cancelled")}),
+    Scenario(
+        "never valid",
+        _never_valid,
+        post_one,
+        {"one": one_of("filled", "final_cancelled")},
+        alone={"one": one_of("final_cancelled")},
+    ),
     Scenario("cancel in slot", _cancel, _post_reduced, {"one": CANCELLED}, left=0, faults=EVERY_FAULT),
     Scenario(
         "expire",

@@ -244,7 +244,12 @@ ROADS = [
         finished=False,
     ),
     Scenario(
-        "cancel pending", _cancel_pending, _cancel_again, {"one": CANCELLED | FILLED}, faults=EVERY_FAULT
+        "cancel pending",
+        _cancel_pending,
+        _cancel_again,
+        {"one": CANCELLED | FILLED},
+        faults=EVERY_FAULT,
+        alone={"one": one_of("final_cancelled")},
     ),
     Scenario(
         "cancel unsent",

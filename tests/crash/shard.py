@@ -83,6 +83,7 @@ class _Worker:
         from tests.crash import trial
 
         answer: dict[str, Any] = {"scenario": scenario.name, "fault": fault, "labels": [], "within": []}
+        answer["deaths"] = scenario.deaths
         try:
             walked = trial.walk(self._bench, scenario, fault, trial.Place())
         except AssertionError as broken:
@@ -94,7 +95,7 @@ class _Worker:
         # What the walk itself has ended needs nobody to end it.
         if not problem and not self._bench.is_done():
             _, problem = trial.recover(self._bench, scenario)
-        return answer | {"problem": problem or trial.judge(self._bench, scenario)}
+        return answer | {"problem": problem or trial.judge(self._bench, scenario, alone=not fault)}
 
     def _try(self, scenario: Any, fault: str, label: str, occurrence: int) -> dict[str, Any]:
         from tests.crash import trial

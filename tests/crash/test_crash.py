@@ -23,6 +23,7 @@ PASSING = [
     "cancel unsent",
     "paper desk",
     "reorg of both",
+    "a node that says reverted",
     "foreign transaction",
     "first boot",
     "DRY turns LIVE",

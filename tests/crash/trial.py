@@ -6,8 +6,10 @@ import re
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from django.db import connection
 
 from execution_app.errors import Retryable
 from execution_app.models import Position, TxIntent
@@ -114,6 +116,7 @@ def walk(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Walked:
             if scenario.boots:
                 bench.boot()
             scenario.walk(bench)
+            assert fault or not points.missed(), f"nobody was met at {points.missed()}"
         except (Retryable, NodeError) as error:
             os.write(said, f"gave up {type(error).__name__}\n".encode())
         bench.await_helpers()
@@ -155,13 +158,15 @@ def recover(bench: Bench, scenario: Scenario) -> tuple[int, str]:
     return int(ended.lines[-1].split()[1]), ""
 
 
-def judge(bench: Bench, scenario: Scenario, *, finished: bool | None = None) -> str:
+def judge(bench: Bench, scenario: Scenario, *, finished: bool | None = None, alone: bool = False) -> str:
     """What is wrong with the end, in one line; blank when nothing is. A half done one is `finished=False`."""
     is_drained = scenario.finished if finished is None else finished
     try:
         book = invariants.check(
             bench.door,
-            stops=_windows(bench.door.notes, "stop", "resume") + _windows(bench.door.notes, "dry", "live"),
+            stops=_windows(bench.door.notes, "stop", "resume")
+            + _windows(bench.door.notes, "dry", "live")
+            + _halts(),
             foreign=[
                 tx_hash for note in bench.door.notes if note.word == "foreign" for tx_hash in note.hashes
             ],
@@ -175,7 +180,7 @@ def judge(bench: Bench, scenario: Scenario, *, finished: bool | None = None) -> 
         )
         claims.check(bench.door.log, book, drained=is_drained)
         if finished is None:
-            _ends(scenario)
+            _ends(scenario, _certain(scenario) if alone else scenario.ends)
     except AssertionError as broken:
         return str(broken).splitlines()[0]
     return ""
@@ -194,14 +199,31 @@ def _windows(notes: Sequence[Note], begins: str, ends: str) -> list[Stop]:
     return found + ([Stop(since.at_s, in_flight=since.hashes)] if since is not None else [])
 
 
-def _ends(scenario: Scenario) -> None:
+def _halts() -> list[Stop]:
+    """Since when a wallet is halted: nothing new of it leaves, nor does what was signed before."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM clock_timestamp() - halted_at)::float FROM wallets WHERE halted_reason <> ''"
+        )
+        return [Stop(time.monotonic() - since_s) for (since_s,) in cursor.fetchall()]
+
+
+def _certain(scenario: Scenario) -> dict[str, frozenset[str]]:
+    """The ends where nothing was in the way."""
+    others = {
+        name: one for name, one in scenario.ends.items() if name.removesuffix("?") not in scenario.alone
+    }
+    return {**others, **scenario.alone}
+
+
+def _ends(scenario: Scenario, ends: Mapping[str, frozenset[str]]) -> None:
     """Every signal has led to an intent, and every intent is where the scenario ends."""
     states: dict[str, set[str]] = {}
     for key, state, reason in TxIntent.objects.values_list("intent_key", "state", "reason"):
         name = ORDER_ID.sub("@", POSITION_ID.sub("tpsl:", key.removeprefix(f"sig:{SOURCE}:")))
         states.setdefault(name, set()).add(f"{state}:{reason}")
     known = set(Signal.objects.values_list("signal_id", flat=True))
-    for name, allowed in scenario.ends.items():
+    for name, allowed in ends.items():
         signal_id = name.removesuffix("?")
         found = states.pop(signal_id, set())
         if not name.endswith("?"):
@@ -210,7 +232,7 @@ def _ends(scenario: Scenario) -> None:
             assert found, f"lost: {signal_id} has led to no intent"
         wrong = {one for one in found if one not in allowed and one.partition(":")[0] not in allowed}
         assert not wrong, f"wrong end: {signal_id} ended {sorted(wrong)}, not {sorted(allowed)}"
-    strange = {key: found for key, found in states.items() if key not in scenario.ends}
+    strange = {key: found for key, found in states.items() if key not in ends}
     assert not strange, f"duplicated: nobody asked for {strange}"
     if scenario.left is not None:
         held = Position.objects.filter(mode=Mode.LIVE, state=PositionState.OPEN).count()

@@ -1,0 +1,22 @@
+"""Which deaths are drawn."""
+
+from typing import Any
+
+from tests.crash import plan
+
+
+def walked(name: str, *, fault: str = "", deaths: int = 0) -> dict[str, Any]:
+    return {"scenario": name, "fault": fault, "labels": [f"p{n}" for n in range(10)] * 2, "deaths": deaths}
+
+
+def test_a_road_that_wants_few_deaths_leaves_the_others_their_faults() -> None:
+    explored = [walked("few", deaths=3), walked("all"), walked("all", fault="lost")]
+    assert plan.distinct(explored) == 13
+    drawn = plan.draw(explored, 23, "", seed=1)
+    assert sum(key[0] == "few" for key in drawn) == 3
+    assert len({key[2] for key in drawn if key[:2] == ("all", "lost")}) == 10
+
+
+def test_what_few_leave_out_is_drawn_where_nothing_else_is_left() -> None:
+    drawn = plan.draw([walked("few", deaths=3)], 100, "", seed=1)
+    assert len(drawn) == len(set(drawn)) == 20
