@@ -18,7 +18,7 @@ from tests.crash.pool import Pool, ShardError
 from tests.crash.report import Report, describe, say
 from tests.crash.sites import ROOT
 
-TRIALS = 5_080
+TRIALS = 5_010
 SHORT = 100  # trials
 NOT_REACHED_PCT = 1  # of trials whose point was not reached in three tries; they count for nothing
 FOLDER = ROOT / "var" / "crashtest"
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault", default=None, help="only roads with this fault of the node")
     parser.add_argument("--point", default="", help="only points whose label holds this")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=min(4, (os.cpu_count() or 2) + 1))
+    parser.add_argument("--jobs", type=int, default=min(4, (os.cpu_count() or 2) + 2))
     parser.add_argument(
         "--plants", nargs="?", const="", default=None, help="only planted bugs, or those named so"
     )

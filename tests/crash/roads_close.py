@@ -247,7 +247,13 @@ ROADS = [
         faults=("lost", "refused", "reset"),
     ),
     Scenario(
-        "two workers", _two_workers, _post_two, DONE | {"more": FILLED}, left=2, faults=("lost", "slow")
+        "two workers",
+        _two_workers,
+        _post_two,
+        DONE | {"more": FILLED},
+        left=2,
+        faults=("lost", "slow"),
+        deaths=20,  # it waits for the other one, four times as long as others take
     ),
     Scenario("compared", _compared, post_one, DONE, left=1),
     Scenario(
