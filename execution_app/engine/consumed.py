@@ -87,7 +87,7 @@ def taken_by(wallet: Wallet, intent: TxIntent, found: Found) -> What:
     if TxSend.objects.filter(intent=intent, tx_hash=found.tx_hash).exists():
         return What.OURS  # whether nodes show its receipt or not
     if not found.raw:
-        return What.LOST  # of a kind that we never sign
+        return What.LOST  # of a kind that we never sign, or bytes that are not what their hash says
     same = (found.to.lower(), found.data, found.value_wei) == (
         intent.to_address.lower(),
         bytes(intent.calldata or b""),

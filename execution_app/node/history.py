@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import rlp  # type: ignore[import-untyped]
-from eth_account import Account
 from eth_utils.crypto import keccak
 
 from execution_app.node import rpc
@@ -111,15 +110,7 @@ def find(address: str, nonce: int, final_block: int) -> Found | None:
         raise rpc.RpcFault(f"block {high} is not shown: {said}") from None
     mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
     found = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
-    return None if found is None or not _is_by(found, address) else _read(found)
-
-
-def _is_by(tx: dict[str, Any], address: str) -> bool:
-    """Whether the sender signed it, as far as its kind is one whose bytes can be made here."""
-    raw = _raw(tx)
-    if raw is None:
-        return True
-    return bool(raw) and str(Account.recover_transaction(raw)).lower() == address.lower()
+    return None if found is None else _read(found)
 
 
 def _is_past(address: str, nonce: int, block_number: int) -> bool:
@@ -155,14 +146,14 @@ def _read(tx: dict[str, Any]) -> Found:
         data=bytes.fromhex(tx["input"][2:]),
         max_fee_wei=int(tx.get("maxFeePerGas") or tx["gasPrice"], 16),
         tip_wei=int(tx.get("maxPriorityFeePerGas") or "0x0", 16),
-        raw=_raw(tx) or b"",
+        raw=_raw(tx),
     )
 
 
-def _raw(tx: dict[str, Any]) -> bytes | None:
-    """The signed bytes, made of the fields and held against the hash: blank where they differ, None for other kinds."""
+def _raw(tx: dict[str, Any]) -> bytes:
+    """The signed bytes, made of the fields and held against the hash."""
     if tx.get("type") != _DYNAMIC_FEE or tx.get("accessList"):
-        return None
+        return b""
     numbers = ("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas")
     seal = (int(tx.get("yParity") or tx["v"], 16), int(tx["r"], 16), int(tx["s"], 16))
     to = bytes.fromhex((tx.get("to") or "0x")[2:])
