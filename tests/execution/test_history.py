@@ -65,3 +65,24 @@ def test_the_first_block_of_all_and_the_newest_are_looked_at(rig: Rig) -> None:
     assert history.find(rig.wallet.address, 0, head) is not None
     rig.mine(3)
     assert history.find(rig.wallet.address, 0, head + 3) is not None
+
+
+def test_an_answer_that_did_not_come_is_not_a_state_that_is_forgotten(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a wrong block would be looked at, and what was ours would count as unseen."""
+    order(rig)
+    rig.mine(9)
+    head = int(rpc_call("eth_blockNumber"), 16)
+    ask, asked = rpc.Endpoint.batch, list[object]()
+
+    def batch(endpoint: rpc.Endpoint, calls: list[Call]) -> list[object]:
+        asked.append(calls)
+        if len(asked) == 3:
+            return [NodeError(-32000, "header not found")]
+        return list(ask(endpoint, calls))
+
+    monkeypatch.setattr(rpc.Endpoint, "batch", batch)
+    with pytest.raises(rpc.RpcFault, match="header not found"):
+        history.find(rig.wallet.address, 0, head)
+    assert history.find(rig.wallet.address, 0, head) is not None
