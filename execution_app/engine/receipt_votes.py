@@ -105,16 +105,16 @@ def is_final(receipt: TxReceipt, heard: list[Answer], finalized: int) -> bool:
     return False
 
 
-def is_denied(heard: list[Answer]) -> bool:
-    """Whether a majority has no receipt of it at all, and what is stored is one node's word."""
-    return heard.count(None) >= quorum.needed()
+def is_denied(receipt: TxReceipt, heard: list[Answer]) -> bool:
+    """Whether a majority has no receipt of it, or has it in another block: what is stored is one node's word."""
+    return len(heard) - len(_there(receipt, heard)) >= quorum.needed()
 
 
 def take_back(receipt: TxReceipt) -> None:
-    """A majority has no receipt of it, and its block is final: what stands in its slot is asked for anew."""
+    """A majority has no receipt of it there, and the block is final: what stands in its slot is asked for anew."""
     try:
         with transaction.atomic():
-            why = f"a majority has no receipt of {receipt.send.tx_hash}"
+            why = f"a majority does not have {receipt.send.tx_hash} in block {receipt.block_number}"
             move(receipt.intent, IntentState.PENDING_INCLUSION, why=why, by=BY)
             still(receipt)
             TxReceipt.objects.filter(pk=receipt.pk).update(canonical=False)

@@ -257,7 +257,7 @@ def _settle_transactions(standing: Collection[int], finalized: int) -> None:
     for receipt, heard in receipt_votes.ask(ended):
         if receipt_votes.is_final(receipt, heard, finalized):
             _settle_transaction(receipt)
-        elif receipt_votes.is_denied(heard):
+        elif receipt_votes.is_denied(receipt, heard):
             receipt_votes.take_back(receipt)
 
 

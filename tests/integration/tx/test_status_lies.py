@@ -154,3 +154,38 @@ def test_a_cancel_that_one_node_made_up_is_not_final(rig: Rig, nodes: list[Laggi
         rig.mine(4)
     assert state(intent) in {"mined", "pending_inclusion"}, "never final"
     settle(rig, nodes, intent)
+
+
+def test_a_cancel_that_one_node_puts_into_another_block_ends_by_the_others(
+    rig: Rig, nodes: list[LaggingNode]
+) -> None:
+    """Its block is true, so nothing but the receipts of others speaks against it."""
+    for node in nodes:
+        node.hold()
+    intent = rig.intent()
+    rig.submit()
+    cancels.request(by="ann")
+    pass_a_minute()
+    rig.track()
+    cancel = intent.sends.get(kind="cancel")
+    for node in nodes:
+        node.release()
+    old = rpc_call("eth_getBlockByNumber", "latest", False)
+    rig.mine()
+
+    def elsewhere(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        receipt = answer.get("result")
+        if request["method"] != "eth_getTransactionReceipt" or receipt is None:
+            return answer
+        told = {"blockHash": old["hash"], "blockNumber": old["number"]}
+        return {**answer, "result": receipt | told}
+
+    nodes[0].faults.tell = elsewhere
+    rig.track()
+    assert TxReceipt.objects.get(send=cancel).block_hash == old["hash"]
+    rig.mine(4)
+    mend(nodes)
+    rig.finish(2)
+    assert state(intent) == "final_cancelled"
+    receipt = TxReceipt.objects.get(send=cancel)
+    assert (receipt.canonical, receipt.block_hash == old["hash"]) == (True, False)
