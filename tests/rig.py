@@ -48,24 +48,28 @@ class Rig:
         gas.has_oracle.cache_clear()
         rpc_call("evm_setAutomine", False)
         self.snapshot = rpc_call("evm_snapshot")
-        person = self.owner = Account.create()
-        self.trader = Trader.objects.create(tg_user_id=123, label="test", address=person.address)
-        self.wallet = Wallet.objects.create(trader=self.trader, chain_id=31337, address=signers.create_key())
-        self._equip()
+        self.owner = Account.create()
+        self.wallet = self.equip(self.owner, tg_user_id=123)
+        self.trader = self.wallet.trader
         self.keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
         self.open_gate()
 
-    def _equip(self) -> None:
-        """Gas, USDC and the trader's grants, as `venue.equip` has them, but all at once: a thousand tests begin so."""
-        deployed, trader = real_parts.deployment, self.owner.address
+    def equip(self, owner: Any, tg_user_id: int) -> Wallet:
+        """A trader's wallet with gas, USDC and the grants of `venue.equip`, all at once: a thousand tests begin so."""
+        deployed, trader = real_parts.deployment, owner.address
+        wallet = Wallet.objects.create(
+            trader=Trader.objects.create(tg_user_id=tg_user_id, label="test", address=trader),
+            chain_id=31337,
+            address=signers.create_key(),
+        )
         rpc_calls(
             ("anvil_setBalance", trader, hex(ETH)),
-            ("anvil_setBalance", self.wallet.address, hex(1_000 * ETH)),
+            ("anvil_setBalance", wallet.address, hex(1_000 * ETH)),
             ("anvil_impersonateAccount", trader),
         )
         mint = artefact("USDC").call("mint", trader, 1_000_000 * USDC)
         allow = grants.encode_approve(deployed.storage, 1_000_000 * USDC)
-        name = grants.encode_set_delegate(self.wallet.address, FAR_FUTURE_S)
+        name = grants.encode_set_delegate(wallet.address, FAR_FUTURE_S)
         hashes = rpc_calls(
             ("eth_sendTransaction", _order(deployed.owner, deployed.usdc, mint)),
             ("eth_sendTransaction", _order(trader, deployed.usdc, allow, nonce=0)),
@@ -75,6 +79,7 @@ class Rig:
         self.mine(5)
         receipts = rpc_calls(*(("eth_getTransactionReceipt", tx_hash) for tx_hash in hashes))
         assert [receipt["status"] for receipt in receipts] == ["0x1"] * len(hashes)
+        return wallet
 
     def open_gate(self) -> None:
         """Watch the mode in this process until LIVE is permitted."""

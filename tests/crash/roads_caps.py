@@ -1,15 +1,21 @@
-"""Roads of caps that count what has been: today's loss, the orders of a minute, gas that is not paid yet."""
+"""Roads of caps: today's loss, the orders of a minute, gas that is not paid yet, and what two wallets have together."""
 
 from decimal import Decimal
 
+from eth_account import Account
+
 from execution_app.engine import reserve
 from execution_app.gate import cap_rows
-from execution_app.models import TxIntent, TxSend
+from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.states import CapName, CapScope
-from tests.crash.bench import Bench
+from signals_app.models import SourceGrant
+from tests.crash.bench import SOURCE, Bench
 from tests.crash.roads_close import DONE
 from tests.crash.roads_open import open_one, post_one
 from tests.crash.scenario import FILLED, Scenario, one_of
+
+OTHER_USER_ID = 124
+TURN = "execution_app.engine.reserve:_take_turn:commit"
 
 
 def _cap(name: CapName, value: Decimal) -> None:
@@ -65,6 +71,33 @@ def _gas(bench: Bench) -> None:
     bench.live_on()
 
 
+def _two_wallets(bench: Bench) -> None:
+    bench.rig.equip(Account.create(), OTHER_USER_ID)
+    SourceGrant.objects.create(source=SOURCE, tg_user_id=OTHER_USER_ID)
+    _cap(CapName.EXPOSURE, Decimal(15))
+
+
+def _post_both(bench: Bench) -> None:
+    bench.post("one")
+    bench.post("other", tg_user_id=OTHER_USER_ID)
+
+
+def _both_at_once(bench: Bench) -> None:
+    """There is room for one of them. The second wallet asks when the first has its answer and is not committed."""
+    _post_both(bench)
+    bench.decide("one")
+    bench.decide("other")
+    first, second = Wallet.objects.order_by("pk").values_list("pk", flat=True)
+    bench.meet(f"before {TURN}", bench.go_on, lambda: reserve.reserve(second))
+    reserve.reserve(first)
+    bench.await_helpers()
+    bench.submit()
+    bench.track()
+    bench.live_on()
+    bench.age()
+    bench.sweep()
+
+
 ROADS = [
     Scenario(
         "a loss meets its cap",
@@ -91,5 +124,14 @@ ROADS = [
         # Where the first is mined by then, less was spent than it might have been.
         DONE | {"more?": FILLED | one_of("rejected:gas_per_day_above_cap")},
         alone={"more": one_of("rejected:gas_per_day_above_cap")},
+    ),
+    Scenario(
+        "two wallets meet a cap",
+        _both_at_once,
+        _post_both,
+        dict.fromkeys(("one", "other"), FILLED | one_of("rejected:exposure_above_cap")),
+        before=_two_wallets,
+        left=1,
+        alone={"one": FILLED, "other": one_of("rejected:exposure_above_cap")},
     ),
 ]

@@ -214,6 +214,23 @@ def _ask_close_then_more(bench: Bench) -> None:
     GatewayDesk(bench.rig.trader).increase(more)
 
 
+def _increase_and_close(bench: Bench) -> None:
+    """More was asked for and is not signed yet when somebody leaves: the close goes first, and nothing is left to add to."""
+    _ask_more_then_close(bench)
+    bench.submit()
+    bench.live_on()
+    bench.age()
+    bench.sweep()
+    bench.live_on()
+
+
+def _ask_more_then_close(bench: Bench) -> None:
+    bench.look()
+    position = Position.objects.get()
+    GatewayDesk(bench.rig.trader).increase(IncreaseRequest("desk:more", position.pk, Decimal(5)))
+    _ask_close(bench)
+
+
 def _cap_exposure(_: Bench) -> None:
     cap_rows.set_cap(CapName.EXPOSURE, CapScope.GLOBAL, "", Decimal(15), by="crash", reason="crash")
 
@@ -338,6 +355,20 @@ ROADS = [
         {"desk:one": FILLED, "desk:close": FILLED, "desk:more": one_of("rejected:no_position", "expired")},
         before=_onchain,
         left=0,
+        deaths=FEW,
+    ),
+    Scenario(
+        "gateway increase, then a close",
+        _increase_and_close,
+        _ask_more_then_close,
+        {
+            "desk:one": FILLED,
+            "desk:more": FILLED | one_of("rejected:no_position", "expired"),
+            "desk:close": FILLED,
+        },
+        before=_onchain,
+        left=0,
+        alone={"desk:more": one_of("rejected:no_position", "expired")},
         deaths=FEW,
     ),
     Scenario(

@@ -66,7 +66,15 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/integration/tx/test_remote_signing.py",
         "tests/integration/tx/test_gateway_remote_signing.py",
     ),
-    "engine": ("tests/execution/", "tests/integration/tx/", "tests/chaos/test_node_behind.py"),
+    "engine": (
+        "tests/execution/",
+        "tests/integration/tx/",
+        "tests/chaos/test_node_behind.py",
+        "tests/ops/rollout/test_backup_reconcile.py",
+        "tests/ops/rollout/test_held_approve.py",
+        "tests/ops/rollout/test_order_lost.py",
+        "tests/ops/rollout/test_wallet_adopt.py",
+    ),
 }
 
 

@@ -5,15 +5,13 @@ from decimal import Decimal
 from eth_account import Account
 
 from execution_app.engine import rounds
-from execution_app.models import Position, Trader, TxIntent, Wallet
-from execution_app.node import signers
+from execution_app.models import Position, TxIntent
 from execution_app.states import Action
 from execution_app.venues import onchain
-from ops.rehearsal import venue
 from tests import invariants, real_parts
 from tests.integration.tx.test_reorg import reorganise
 from tests.proxy import Proxy
-from tests.rig import ETH, FAR_FUTURE_S, USDC, Rig, rpc_call
+from tests.rig import Rig, rpc_call
 from tests.timers import pass_a_minute
 
 
@@ -50,19 +48,6 @@ def owner_closes(rig: Rig) -> None:
     rig.keep()
 
 
-def another_wallet() -> Wallet:
-    person = Account.create()
-    trader = Trader.objects.create(tg_user_id=124, label="another", address=person.address)
-    wallet = Wallet.objects.create(trader=trader, chain_id=31337, address=signers.create_key())
-    url, deployed = real_parts.anvil.url, real_parts.deployment
-    rpc_call("evm_setAutomine", True)
-    venue.fund(url, deployed, person.address, ETH, 1_000 * USDC)
-    venue.fund(url, deployed, wallet.address, 10 * ETH, 0)
-    venue.delegate(url, deployed, person.key, wallet.address, FAR_FUTURE_S, 1_000 * USDC)
-    rpc_call("evm_setAutomine", False)
-    return wallet
-
-
 def test_a_trade_in_the_slot_of_one_that_its_owner_closed(rig: Rig) -> None:
     rig.intent()
     rig.run()
@@ -81,7 +66,7 @@ def test_a_trade_in_the_slot_of_one_that_its_owner_closed(rig: Rig) -> None:
 
 def test_an_order_id_that_a_reorg_gave_to_another_order(rig: Rig) -> None:
     """Both wallets wait for one look at the chain; a pass that fails here would fail for ever."""
-    wallet = another_wallet()
+    wallet = rig.equip(Account.create(), tg_user_id=124)
     first = rig.intent()
     rig.submit()
     rig.mine()
