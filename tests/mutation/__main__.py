@@ -113,16 +113,19 @@ def _go(group: str, mutants: list[Mutant], kept: report.Kept, options: argparse.
 
 def _show(run: Run, mutants: list[Mutant], kept: report.Kept, before: dict[str, Found]) -> None:
     begun_s = said_s = time.monotonic()
-    killed = 0
-    for done, found in enumerate(run.show(mutants, before), start=1):
+    verdicts: dict[str, str] = {}
+    seconds = 0  # looks at the same mutant
+    for found in run.show(mutants, before, list(kept.found.values())):
         kept.add(found)
-        killed += found.verdict == "killed"
+        seconds += found.key in verdicts
+        verdicts[found.key] = found.verdict
         now_s = time.monotonic()
-        if now_s - said_s >= SAY_EVERY_S or done == len(mutants):
+        if now_s - said_s >= SAY_EVERY_S:
             said_s = now_s
-            left_s = (now_s - begun_s) / done * (len(mutants) - done)
+            killed = sum(verdict == "killed" for verdict in verdicts.values())
             _say(
-                f"  {done}/{len(mutants)}, {killed} killed, about {left_s / 60:.0f} min left: {found.module}"
+                f"  {(now_s - begun_s) / 60:.0f} min: {len(verdicts)}/{len(mutants)} shown, {seconds} of them again"
+                f" to more tests, {killed} killed: {found.module}"
             )
 
 

@@ -1,7 +1,7 @@
 """Which tests a mutant is shown to, in which order: those that found its neighbours, then the cheapest of each file."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
@@ -10,6 +10,9 @@ from tests.mutation.passes import Lines, Passed, Passes
 
 WORD = re.compile(r"\w+")
 NEIGHBOURS = 4  # tests that found the last mutants of the same function go first
+BEST = 12  # then those that found most in the module for what they cost, then everywhere
+EVERYWHERE = ""
+LEAST_COST_S = 0.1  # of a process for a mutant, whatever it is shown
 
 
 class Choice:
@@ -21,6 +24,9 @@ class Choice:
         self._tests = {name: passes.tests[name] for name in collected if name in passes.tests}
         self._tests = {name: one for name, one in self._tests.items() if one.ok}
         self._finders: dict[str, list[str]] = defaultdict(list)
+        self._finds: dict[str, Counter[str]] = defaultdict(
+            Counter
+        )  # by module, how often each test found something
         self._words = {
             file: frozenset(WORD.findall((ROOT / file).read_text()))
             for file in {name.split("::")[0] for name in self._tests}
@@ -30,11 +36,13 @@ class Choice:
         """Whether only a new import shows it: it is outside of functions, or importing runs its function."""
         return not mutant.function or mutant.function in self._passes.at_import.get(mutant.module, ())
 
-    def note(self, mutant: Mutant, finder: str) -> None:
-        finders = self._finders[f"{mutant.module}:{mutant.function}"]
+    def note(self, module: str, function: str, finder: str) -> None:
+        finders = self._finders[f"{module}:{function}"]
         if finder in finders:
             finders.remove(finder)
         finders.insert(0, finder)
+        for where in (module, EVERYWHERE):
+            self._finds[where][finder] += 1
 
     def of(self, mutant: Mutant, budget_s: float, without: AbstractSet[str] = frozenset()) -> list[str]:
         """In the order of showing, as many as a budget has room for; empty where no other test passes it."""
@@ -45,6 +53,7 @@ class Choice:
         found -= without
         known = [name for name in self._finders[f"{mutant.module}:{mutant.function}"] if name in found]
         ordered = known[:NEIGHBOURS]
+        ordered += [name for name in self._best(mutant.module, found) if name not in ordered]
         ordered += [name for name in _by_turns(found, self._tests, home) if name not in ordered]
         chosen: list[str] = []
         spent_s = 0.0
@@ -54,6 +63,13 @@ class Choice:
                 break
             chosen.append(name)
         return chosen
+
+    def _best(self, module: str, found: AbstractSet[str]) -> list[str]:
+        best: list[str] = []
+        for finds in (self._finds[module], self._finds[EVERYWHERE]):
+            useful = [name for name in finds if name in found and name not in best]
+            best += sorted(useful, key=lambda name: -finds[name] / (LEAST_COST_S + self._tests[name].costs_s))
+        return best[:BEST]
 
     def _passing(self, mutant: Mutant) -> set[str]:
         moved = self._passes.digests.get(f"{mutant.module}:{mutant.function}") != mutant.digest

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -20,7 +20,7 @@ from tests.mutation.passes import Passed, Passes
 from tests.mutation.together import Group, grouped
 
 WATCH_LIMIT_S = 300.0  # of one test
-ALONE_S = 4.0  # of tests that a mutant is shown alone; what is found later is found by few
+ALONE_S = 1.0  # of tests that a mutant is shown alone; what is found later is found by few
 END_WITHIN_S = 20
 # Each other variable costs every import of the settings, which look whether it is one of ours misspelt.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TEST_NODE")
@@ -147,33 +147,38 @@ class Run:
         }
 
     def show(
-        self, mutants: list[Mutant], before: Mapping[str, Found] = MappingProxyType({})
+        self,
+        mutants: list[Mutant],
+        before: Mapping[str, Found] = MappingProxyType({}),
+        finds: Iterable[Found] = (),
     ) -> Iterator[Found]:
-        """What came of each, module by module: alone to what is cheap, then all that are left together to the rest.
+        """What came of each: alone to what is cheap, then all that are left, which are yielded again, together to the rest.
 
-        One of `before` that survived is not shown again to the tests that it is known to survive.
+        One of `before` that survived is not shown again to the tests that it is known to survive. `finds` tell which
+        tests found others.
         """
         self._choice = Choice(self.passes, self._worker.begun["tests"], self._sources)
+        for one in finds:
+            if one.finder in self._worker.begun["tests"]:
+                self._choice.note(one.module, one.name.split(":")[1], one.finder)
         self._marks = {
             name: self._mark(name) for name in self._worker.begun["tests"] if name in self.passes.tests
         }
-        for _, some in groupby(mutants, key=lambda mutant: mutant.module):
-            left: dict[Mutant, set[str]] = {}
-            for mutant in some:
-                known = set(before[mutant.key].shown) if mutant.key in before else set()
-                shown = {name for name, mark in self._marks.items() if mark in known}
-                if self._is_imported(mutant):
-                    yield self._show(mutant, self._budget_s, shown)
-                elif shown:
-                    left[mutant] = shown
-                else:
-                    found = self._show(mutant, min(ALONE_S, self._budget_s))
-                    if found.verdict == "survived" and self._budget_s > ALONE_S:
-                        left[mutant] = {name for name, mark in self._marks.items() if mark in found.shown}
-                    else:
-                        yield found
-            for group in grouped(list(left)):
-                yield from self._show_together({mutant: left[mutant] for mutant in group})
+        left: dict[Mutant, set[str]] = {}
+        for mutant in mutants:
+            known = set(before[mutant.key].shown) if mutant.key in before else set()
+            shown = {name for name, mark in self._marks.items() if mark in known}
+            if self._is_imported(mutant):
+                yield self._show(mutant, self._budget_s, shown)
+            elif shown:
+                left[mutant] = shown
+            else:
+                found = self._show(mutant, min(ALONE_S, self._budget_s))
+                yield found
+                if found.verdict == "survived" and self._budget_s > ALONE_S:
+                    left[mutant] = {name for name, mark in self._marks.items() if mark in found.shown}
+        for group in grouped(list(left)):
+            yield from self._show_together({mutant: left[mutant] for mutant in group})
 
     def _is_imported(self, mutant: Mutant) -> bool:
         return self._choice.is_imported(mutant) or (mutant.module, mutant.function) in self._unfit
@@ -193,7 +198,7 @@ class Run:
             if not self._is_steady(mode, finder):
                 self.unsteady.add(finder)
                 return self._show(mutant, budget_s, shown)
-            self._choice.note(mutant, finder)
+            self._choice.note(mutant.module, mutant.function, finder)
         if answer["verdict"] == "passed":
             return self._lived(mutant, shown | set(tests), answer["cpu_s"])
         return _found(mutant, answer["verdict"], finder, cpu_s=answer["cpu_s"], tests=len(tests))
@@ -209,16 +214,16 @@ class Run:
             if answer["verdict"] == "passed":
                 group.passed.update(tests)
             elif finder in tests:
-                group.passed.update(tests[: tests.index(finder) + 1])
-                for mutant in group.passing(finder):
-                    alone = self._ask("swap", [mutant], [finder])
-                    spent_s += alone["cpu_s"]
-                    if alone["verdict"] == "passed":
-                        continue
-                    if alone["verdict"] == "killed" and not self._is_steady("swap", finder):
-                        self.unsteady.add(finder)
-                        break
-                    self._choice.note(mutant, finder)
+                group.passed.update(tests[: tests.index(finder)])
+                mutant = self._suspect(group, finder)
+                alone = self._ask("swap", [mutant], [finder])
+                spent_s += alone["cpu_s"]
+                if alone["verdict"] == "passed":
+                    group.passed.add(finder)  # it fails with several of them alone, and counts for none
+                elif alone["verdict"] == "killed" and not self._is_steady("swap", finder):
+                    self.unsteady.add(finder)
+                else:
+                    self._choice.note(mutant.module, mutant.function, finder)
                     group = group.without(mutant)
                     yield _found(mutant, alone["verdict"], alone["finder"], cpu_s=alone["cpu_s"], tests=1)
             else:
@@ -230,6 +235,15 @@ class Run:
                     yield self._show(mutant, budget_s, known)
         for mutant, names in group.tests.items():
             yield self._lived(mutant, shown[mutant] | group.passed.intersection(names), spent_s / len(shown))
+
+    def _suspect(self, group: Group, finder: str) -> Mutant:
+        """Which of them the test fails with, by halves."""
+        suspects = group.passing(finder)
+        while len(suspects) > 1:
+            half = suspects[: len(suspects) // 2]
+            answer = self._ask("swap", half, [finder])
+            suspects = suspects[len(half) :] if answer["verdict"] == "passed" else half
+        return suspects[0]
 
     def _lived(self, mutant: Mutant, shown: AbstractSet[str], cpu_s: float = 0.0) -> Found:
         marks = tuple(sorted(self._marks[name] for name in shown))

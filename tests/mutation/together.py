@@ -1,8 +1,8 @@
 """Several mutants in one process: tests that none of them fails are shown to all of them at the price of one.
 
-Most of those that were found by no cheap test are found by no other either, which each would say anew. A test that
-fails with all of them is shown to each alone, and that alone decides. What one of them hides from another
-survives, so that the figure can only be too low.
+Many of those that were found by no cheap test are found by no other either, which each would say anew. Of those that
+a test fails with, one is found by halves and shown to it alone, and that alone decides. What one of them
+hides from another survives, so that the figure can only be too low.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from tests.mutation.mutants import Mutant
 
-MOST = 8
+MOST = 12
 
 
 @dataclass
 class Group:
-    """Mutants of one module, each of another function, with the tests of each; whoever is found leaves it."""
+    """Mutants, each of another function, with the tests of each; whoever is found leaves it."""
 
     tests: dict[Mutant, list[str]]
     passed: set[str] = field(default_factory=set)
@@ -37,12 +37,11 @@ class Group:
 
 def grouped(mutants: list[Mutant]) -> Iterator[list[Mutant]]:
     """Functions are swapped whole, so that a group takes one mutant of each."""
-    left: dict[str, dict[str, list[Mutant]]] = {}
+    functions: dict[tuple[str, str], list[Mutant]] = {}
     for mutant in mutants:
-        left.setdefault(mutant.module, {}).setdefault(mutant.function, []).append(mutant)
-    for functions in left.values():
-        while functions:
-            fullest = sorted(functions, key=lambda name: -len(functions[name]))[:MOST]
-            yield [functions[name].pop(0) for name in fullest]
-            for name in [name for name in functions if not functions[name]]:
-                del functions[name]
+        functions.setdefault((mutant.module, mutant.function), []).append(mutant)
+    while functions:
+        fullest = sorted(functions, key=lambda name: -len(functions[name]))[:MOST]
+        yield [functions[name].pop(0) for name in fullest]
+        for name in [name for name in functions if not functions[name]]:
+            del functions[name]

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -105,11 +105,8 @@ def draw(stack: RunningStack, traffic: Traffic, witness: Witness, happened: Sequ
         outages.assert_executed_once(stack, [f"sig:drill:{signal.signal_id}" for signal in traffic.accepted])
     except AssertionError as broken:
         account.problems.append(str(broken))
-    waited = [(fault, witness.next_execution_s(fault.ended_s)) for fault in happened]
-    account.recovery = Spread.of([at_s - fault.ended_s for fault, at_s in waited if at_s is not None])
-    account.problems += [
-        f"nothing was executed after {f.kind} ({f.what})" for f, at_s in waited if at_s is None
-    ]
+    account.recovery, problems = recovery(witness.next_execution_s, happened)
+    account.problems += problems
     account.delay = Spread.of(
         [
             witness.seen_s[signal.amount_usdc] - signal.accepted_s
@@ -118,6 +115,16 @@ def draw(stack: RunningStack, traffic: Traffic, witness: Witness, happened: Sequ
         ]
     )
     return account
+
+
+def recovery(
+    next_execution_s: Callable[[float], float | None], happened: Sequence[Happened]
+) -> tuple[Spread, list[str]]:
+    """How long each fault was recovered from, and those after which nothing was executed any more."""
+    waited = [(fault, next_execution_s(fault.ended_s)) for fault in happened if fault.done]
+    spread = Spread.of([at_s - fault.ended_s for fault, at_s in waited if at_s is not None])
+    never = [f"nothing was executed after {one.kind} ({one.what})" for one, at_s in waited if at_s is None]
+    return spread, never
 
 
 def place(

@@ -30,12 +30,16 @@ WHOLE_STATE_S = 5.0
 
 @dataclass
 class Happened:
-    """Times are time.monotonic(). A kill ends with the kill: to start again is part of recovering."""
+    """Times are time.monotonic(). A kill ends with the kill: to start again is part of recovering.
+
+    One that is not `done` failed itself, with a traceback on stderr; nobody has to recover from it.
+    """
 
     kind: str
     what: str
     began_s: float
     ended_s: float = 0.0
+    done: bool = False
 
 
 @dataclass
@@ -78,6 +82,7 @@ class Faults:
         def work() -> None:
             harm()
             happened.ended_s = time.monotonic()
+            happened.done = True
 
         running = threading.Thread(target=work, daemon=True)
         running.start()

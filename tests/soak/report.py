@@ -15,6 +15,7 @@ from tests.soak.traffic import Traffic
 def facts(
     account: Account, traffic: Traffic, happened: list[Happened], asked: dict[str, Any], took_s: float
 ) -> dict[str, Any]:
+    done = [fault for fault in happened if fault.done]
     return {
         **asked,
         "took_s": round(took_s, 1),
@@ -23,9 +24,10 @@ def facts(
         "reasons": dict(account.reasons),
         "repeats": traffic.repeats,
         "answers": {str(status): times for status, times in sorted(traffic.answers.items())},
-        "faults": len(happened),
-        "faults_by_kind": dict(Counter(fault.kind for fault in happened)),
-        "faults_by_name": dict(sorted(Counter(f"{fault.kind}: {fault.what}" for fault in happened).items())),
+        "faults": len(done),
+        "faults_by_kind": dict(Counter(fault.kind for fault in done)),
+        "faults_by_name": dict(sorted(Counter(f"{fault.kind}: {fault.what}" for fault in done).items())),
+        "faults_not_done": [f"{fault.kind}: {fault.what}" for fault in happened if not fault.done],
         "verdict": account.verdict,
     }
 
@@ -47,6 +49,7 @@ def words(found: dict[str, Any]) -> str:
         spread.format("delay: signal taken to its execution on the chain", **found["delay"]),
         "",
         f"{found['faults']} faults: {_listed(found['faults_by_kind'])}",
+        f"could not be done: {', '.join(found['faults_not_done']) or 'none'}",
         f"{found['repeats']} repeats; answers: {_listed(found['answers'])}",
         f"not executed: {_listed(found['reasons']) or 'none'}",
         "",

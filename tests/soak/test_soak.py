@@ -1,15 +1,20 @@
 """A slice of `make soak`, and that its account tells a doubled signal, a lost one and a late recovery."""
 
+import random
+import time
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
+from tests.detours import DetouredStack
 from tests.real_parts import FOLDER
 from tests.soak import account, report
 from tests.soak.account import Account, Spread
+from tests.soak.faults import Faults, kill
 from tests.soak.run import Soak
-from tests.soak.traffic import Signal
+from tests.soak.traffic import Signal, Traffic
 
 ONE = Signal(1, {}, accepted_s=1.0)
 AMOUNT = Decimal("5.000001")
@@ -55,3 +60,22 @@ def test_a_sum_that_does_not_add_up_and_a_late_recovery_fail() -> None:
     assert "does not add up" in Account(sent=2, executed=1).verdict[0]
     assert Account(recovery=Spread.of([1.0, 59.0])).verdict == []
     assert "recovery p99" in Account(recovery=Spread.of([61.0])).verdict[0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_that_could_not_be_done_is_told_and_counts_for_no_recovery(tmp_path: Path) -> None:
+    stack = DetouredStack(tmp_path, from_nothing=True)
+    faults = Faults(stack, random.Random(1), every_s=0.01)
+    with pytest.MonkeyPatch.context() as patch:
+        # No server of this stack was started, so that there is none to be killed.
+        patch.setattr(faults, "_choose", lambda kind: (kind, lambda: kill(stack, "valkey")))
+        faults.begin()
+        while not faults.happened:
+            time.sleep(0.01)
+        faults.end()
+    assert account.recovery(lambda after_s: after_s + 1, faults.happened) == (Spread(), [])
+    traffic = Traffic(stack, random.Random(1), every_s=1)
+    found = report.facts(Account(), traffic, faults.happened, {"minutes": 0, "seed": 1}, 0)
+    assert found["faults"] == 0
+    assert len(found["faults_not_done"]) == len(faults.happened)
+    assert "could not be done: kill" in report.words(found)
