@@ -42,7 +42,7 @@ from ops.bot.replies import Reply
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-POLL_S = 25  # how long Telegram holds a poll that has nothing to tell
+POLL_S = 10  # how long Telegram holds a poll that has nothing to tell
 REQUEST_S = 10
 MOST_TEXT = 4_096
 MOST_CAPTION = 1_024

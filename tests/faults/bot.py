@@ -29,7 +29,7 @@ TRADER, OPERATOR, WATCHER = 123, 501, 503
 ROLES = {TRADER: "trader", OPERATOR: "operator", WATCHER: "viewer"}
 STARTS_S, COMMAND_S, ENDS_S = 60.0, 60, 10.0
 RESTART_S = 1.0
-# A poll that nobody ends is left after 35 s, a statement after 18 s.
+# A poll that nobody ends is left after 20 s, a statement after 18 s.
 ANSWERS_S = 60.0
 POLLING = "SELECT note, extract(epoch FROM now() - at)::float FROM heartbeats WHERE component = 'bot'"
 STALE_S = 10.0  # as /health judges
