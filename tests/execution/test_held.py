@@ -164,6 +164,7 @@ def test_an_approval_is_written_on_one_row_and_in_the_log(
     assert (approved, approved.approved_by, approved.state) == (intent, BY, "held")
     intent.refresh_from_db()
     now = timezone.now()
+    assert intent.approved_at is not None
     assert now - timedelta(minutes=1) < intent.approved_at <= now
     assert (intent.approved_by, intent.next_try_at) == (BY, None)
     assert intent.updated_at > now - timedelta(minutes=1)
@@ -290,8 +291,8 @@ def test_it_is_not_approved_twice_while_the_first_time_counts(
     wallet: Wallet, position: Position, doors: Doors
 ) -> None:
     now = timezone.now()
-    intent = close(wallet, position, approved_at=now - timedelta(seconds=290), approved_by="bob")
-    until = f"{now + timedelta(seconds=10):%H:%M:%SZ}"
+    intent = close(wallet, position, approved_at=now - timedelta(seconds=200), approved_by="bob")
+    until = f"{now + timedelta(seconds=100):%H:%M:%SZ}"
     refused(doors, intent, f"{intent.intent_key} is approved by bob until {until} already")
     with without_guards():
         rows.update("tx_intents", intent.pk, {"approved_at": now - timedelta(seconds=301)})
@@ -306,7 +307,7 @@ def busy_log() -> Iterator[None]:
     """Somebody else writes there, for longer than an approval waits."""
     with psycopg.connect(settings.ENVIRONMENT.database_url.get_secret_value()) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_LOG_LOCK])
-        release = Timer(2, other.close)
+        release = Timer(20, other.close)
         release.start()
         yield
         release.cancel()

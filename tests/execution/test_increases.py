@@ -258,8 +258,8 @@ def test_no_other_row_is_a_close_of_it(wallets: list[Wallet], wallet: Wallet, po
     close(wallet, beside, "mined")
     for ended in ("filled", "rejected", "no_op", "venue_cancelled"):
         close(wallet, position, ended)
-    for over in ({"holds_position": True}, {}):
-        close(wallet, position, settled_at=staged.SETTLED, **over)
+    for holds in (True, False):
+        close(wallet, position, settled_at=staged.SETTLED, holds_position=holds)
     staged.intent(wallet, Action.MARGIN, "mined", position_id=position.pk)
     staged.intent(wallet, Action.LEVELS, "signed", position_id=position.pk)
     increase(wallet, position, "signed")

@@ -237,7 +237,7 @@ def test_an_open_whose_message_was_seen_unused_opens_nothing(wallet: Wallet, pos
     mine = levels(wallet, position)
     by_message = messaged(staged.intent(wallet, Action.OPEN, "signed", road="gateway"))
     assert opens(mine) == [by_message]
-    unused = {"unused_at_block": 7, "unused_at_hash": f"0x{7:064x}"}
+    unused: dict[str, Any] = {"unused_at_block": 7, "unused_at_hash": f"0x{7:064x}"}
     messaged(staged.intent(wallet, Action.OPEN, "signed", road="gateway"), **unused)
     assert opens(mine) == [by_message]
 

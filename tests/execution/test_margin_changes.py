@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from execution_app.audit_words import AuditOrigin
@@ -105,8 +104,8 @@ def test_a_wish_is_written_with_its_limits(wallet: Wallet, position: Position) -
     assert (intent.intent_key, intent.wallet, intent.trader) == ("margin:1", wallet, wallet.trader)
     assert (intent.action, intent.position, intent.only_position) == ("margin", position, True)
     assert (intent.margin_usdc, intent.tg_user_id) == (-2, wallet.trader.tg_user_id)
-    left = intent.expires_at - timezone.now()
-    assert timedelta(seconds=50) < left <= timedelta(seconds=60)
+    assert intent.expires_at is not None
+    assert intent.expires_at - intent.accepted_at == timedelta(seconds=60)
     assert intent.transitions.get().by == "ann"
 
 
