@@ -106,7 +106,7 @@ def test_the_oldest_close_that_may_have_meant_the_position_asked_for_it(wallet: 
     waiting_close(wallet, symbol="ETH-USD")
     waiting_close(wallet, position_id=beside.pk)
     first, second = waiting_close(wallet), waiting_close(wallet, position_id=mine.pk)
-    rows.update("tx_intents", first.pk, {"attempts": 1})  # stored behind the other one now
+    rows.update("tx_intents", first.pk, {"state": "held", "reason": "degraded"})  # stored behind the other one now
     assert consumed._asked_for(wallet, close_order(), set()) == first
     assert consumed._asked_for(wallet, close_order(), {first.pk}) == second
     assert consumed._asked_for(wallet, close_order(), {first.pk, second.pk}) is None
