@@ -81,12 +81,21 @@ def found(nonce: int = 3, **fields: Any) -> Found:
 
 def own(intent: TxIntent, **fields: Any) -> Found:
     """The intent's own order, under a hash that is not known here."""
-    same = {"to": intent.to_address, "data": bytes(intent.calldata), "value_wei": int(intent.value_wei)}
+    same: dict[str, Any] = {
+        "to": intent.to_address,
+        "data": bytes(intent.calldata or b""),
+        "value_wei": int(intent.value_wei or 0),
+    }
     return found(int(intent.nonce or 0), **(same | fields))
 
 
 def cancel(wallet: Wallet, **fields: Any) -> Found:
-    empty = {"to": wallet.address, "data": b"", "value_wei": 0, "gas_limit": signers.CANCEL_GAS}
+    empty: dict[str, Any] = {
+        "to": wallet.address,
+        "data": b"",
+        "value_wei": 0,
+        "gas_limit": signers.CANCEL_GAS,
+    }
     return found(**(empty | fields))
 
 
@@ -103,7 +112,12 @@ def open_order(**fields: Any) -> OpenOrder:
 
 
 def close_order(**fields: Any) -> CloseOrder:
-    sound = {"trader": TRADER, "pair_index": 1, "trade_index": 0, "collateral_usdc": Decimal(5)}
+    sound: dict[str, Any] = {
+        "trader": TRADER,
+        "pair_index": 1,
+        "trade_index": 0,
+        "collateral_usdc": Decimal(5),
+    }
     return CloseOrder(**(sound | {"wanted_price": Decimal(60_000)} | fields))
 
 

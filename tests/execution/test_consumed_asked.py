@@ -60,8 +60,9 @@ def test_levels_and_triggers_are_compared_as_well(wallet: Wallet) -> None:
         intent = consumed._asked_for(wallet, order, set())
         assert intent is not None
         assert intent.pk == pk
-    for level in ("take_profit", "stop_loss"):
-        assert consumed._asked_for(wallet, replace(asked[levels.pk], **{level: Decimal(1)}), set()) is None
+    others: list[dict[str, Any]] = [{"take_profit": Decimal(1)}, {"stop_loss": Decimal(1)}]
+    for level in others:
+        assert consumed._asked_for(wallet, replace(asked[levels.pk], **level), set()) is None
     assert consumed._asked_for(wallet, replace(asked[rests.pk], wanted_price=Decimal(1)), set()) is None
 
 
@@ -106,7 +107,9 @@ def test_the_oldest_close_that_may_have_meant_the_position_asked_for_it(wallet: 
     waiting_close(wallet, symbol="ETH-USD")
     waiting_close(wallet, position_id=beside.pk)
     first, second = waiting_close(wallet), waiting_close(wallet, position_id=mine.pk)
-    rows.update("tx_intents", first.pk, {"state": "held", "reason": "degraded"})  # stored behind the other one now
+    rows.update(
+        "tx_intents", first.pk, {"state": "held", "reason": "degraded"}
+    )  # stored behind the other one now
     assert consumed._asked_for(wallet, close_order(), set()) == first
     assert consumed._asked_for(wallet, close_order(), {first.pk}) == second
     assert consumed._asked_for(wallet, close_order(), {first.pk, second.pk}) is None

@@ -1,5 +1,6 @@
 """What follows where a final block consumed a nonce of ours and no endpoint has its receipt: who is lost, and who waits."""
 
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from execution_app import meters
-from execution_app.engine import consumed, lost_nonces
+from execution_app.engine import consumed, lost_nonces, reconcile
 from execution_app.engine.consumed import What
 from execution_app.models import AuditEntry, TxIntent, Wallet
 from execution_app.node import history
@@ -50,7 +51,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(history, "find", shown.find)
     monkeypatch.setattr(consumed, "taken_by", shown.taken_by)
     monkeypatch.setattr(lost_nonces, "_ours", {})
-    monkeypatch.setattr(lost_nonces, "_asked", lost_nonces.deque(maxlen=lost_nonces.MOST))
+    monkeypatch.setattr(lost_nonces, "_asked", deque(maxlen=lost_nonces.MOST))
     monkeypatch.setattr(lost_nonces, "time", SimpleNamespace(monotonic=lambda: shown.now_s))
     return shown
 
@@ -119,7 +120,7 @@ def test_the_halt_and_the_loss_are_one_commit(
     def fail(*_: Any) -> None:
         raise RuntimeError("in between")
 
-    monkeypatch.setattr(lost_nonces.reconcile, "halt_wallet", fail)
+    monkeypatch.setattr(reconcile, "halt_wallet", fail)
     before = meters.NONCE_LOST._value.get()
     with pytest.raises(RuntimeError, match="in between"):
         lost_nonces.conclude(intent, "0xa", FINAL)

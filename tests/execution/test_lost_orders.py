@@ -14,7 +14,7 @@ from execution_app.models import TxIntent, VenueOrder
 from execution_app.node import rpc
 from execution_app.states import IntentState, OrderState
 from execution_app.venues import onchain
-from execution_app.venues.events import topic
+from execution_app.venues.logs import topic
 from tests.execution import rows
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -98,7 +98,7 @@ def nodes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Node]:
 
 def ordered(action: str = "open", **fields: object) -> VenueOrder:
     """An order in block 90 that has its end read up to block 95."""
-    close = {"action": "close", "is_long": None, "collateral_usdc": None, "leverage_x": None}
+    close: dict[str, Any] = {"action": "close", "is_long": None, "collateral_usdc": None, "leverage_x": None}
     intent = rows.intent_in(IntentState.ORDERED, **(close if action == "close" else {}))
     order = rows.order(intent_id=intent, **({"block_number": 90, "scanned_to_block": 95} | fields))
     return VenueOrder.objects.select_related("intent").get(pk=order)
@@ -293,6 +293,7 @@ def test_a_trade_on_the_other_side_is_not_the_orders(nodes: list[Node]) -> None:
 def test_a_close_becomes_no_trade(nodes: list[Node]) -> None:
     nodes[0].trades = {0: True}
     assert examine(ordered("close")).against == []
+    assert len([call for call in nodes[0].asked if call[0] == "eth_call"]) == 2, "it is not asked for trades"
 
 
 def test_slots_are_looked_at_until_all_trades_were_seen(nodes: list[Node]) -> None:

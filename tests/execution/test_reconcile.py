@@ -8,6 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
+from execution_app import audit
 from execution_app.engine import reconcile
 from execution_app.errors import Disagreement
 from execution_app.models import AuditEntry, Chain, Wallet
@@ -243,7 +244,7 @@ def test_a_wallets_halt_and_its_entry_are_one_commit(monkeypatch: pytest.MonkeyP
         raise RuntimeError("in between")
 
     mine = wallet()
-    monkeypatch.setattr(reconcile.audit, "try_record", fail)
+    monkeypatch.setattr(audit, "try_record", fail)
     with pytest.raises(RuntimeError, match="in between"):
         reconcile.halt_wallet(mine, "a reason")
     assert halts() == {mine.pk: ""}

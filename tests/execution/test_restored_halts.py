@@ -10,7 +10,7 @@ import redis as redis_py
 import structlog
 from django.db import connection
 
-from execution_app.engine import restored
+from execution_app.engine import reconcile, restored
 from execution_app.engine.restored import Sight, difference
 from execution_app.models import AuditEntry, Wallet
 from tests.execution import rows
@@ -66,7 +66,7 @@ def test_a_wallets_halt_and_what_it_has_signed_are_one_commit(
         raise RuntimeError("in between")
 
     mine = wallet(next_nonce=1)
-    monkeypatch.setattr(restored.reconcile, "halt_wallet", fail)
+    monkeypatch.setattr(reconcile, "halt_wallet", fail)
     with pytest.raises(RuntimeError, match="in between"):
         restored._halt_all("an older copy", Sight("77", 1, 5, {at(mine): 2}))
     mine.refresh_from_db()
@@ -82,7 +82,7 @@ def test_only_what_is_halted_in_rows_is_forgotten_in_the_file(
     wallet(next_nonce=1)
     restored._store(Sight("of another server", 1, 0, {"1:0xa": 1}))
     kept = (folder / restored.FILE).read_text()
-    monkeypatch.setattr(restored.reconcile, "halt_wallet", fail)
+    monkeypatch.setattr(reconcile, "halt_wallet", fail)
     with pytest.raises(RuntimeError, match="in between"):
         restored.compare()
     assert (folder / restored.FILE).read_text() == kept
@@ -109,6 +109,11 @@ def test_a_server_that_does_not_name_itself_is_known_by_its_rows(
     monkeypatch.setattr(restored, "_SERVER", "pg_not_for_this_login(), '0'")
     assert restored.look() == Sight("", 0, intent, {at(mine): 4})
     assert connection.is_usable()
+
+
+def test_a_timeline_is_read_as_the_server_writes_it(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restored, "_SERVER", "'77', '0000001A'")
+    assert restored.look() == Sight("77", 26)
 
 
 def test_an_empty_database_has_seen_nothing(database: None) -> None:
