@@ -333,3 +333,10 @@ def test_the_books_columns_hold_four_digits_of_a_factor_and_six_of_an_amount() -
 )
 def test_bytes_are_the_order_a_bump_of_it_or_a_cancel(what: What, first: bool, kind: SendKind) -> None:
     assert consumed.kind_of(Use(3, what), first=first) is kind
+
+
+def test_what_took_a_nonce_is_written_down_in_these_words() -> None:
+    """The audit log keeps them, and the command's JSON has them."""
+    assert [str(what) for what in What] == [
+        *("ours", "replaced", "cancelled", "lost", "waited", "unasked", "foreign", "unseen"),
+    ]  # fmt: skip

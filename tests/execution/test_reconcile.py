@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
@@ -237,6 +238,16 @@ def test_chains_are_halted_and_resumed_under_their_rows_lock() -> None:
         reconcile.resume(HERE)
     for queries in (asked, asked_later):
         assert any("FOR UPDATE" in query["sql"] and '"chain' in query["sql"] for query in queries)
+
+
+def test_a_wallets_halt_is_told_once() -> None:
+    mine = wallet()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            reconcile.halt_wallet(mine, "a reason")
+    assert [(entry["event"], entry["wallet"], entry["reason"]) for entry in logs] == [
+        ("wallet halted", mine.address, "a reason")
+    ]
 
 
 def test_a_wallets_halt_and_its_entry_are_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
