@@ -1,6 +1,8 @@
 """A component's row, whose it is and when it is said again; and what names a process. No process is started."""
 
+import multiprocessing
 import os
+import socket
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -43,7 +45,7 @@ def proc(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     )
     monkeypatch.setattr(beats, "time", clock)
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_CLK_TCK": 50}[name])
-    monkeypatch.setattr(beats.socket, "gethostname", lambda: "host")
+    monkeypatch.setattr(socket, "gethostname", lambda: "host")
     return files
 
 
@@ -79,7 +81,8 @@ def test_a_components_row_is_of_whoever_began_last_and_all_say_that_they_live(da
     beat("other", 500.0, component="beat")
     beat("a", 900.0)
     first = row()
-    assert (first.process, first.pid, lived_s(first)) == ("a", 900, pytest.approx(115, abs=15))
+    assert (first.process, first.pid) == ("a", 900)
+    assert 100 <= lived_s(first) < 130
     # Its owner says that it lives, and nothing else.
     age()
     aged = row()
@@ -144,7 +147,7 @@ def test_a_web_servers_worker_speaks_for_the_server_and_others_for_themselves(
 ) -> None:
     """Celery's pool is of another library, and says so; its children have no parent that could be asked."""
     assert (Pulse("webhook")._pid, Pulse("webhook")._process) == (os.getpid(), beats.identify(os.getpid())[0])
-    monkeypatch.setattr(beats.multiprocessing, "parent_process", lambda: SimpleNamespace(pid=os.getppid()))
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(pid=os.getppid()))
     worker = Pulse("webhook")
     assert (worker._pid, worker._process) == (os.getppid(), beats.identify(os.getppid())[0])
     assert worker._own_process == beats.identify(os.getpid())[0]
@@ -194,17 +197,21 @@ def test_a_new_child_forgets_who_was_silent_for_an_hour(database: None) -> None:
     }  # fmt: skip
 
 
+def working_since_s() -> float | None:
+    return beats._working_since_s
+
+
 def test_who_is_at_a_task_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     now = SimpleNamespace(s=100.0)
     monkeypatch.setattr(beats, "time", SimpleNamespace(monotonic=lambda: now.s))
     beats.begin_work()
     try:
-        assert beats._working_since_s == 100.0
+        assert working_since_s() == 100.0
         now.s = 130.0
         assert beats.idle_s() == 0.0
     finally:
         beats.end_work()
-    assert beats._working_since_s is None
+    assert working_since_s() is None
     now.s = 137.0
     assert beats.idle_s() == 7.0
     beats._HEARD.pack_into(beats._heard, 0, time.monotonic())

@@ -78,7 +78,8 @@ def test_what_one_look_at_an_operators_word_says() -> None:
     for size in range(4):
         for chosen in itertools.combinations(words, size):
             value: dict[str, object] = {"comment": "by hand"}
-            imposes, lifts = set(), set()
+            imposes: set[RestrictionKind] = set()
+            lifts: set[RestrictionKind] = set()
             for word, kind in chosen:
                 if set(word) & set(value):
                     break
