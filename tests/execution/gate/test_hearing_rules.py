@@ -49,16 +49,16 @@ def test_it_is_asked_once_and_ended_by_force_after_a_while(worker: Worker) -> No
     assert [worker.at(s) for s in (100, 110, 119.5)] == [[], [], []], (
         "Redis has been there for too short a time"
     )
-    assert worker.at(120) == [TERM]
+    assert worker.at(120.5) == [TERM]
     assert [worker.at(s) for s in (121, 122, 123)] == [[], [], []]
-    assert worker.at(123.5) == [KILL]
+    assert worker.at(124) == [KILL]
 
 
 def test_what_was_heard_lately_keeps_it_alive(worker: Worker) -> None:
     worker.at(0)
     worker.idle_s = 19.5
     assert worker.at(100) == []
-    worker.idle_s = 20.0
+    worker.idle_s = 20.5
     assert worker.at(101) == [TERM]
     worker.idle_s = 1.0
     assert worker.at(102) == []
@@ -70,8 +70,8 @@ def test_what_was_heard_lately_keeps_it_alive(worker: Worker) -> None:
 def test_an_outage_of_redis_begins_the_count_anew(worker: Worker) -> None:
     worker.at(0)
     assert worker.at(30, healthy=False) == []
-    assert [worker.at(s) for s in (31, 50.5)] == [[], []]
-    assert worker.at(51) == [TERM]
+    assert worker.at(30) == worker.at(49.5) == []
+    assert worker.at(50.5) == [TERM]
 
 
 def test_an_orphan_ends_nobody(worker: Worker) -> None:
