@@ -27,13 +27,17 @@ class Clock:
     def __init__(self) -> None:
         self.now_s = 1_000.0
         self.naps: list[float] = []
+        self.readings = 0
         self.meanwhile: Callable[[], object] = lambda: None
 
     def monotonic(self) -> float:
+        self.readings += 1
+        assert self.readings < 100, "nobody sleeps in between"
         return self.now_s
 
     def sleep(self, seconds: float) -> None:
         self.naps.append(seconds)
+        self.readings = 0
         self.now_s += 0.25
         assert len(self.naps) < 10, "nothing ends this wait"
         self.meanwhile()
@@ -216,6 +220,7 @@ def unsigned(**ago: float | None) -> str:
 
 def await_leases(clock: Clock) -> tuple[list[str], list[str], int]:
     clock.naps.clear()
+    clock.readings = 0
     in_flight, at_signer = control._await_leases()
     assert set(clock.naps) <= {0.05}
     return in_flight, at_signer, len(clock.naps)

@@ -130,7 +130,9 @@ def test_an_acceptance_is_one_commit_under_its_row_and_counts_once() -> None:
 
 def test_what_speaks_against_going_on_is_told_in_order() -> None:
     restored = point(RESTORED)
-    halted = [Wallet.objects.get(pk=rows.wallet(halted_reason="restored")) for _ in range(3)]
+    traders = [rows.trader() for _ in range(3)]
+    ids = [rows.wallet(halted_reason="restored", trader_id=trader) for trader in reversed(traders)]
+    halted = [Wallet.objects.get(pk=pk) for pk in ids]
     rows.wallet(trader_id=rows.trader(enabled=False), halted_reason="restored")
     rows.wallet()
     rows.update("wallets", halted[0].pk, {"max_in_flight": 3})  # it now lies behind the others

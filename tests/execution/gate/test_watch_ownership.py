@@ -27,7 +27,12 @@ def test_the_thread_looks_until_it_is_stopped(
 ) -> None:
     assert (watcher._thread.name, watcher._thread.daemon) == ("mode-watch", True)
     monkeypatch.setattr(patience, "answer_within", lambda seconds: stage.told("answer within", seconds))
-    monkeypatch.setattr(watcher, "look", lambda: stage.told("look"))
+
+    def look() -> None:
+        stage.told("look")
+        assert len(stage.calls) < 20, "it waits for nothing"
+
+    monkeypatch.setattr(watcher, "look", look)
     waited: list[float] = []
 
     def wait(seconds: float) -> None:
