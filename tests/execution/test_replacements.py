@@ -18,7 +18,7 @@ from execution_app.node import fees, signers
 from execution_app.node.signing.slots import Signed
 from execution_app.states import IntentState, Mode, SendKind
 from tests.execution import rows
-from tests.execution.slots import CLOSE, HELD, LIVE, LONG_AGO, bytes_of, other_wallet, slot, two_wallets
+from tests.execution.slots import HELD, LIVE, LONG_AGO, bytes_of, other_wallet, slot, two_wallets
 
 pytestmark = pytest.mark.usefixtures("database")
 GWEI = 10**9
