@@ -1,6 +1,7 @@
 """A wallet's slots in any state, and their bytes."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from execution_app.engine.waiting import database_now
 from execution_app.gate.modes import Ruling
@@ -8,9 +9,9 @@ from execution_app.models import TxIntent, TxSend, Wallet
 from execution_app.states import TERMINAL, IntentState, Mode
 from tests.execution import rows
 
-HELD = {"held_at": "2026-01-01T00:00:00Z"}
+HELD: dict[str, Any] = {"held_at": "2026-01-01T00:00:00Z"}
 LONG_AGO = "2026-01-01T00:00:00Z"
-CLOSE = {"action": "close", "is_long": None, "collateral_usdc": None, "leverage_x": None}
+CLOSE: dict[str, Any] = {"action": "close", "is_long": None, "collateral_usdc": None, "leverage_x": None}
 LIVE = Ruling(Mode.LIVE, Mode.LIVE, emergency_stop=False, reduce_only=False, reason="")
 
 
@@ -27,7 +28,9 @@ def other_wallet() -> Wallet:
 
 def slot(wallet: Wallet, nonce: int, state: IntentState = IntentState.SIGNED, **fields: object) -> TxIntent:
     """An order that owns this nonce, led to its state by legal moves; what only a slot has may be among `fields`."""
-    late = {name: fields.pop(name) for name in ("cancel_asked_at", "speed_up_asked_at") if name in fields}
+    late: rows.Row = {
+        name: fields.pop(name) for name in ("cancel_asked_at", "speed_up_asked_at") if name in fields
+    }
     pk = rows.intent(wallet_id=wallet.pk, trader_id=wallet.trader_id, **fields)
     for step in rows.road(state):
         changes: rows.Row = {"state": step.value}
@@ -46,5 +49,5 @@ def bytes_of(intent: TxIntent, attempt: int = 0, kind: str = "exec", **fields: o
     return TxSend.objects.select_related("intent__wallet").get(pk=pk)
 
 
-def seconds_ago(age_s: float) -> object:
+def seconds_ago(age_s: float) -> datetime:
     return database_now() - timedelta(seconds=age_s)

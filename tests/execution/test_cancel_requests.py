@@ -1,5 +1,6 @@
 """Whose cancel is asked for, by whom, and which of them are signed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,8 +28,13 @@ from tests.execution.slots import (
 pytestmark = pytest.mark.usefixtures("database")
 MARKET = fees.Market(1, 1)
 SENDING, PENDING = IntentState.SENDING, IntentState.PENDING_INCLUSION
-MARGIN = {"action": "margin", "is_long": None, "leverage_x": None, "margin_usdc": 5, "collateral_usdc": None}
-INCREASE = {"action": "increase", "is_long": None}
+MARGIN: dict[str, Any] = {
+    "action": "margin",
+    "is_long": None,
+    "leverage_x": None,
+    "margin_usdc": 5,
+    "collateral_usdc": None,
+}
 
 
 @pytest.fixture
@@ -192,7 +198,7 @@ def test_one_that_cannot_be_signed_keeps_no_other_back(
     """Its fee ceiling is reached, its key is lost, or a remote signer was asked."""
     for nonce in range(3, 7):
         wanted(wallet, nonce)
-    sign = cancels.cancel_in_slot
+    sign: Callable[..., TxSend] = vars(cancels)["cancel_in_slot"]
 
     def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend | None:
         if intent.nonce == 4:

@@ -8,9 +8,11 @@ from structlog.testing import capture_logs
 
 from execution_app.engine import replace
 from execution_app.gate.admission import Departure
-from execution_app.models import SignRequest, TxSend, Wallet
+from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.node import fees, signers
+from execution_app.node.signing.slots import Signed
 from execution_app.states import SendKind
+from tests.execution import rows
 from tests.execution.slots import CLOSE, HELD, LONG_AGO, bytes_of, other_wallet, slot
 from tests.execution.test_replacements import (
     CANCEL,
@@ -36,15 +38,20 @@ def cancel(send: TxSend) -> TxSend | None:
     return replace.cancel_in_slot(send.intent, MARKET, why="drill")
 
 
-def test_a_cancel_pays_more_than_the_newest_bytes_and_leaves_at_once(wallet: Wallet) -> None:
+def test_a_cancel_pays_more_than_the_newest_bytes_and_leaves_at_once(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet
+) -> None:
     older = stuck(wallet)
     bytes_of(older.intent, 2, "bump", max_fee_wei=40 * GWEI, tip_wei=8 * GWEI)
     bytes_of(older.intent, 1, "bump", max_fee_wei=20 * GWEI, tip_wei=2 * GWEI)
     made_of: list[signers.Slot] = []
-    sign = signers.sign
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signers, "sign", lambda slot, fee: (made_of.append(slot), sign(slot, fee))[1])
-        send = cancel(older)
+
+    def sign(slot: signers.Slot, fee: fees.Fee) -> Signed:
+        made_of.append(slot)
+        return Signed(b"\x02", rows.tx_hash())
+
+    monkeypatch.setattr(signers, "sign", sign)
+    send = cancel(older)
     assert send is not None
     assert (send.attempt, send.kind) == (3, SendKind.CANCEL)
     assert (send.max_fee_wei, send.tip_wei) == (45 * GWEI, 9 * GWEI)
@@ -94,7 +101,7 @@ def test_whatever_room_there_is_is_looked_for_in_the_cheapest_of_markets(setting
 
 
 def slot_of_nobody() -> Any:
-    return replace.TxIntent(action="open")
+    return TxIntent(action="open")
 
 
 # At the ceiling

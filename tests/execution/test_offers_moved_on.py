@@ -8,8 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
-from execution_app import meters
-from execution_app.engine import offers
+from execution_app import meters, moves
+from execution_app.engine import offers, signatures
+from execution_app.engine.waiting import database_now
 from execution_app.errors import Stale
 from execution_app.models import IntentTransition, TxIntent, TxSend, Wallet
 from execution_app.moves import Step
@@ -49,7 +50,7 @@ def delays() -> float:
 def test_they_move_on_in_the_order_of_their_nonces(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
     sends = [leased(wallet, nonce) for nonce in (2, 1, 0)]
     told: list[int | None] = []
-    move_all: Callable[..., None] = offers.move_all
+    move_all: Callable[..., None] = moves.move_all
 
     def together(steps: list[Step], to: IntentState, *, by: str) -> None:
         told.extend(step.intent.nonce for step in steps)
@@ -96,7 +97,7 @@ def test_where_the_chain_is_always_faster_each_moves_on_by_itself(
     monkeypatch: pytest.MonkeyPatch, wallet: Wallet
 ) -> None:
     first, mined, beside = leased(wallet, 0), leased(wallet, 1), leased(wallet, 2)
-    move: Callable[..., None] = offers.move
+    move: Callable[..., None] = moves.move
 
     def faster(intent: TxIntent, *args: Any, **told: Any) -> None:
         if intent.pk == mined.intent_id:
@@ -130,9 +131,7 @@ def test_how_long_a_signal_took_is_observed_of_first_bytes_that_moved_on(wallet:
     offers.record([(first, ACCEPTED)])
     assert delays() == seen + 1
     passed_s = meters.SIGNAL_TO_BROADCAST._sum.get() - before
-    assert passed_s == pytest.approx(
-        (offers.database_now() - first.intent.accepted_at).total_seconds(), abs=600
-    )
+    assert passed_s == pytest.approx((database_now() - first.intent.accepted_at).total_seconds(), abs=600)
     bump = bytes_of(slot(wallet, 1, SENDING), 1, "bump")
     left = bytes_of(slot(wallet, 2, PENDING), **HELD)
     offers.record([(bump, ACCEPTED), (left, ACCEPTED)])
@@ -201,7 +200,7 @@ def test_who_answers_otherwise_than_it_was_asked_is_noticed(monkeypatch: pytest.
     with pytest.raises(ValueError, match="zip"):
         offers._ask_endpoints(held, 0.0)
     monkeypatch.setattr(signers, "bind", lambda slots: [])
-    monkeypatch.setattr(offers.signatures, "slot_of", lambda *_: "a slot")
+    monkeypatch.setattr(signatures, "slot_of", lambda *_: "a slot")
     with pytest.raises(ValueError, match="zip"):
         offers._bound([unsaved(intent=TxIntent())])
     monkeypatch.setattr(offers, "_bound", list)

@@ -1,6 +1,6 @@
 """Which bytes that have left are given to nodes once more, in the running, under a stop and in DRY."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +36,7 @@ def rule(monkeypatch: pytest.MonkeyPatch, ruling: Ruling) -> None:
     monkeypatch.setattr(broadcast, "ruling_now", lambda: ruling)
 
 
-def keys(sends: Sequence[TxSend]) -> list[int]:
+def keys(sends: Iterable[TxSend]) -> list[int]:
     return [send.pk for send in sends]
 
 
@@ -256,7 +256,7 @@ def test_a_timer_has_run_out_once_more_than_its_time_has_passed(
 def test_bytes_behind_others_are_of_the_same_slot() -> None:
     """Only where no node is known to hold the newer ones, and no cancel is taken back by it."""
 
-    def send(pk: int, slot_of: int, kind: str = "exec", held: object = NOW) -> TxSend:
+    def send(pk: int, slot_of: int, kind: str = "exec", held: datetime | None = NOW) -> TxSend:
         return TxSend(pk=pk, intent_id=slot_of, kind=kind, held_at=held)
 
     bump, older, others = send(2, 1, "bump", None), send(1, 1), send(3, 2)

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
 from execution_app import meters
-from execution_app.engine import replace
+from execution_app.engine import replace, signatures
 from execution_app.engine.waiting import database_now
 from execution_app.gate.admission import Departure
 from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.usefixtures("database")
 GWEI = 10**9
 MARKET = fees.Market(GWEI, GWEI)
 SENDING, PENDING = IntentState.SENDING, IntentState.PENDING_INCLUSION
-PAID = {"max_fee_wei": 10 * GWEI, "tip_wei": GWEI}
-NEVER = {"outcome": "invalid_permanent", "offered_at": LONG_AGO}
-DEAR = {"max_fee_wei": 85 * GWEI, "tip_wei": GWEI}  # an eighth more is above the ceiling
+PAID: dict[str, Any] = {"max_fee_wei": 10 * GWEI, "tip_wei": GWEI}
+NEVER: dict[str, Any] = {"outcome": "invalid_permanent", "offered_at": LONG_AGO}
+CALLED_OFF: dict[str, Any] = {"cancel_asked_at": LONG_AGO}
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +161,7 @@ def test_under_a_stop_only_a_cancel_that_a_person_asked_for_is_raised(
     raised: bool,
 ) -> None:
     rule(monkeypatch, **ruling)
-    stuck(wallet, kind=kind, **({"cancel_asked_at": LONG_AGO} if asked else {}))
+    stuck(wallet, kind=kind, **(CALLED_OFF if asked else {}))
     assert made(wallet) == (CANCEL if raised else None)
 
 
@@ -248,7 +248,7 @@ def test_while_a_remote_signer_is_asked_for_this_slot_it_is_not_raised(wallet: W
 def test_a_remote_signer_is_only_asked(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
     asked: list[int] = []
     monkeypatch.setattr(signers, "is_remote", lambda: True)
-    monkeypatch.setattr(replace.signatures, "ask", lambda intent, attempt, kind, fee: asked.append(attempt))
+    monkeypatch.setattr(signatures, "ask", lambda intent, attempt, kind, fee: asked.append(attempt))
     counted = meters.RBF_ATTEMPT._value.get()
     stuck(wallet)
     assert made(wallet) is None
@@ -276,7 +276,9 @@ def test_a_remote_signer_is_only_asked(monkeypatch: pytest.MonkeyPatch, wallet: 
 def test_stuck_is_what_is_held_for_long_or_refused_for_its_fee_or_for_good(
     wallet: Wallet, fields: dict[str, Any], *, due: bool
 ) -> None:
-    told = {name: database_now() if value == "now" else value for name, value in fields.items()}
+    told: dict[str, Any] = {
+        name: database_now() if value == "now" else value for name, value in fields.items()
+    }
     send = stuck(wallet, state=SENDING, **told)
     stuck(wallet, 4)
     unheld = bytes_of(slot(wallet, 5, SENDING))
