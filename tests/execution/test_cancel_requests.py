@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from structlog.testing import capture_logs
 
 from execution_app.audit_words import AuditOrigin
 from execution_app.engine import cancels
@@ -90,6 +91,14 @@ def test_of_one_key_once(wallet: Wallet) -> None:
     assert AuditEntry.objects.get().origin == "telegram"
     assert cancels.request(by="ann", key=mine.intent_key) == []
     assert AuditEntry.objects.count() == 1
+
+
+def test_that_cancels_were_asked_for_is_logged_where_there_were_any(wallet: Wallet) -> None:
+    slot(wallet, 3)
+    for key, told in (("sig:nobody:1", []), (None, [("cancels asked for", "ann", 1)])):
+        with capture_logs() as lines:
+            cancels.request(by="ann", key=key)
+        assert [(line["event"], line["by"], line["count"]) for line in lines] == told
 
 
 def test_twenty_keys_are_named(wallet: Wallet) -> None:
