@@ -313,4 +313,4 @@ def test_a_receipt_is_taken_back_with_its_intent_or_not_at_all(
     with pytest.raises(DatabaseError):
         receipt_votes.take_back(stored)
     assert TxReceipt.objects.select_related("intent").get(pk=stored.pk).intent.state == S.MINED
-    assert BLOCK == TxReceipt.objects.get(pk=stored.pk).block_hash
+    assert TxReceipt.objects.get(pk=stored.pk).block_hash == BLOCK
