@@ -1,11 +1,14 @@
 """Intents put into a state at once, and what a node would show of them: the road to there is others' to test."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.db import connection
 from eth_abi.abi import encode
 
 from execution_app.models import TxIntent, TxReceipt, TxSend
+from execution_app.node import quorum, rpc
 from execution_app.states import OWNING_NONCE, TERMINAL, IntentState
 from execution_app.venues.logs import topic
 from tests.execution import rows
@@ -14,6 +17,7 @@ from tests.guards import without_guards
 TRADING = "0x" + "7a" * 20
 TRADER = "0x" + "11" * 20
 BLOCK = "0x" + "b1" * 32
+Endpoint = Callable[[str, Any], Any]
 TRADE = "(address,uint256,uint256,uint256,uint256,uint256,bool,uint256,uint256,uint256,uint256)"
 
 
@@ -136,3 +140,27 @@ def statements(asked: Any) -> str:
 
 def in_transaction() -> bool:
     return bool(connection.in_atomic_block)
+
+
+class Nodes:
+    """What the node that is asked first shows, and what each endpoint says where all are asked; two decide."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(rpc, "read_batch", self.read_batch)
+        patch.setattr(quorum, "ask_each", self.ask_each)
+        patch.setattr(quorum, "needed", lambda: 2)
+        self.shown: dict[str, Any] = {}
+        self.endpoints: list[Endpoint] = []
+        self.first: list[rpc.Call] = []
+        self.all: list[list[rpc.Call]] = []
+        self.heard = 0
+
+    def read_batch(self, calls: list[rpc.Call]) -> list[Any]:
+        self.first += calls
+        return [self.shown.get(params[0]) for _, params in calls]
+
+    def ask_each(self, calls: list[rpc.Call]) -> Any:
+        self.all.append(list(calls))
+        for position, says in enumerate(self.endpoints if calls else ()):
+            self.heard += 1
+            yield position, [says(method, params) for method, params in calls]

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from execution_app import meters
 from execution_app.engine import mined
@@ -86,7 +87,9 @@ def test_bytes_that_a_node_had_said_to_hold_keep_that_moment() -> None:
     shown = order()
     TxSend.objects.filter(pk=shown[1].pk).update(held_at="2026-01-02T00:00:00Z")
     mined.apply([shown])
-    assert TxSend.objects.get(pk=shown[1].pk).held_at.day == 2
+    held_at = TxSend.objects.get(pk=shown[1].pk).held_at
+    assert held_at is not None
+    assert held_at.day == 2
 
 
 def test_what_has_a_receipt_already_is_the_callers() -> None:
@@ -98,10 +101,15 @@ def test_what_has_a_receipt_already_is_the_callers() -> None:
     assert mined.apply([]) == set()
 
 
-def test_a_receipt_of_somebody_else_does_not_make_it_the_callers() -> None:
+def test_nothing_of_others_is_read() -> None:
+    """However long the history, and however many are under way."""
     rows.receipt()
     shown = order()
-    assert mined.apply([shown]) == {shown[0].pk}
+    with CaptureQueriesContext(connection) as asked:
+        assert mined.apply([shown]) == {shown[0].pk}
+    first, second, *_ = [query["sql"] for query in asked]
+    assert f'"tx_receipts"."intent_id" IN ({shown[0].pk})' in first
+    assert f'"tx_intents"."id" IN ({shown[0].pk})' in second
 
 
 def test_a_hundred_are_one_transaction(monkeypatch: pytest.MonkeyPatch) -> None:

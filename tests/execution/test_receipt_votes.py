@@ -48,7 +48,7 @@ def violations() -> float:
 
 
 def others(stored: TxReceipt) -> list[dict[str, Any]]:
-    return list(TxReceipt.objects.exclude(pk=stored.pk).values())
+    return [dict(row) for row in TxReceipt.objects.exclude(pk=stored.pk).values()]
 
 
 # Asked
