@@ -18,6 +18,7 @@ from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.book import positions
 from execution_app.engine import consumed
 from execution_app.engine.consumed import Use, Uses, What
+from execution_app.engine.drafts import margin_call
 from execution_app.errors import Refused, Stale
 from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.moves import move, open_intent
@@ -72,7 +73,8 @@ def plan(wallet: Wallet, *, unseen_is_lost: bool = False) -> Plan:
             f"no node shows what took nonces {ours_unseen[:TOLD]} of ours: put an endpoint first that has its blocks, "
             "receipts and states of then, or give these up with --unseen-is-lost"
         )
-    return Plan(uses, max(wallet.next_nonce, counts.final), _unsure(wallet, uses) if unsure else [], problem)
+    refused = _unsure(wallet, uses) if unsure else _margins(wallet, uses)
+    return Plan(uses, max(wallet.next_nonce, counts.final), refused, problem)
 
 
 def _unsure(wallet: Wallet, uses: Uses) -> list[TxIntent]:
@@ -81,6 +83,14 @@ def _unsure(wallet: Wallet, uses: Uses) -> list[TxIntent]:
     partial = Q(action__in=STAKING) | Q(reduce_usdc__isnull=False) | Q(reduce_pct__isnull=False)
     waiting = TxIntent.objects.filter(partial, wallet=wallet, state__in=sorted(WAITING))
     return list(waiting.exclude(pk__in=matched).order_by("id"))
+
+
+def _margins(wallet: Wallet, uses: Uses) -> list[TxIntent]:
+    """Waiting changes of margin whose very call is on the chain: the venue's events tell the book of it."""
+    calls = {use.found.data for use in uses.of(What.FOREIGN) if use.found is not None}
+    waiting = TxIntent.objects.filter(wallet=wallet, action=Action.MARGIN, state__in=sorted(WAITING))
+    found = waiting.select_related("position", "trader").order_by("id")
+    return [one for one in found if one.position is not None and margin_call(one, one.position) in calls]
 
 
 def adopt(wallet: Wallet, drawn: Plan, *, by: str, reason: str) -> None:

@@ -1,6 +1,7 @@
 """What consumed the nonces of a wallet, as far as the chain can still tell. Reads only; nothing is decided here."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -136,11 +137,26 @@ def _asked_for(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -
             **type_of(order),
         ).first()
     position = position_of(wallet, order)
-    for intent in waiting.filter(action=Action.CLOSE) if position is not None else ():
-        bound = intent.position is None or intent.position == position
-        if position is not None and bound and not positions.is_taken(position, intent):
-            return intent
-    return None
+    if position is None:
+        return None
+    closes = [
+        intent
+        for intent in waiting.filter(action=Action.CLOSE)
+        if intent.position in (None, position) and not positions.is_taken(position, intent)
+    ]
+    # What a share is of, and what is left to close, may have been another amount then: without one that takes exactly
+    # this the first is taken for it, since to close again what was closed already would close what nobody asked for.
+    exact = (intent for intent in closes if _takes(position, intent) == order.collateral_usdc)
+    return next(exact, closes[0] if closes else None)
+
+
+def _takes(position: Position, close: TxIntent) -> Decimal | None:
+    """USDC of collateral that the close takes of the position as it is here; None for a share of nothing."""
+    try:
+        part_usdc = positions.part(position.collateral_usdc, close)
+    except ValueError:
+        return None
+    return position.collateral_usdc if part_usdc is None else part_usdc
 
 
 def type_of(order: OpenOrder) -> dict[str, Any]:

@@ -119,11 +119,18 @@ def of_margin(intent: TxIntent, position: Position, stored: onchain.OpenTrade | 
     )
     if after.refusal:
         return Plan(problem=Reason.VENUE_WOULD_CANCEL, detail=after.refusal, final=True)
-    way = Margin.DEPOSIT if intent.margin_usdc > 0 else Margin.WITHDRAW
-    slot = position.pair_index, position.trade_index
-    call = encode_update_margin(*slot, way, abs(intent.margin_usdc), [])
     return Plan(
-        calldata=onchain.encode_delegated(intent.trader.address, call),
+        calldata=margin_call(intent, position),
         position_id=position.pk,
         leverage_x=after.leverage_x,
     )
+
+
+def margin_call(intent: TxIntent, position: Position) -> bytes:
+    """The call data of a change of margin; the same whenever it is made."""
+    assert intent.trader is not None
+    assert intent.margin_usdc is not None
+    way = Margin.DEPOSIT if intent.margin_usdc > 0 else Margin.WITHDRAW
+    slot = position.pair_index, position.trade_index
+    call = encode_update_margin(*slot, way, abs(intent.margin_usdc), [])
+    return onchain.encode_delegated(intent.trader.address, call)

@@ -94,7 +94,7 @@ def _denied(found: dict[int, list[Shown]]) -> Denied:
     against: Counter[tuple[int, str]] = Counter()
     for _, blocks in quorum.ask_each(calls):
         for key, block in zip(doubted, blocks, strict=True):
-            against[key] += isinstance(block, dict) and block["hash"] != key[1]
+            against[key] += isinstance(block, dict) and block.get("hash") not in (None, key[1])
     return {key for key, votes in against.items() if votes >= quorum.needed()}
 
 
@@ -221,12 +221,19 @@ def _ask_others(intent: TxIntent, finalized: int, denied: Denied) -> list[Shown]
         shown = _without(denied, shown)
         if shown:
             return shown
-        if isinstance(count, str) and not any(receipts):
-            votes += int(count, 16) > int(intent.nonce or 0)
+        if not any(receipts):
+            votes += _is_above(count, int(intent.nonce or 0))
     # Of a halted wallet it may be ours all the same, from a database that is gone: `wallet adopt` tells them apart.
     if votes >= quorum.needed() and not intent.wallet.halted_reason:
         lost_nonces.conclude(intent, sends[-1].tx_hash if sends else "", finalized)
     return []
+
+
+def _is_above(count: Any, nonce: int) -> bool:
+    try:
+        return int(count, 16) > nonce
+    except (ValueError, TypeError):  # what is no number says nothing
+        return False
 
 
 def settle(standing: Mapping[int, IntentState], finalized: int) -> None:

@@ -198,13 +198,14 @@ def _stage(age: int) -> int:
     return min(age, LOG_SPAN * SPANS_A_PASS) // READ_ANEW + age.bit_length()
 
 
-def _decoded(entry: dict[str, Any]) -> events.OrderEvent | None:
+def _decoded(entry: Any) -> events.OrderEvent | None:
     try:
         return events.decode(entry, trading_address=settings.ENVIRONMENT.venue_trading_address)
     except (ValueError, KeyError, TypeError, AttributeError):
         # One log that cannot be read must not keep all orders from being followed.
         meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
-        log.exception("a log of the venue cannot be read", hash=str(entry.get("transactionHash"))[:80])
+        told = entry.get("transactionHash") if isinstance(entry, dict) else entry
+        log.exception("a log of the venue cannot be read", hash=str(told)[:80])
         return None
 
 
@@ -260,7 +261,7 @@ def _ended_later(missing: list[VenueOrder], head: int) -> set[int]:
     address = settings.ENVIRONMENT.venue_trading_address
     span = {"address": address, "fromBlock": hex(head), "toBlock": "latest"}
     try:
-        found = [_decoded(entry) for entry in rpc.read("eth_getLogs", span)]
+        found = [_decoded(entry) for entry in _read("eth_getLogs", (span,))]
     except rpc.NodeError as problem:
         log.warning("no logs above the head", head=head, problem=str(problem))
         return set(fresh.values())
@@ -271,7 +272,14 @@ def _ended_later(missing: list[VenueOrder], head: int) -> set[int]:
 def _logs(start: int, head: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for method, params in _spans(start, head):
-        found += rpc.read(method, *params)
+        found += _read(method, params)
+    return found
+
+
+def _read(method: str, params: Sequence[Any]) -> list[Any]:
+    found = rpc.read(method, *params)
+    if not isinstance(found, list):
+        raise rpc.RpcFault(f"logs that are no list: {str(found)[:80]}")
     return found
 
 

@@ -121,3 +121,23 @@ def test_a_position_that_another_close_has_is_only_that_ones(wallet: Wallet) -> 
     holder = waiting_close(wallet, position_id=mine.pk, holds_position=True)
     assert consumed._asked_for(wallet, close_order(), set()) == holder
     assert consumed._asked_for(wallet, close_order(), {holder.pk}) is None
+
+
+def test_of_several_closes_the_one_that_takes_as_much_asked_for_it(wallet: Wallet) -> None:
+    position = Position.objects.get(pk=rows.position(trader_id=wallet.trader_id))
+    whole = position.collateral_usdc
+    part, share, nothing = (
+        waiting_close(wallet, reduce_usdc=2),
+        waiting_close(wallet, reduce_pct=25),
+        waiting_close(wallet, reduce_pct="0.0001"),
+    )
+    everything = waiting_close(wallet)
+    asked = {Decimal(2): part, whole / 4: share, whole: everything}
+    for amount_usdc, close in asked.items():
+        order = close_order(collateral_usdc=amount_usdc)
+        assert consumed._asked_for(wallet, order, set()) == close
+        assert consumed._asked_for(wallet, order, {close.pk}) == (part if close != part else share)
+    assert consumed._asked_for(wallet, close_order(collateral_usdc=Decimal("0.7")), set()) == part
+    rows.update("positions", position.pk, {"collateral_usdc": Decimal("0.5")})
+    order = close_order(collateral_usdc=Decimal("0.5"))
+    assert consumed._asked_for(wallet, order, {part.pk, share.pk}) == everything, f"not {nothing.pk}"

@@ -1,13 +1,14 @@
 """`wallet status|adopt|resume`: the chain's word is taken over, and nothing is ever executed twice."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
-from execution_app.engine import heads, reconcile, reserve
+from execution_app.engine import heads, margin_changes, reconcile, reserve
 from execution_app.models import AuditEntry, Position, Reservation, SignRequest, TxIntent, TxSend, Wallet
 from execution_app.states import Action, Reason
 from tests import database_copies, invariants
@@ -186,6 +187,30 @@ def test_a_close_that_an_old_copy_still_waits_for(
     assert (close.state, close.nonce) == ("filled", 1)
     assert not Position.objects.filter(state="open").exists()
     invariants.check(node)
+
+
+def test_margin_that_an_old_copy_still_waits_for(
+    rig: Rig, node: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It went in once: the book follows the venue, and who asked is told that it may have been done."""
+    rig.intent()
+    rig.run()
+    position = Position.objects.get()
+    margin_changes.change(position.pk, Decimal("2.5"), key="admin:margin", by="ann", reason="more room")
+    database_copies.take()
+    rig.run()
+    mined = TxSend.objects.get(intent__intent_key="admin:margin").tx_hash
+    database_copies.give_back()
+    rig.track()
+    said = wallet(capsys, "adopt", "123", "--yes", *WHY)
+    assert (whats(said), said["refused"]) == ({1: "foreign"}, ["admin:margin"])
+    wallet(capsys, "resume", "123", *WHY)
+    rig.finish(2)
+    asked = TxIntent.objects.get(intent_key="admin:margin")
+    assert (asked.state, asked.reason) == ("rejected", Reason.MAY_BE_EXECUTED)
+    position.refresh_from_db()
+    assert position.collateral_usdc == Decimal("7.5")
+    invariants.check(node, foreign=[mined])
 
 
 def test_a_bump_that_an_old_copy_does_not_know(
