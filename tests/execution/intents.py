@@ -73,7 +73,8 @@ def opened(wallet: Wallet, **fields: object) -> Position:
     """A position whose opening was asked for before whatever is asked for next."""
     opening = rows.intent(trader_id=wallet.trader_id, wallet_id=wallet.pk)
     rows.update("tx_intents", opening, {"state": "simulated", "mode": "DRY", "settled_at": "2026-01-01T00:00:00Z"})
-    pk = rows.position(**{"trader_id": wallet.trader_id, **fields})
+    place = Position.objects.filter(trader=wallet.trader_id).count()
+    pk = rows.position(**{"trader_id": wallet.trader_id, "trade_index": place, **fields})
     rows.fill(intent_id=opening, position_id=pk)
     return Position.objects.get(pk=pk)
 

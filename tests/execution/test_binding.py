@@ -88,9 +88,8 @@ def test_what_was_asked_for_while_live_is_not_used_up_by_a_simulation(wallet: Wa
 
 @pytest.mark.parametrize("named", [{"state": "void"}, {"mode": "DRY"}, {"mode": "DRY", "state": "void"}])
 def test_who_named_what_is_not_there_looks_for_another(wallet: Wallet, named: dict[str, Any]) -> None:
+    position = opened(wallet)
     close = waiting_close(wallet, position_id=opened(wallet, **named).pk)
-    position = Position.objects.get(pk=rows.position(trader_id=wallet.trader_id))
-    rows.fill(intent_id=TxIntent.objects.order_by("id")[0].pk, position_id=position.pk)
     assert bind(close)
     assert shares(close) == [(position.pk, None)]
 
