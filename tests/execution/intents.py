@@ -52,7 +52,9 @@ def again(intent: TxIntent | int) -> TxIntent:
     return TxIntent.objects.get(pk=intent if isinstance(intent, int) else intent.pk)
 
 
-def in_slot(wallet: Wallet, nonce: int, state: IntentState = IntentState.RESERVED, **fields: object) -> TxIntent:
+def in_slot(
+    wallet: Wallet, nonce: int, state: IntentState = IntentState.RESERVED, **fields: object
+) -> TxIntent:
     """Led there by legal moves; what a slot has to have may be told otherwise."""
     own = {name: fields.pop(name) for name in rows.slot() if name in fields}
     intent = waiting(wallet, **fields)
@@ -66,13 +68,17 @@ def in_slot(wallet: Wallet, nonce: int, state: IntentState = IntentState.RESERVE
 
 def sent(intent: TxIntent, attempt: int = 0, **fields: object) -> TxSend:
     kind = "exec" if attempt == 0 else "bump"
-    return TxSend.objects.get(pk=rows.send(**{"intent_id": intent.pk, "attempt": attempt, "kind": kind, **fields}))
+    return TxSend.objects.get(
+        pk=rows.send(**{"intent_id": intent.pk, "attempt": attempt, "kind": kind, **fields})
+    )
 
 
 def opened(wallet: Wallet, **fields: object) -> Position:
     """A position whose opening was asked for before whatever is asked for next."""
     opening = rows.intent(trader_id=wallet.trader_id, wallet_id=wallet.pk)
-    rows.update("tx_intents", opening, {"state": "simulated", "mode": "DRY", "settled_at": "2026-01-01T00:00:00Z"})
+    rows.update(
+        "tx_intents", opening, {"state": "simulated", "mode": "DRY", "settled_at": "2026-01-01T00:00:00Z"}
+    )
     place = Position.objects.filter(trader=wallet.trader_id).count()
     pk = rows.position(**{"trader_id": wallet.trader_id, "trade_index": place, **fields})
     rows.fill(intent_id=opening, position_id=pk)

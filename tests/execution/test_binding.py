@@ -64,8 +64,12 @@ def test_a_close_takes_the_position_it_names(wallet: Wallet, mode: Mode) -> None
     assert again(close).holds_position
 
 
-@pytest.mark.parametrize(("mode", "settled", "ends"), [("LIVE", None, False), ("LIVE", SETTLED, True), ("DRY", None, True)])
-def test_what_is_closed_has_to_be_so_finally(wallet: Wallet, mode: str, settled: str | None, ends: bool) -> None:
+@pytest.mark.parametrize(
+    ("mode", "settled", "ends"), [("LIVE", None, False), ("LIVE", SETTLED, True), ("DRY", None, True)]
+)
+def test_what_is_closed_has_to_be_so_finally(
+    wallet: Wallet, mode: str, settled: str | None, ends: bool
+) -> None:
     position = opened(wallet, mode=mode, state="closed", settled_at=settled)
     close = waiting_close(wallet, position_id=position.pk)
     assert not bind(close, Mode(mode))
@@ -109,7 +113,9 @@ def reorged(monkeypatch: pytest.MonkeyPatch, wallet: Wallet, *found: Position) -
     return waiting_close(wallet, position_id=void.pk, only_position=True, reduce_usdc=3)
 
 
-def test_what_a_reorg_made_anew_is_closed_in_its_place(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
+def test_what_a_reorg_made_anew_is_closed_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet
+) -> None:
     anew = opened(wallet)
     close = reorged(monkeypatch, wallet, anew)
     void = close.position_id
@@ -239,7 +245,9 @@ def test_each_position_has_an_intent_of_its_own_and_what_is_not_filled_yet_anoth
         (12, False, [5, 5]),
     ],
 )
-def test_an_amount_is_taken_from_the_oldest_first(wallet: Wallet, usdc: int, waits: bool, parts: list[int]) -> None:
+def test_an_amount_is_taken_from_the_oldest_first(
+    wallet: Wallet, usdc: int, waits: bool, parts: list[int]
+) -> None:
     found: list[int | None] = [opened(wallet).pk, opened(wallet).pk, None]
     if waits:
         asked_for(wallet)
@@ -289,12 +297,17 @@ def test_what_is_written_with_a_share_is_of_now(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("place", "name", "reason", "words"),
     [
-        (positions, "is_taken", "waits_for_earlier_close", "an earlier close of this position is not finished"),
+        (
+            positions,
+            "is_taken",
+            "waits_for_earlier_close",
+            "an earlier close of this position is not finished",
+        ),
         (growth, "is_under_way", "waits_for_earlier_order", "an increase of this position is under way"),
     ],
 )
 def test_a_position_that_changes_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, place: Any, name: str, reason: str, words: str
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, *, place: Any, name: str, reason: str, words: str
 ) -> None:
     position = opened(wallet)
     close = waiting_close(wallet, position_id=position.pk)

@@ -47,7 +47,12 @@ def told(intent: TxIntent) -> tuple[str, str, str]:
 
 
 def test_exits_come_first_then_all_in_their_order(wallet: Wallet) -> None:
-    first, close, second, later = waiting(wallet), waiting_close(wallet), waiting(wallet), waiting_close(wallet)
+    first, close, second, later = (
+        waiting(wallet),
+        waiting_close(wallet),
+        waiting(wallet),
+        waiting_close(wallet),
+    )
     assert queue(wallet) == queue(wallet.pk) == [close.pk, later.pk, first.pk, second.pk]
 
 
@@ -135,7 +140,9 @@ class Over(control.Turn):
         return True
 
 
-def sorted_out(monkeypatch: pytest.MonkeyPatch, wallet: Wallet, keys: list[int]) -> tuple[list[int], list[int]]:
+def sorted_out(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, keys: list[int]
+) -> tuple[list[int], list[int]]:
     monkeypatch.setattr(engine, "_is_ready", lambda _, intent, *__: intent.symbol == "BTC-USD")
     ready, left = sort(wallet, ruling(), database_now(), keys)
     return [intent.pk for intent in ready], left
@@ -176,7 +183,9 @@ def test_what_the_gate_refuses_is_refused_and_what_it_holds_is_held(
     assert told(intent) == ("rejected", "notional_above_cap", "too much")
 
 
-def test_a_halted_wallet_executes_nothing_and_simulates(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
+def test_a_halted_wallet_executes_nothing_and_simulates(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet
+) -> None:
     monkeypatch.setattr(engine, "room", lambda *_: None)
     wallet.halted_reason = "a nonce is not accounted for"
     intent = waiting(wallet)
@@ -196,7 +205,9 @@ def test_what_waited_for_live_is_not_simulated(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("action", ["levels", "margin", "cancel_order", "update_order"])
-def test_what_is_no_order_is_judged_elsewhere(monkeypatch: pytest.MonkeyPatch, wallet: Wallet, action: str) -> None:
+def test_what_is_no_order_is_judged_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, action: str
+) -> None:
     assert judged(monkeypatch, wallet, TxIntent(action=action, state="pending"), Verdict.EXECUTE)
 
 
