@@ -1,6 +1,6 @@
 """Intents of one wallet in the state that a rule is about, and positions with the opening that made them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.utils import timezone
@@ -85,6 +85,6 @@ def opened(wallet: Wallet, **fields: object) -> Position:
     return Position.objects.get(pk=pk)
 
 
-def shortly(seconds: float) -> object:
+def shortly(seconds: float) -> datetime:
     """A moment from now on; before now where below zero."""
     return timezone.now() + timedelta(seconds=seconds)
