@@ -72,7 +72,7 @@ def test_what_is_closed_has_to_be_so_finally(
 ) -> None:
     position = opened(wallet, mode=mode, state="closed", settled_at=settled)
     close = waiting_close(wallet, position_id=position.pk)
-    assert not bind(close, Mode(mode))
+    assert bind(close, Mode(mode)) is False
     if ends:
         assert told(close) == ("no_op", "no_position", f"position {position.pk} is closed already")
     else:
@@ -85,7 +85,7 @@ def test_what_was_asked_for_while_live_is_not_used_up_by_a_simulation(wallet: Wa
     position = opened(wallet)
     opened(wallet, mode="DRY")
     close = waiting_close(wallet, position_id=position.pk, only_position=only)
-    assert not bind(close, Mode.DRY)
+    assert bind(close, Mode.DRY) is False
     assert told(close) == ("held", "live_position_in_dry", NEVER)
     assert shares(close) == [(position.pk, None)]
 
@@ -98,11 +98,21 @@ def test_who_named_what_is_not_there_looks_for_another(wallet: Wallet, named: di
     assert shares(close) == [(position.pk, None)]
 
 
+def test_who_finds_no_other_yet_lets_the_one_go(wallet: Wallet) -> None:
+    asked_for(wallet)
+    void = opened(wallet, state="void")
+    close = waiting_close(wallet, position_id=void.pk, close_usdc=5, holds_position=True)
+    assert bind(close) is False
+    stored = again(close)
+    assert (stored.position, stored.holds_position, stored.close_usdc) == (None, False, None)
+    assert stored.reason == "waits_for_earlier_order"
+
+
 def test_who_wants_this_very_one_takes_no_other(wallet: Wallet) -> None:
     position = opened(wallet, state="void")
     opened(wallet)
     close = waiting_close(wallet, position_id=position.pk, only_position=True)
-    assert not bind(close)
+    assert bind(close) is False
     assert told(close) == ("no_op", "no_position", f"position {position.pk} was never opened")
 
 
@@ -119,7 +129,7 @@ def test_what_a_reorg_made_anew_is_closed_in_its_place(
     anew = opened(wallet)
     close = reorged(monkeypatch, wallet, anew)
     void = close.position_id
-    assert not bind(close)
+    assert bind(close) is False
     assert shares(close) == [(void, 3), (anew.pk, 3)]
     further = f"{close.intent_key}#2"
     assert told(close) == ("no_op", "no_position", f"a reorg made it position {anew.pk}: {further}")
@@ -128,7 +138,7 @@ def test_what_a_reorg_made_anew_is_closed_in_its_place(
 def test_of_two_that_it_may_be_a_person_says_which(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
     first, second = opened(wallet), opened(wallet)
     close = reorged(monkeypatch, wallet, first, second)
-    assert not bind(close)
+    assert bind(close) is False
     words = f"a reorg made it one of positions {first.pk}, {second.pk}: close that one"
     assert told(close) == ("held", "waits_for_earlier_order", words)
     assert len(shares(close)) == 1
@@ -138,12 +148,13 @@ def test_what_is_opened_anew_is_waited_for_and_what_only_rests_is_not(
     monkeypatch: pytest.MonkeyPatch, wallet: Wallet
 ) -> None:
     order = resting_order(wallet)
+    rows.transition(intent_id=order.pk)
     close = reorged(monkeypatch, wallet)
-    assert not bind(close)
+    assert bind(close) is False
     assert told(close)[0] == "no_op"
     rows.transition(intent_id=order.pk, from_state="filled", to_state="ordered")
     close = reorged(monkeypatch, wallet)
-    assert not bind(close)
+    assert bind(close) is False
     words = f"position {close.position_id} is opened anew after a reorg"
     assert told(close) == ("pending", "waits_for_earlier_order", words)
 
@@ -153,7 +164,7 @@ def test_what_was_filled_and_came_on_the_way_again_is_waited_for(
 ) -> None:
     in_slot(wallet, 1, IntentState.PENDING_INCLUSION)
     close = reorged(monkeypatch, wallet)
-    assert not bind(close)
+    assert bind(close) is False
     assert told(close)[:2] == ("pending", "waits_for_earlier_order")
 
 
@@ -166,19 +177,20 @@ def test_what_was_held_is_not_opened_after_somebody_asked_to_be_out(wallet: Wall
     close = waiting_close(wallet)
     later = asked_for(wallet, state="held")
     with CaptureQueriesContext(connection) as asked:
-        assert not bind(close)
+        assert bind(close) is False
     assert told(held) == ("rejected", "superseded_by_close", f"{close.intent_key} closes BTC-USD")
     assert [again(one).state for one in (pending, elsewhere, later)] == ["pending", "held", "held"]
     assert told(close) == ("pending", "waits_for_earlier_order", NOT_FILLED)
-    assert any("FOR UPDATE" in query["sql"] for query in asked)
+    locks = [query["sql"] for query in asked if "FOR UPDATE" in query["sql"]]
+    assert any('FROM "tx_intents"' in lock for lock in locks)
 
 
 def test_no_live_exit_waits_for_a_simulation(wallet: Wallet) -> None:
     asked_for(wallet, mode="DRY", wanted_price=1, keeper_due_at=shortly(30))
     close, simulated = waiting_close(wallet), waiting_close(wallet)
-    assert not bind(close)
+    assert bind(close) is False
     assert told(close) == ("no_op", "no_position", "no open LIVE position on BTC-USD")
-    assert not bind(simulated, Mode.DRY)
+    assert bind(simulated, Mode.DRY) is False
     assert told(simulated) == ("pending", "waits_for_earlier_order", NOT_FILLED)
 
 
@@ -198,7 +210,7 @@ def test_what_rests_is_taken_back_and_waited_for_by_who_leaves_all(
     monkeypatch.setattr(resting, "take_back_before", asked.append)
     resting_order(wallet)
     close = waiting_close(wallet, **part)
-    assert not bind(close, mode)
+    assert bind(close, mode) is False
     assert asked == [close] * taken_back
     assert told(close)[0] == ("pending" if taken_back else "no_op")
 
@@ -206,17 +218,17 @@ def test_what_rests_is_taken_back_and_waited_for_by_who_leaves_all(
 def test_a_close_in_dry_of_what_is_live_waits_for_live(wallet: Wallet) -> None:
     opened(wallet)
     close = waiting_close(wallet)
-    assert not bind(close, Mode.DRY)
+    assert bind(close, Mode.DRY) is False
     assert told(close) == ("held", "live_position_in_dry", NEVER)
 
 
 def test_a_close_in_live_of_what_is_simulated_finds_nothing(wallet: Wallet) -> None:
     opened(wallet, mode="DRY")
     close = waiting_close(wallet)
-    assert not bind(close)
+    assert bind(close) is False
     assert told(close) == ("no_op", "no_position", "no open LIVE position on BTC-USD")
     nothing = waiting_close(wallet, symbol="ETH-USD")
-    assert not bind(nothing, Mode.DRY)
+    assert bind(nothing, Mode.DRY) is False
     assert told(nothing) == ("no_op", "no_position", "no open DRY position on ETH-USD")
 
 
@@ -265,7 +277,7 @@ def test_an_amount_waits_until_it_is_known_what_each_position_has(
     place, name = (positions, "is_taken") if taken else (growth, "is_under_way")
     monkeypatch.setattr(place, name, lambda position, *_: position == second)
     close, all_of_it = waiting_close(wallet, reduce_usdc=7), waiting_close(wallet)
-    assert not bind(close)
+    assert bind(close) is False
     words = "an earlier close on this symbol is not finished"
     assert told(close) == ("pending", "waits_for_earlier_close", words)
     assert shares(close) == [(None, 7)]
@@ -312,7 +324,7 @@ def test_a_position_that_changes_is_waited_for(
     position = opened(wallet)
     close = waiting_close(wallet, position_id=position.pk)
     monkeypatch.setattr(place, name, lambda *_: True)
-    assert not bind(close)
+    assert bind(close) is False
     assert told(close) == ("pending", reason, words)
     assert not again(close).holds_position
 
@@ -330,6 +342,6 @@ def test_who_holds_it_already_goes_on_with_the_same_part(wallet: Wallet) -> None
 def test_a_part_that_is_nothing_is_refused_in_words(wallet: Wallet) -> None:
     position = opened(wallet, collateral_usdc="0.000001")
     close = waiting_close(wallet, position_id=position.pk, reduce_pct=1)
-    assert not bind(close)
+    assert bind(close) is False
     words = "1.0000 % of 0.000001 USDC is less than 0.000001 USDC"
     assert told(close) == ("rejected", "not_representable", words)

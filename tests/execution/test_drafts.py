@@ -1,9 +1,12 @@
 """What is drawn of a change to an order that rests, and of a change of margin."""
 
+from dataclasses import astuple
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from eth_abi.abi import encode
 from pytest_django.fixtures import Settings
 
@@ -24,6 +27,10 @@ HELD = Terms(Decimal(50_000), Decimal("0.5"), Decimal(70_000), Decimal(40_000))
 
 def change(action: str, target: int | None, **fields: Any) -> TxIntent:
     return TxIntent(pk=fields.pop("pk", 77), action=action, symbol="BTC-USD", target_id=target, **fields)
+
+
+def test_a_plan_of_nothing_says_nothing() -> None:
+    assert astuple(Plan()) == (0, b"", 0, 0, None, None, 0, 0, None, "", False, False, None)
 
 
 @pytest.fixture
@@ -150,7 +157,9 @@ def test_each_change_finds_the_terms_of_its_own_order(
         for pk, target in ((1, other), (2, rows.intent()), (3, ended), (4, order))
     ]
     asked = batch(monkeypatch, stored(), stored(owner=0), stored(price=51_000))
-    found = drafts.standing(changes)
+    with CaptureQueriesContext(connection) as read:
+        found = drafts.standing(changes)
+    assert all("WHERE" in query["sql"] for query in read), "of these orders alone"
     storage = settings.ENVIRONMENT.venue_storage_address
     assert asked == [rpc.eth_call(storage, onchain.call_pending_order(number)) for number in (99, 98, 1234)]
     assert {pk: terms.limit_price for pk, terms in found.items()} == {1: 50_000, 4: 51_000}
@@ -189,6 +198,11 @@ def test_margin_goes_in_or_out_at_the_same_notional(
     assert margin(usdc, trade()) == Plan(
         calldata=onchain.encode_delegated(TRADER, call), position_id=5, leverage_x=Decimal(leverage_x)
     )
+
+
+def test_some_margin_goes_in_however_little() -> None:
+    call = encode_update_margin(1, 2, Margin.DEPOSIT, Decimal("0.5"), [])
+    assert margin("0.5", trade()).calldata == onchain.encode_delegated(TRADER, call)
 
 
 def test_margin_of_no_trade_is_of_none() -> None:

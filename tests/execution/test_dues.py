@@ -12,7 +12,14 @@ from tests.execution.intents import shortly
 
 @pytest.mark.parametrize(
     ("in_s", "now", "late"),
-    [(None, True, True), (-9, True, True), (-2, True, False), (0.4, False, False), (9, True, True)],
+    [
+        (None, True, True),
+        (-9, True, True),
+        (-2, True, False),
+        (0.4, False, False),
+        (1.2, True, True),
+        (9, True, True),
+    ],
 )
 def test_it_is_due_at_its_time_or_was_so_a_while_ago(
     database: None, in_s: float | None, now: bool, late: bool

@@ -105,7 +105,7 @@ def test_a_place_is_a_nonce_a_fee_and_a_signature(
 
 def test_what_the_signer_says_holds_everything(wallet: Wallet) -> None:
     intent, round_ = waiting(wallet), round_of(wallet, (Reason.SIGNER_AWAY, "no answer"))
-    assert not place(round_, intent, PLAN)
+    assert place(round_, intent, PLAN) is False
     assert told(intent) == ("held", "signer_away", "no answer")
     assert is_untouched(round_)
 
@@ -138,7 +138,7 @@ def test_the_fee_of_an_open_leaves_room_to_replace_it_twice_and_an_exits_does_no
 ) -> None:
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"max_fee_per_gas_gwei": 2})
     intent, round_ = waiting(wallet), round_of(wallet)
-    assert not place(round_, intent, PLAN)
+    assert place(round_, intent, PLAN) is False
     words = f"base fee {GWEI} wei is too near to MAX_FEE_PER_GAS_GWEI"
     assert told(intent) == ("held", "fee_above_ceiling", words)
     assert is_untouched(round_)
@@ -152,7 +152,7 @@ def test_the_fee_of_an_open_leaves_room_to_replace_it_twice_and_an_exits_does_no
 def test_an_order_has_a_ceiling_of_its_own(wallet: Wallet) -> None:
     most_wei = 2 * GWEI * GAS + VALUE + L1
     intent, round_ = waiting(wallet, max_cost_wei=most_wei), round_of(wallet)
-    assert not place(round_, intent, PLAN)
+    assert place(round_, intent, PLAN) is False
     words = f"base fee {GWEI} wei is too near to {2 * GWEI} wei, its own ceiling"
     assert told(intent) == ("held", "fee_above_ceiling", words)
     assert place(round_, waiting(wallet, max_cost_wei=3 * most_wei), PLAN)
@@ -162,7 +162,7 @@ def test_an_order_has_a_ceiling_of_its_own(wallet: Wallet) -> None:
 def test_opens_leave_gas_for_exits(wallet: Wallet, action: str, times: int) -> None:
     intent = waiting(wallet) if action == "open" else close_of(wallet)
     short = round_of(wallet, spendable_wei=times * COST - 1)
-    assert not place(short, intent, PLAN)
+    assert place(short, intent, PLAN) is False
     kept = (times - 1) * COST
     words = f"wallet {wallet.address} can spend {times * COST - 1} wei, this needs {COST} and keeps {kept}"
     assert told(intent) == ("held", "insufficient_gas", words)
@@ -176,7 +176,7 @@ def test_a_key_that_is_lost_holds_the_intent(monkeypatch: pytest.MonkeyPatch, wa
 
     monkeypatch.setattr(signers, "sign", refuse)
     intent, round_ = waiting(wallet), round_of(wallet)
-    assert not place(round_, intent, PLAN)
+    assert place(round_, intent, PLAN) is False
     assert told(intent) == ("held", "no_wallet", "the keystore is missing")
     assert is_untouched(round_)
 
@@ -208,7 +208,7 @@ def test_an_open_for_which_there_is_no_room_is_refused(
     asked: list[Any] = []
     monkeypatch.setattr(placing, "room", lambda *about: asked.append(about) or FULL)
     intent, round_ = waiting(wallet), round_of(wallet)
-    assert not place(round_, intent, PLAN)
+    assert place(round_, intent, PLAN) is False
     assert asked == [(intent, Mode.LIVE, round_.now, COST)]
     assert told(intent) == ("rejected", "exposure_above_cap", "full")
     assert is_untouched(round_)
@@ -240,7 +240,7 @@ def test_a_change_of_margin_may_break_a_cap_on_leverage(
     monkeypatch.setattr(placing, "leverage_breaches", breaches)
     monkeypatch.setattr(placing, "room", lambda *_: pytest.fail("it is refused already"))
     intent = waiting(wallet)
-    assert not has_room(round_of(wallet), intent)
+    assert has_room(round_of(wallet), intent) is False
     assert asked == [(intent, Decimal(9))]
     assert told(intent) == ("rejected", "leverage_above_cap", "too much")
 
@@ -289,7 +289,7 @@ def test_a_message_costs_no_gas_and_needs_room(
     asked: list[Any] = []
     monkeypatch.setattr(placing, "room", lambda *about: asked.append(about) or FULL)
     intent, round_ = waiting(wallet, road="gateway"), round_of(wallet)
-    assert not place(round_, intent, PLAN)
+    assert place(round_, intent, PLAN) is False
     assert asked == [(intent, Mode.LIVE, round_.now, 0)]
     assert told(intent)[0] == "rejected"
     assert letters == []
@@ -301,7 +301,7 @@ def test_a_message_that_is_not_signed_is_held(monkeypatch: pytest.MonkeyPatch, w
 
     monkeypatch.setattr(making, "make", refuse)
     intent, round_ = waiting(wallet, road="gateway"), round_of(wallet)
-    assert not place(round_, intent, PLAN)
+    assert place(round_, intent, PLAN) is False
     assert told(intent) == ("held", "signer_refused", "another chain")
     assert (is_untouched(round_), round_.messages) == (True, 0)
 

@@ -118,6 +118,13 @@ def test_a_lease_is_written_as_it_is_told(wallet: Wallet) -> None:
     assert abs(database_now() - request.leased_at) < timedelta(seconds=30)
 
 
+def test_the_fee_that_the_signer_is_asked_for_is_kept(wallet: Wallet) -> None:
+    request = slot(wallet, 1, S.PENDING_INCLUSION)
+    (one,) = engine._lease(wallet.pk, MARKET)
+    request.refresh_from_db()
+    assert one.fee == Fee(int(request.max_fee_wei), int(request.tip_wei)) == RAISED
+
+
 def test_a_halted_wallet_has_nothing_signed(wallet: Wallet) -> None:
     slot(wallet, 1)
     Wallet.objects.filter(pk=wallet.pk).update(halted_reason="lost", halted_at="2026-01-01T00:00:00Z")

@@ -5,6 +5,8 @@ import uuid
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
 from execution_app import meters
@@ -13,18 +15,19 @@ from execution_app.engine import signatures
 from execution_app.engine.waiting import database_now
 from execution_app.errors import Refused
 from execution_app.gate.modes import Ruling
-from execution_app.models import SignRequest, TxSend, Wallet
+from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.node import signers
 from execution_app.node.fees import Fee
 from execution_app.states import IntentState, Mode, SendKind
 from tests.execution import rows
-from tests.execution.intents import again, ruling, shortly
+from tests.execution.intents import again, in_slot, ruling, sent, shortly
 from tests.execution.test_remote_leases import (
     DRY,
     FEE,
     LIVE,
     MARKET,
     STOPPED,
+    ask,
     decide,
     open_gate,
     slot,
@@ -34,6 +37,7 @@ from tests.execution.test_remote_leases import (
 __all__ = ["open_gate", "wallet"]  # the fixtures
 pytestmark = pytest.mark.usefixtures("database", "open_gate")
 S = IntentState
+LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 def signed() -> signers.Signed:
@@ -63,7 +67,9 @@ def test_a_signature_is_stored_and_waits_for_the_gate(wallet: Wallet) -> None:
 @pytest.mark.parametrize("reason", ["signer_away", "signer_refused", "fee_above_ceiling"])
 def test_a_replacement_leaves_at_once(wallet: Wallet, reason: str) -> None:
     request, before = slot(wallet, 1, S.PENDING_INCLUSION), meters.RBF_ATTEMPT._value.get()
-    rows.update("tx_intents", request.intent_id, {"reason": reason, "reason_detail": "words"})
+    beside = in_slot(wallet, 2)
+    for pk in (request.intent_id, beside.pk):
+        rows.update("tx_intents", pk, {"reason": reason, "reason_detail": "words", "updated_at": LONG_AGO})
     begun_s = time.monotonic()
     found = stored(wallet, signed())
     (send,) = found.sends
@@ -74,7 +80,29 @@ def test_a_replacement_leaves_at_once(wallet: Wallet, reason: str) -> None:
     intent = again(request.intent)
     kept = (reason, "words") if reason == "fee_above_ceiling" else ("", "")
     assert (intent.state, intent.reason, intent.reason_detail) == ("pending_inclusion", *kept)
+    assert (intent.updated_at > again(beside).updated_at) is (kept == ("", ""))
+    assert (again(beside).reason, again(beside).reason_detail) == (reason, "words")
     assert meters.RBF_ATTEMPT._value.get() == before + 1
+
+
+def test_an_answer_is_one_commit_under_the_wallets_lock(wallet: Wallet) -> None:
+    slot(wallet, 1)
+    leases = engine._lease(wallet.pk, None)
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        engine._store(wallet.pk, leases, [signed()], in_time=True)
+    with CaptureQueriesContext(connection) as asked:
+        engine._store(wallet.pk, leases, [signed()], in_time=True)
+    assert any("FOR NO KEY UPDATE" in query["sql"] for query in asked)
+
+
+def test_what_replaces_bytes_that_no_node_holds_waits_for_the_gate(wallet: Wallet) -> None:
+    intent = in_slot(wallet, 1, S.SIGNED)
+    sent(intent)
+    ask(intent, attempt=1, kind=SendKind.CANCEL)
+    found = stored(wallet, signed())
+    assert (found.stored, found.sends) == (1, [])
+    assert TxSend.objects.get(attempt=1).leased_at is None
+    assert again(intent).state == "signed"
 
 
 def test_a_cancel_is_no_raised_fee(wallet: Wallet) -> None:
@@ -136,20 +164,28 @@ def test_a_signer_that_is_away_is_asked_again_soon_then_less_often(
     SignRequest.objects.filter(pk=request.pk).update(tries=tries)
     leases = engine._lease(wallet.pk, None)
     before = database_now()
-    engine._store(wallet.pk, leases[:1], [signers.SignerAwayError("x" * 500)], in_time=True)
+    TxIntent.objects.update(updated_at=LONG_AGO)
+    with capture_logs() as logged:
+        engine._store(wallet.pk, leases[:1], [signers.SignerAwayError("x" * 500)], in_time=True)
     request.refresh_from_db()
     assert (request.lease, request.tries) == (None, tries + 1)
     assert request.next_try_at is not None
     assert later_s <= (request.next_try_at - before).total_seconds() < later_s + 0.4
     intent = again(request.intent)
     assert (intent.state, intent.reason, intent.reason_detail) == ("reserved", "signer_away", "x" * 400)
+    assert intent.updated_at >= before
+    assert [(line["log_level"], line["event"], line["nonce"]) for line in logged] == [
+        ("warning", "a slot waits for its signature", 1)
+    ]
     assert again(beside.intent).reason == ""
     assert SignRequest.objects.filter(pk=beside.pk, lease__isnull=False).exists()
 
 
 def test_a_signer_that_refuses_needs_a_person(wallet: Wallet) -> None:
     request, before = slot(wallet, 1), database_now()
-    stored(wallet, Refused("no such key"))
+    with capture_logs() as logged:
+        stored(wallet, Refused("no such key"))
+    assert [line["log_level"] for line in logged] == ["error"]
     request.refresh_from_db()
     assert request.next_try_at is not None
     assert 30 <= (request.next_try_at - before).total_seconds() < 30.4

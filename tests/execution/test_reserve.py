@@ -205,7 +205,7 @@ def test_what_was_bound_a_moment_ago_or_is_halted_is_another_passes(
     wallet: Wallet, decisions: list[Any], halted: bool
 ) -> None:
     wallet.halted_reason = "lost" if halted else ""
-    assert not engine._decide(round_of(wallet), waiting(wallet), PLAN if halted else None)
+    assert engine._decide(round_of(wallet), waiting(wallet), PLAN if halted else None) is False
     assert decisions == []
 
 
@@ -215,7 +215,7 @@ def test_the_gate_is_asked_again_under_the_lock(
 ) -> None:
     monkeypatch.setattr(engine, "admit", lambda *_: admission)
     intent = waiting(wallet)
-    assert not engine._decide(round_of(wallet), intent, PLAN)
+    assert engine._decide(round_of(wallet), intent, PLAN) is False
     state = "held" if admission is HOLD else "rejected"
     assert told(intent) == (state, admission.reason, admission.detail)
     assert decisions == []
@@ -227,9 +227,9 @@ def test_a_problem_is_said_in_either_mode(
 ) -> None:
     monkeypatch.setattr(engine, "admit", lambda *_: verdict)
     unfit = replace(PLAN, problem=Reason.PRICE_UNAVAILABLE)
-    assert not engine._decide(round_of(wallet), waiting(wallet), unfit)
+    assert engine._decide(round_of(wallet), waiting(wallet), unfit) is False
     monkeypatch.setattr(engine, "_waits", lambda *_: True)
-    assert not engine._decide(round_of(wallet), waiting(wallet), unfit)
+    assert engine._decide(round_of(wallet), waiting(wallet), unfit) is False
     assert decisions == ["problem"]
 
 
@@ -262,13 +262,13 @@ def test_what_its_own_rules_keep_waits(monkeypatch: pytest.MonkeyPatch, wallet: 
 
 def test_nothing_is_opened_where_new_levels_may_be_taken(wallet: Wallet) -> None:
     intent, kept = waiting(wallet), frozenset({"BTC-USD"})
-    assert not waits(wallet, intent, kept=frozenset({"ETH-USD"}))
+    assert waits(wallet, intent, kept=frozenset({"ETH-USD"})) is False
     assert told(intent)[1] == ""
     assert waits(wallet, intent, kept=kept)
     words = "new levels on this symbol may still be taken"
     assert told(intent) == ("pending", "waits_for_earlier_order", words)
     close = waiting_close(wallet, position_id=opened(wallet).pk)
-    assert not waits(wallet, close, Plan(position_id=close.position_id), kept=kept)
+    assert waits(wallet, close, Plan(position_id=close.position_id), kept=kept) is False
 
 
 @pytest.mark.parametrize("state", ["open", "closed", "void"])
@@ -281,12 +281,12 @@ def test_a_position_that_another_takes_or_makes_larger_waits(
     monkeypatch: pytest.MonkeyPatch, wallet: Wallet
 ) -> None:
     close = waiting_close(wallet, position_id=opened(wallet).pk)
-    assert not waits(wallet, close, None)
+    assert waits(wallet, close, None) is False
     monkeypatch.setattr(growth, "is_under_way", lambda _: True)
     assert waits(wallet, close, None)
     close.action = "margin"
     monkeypatch.setattr(engine, "_may_go", lambda *_: True)
-    assert not waits(wallet, close, None)
+    assert waits(wallet, close, None) is False
     monkeypatch.setattr(positions, "is_taken", lambda *_: True)
     assert waits(wallet, close, None)
 
@@ -295,8 +295,8 @@ def test_what_was_drawn_for_another_position_is_drawn_again(wallet: Wallet) -> N
     close = waiting_close(wallet, position_id=opened(wallet).pk)
     other = Plan(position_id=(close.position_id or 0) + 1)
     assert waits(wallet, close, other)
-    assert not waits(wallet, close, replace(other, problem=Reason.CLOSED_ELSEWHERE))
-    assert not waits(wallet, close, Plan(position_id=close.position_id))
+    assert waits(wallet, close, replace(other, problem=Reason.CLOSED_ELSEWHERE)) is False
+    assert waits(wallet, close, Plan(position_id=close.position_id)) is False
 
 
 def test_a_problem_ends_holds_or_is_noted(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:

@@ -96,6 +96,7 @@ def test_a_change_of_margin_waits_for_no_keeper_and_keeps_its_leverage(
     monkeypatch.setattr(engine, "leverage_breaches", lambda *_: broken)
     engine.simulate(intent, market())
     assert told(intent) == ("rejected", "leverage_above_cap", "too much")
+    assert simulated == ["filled by engine", ("followed", intent.pk)], "its stake ends with it"
     order = waiting(wallet)
     engine.simulate(order, market())
     assert told(order)[0] == "pending"

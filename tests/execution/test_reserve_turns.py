@@ -30,6 +30,7 @@ LOOK = market()
 
 @pytest.fixture
 def wallet() -> Wallet:
+    rows.wallet()
     return Wallet.objects.get(pk=rows.wallet())
 
 
@@ -134,6 +135,7 @@ def test_a_turn_that_leaves_the_rest_to_another_pass_lets_the_next_kind_have_its
     passes["ready"] = [intent(1), intent(2, "margin"), intent(3, "margin")]
     passes["turns"] = {"margin": [(0, None), (5, [])], "open": [(1, None)]}
     assert engine.reserve(wallet.pk) == 1
+    assert ("compare", set()) not in passes["asked"], "nothing is increased"
     assert [step for step in passes["asked"] if step[0] in {"margin", "open"}] == [
         ("margin", [2, 3]),
         ("open", [1]),

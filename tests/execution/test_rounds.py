@@ -1,21 +1,16 @@
 """What each round does and in which order, for which wallets, and who does it alone."""
 
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import psycopg
 import pytest
-from django.conf import settings as django_settings
-from django.db import connection
 
-from execution_app.book import delegations, external, feed, liquidation, protections, quotes, ticks
+from execution_app.book import delegations, external, quotes, ticks
 from execution_app.engine import (
     broadcast,
     cancels,
     heads,
-    level_watch,
     offers,
     reconcile,
     remote_signing,
@@ -53,12 +48,12 @@ def message(of: Wallet, state: IntentState = S.RESERVED) -> TxIntent:
 def test_work_is_what_is_due_or_has_not_been_offered() -> None:
     wallets = [wallet() for _ in range(12)]
     waiting(wallets[0], state="held")
-    waiting(wallets[1], next_try_at=shortly(-1))
+    waiting(wallets[1], next_try_at=shortly(-0.5))
     waiting(wallets[2], next_try_at=shortly(60))
     for at, state in enumerate((S.RESERVED, S.SIGNED, S.SENDING), 3):
         in_slot(wallets[at], 1, state)
     registered: rows.Row = {"mode": "DRY", "wanted_price": 1}
-    waiting(wallets[6], keeper_due_at=shortly(-1), **registered)
+    waiting(wallets[6], keeper_due_at=shortly(-0.5), **registered)
     waiting(wallets[7], keeper_due_at=shortly(90), **registered)
     waiting(wallets[7])
     waiting(wallets[8], next_try_at=shortly(0.4))
@@ -221,6 +216,12 @@ def test_it_goes_on_while_something_is_placed_and_leaves(
     assert road.done.count(("reserve.reserve", 9)) == rounds
 
 
+def test_who_has_no_messages_has_posted_none(road: SimpleNamespace) -> None:
+    road.messages, road.placed = False, [1, 0]
+    engine.submit(9)
+    assert road.done.count(("reserve.reserve", 9)) == 1
+
+
 def test_a_nonce_of_another_order_halts_the_wallet(road: SimpleNamespace) -> None:
     one, other = wallet(), wallet()
     used = signers.NonceUsedError("nonce 5 is another order's")
@@ -297,89 +298,3 @@ def test_prices_are_kept_before_positions_are_compared(monkeypatch: pytest.Monke
     monkeypatch.setattr(engine, "compare", lambda: bool(done.append("compare")) or 4)
     assert engine.compare_positions() == 4
     assert done == ["quotes", "ticks", "compare", "delegations", "external"]
-
-
-# Alone
-
-
-@pytest.fixture
-def other() -> Iterator[psycopg.Connection[Any]]:
-    """A session of another process."""
-    url = django_settings.ENVIRONMENT.database_url.get_secret_value()
-    with psycopg.connect(url, autocommit=True) as found:
-        yield found
-
-
-def held(other: psycopg.Connection[Any], *lock: int) -> bool:
-    """Whether anybody has this lock; it is not kept."""
-    row = other.execute("SELECT pg_try_advisory_lock(%s, %s)", lock).fetchone()
-    assert row is not None
-    if row[0]:
-        other.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
-    return not row[0]
-
-
-def take(other: psycopg.Connection[Any], *lock: int) -> None:
-    other.execute("SELECT pg_advisory_lock(%s, %s)", lock)
-
-
-def test_nobody_else_places_for_a_wallet_until_the_block_ends(other: psycopg.Connection[Any]) -> None:
-    far = 2**31 + 5
-    with engine.alone_with(far) as alone:
-        assert alone
-        assert held(other, engine.SUBMIT_LOCK, 5)
-        assert not held(other, engine.SUBMIT_LOCK, 6)
-    assert not held(other, engine.SUBMIT_LOCK, 5)
-    with pytest.raises(ValueError, match="ended"), engine.alone_with(5):
-        raise ValueError("ended")
-    assert not held(other, engine.SUBMIT_LOCK, 5)
-
-
-def test_who_has_it_already_is_left_alone_unless_it_hangs(
-    monkeypatch: pytest.MonkeyPatch, other: psycopg.Connection[Any]
-) -> None:
-    take(other, engine.SUBMIT_LOCK, 5)
-    with engine.alone_with(5) as alone:
-        assert alone is False
-    assert engine.HUNG_S == 10
-    monkeypatch.setattr(engine, "HUNG_S", 0)
-    with engine.alone_with(5) as alone:
-        assert alone is True
-    assert engine._hangs((engine.SUBMIT_LOCK, 5)) == other.info.backend_pid
-    assert engine._hangs((engine.SUBMIT_LOCK, 6)) is None
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
-        assert cursor.fetchone() == (0,)
-
-
-def test_one_follows_the_chain_and_one_watches_levels(
-    monkeypatch: pytest.MonkeyPatch, road: SimpleNamespace, other: psycopg.Connection[Any]
-) -> None:
-    found = level_watch.Tick()
-    monkeypatch.setattr(level_watch, "watch", lambda: found)
-    assert engine.watch_levels() is found
-    take(other, *engine.TRACK_LOCK)
-    take(other, *engine.WATCH_LOCK)
-    assert engine.track() == []
-    assert road.done == []
-    monkeypatch.setattr(level_watch, "watch", lambda: pytest.fail("somebody is at it"))
-    assert engine.watch_levels() == level_watch.Tick()
-
-
-@pytest.mark.parametrize(
-    ("has_prices", "has_hours", "asked"), [(True, False, 1), (False, True, 1), (False, False, 0)]
-)
-def test_the_feed_is_kept_by_one_for_what_is_simulated_or_guarded(
-    monkeypatch: pytest.MonkeyPatch, other: psycopg.Connection[Any], *, has_prices: bool, has_hours: bool, asked: int
-) -> None:  # fmt: skip
-    kept: list[Any] = []
-    monkeypatch.setattr(feed, "has_prices", lambda: has_prices)
-    monkeypatch.setattr(feed, "has_hours", lambda: has_hours)
-    monkeypatch.setattr(feed, "keep", kept.append)
-    monkeypatch.setattr(liquidation, "simulated_symbols", lambda: {"BTC-USD"})
-    monkeypatch.setattr(protections, "guarded_symbols", lambda: {"ETH-USD"})
-    engine.keep_feed()
-    assert kept == [{"BTC-USD", "ETH-USD"}] * asked
-    take(other, *engine.FEED_LOCK)
-    engine.keep_feed()
-    assert len(kept) == asked

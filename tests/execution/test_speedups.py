@@ -30,6 +30,7 @@ def _ceiling(settings: Settings) -> None:
 
 @pytest.fixture
 def wallet() -> Wallet:
+    rows.wallet()
     return Wallet.objects.get(pk=rows.wallet())
 
 
