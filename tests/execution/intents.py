@@ -1,7 +1,9 @@
 """Intents of one wallet in the state that a rule is about, and positions with the opening that made them."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.utils import timezone
 
@@ -15,12 +17,22 @@ from tests.execution import rows
 CLOSE: rows.Row = {"action": "close", "is_long": None, "collateral_usdc": None, "leverage_x": None}
 
 
+def noting(asked: list[Any], answer: Any = None) -> Callable[..., Any]:
+    """Stands in for a part: writes down what it was asked, and answers so."""
+
+    def told(*about: Any) -> Any:
+        asked.append(about)
+        return answer
+
+    return told
+
+
 def ruling(mode: Mode = Mode.LIVE, *, stop: bool = False, reason: str = "") -> Ruling:
     """LIVE is asked for in any case, so that DRY is for want of health."""
     return Ruling(Mode.LIVE, mode, stop, False, reason)
 
 
-def market(**fields: object) -> Market:
+def market(**fields: Any) -> Market:
     """A fresh price of 60,000 USD, and gas at 1 gwei with no tip of its own."""
     sound = {
         "prices": {"BTC-USD": Decimal(60_000)},
@@ -34,16 +46,16 @@ def market(**fields: object) -> Market:
     return Market(**(sound | fields))  # type: ignore[arg-type]
 
 
-def waiting(wallet: Wallet, **fields: object) -> TxIntent:
+def waiting(wallet: Wallet, **fields: Any) -> TxIntent:
     """A pending open, unless told otherwise."""
-    late = {name: fields.pop(name) for name in ("state", "holds_position") if name in fields}
+    late: rows.Row = {name: fields.pop(name) for name in ("state", "holds_position") if name in fields}
     pk = rows.intent(wallet_id=wallet.pk, trader_id=wallet.trader_id, **fields)
     if late:
         rows.update("tx_intents", pk, late)
     return again(pk)
 
 
-def waiting_close(wallet: Wallet, **fields: object) -> TxIntent:
+def waiting_close(wallet: Wallet, **fields: Any) -> TxIntent:
     return waiting(wallet, **{**CLOSE, **fields})
 
 
@@ -52,9 +64,7 @@ def again(intent: TxIntent | int) -> TxIntent:
     return TxIntent.objects.get(pk=intent if isinstance(intent, int) else intent.pk)
 
 
-def in_slot(
-    wallet: Wallet, nonce: int, state: IntentState = IntentState.RESERVED, **fields: object
-) -> TxIntent:
+def in_slot(wallet: Wallet, nonce: int, state: IntentState = IntentState.RESERVED, **fields: Any) -> TxIntent:
     """Led there by legal moves; what a slot has to have may be told otherwise."""
     own = {name: fields.pop(name) for name in rows.slot() if name in fields}
     intent = waiting(wallet, **fields)
@@ -66,14 +76,14 @@ def in_slot(
     return again(intent)
 
 
-def sent(intent: TxIntent, attempt: int = 0, **fields: object) -> TxSend:
+def sent(intent: TxIntent, attempt: int = 0, **fields: Any) -> TxSend:
     kind = "exec" if attempt == 0 else "bump"
     return TxSend.objects.get(
         pk=rows.send(**{"intent_id": intent.pk, "attempt": attempt, "kind": kind, **fields})
     )
 
 
-def opened(wallet: Wallet, **fields: object) -> Position:
+def opened(wallet: Wallet, **fields: Any) -> Position:
     """A position whose opening was asked for before whatever is asked for next."""
     opening = rows.intent(trader_id=wallet.trader_id, wallet_id=wallet.pk)
     rows.update(

@@ -41,7 +41,7 @@ def told(intent: TxIntent) -> tuple[str, str, str]:
     return intent.state, intent.reason, intent.reason_detail
 
 
-def shares(close: TxIntent) -> list[tuple[int | None, Decimal | None]]:
+def shares(close: TxIntent) -> list[tuple[Any, ...]]:
     """Of each intent of the request, oldest first."""
     mine = TxIntent.objects.filter(intent_key__startswith=close.intent_key).order_by("id")
     return list(mine.values_list("position_id", "reduce_usdc"))

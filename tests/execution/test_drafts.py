@@ -176,7 +176,12 @@ def test_a_node_that_cannot_say_is_no_order_that_ended(monkeypatch: pytest.Monke
 
 
 def trade(**fields: Any) -> OpenTrade:
-    sound = {"trader": TRADER, "pair_index": 1, "trade_index": 2, "collateral_usdc": Decimal(10)}
+    sound: dict[str, Any] = {
+        "trader": TRADER,
+        "pair_index": 1,
+        "trade_index": 2,
+        "collateral_usdc": Decimal(10),
+    }
     sound |= {"position_size_usdc": Decimal(100), "open_price": Decimal(60_000), "is_long": True}
     sound |= {"leverage_x": Decimal(10), "take_profit": None, "stop_loss": None, "opened_at": 7}
     return OpenTrade(**(sound | fields))

@@ -21,7 +21,7 @@ from execution_app.states import Reason
 from execution_app.venues import onchain
 from execution_app.venues.onchain import CloseOrder, OpenOrder, OpenTrade
 from execution_app.venues.orders import Kind
-from tests.execution.intents import market
+from tests.execution.intents import market, noting
 
 WALLET, TRADER = f"0x{10:040x}", f"0x{11:040x}"
 PRICE = Decimal(60_000)
@@ -53,7 +53,12 @@ def position(**fields: Any) -> Position:
 
 
 def trade(**fields: Any) -> OpenTrade:
-    sound = {"trader": TRADER, "pair_index": 1, "trade_index": 2, "collateral_usdc": Decimal(5)}
+    sound: dict[str, Any] = {
+        "trader": TRADER,
+        "pair_index": 1,
+        "trade_index": 2,
+        "collateral_usdc": Decimal(5),
+    }
     sound |= {"position_size_usdc": Decimal(10), "open_price": PRICE, "is_long": True}
     sound |= {"leverage_x": Decimal(2), "take_profit": None, "stop_loss": None, "opened_at": 7}
     return OpenTrade(**(sound | fields))
@@ -96,7 +101,7 @@ def test_a_price_that_is_not_traded_on_is_said_as_it_is() -> None:
 
 def test_what_is_done_to_an_order_that_rests_asks_for_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(plans, "of_order", lambda *about: asked.append(about) or NO_TRADE)
+    monkeypatch.setattr(plans, "of_order", noting(asked, NO_TRADE))
     for action in ("cancel_order", "update_order"):
         changes = intent(action, symbol="ETH-USD")
         assert drafted(changes) == NO_TRADE
@@ -138,7 +143,7 @@ def test_what_changes_no_trade_is_of_none(action: str) -> None:
 
 def test_margin_is_drawn_at_the_price_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(plans, "of_margin", lambda *about: asked.append(about) or NO_TRADE)
+    monkeypatch.setattr(plans, "of_margin", noting(asked, NO_TRADE))
     changes, stored = intent("margin", position=position()), trade()
     assert drafted(changes, stored) == NO_TRADE
     assert asked == [(changes, changes.position, stored, PRICE)]
@@ -336,11 +341,11 @@ def test_terms_are_asked_of_orders_that_are_to_be_changed_alone(
     monkeypatch: pytest.MonkeyPatch, node: dict[str, Any]
 ) -> None:
     changes: list[Any] = []
-    monkeypatch.setattr(plans, "standing", lambda asked: changes.extend(asked) or {})
+    monkeypatch.setattr(plans, "standing", noting(changes, {}))
     node["answers"] = [hex(1), hex(1)]
     update = intent("update_order", pk=2)
     draw(intent("cancel_order", pk=1), update)
-    assert changes == [update]
+    assert changes == [([update],)]
 
 
 LACKS = "the venue may take 4 USDC of {trader}, this needs 5"

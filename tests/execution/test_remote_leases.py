@@ -258,7 +258,7 @@ def test_a_replacement_asks_what_the_market_does_now(wallet: Wallet) -> None:
 def test_above_its_ceiling_the_fee_stays_as_it_was_committed(settings: Settings, wallet: Wallet) -> None:
     request = slot(wallet, 1, S.PENDING_INCLUSION, max_cost_wei=21_000 * RAISED.max_fee_wei)
     assert engine._fee(request, MARKET) == RAISED
-    request.intent.max_cost_wei -= 21_000  # type: ignore[operator]
+    request.intent.max_cost_wei -= 21_000
     assert engine._fee(request, MARKET) == FEE
     request.kind = SendKind.CANCEL
     assert engine._fee(request, MARKET) == RAISED

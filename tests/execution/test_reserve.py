@@ -24,6 +24,7 @@ from tests.execution.intents import (
     again,
     in_slot,
     market,
+    noting,
     opened,
     ruling,
     sent,
@@ -86,10 +87,10 @@ def test_what_is_no_order_is_judged_by_rules_of_its_own(
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(engine, "admit", lambda *_: EXECUTE)
-    monkeypatch.setattr(place, "may_go", lambda *told: bool(asked.append(list(told))) or goes)
+    monkeypatch.setattr(place, "may_go", noting(asked, goes))
     intent = TxIntent(action=action)
     assert engine._may_go(intent, LIVE, 7) is goes
-    assert asked == [[intent if one == "intent" else one for one in about]]
+    assert asked == [tuple(intent if one == "intent" else one for one in about)]
 
 
 @pytest.mark.parametrize("action", ["open", "close"])
@@ -140,12 +141,10 @@ def test_a_simulation_exists_in_our_book_alone(mode: str | None, of: str | None,
 
 def test_a_round_begins_with_what_is_under_way(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
     kept: list[Any] = []
-    monkeypatch.setattr(
-        level_changes, "symbols_kept", lambda *about: frozenset(map(str, kept.append(about) or ["A"]))
-    )
+    monkeypatch.setattr(level_changes, "symbols_kept", noting(kept, frozenset({"A"})))
     in_slot(Wallet.objects.get(pk=rows.wallet()), 1)
     in_slot(wallet, 1, S.MINED)
-    costs = {"gas_limit": 1_000, "value_wei": 5}
+    costs: dict[str, Any] = {"gas_limit": 1_000, "value_wei": 5}
     cheap, signed = in_slot(wallet, 2, l1_fee_wei=7, **costs), in_slot(wallet, 3, **costs)
     for attempt, fee in enumerate((10, 30, 20)):
         sent(cheap, attempt, max_fee_wei=fee)
@@ -191,7 +190,12 @@ def decisions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(engine, "_waits", lambda *_: False)
     monkeypatch.setattr(engine, "_say_problem", lambda *_: made.append("problem"))
     monkeypatch.setattr(engine, "_simulate", lambda *about: made.append(("simulated", about[2])))
-    monkeypatch.setattr(engine, "place", lambda *_: made.append("placed") is None)
+
+    def place(*_: Any) -> bool:
+        made.append("placed")
+        return True
+
+    monkeypatch.setattr(engine, "place", place)
     return made
 
 
@@ -254,7 +258,7 @@ def waits(wallet: Wallet, intent: TxIntent, plan: Plan | None = PLAN, **fields: 
 
 def test_what_its_own_rules_keep_waits(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(engine, "_may_go", lambda *about: bool(asked.append(about)))
+    monkeypatch.setattr(engine, "_may_go", noting(asked, False))
     intent = waiting(wallet)
     assert waits(wallet, intent)
     assert asked == [(intent, LIVE, 1_000)]

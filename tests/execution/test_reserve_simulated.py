@@ -15,7 +15,7 @@ from execution_app.gate.caps import Breach
 from execution_app.models import Wallet
 from execution_app.states import Mode, Reason
 from execution_app.venues.costs import Margined
-from tests.execution.intents import market, shortly, waiting, waiting_close
+from tests.execution.intents import market, noting, shortly, waiting, waiting_close
 from tests.execution.test_reserve import REFUSE, told, wallet
 
 __all__ = ["wallet"]  # the fixture
@@ -26,8 +26,16 @@ def simulated(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> list[Any]:
     """What was done, in a simulation without delay that refuses nothing."""
     done: list[Any] = []
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"dry_keeper_delay_ms": 0})
-    monkeypatch.setattr(engine, "room", lambda *about: bool(done.append(("room", about[1]))) or None)
-    monkeypatch.setattr(simulation, "simulate", lambda *_, by: done.append(f"filled by {by}") or "")
+
+    def room(_: object, mode: Mode, __: object) -> None:
+        done.append(("room", mode))
+
+    def fill(*_: object, by: str) -> str:
+        done.append(f"filled by {by}")
+        return ""
+
+    monkeypatch.setattr(engine, "room", room)
+    monkeypatch.setattr(simulation, "simulate", fill)
     monkeypatch.setattr(simulation, "register", lambda _, __, due_at: done.append(("registered", due_at)))
     monkeypatch.setattr(simulation, "margined", lambda *_: Margined(Decimal(5), Decimal(9)))
     monkeypatch.setattr(reservations, "take", lambda _, mode: done.append(("taken", mode)))
@@ -90,7 +98,7 @@ def test_a_change_of_margin_waits_for_no_keeper_and_keeps_its_leverage(
     broken = [Breach(Reason.LEVERAGE_ABOVE_CAP, "too much")]
     intent = waiting(wallet)
     intent.action, intent.margin_usdc = "margin", Decimal(-1)
-    monkeypatch.setattr(engine, "leverage_breaches", lambda *about: asked.append(about) or [])
+    monkeypatch.setattr(engine, "leverage_breaches", noting(asked, []))
     engine.simulate(intent, market())
     assert (simulated, asked) == (["filled by engine"], [(intent, Decimal(9))])
     monkeypatch.setattr(engine, "leverage_breaches", lambda *_: broken)

@@ -16,6 +16,7 @@ from execution_app.engine import reserve as engine
 from execution_app.engine.placing import Asked
 from execution_app.engine.plans import Plan
 from execution_app.gate import limits
+from execution_app.gate.control import Turn
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.node import signers
@@ -34,7 +35,7 @@ def wallet() -> Wallet:
     return Wallet.objects.get(pk=rows.wallet())
 
 
-class Over(engine.Turn):
+class Over(Turn):
     def is_over(self) -> bool:
         return True
 

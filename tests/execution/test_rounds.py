@@ -10,6 +10,7 @@ from execution_app.book import delegations, external, quotes, ticks
 from execution_app.engine import (
     broadcast,
     cancels,
+    dues,
     heads,
     offers,
     reconcile,
@@ -45,18 +46,19 @@ def message(of: Wallet, state: IntentState = S.RESERVED) -> TxIntent:
     return intent
 
 
-def test_work_is_what_is_due_or_has_not_been_offered() -> None:
+def test_work_is_what_is_due_or_has_not_been_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dues, "RETRY_S", 50)  # this machine may lose some seconds
     wallets = [wallet() for _ in range(12)]
     waiting(wallets[0], state="held")
     waiting(wallets[1], next_try_at=shortly(-0.5))
-    waiting(wallets[2], next_try_at=shortly(60))
+    waiting(wallets[2], next_try_at=shortly(90))
     for at, state in enumerate((S.RESERVED, S.SIGNED, S.SENDING), 3):
         in_slot(wallets[at], 1, state)
     registered: rows.Row = {"mode": "DRY", "wanted_price": 1}
     waiting(wallets[6], keeper_due_at=shortly(-0.5), **registered)
     waiting(wallets[7], keeper_due_at=shortly(90), **registered)
     waiting(wallets[7])
-    waiting(wallets[8], next_try_at=shortly(0.4))
+    waiting(wallets[8], next_try_at=shortly(40))
     waiting(wallets[9], keeper_due_at=shortly(30), **registered)
     in_slot(wallets[10], 1, S.PENDING_INCLUSION)
     rows.update(
@@ -70,21 +72,24 @@ def stood(intent: TxIntent, seconds: float) -> None:
     rows.update("tx_intents", intent.pk, {"updated_at": shortly(-seconds)})
 
 
-def test_unheard_is_what_was_due_for_a_while_and_nobody_has_looked_at() -> None:
+def test_unheard_is_what_was_due_for_a_while_and_nobody_has_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert (engine.UNHEARD_S, engine.UNHEARD_LIMIT) == (5, 4)
+    monkeypatch.setattr(engine, "UNHEARD_S", 50)
     wallets = [wallet() for _ in range(10)]
-    stood(waiting(wallets[0]), 9)
-    stood(waiting(wallets[1], next_try_at=shortly(-9)), 9)
-    stood(in_slot(wallets[2], 1, S.RESERVED), 9)
+    stood(waiting(wallets[0]), 90)
+    stood(waiting(wallets[1], next_try_at=shortly(-90)), 90)
+    stood(in_slot(wallets[2], 1, S.RESERVED), 90)
     registered: rows.Row = {"mode": "DRY", "wanted_price": 1}
-    stood(waiting(wallets[3], next_try_at=shortly(-2)), 9)
-    stood(waiting(wallets[4], keeper_due_at=shortly(-2), **registered), 9)
-    stood(in_slot(wallets[5], 1, S.SENDING), 9)
-    stood(waiting(wallets[6]), 2)
-    stood(in_slot(wallets[7], 1, S.SIGNED), 2)
-    stood(waiting(wallets[8], keeper_due_at=shortly(-9), **registered), 9)
+    stood(waiting(wallets[3], next_try_at=shortly(-20)), 90)
+    stood(waiting(wallets[4], keeper_due_at=shortly(-20), **registered), 90)
+    stood(in_slot(wallets[5], 1, S.SENDING), 90)
+    stood(waiting(wallets[6]), 20)
+    stood(in_slot(wallets[7], 1, S.SIGNED), 20)
+    stood(waiting(wallets[8], keeper_due_at=shortly(-90), **registered), 90)
     assert engine.wallets_unheard() == [wallets[at].pk for at in (0, 1, 2, 8)]
-    stood(in_slot(wallets[9], 1, S.SIGNED), 9)
+    stood(in_slot(wallets[9], 1, S.SIGNED), 90)
     assert engine.wallets_unheard() == [wallets[at].pk for at in (0, 1, 2, 8)]
 
 
@@ -295,6 +300,11 @@ def test_prices_are_kept_before_positions_are_compared(monkeypatch: pytest.Monke
     for place in (quotes, ticks, delegations, external):
         name = place.__name__.rpartition(".")[2]
         monkeypatch.setattr(place, "keep", lambda name=name: done.append(name))
-    monkeypatch.setattr(engine, "compare", lambda: bool(done.append("compare")) or 4)
+
+    def compare() -> int:
+        done.append("compare")
+        return 4
+
+    monkeypatch.setattr(engine, "compare", compare)
     assert engine.compare_positions() == 4
     assert done == ["quotes", "ticks", "compare", "delegations", "external"]

@@ -48,7 +48,7 @@ def ask(intent: TxIntent, attempt: int = 0, **who: Any) -> TxSend:
 
 
 @pytest.mark.parametrize("who", [{"by": " "}, {"reason": "\t"}])
-def test_whoever_asks_has_to_be_named_with_a_reason(wallet: Wallet, who: dict[str, str]) -> None:
+def test_whoever_asks_has_to_be_named_with_a_reason(wallet: Wallet, who: dict[str, Any]) -> None:
     intent = under_way(wallet)
     with pytest.raises(Refused, match=r"^whoever speeds up has to be named, with a reason$"):
         ask(intent, **who)
@@ -100,7 +100,7 @@ def test_what_stands_in_the_row_counts_not_what_was_seen(
     intent = under_way(wallet)
     locking = Wallet.objects.select_for_update
 
-    def meanwhile(**how: bool) -> Any:
+    def meanwhile(**how: Any) -> Any:
         rows.update("tx_intents", intent.pk, {"state": "mined"})
         return locking(**how)
 
@@ -133,7 +133,7 @@ def test_only_what_has_left_and_is_not_mined_is_sped_up(wallet: Wallet, state: S
 
 def test_what_is_settled_is_not_sped_up(wallet: Wallet) -> None:
     intent = under_way(wallet)
-    intent.settled_at = shortly(0)  # type: ignore[assignment]
+    intent.settled_at = shortly(0)
     assert speedups.obstacle(intent).startswith("only what has left")
 
 

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from execution_app.engine import dues
 from execution_app.engine import waiting as engine
 from execution_app.engine.waiting import BATCH, actions_due, database_now, sort, turn
 from execution_app.gate import control
@@ -57,11 +58,14 @@ def test_only_what_has_no_nonce_waits(wallet: Wallet) -> None:
     assert queue(wallet) == [held.pk, pending.pk]
 
 
-def test_who_was_looked_at_just_now_is_not_due_unless_it_waits_for_the_mode(wallet: Wallet) -> None:
-    soon = shortly(0.4)
+def test_who_was_looked_at_just_now_is_not_due_unless_it_waits_for_the_mode(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet
+) -> None:
+    monkeypatch.setattr(dues, "RETRY_S", 50)  # this machine may lose some seconds
+    soon = shortly(40)
     waiting(wallet, next_try_at=soon, reason="price_stale")
     for_mode = waiting(wallet, next_try_at=soon, reason="mode_degraded")
-    beyond, past = waiting(wallet, next_try_at=shortly(60)), waiting(wallet, next_try_at=shortly(-1))
+    beyond, past = waiting(wallet, next_try_at=shortly(90)), waiting(wallet, next_try_at=shortly(-1))
     assert queue(wallet) == [for_mode.pk, beyond.pk, past.pk]
 
 
