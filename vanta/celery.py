@@ -30,6 +30,9 @@ warnings.filterwarnings("ignore", category=SecurityWarning, module="celery.platf
 
 VISIBILITY_TIMEOUT_S = 300
 BEAT_ENDS_WITHIN_S = 2
+# Whoever waits for bells on a connection that is half-open gets neither bell nor error. Kombu looks at this interval, and leaves it
+# once an answer is a second and this late: within 9 s. By its own 25 s a worker may be deaf for 51 s.
+HEALTH_CHECK_S = 4
 REDIS_TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 2, "retry_on_timeout": False}
 
 
@@ -57,6 +60,7 @@ app.conf.update(
     broker_connection_max_retries=None,
     broker_transport_options={
         **REDIS_TIMEOUTS,
+        "health_check_interval": HEALTH_CHECK_S,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "unacked_restore_interval": 5,
     },

@@ -291,7 +291,7 @@ def test_an_order_that_waited_owns_the_nonce_under_which_it_was_executed(wallet:
     adopt(wallet, drawn(wallet, Use(3, What.WAITED, intent, mined, order), next_nonce=4))
     intent.refresh_from_db()
     assert (intent.state, intent.mode, intent.nonce) == (IntentState.SIGNED, "LIVE", 3)
-    assert (intent.to_address, bytes(intent.calldata), intent.value_wei) == (
+    assert (intent.to_address, bytes(intent.calldata or b""), intent.value_wei) == (
         mined.to,
         mined.data,
         mined.value_wei,

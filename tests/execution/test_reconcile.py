@@ -4,8 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
+from execution_app import audit
 from execution_app.engine import reconcile
 from execution_app.errors import Disagreement
 from execution_app.models import AuditEntry, Chain, Wallet
@@ -217,3 +221,41 @@ def test_another_chain_or_venue_halts(
         reconcile.check_identity(chain_id, genesis, known)
     assert words in Chain.objects.get().halted_reason
     assert venue == [], "it is not asked of what is on a chain that is not ours"
+
+
+def test_a_row_that_this_pass_has_read_is_not_read_again(venue: list[str]) -> None:
+    known = chain()
+    with CaptureQueriesContext(connection) as asked:
+        reconcile.check_identity(HERE, FIRST_BLOCK, known)
+    assert len(asked) == 0
+
+
+def test_chains_are_halted_and_resumed_under_their_rows_lock() -> None:
+    chain()
+    with CaptureQueriesContext(connection) as asked, pytest.raises(Disagreement):
+        reconcile.halt("they differ")
+    with CaptureQueriesContext(connection) as asked_later:
+        reconcile.resume(HERE)
+    for queries in (asked, asked_later):
+        assert any("FOR UPDATE" in query["sql"] and '"chain' in query["sql"] for query in queries)
+
+
+def test_a_wallets_halt_is_told_once() -> None:
+    mine = wallet()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            reconcile.halt_wallet(mine, "a reason")
+    assert [(entry["event"], entry["wallet"], entry["reason"]) for entry in logs] == [
+        ("wallet halted", mine.address, "a reason")
+    ]
+
+
+def test_a_wallets_halt_and_its_entry_are_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("in between")
+
+    mine = wallet()
+    monkeypatch.setattr(audit, "try_record", fail)
+    with pytest.raises(RuntimeError, match="in between"):
+        reconcile.halt_wallet(mine, "a reason")
+    assert halts() == {mine.pk: ""}

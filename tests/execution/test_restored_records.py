@@ -58,6 +58,8 @@ def test_what_was_ever_signed_for_makes_a_database_a_used_one() -> None:
         (Sight("", 0, 5, KNOWN.next_nonces), ""),
         (Sight("78", 2, 0, {}), ""),
         (Sight("78", 2, 0, {"8453:0xc": 0}), ""),
+        (Sight("78", 1, 5, {"8453:0xc": 1}), "another PostgreSQL: system 78, it was 77"),
+        (Sight("78", 1, 5, {"8453:0xa": 0}), "another PostgreSQL: system 78, it was 77"),
     ],
 )
 def test_it_is_said_how_a_database_differs(now: Sight, words: str) -> None:

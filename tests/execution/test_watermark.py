@@ -182,3 +182,12 @@ def test_no_minority_moves_head_or_finality(look: tuple[list[View], int, Mark]) 
         assert all(one.number < mark.head for one in views)
     elif len(views) >= needed and sum(one.number >= mark.head for one in views) >= needed:
         assert reached >= needed, "ahead only by a majority"
+
+
+def test_of_an_even_number_of_endpoints_half_is_no_majority() -> None:
+    """The lower of two, and the second lowest of four."""
+    head = choose([view(0, 103, final=101), view(1, 101, final=95)], 2, MARK)
+    assert (head.number, head.finalized) == (101, 95)
+    four = [view(at, 101 + at, final=91 + at) for at in range(4)]
+    head = choose(four, 3, MARK)
+    assert (head.number, head.block_hash, head.finalized, set(head.readers)) == (102, "0x102", 92, {1, 2, 3})

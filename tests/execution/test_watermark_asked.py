@@ -153,3 +153,11 @@ def test_another_block_where_ours_was_final_is_a_disagreement(monkeypatch: pytes
     among(monkeypatch, blocks(105, 95) | {hex(90): {"hash": "0xother"}}, blocks(105, 95), blocks(105, 95))
     with pytest.raises(Disagreement, match="0xother"):
         look(MARK)
+
+
+def test_who_is_behind_the_head_adds_no_vote_to_a_final_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = blocks(105, 95) | {hex(95): {"hash": "0xother"}}
+    other["finalized"] = {"number": hex(95), "hash": hex(95)}
+    among(monkeypatch, blocks(99, 95), blocks(105, 95), other)
+    head = look(MARK)
+    assert (set(head.readers), head.finalized, head.finalized_hash) == ({1, 2}, 90, "")

@@ -4,6 +4,7 @@ import time
 from decimal import Decimal
 
 import pytest
+from eth_account import Account
 from pytest_django.fixtures import Settings
 
 from execution_app.audit_words import AuditOrigin
@@ -14,7 +15,6 @@ from execution_app.models import AuditEntry, Position, TxIntent, Wallet
 from execution_app.node import fees, signers
 from execution_app.states import Action, Origin, RestrictionKind
 from tests import invariants
-from tests.integration.tx.test_venue_surprises import another_wallet
 from tests.invariants import Stop
 from tests.proxy import Proxy
 from tests.rig import Rig
@@ -151,7 +151,7 @@ def test_a_halted_wallet_signs_no_cancel(rig: Rig, node: Proxy) -> None:
 
 
 def test_each_wallet_signs_its_own_cancels(rig: Rig, node: Proxy) -> None:
-    theirs = another_wallet()
+    theirs = rig.equip(Account.create(), tg_user_id=124)
     node.hold()
     mine, others = rig.intent(), rig.intent(trader=theirs.trader, wallet=theirs)
     rig.submit()
