@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
+from execution_app.book.drift import compare
 from execution_app.engine import heads, margin_changes, reconcile, reserve
 from execution_app.models import AuditEntry, Position, Reservation, SignRequest, TxIntent, TxSend, Wallet
 from execution_app.states import Action, Reason
@@ -206,6 +207,9 @@ def test_margin_that_an_old_copy_still_waits_for(
     assert (whats(said), said["refused"]) == ({1: "foreign"}, ["admin:margin"])
     wallet(capsys, "resume", "123", *WHY)
     rig.finish(2)
+    for _ in range(2):
+        compare()
+        rig.mine(4)
     asked = TxIntent.objects.get(intent_key="admin:margin")
     assert (asked.state, asked.reason) == ("rejected", Reason.MAY_BE_EXECUTED)
     position.refresh_from_db()
