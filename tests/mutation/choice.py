@@ -1,4 +1,8 @@
-"""Which tests a mutant is shown to, in which order: those that found its neighbours, then the cheapest of each file."""
+"""Which tests a mutant is shown to, in which order.
+
+Those that found its neighbours, those that found most in its module, cheap ones of the module's own files, then the cheapest of
+each other file.
+"""
 
 import re
 from collections import Counter, defaultdict
@@ -10,8 +14,8 @@ from tests.mutation.passes import Lines, Passed, Passes
 
 WORD = re.compile(r"\w+")
 NEIGHBOURS = 4  # tests that found the last mutants of the same function go first
-BEST = 12  # then those that found most in the module for what they cost, then everywhere
-EVERYWHERE = ""
+BEST = 6  # then those that found most in the module for what they cost
+CHEAP_S = 0.15  # what looks at the module's own rules, by rows alone
 LEAST_COST_S = 0.1  # of a process for a mutant, whatever it is shown
 
 
@@ -41,8 +45,7 @@ class Choice:
         if finder in finders:
             finders.remove(finder)
         finders.insert(0, finder)
-        for where in (module, EVERYWHERE):
-            self._finds[where][finder] += 1
+        self._finds[module][finder] += 1
 
     def of(self, mutant: Mutant, budget_s: float, without: AbstractSet[str] = frozenset()) -> list[str]:
         """In the order of showing, as many as a budget has room for; empty where no other test passes it."""
@@ -65,11 +68,10 @@ class Choice:
         return chosen
 
     def _best(self, module: str, found: AbstractSet[str]) -> list[str]:
-        best: list[str] = []
-        for finds in (self._finds[module], self._finds[EVERYWHERE]):
-            useful = [name for name in finds if name in found and name not in best]
-            best += sorted(useful, key=lambda name: -finds[name] / (LEAST_COST_S + self._tests[name].costs_s))
-        return best[:BEST]
+        finds = {name: count for name, count in self._finds[module].items() if name in found}
+        return sorted(finds, key=lambda name: -finds[name] / (LEAST_COST_S + self._tests[name].costs_s))[
+            :BEST
+        ]
 
     def _passing(self, mutant: Mutant) -> set[str]:
         moved = self._passes.digests.get(f"{mutant.module}:{mutant.function}") != mutant.digest
@@ -117,12 +119,18 @@ def _passes_any(lines: Lines, users: set[tuple[str, str]]) -> bool:
 
 
 def _by_turns(found: set[str], tests: dict[str, Passed], home: set[str]) -> list[str]:
-    """The cheapest test of each file, then the second of each; files at home in the module go first."""
+    """The cheapest test of each file, then the second of each; what is cheap in files at home in the module goes first."""
     files: dict[str, list[str]] = defaultdict(list)
     for name in sorted(found, key=lambda name: (tests[name].costs_s, name)):
         files[name.split("::")[0]].append(name)
     turns = [
-        (turn, file not in home, tests[name].costs_s, name)
+        (
+            not (file in home and tests[name].costs_s <= CHEAP_S),
+            turn,
+            file not in home,
+            tests[name].costs_s,
+            name,
+        )
         for file, names in files.items()
         for turn, name in enumerate(names)
     ]

@@ -20,7 +20,7 @@ from tests.mutation.passes import Passed, Passes
 from tests.mutation.together import Group, grouped
 
 WATCH_LIMIT_S = 300.0  # of one test
-ALONE_S = 1.0  # of tests that a mutant is shown alone; what is found later is found by few
+ALONE_S = 2.0  # of tests that a mutant is shown alone; what is found later is found by few
 END_WITHIN_S = 20
 # Each other variable costs every import of the settings, which look whether it is one of ours misspelt.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TEST_NODE")
@@ -170,13 +170,11 @@ class Run:
             shown = {name for name, mark in self._marks.items() if mark in known}
             if self._is_imported(mutant):
                 yield self._show(mutant, self._budget_s, shown)
-            elif shown:
-                left[mutant] = shown
-            else:
-                found = self._show(mutant, min(ALONE_S, self._budget_s))
-                yield found
-                if found.verdict == "survived" and self._budget_s > ALONE_S:
-                    left[mutant] = {name for name, mark in self._marks.items() if mark in found.shown}
+                continue
+            found = self._show(mutant, min(ALONE_S, self._budget_s), shown)
+            yield found
+            if found.verdict == "survived" and self._budget_s > ALONE_S:
+                left[mutant] = {name for name, mark in self._marks.items() if mark in found.shown}
         for group in grouped(list(left)):
             yield from self._show_together({mutant: left[mutant] for mutant in group})
 
