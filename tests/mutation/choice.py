@@ -1,13 +1,15 @@
 """Which tests a mutant is shown to, in which order.
 
-Those that found its neighbours, those that found most in its module, cheap ones of the module's own files, then the cheapest of
-each other file.
+Cheap ones of files that import its module, those that found its neighbours, those that found most in its module, then the
+cheapest of each file.
 """
 
+import ast
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 from tests.mutation.mutants import ROOT, Mutant, Source
 from tests.mutation.passes import Lines, Passed, Passes
@@ -31,6 +33,9 @@ class Choice:
         self._finds: dict[str, Counter[str]] = defaultdict(
             Counter
         )  # by module, how often each test found something
+        self._imported = {
+            file: _imported(ROOT / file) for file in {name.split("::")[0] for name in self._tests}
+        }
         self._words = {
             file: frozenset(WORD.findall((ROOT / file).read_text()))
             for file in {name.split("::")[0] for name in self._tests}
@@ -55,9 +60,10 @@ class Choice:
             found = self._in_module(mutant)  # it has run before any test could be watched
         found -= without
         known = [name for name in self._finders[f"{mutant.module}:{mutant.function}"] if name in found]
-        ordered = known[:NEIGHBOURS]
-        ordered += [name for name in self._best(mutant.module, found) if name not in ordered]
-        ordered += [name for name in _by_turns(found, self._tests, home) if name not in ordered]
+        first = [*known[:NEIGHBOURS], *self._best(mutant.module, found)]
+        others = [*first, *_by_turns(found, self._tests, home)]
+        own = [name for name in others if self._is_cheap(name) and name.split("::")[0] in home]
+        ordered = list(dict.fromkeys([*own, *others]))
         chosen: list[str] = []
         spent_s = 0.0
         for name in ordered:
@@ -66,6 +72,9 @@ class Choice:
                 break
             chosen.append(name)
         return chosen
+
+    def _is_cheap(self, name: str) -> bool:
+        return self._tests[name].costs_s <= CHEAP_S
 
     def _best(self, module: str, found: AbstractSet[str]) -> list[str]:
         finds = {name: count for name, count in self._finds[module].items() if name in found}
@@ -109,9 +118,16 @@ class Choice:
         return {name for name, one in self._tests.items() if mutant.module in one.lines}
 
     def _home(self, module: str) -> set[str]:
-        """Files of tests that name the module."""
+        """Files of tests that import the module."""
         stem = module.rsplit(".", 1)[1]
-        return {file for file, words in self._words.items() if stem in words}
+        return {file for file, words in self._imported.items() if stem in words}
+
+
+def _imported(path: Path) -> frozenset[str]:
+    """Every word of what a file imports at its top."""
+    body = ast.parse(path.read_text()).body
+    imports = [ast.unparse(one) for one in body if isinstance(one, ast.Import | ast.ImportFrom)]
+    return frozenset(WORD.findall("\n".join(imports)))
 
 
 def _passes_any(lines: Lines, users: set[tuple[str, str]]) -> bool:
@@ -119,18 +135,12 @@ def _passes_any(lines: Lines, users: set[tuple[str, str]]) -> bool:
 
 
 def _by_turns(found: set[str], tests: dict[str, Passed], home: set[str]) -> list[str]:
-    """The cheapest test of each file, then the second of each; what is cheap in files at home in the module goes first."""
+    """The cheapest test of each file, then the second of each; files at home in the module go first."""
     files: dict[str, list[str]] = defaultdict(list)
     for name in sorted(found, key=lambda name: (tests[name].costs_s, name)):
         files[name.split("::")[0]].append(name)
     turns = [
-        (
-            not (file in home and tests[name].costs_s <= CHEAP_S),
-            turn,
-            file not in home,
-            tests[name].costs_s,
-            name,
-        )
+        (turn, file not in home, tests[name].costs_s, name)
         for file, names in files.items()
         for turn, name in enumerate(names)
     ]
