@@ -11,7 +11,7 @@ from execution_app.node.history import Found
 from execution_app.venues import onchain
 from execution_app.venues.calls import Margin, encode_update_margin
 from tests.execution import rows
-from tests.execution.test_consumed import TRADER, chain, counted, found, other, waiting, wallet
+from tests.execution.test_consumed import TRADER, chain, counted, found, other, waiting, waiting_close, wallet
 
 __all__ = ["chain", "wallet"]  # the fixtures
 pytestmark = pytest.mark.usefixtures("database")
@@ -43,6 +43,8 @@ def test_what_the_chain_shows_is_refused_and_nothing_else_is(
     over = margin(wallet, usdc, position)
     rows.update("tx_intents", over.pk, {"state": "rejected", "settled_at": "2026-01-01T00:00:00Z"})
     waiting(wallet)
+    waiting_close(wallet, position_id=position)
+    asked[0].save(update_fields=["attempts"])  # now it lies behind the other
     chain[3] = shown(way, 3)
     counted(monkeypatch, 4)
     plan = adoption.plan(wallet)

@@ -126,6 +126,12 @@ def test_what_a_lost_copy_signed_above_the_chains_count_may_be_mined_yet(
     assert plan(monkeypatch, wallet, counts(final)).refused == [waits] * refused
 
 
+def test_a_wallet_that_never_signed_has_nothing_unmined(monkeypatch: pytest.MonkeyPatch) -> None:
+    unused = Wallet.objects.get(pk=rows.wallet(halted_reason=HALTED, halted_at="2026-01-01T00:00:00Z"))
+    waiting(unused)
+    assert plan(monkeypatch, unused, counts(0)).refused == []
+
+
 def test_a_slot_of_ours_that_nobody_explains_refuses_nothing_that_waits(
     monkeypatch: pytest.MonkeyPatch, wallet: Wallet
 ) -> None:
