@@ -192,3 +192,22 @@ def test_each_word_is_what_it_was() -> None:
 )
 def test_every_word_is_listed(kind: type[StrEnum]) -> None:
     assert list(kind) == [member for member, _ in WORDS if type(member) is kind]
+
+
+def test_reasons_that_hold_are_the_labels_of_what_is_held() -> None:
+    assert sorted(states.HOLDING) == [
+        "fee_above_ceiling",
+        "insufficient_allowance",
+        "insufficient_gas",
+        "insufficient_usdc",
+        "live_position_in_dry",
+        "mode_degraded",
+        "no_delegation",
+        "no_wallet",
+        "signer_away",
+        "signer_refused",
+        "venue_revert",
+        "waits_for_earlier_order",
+        "wallet_halted",
+    ]
+    assert states.OTHER_REASON == "other"
