@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], help="words that a cell's name must have")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     cells = [cell for cell in every_cell() if all(word in str(cell) for word in asked.only)]
     folder = Path(tempfile.mkdtemp(prefix="vanta-faults-"))
     folder.chmod(0o755)  # PostgreSQL runs as an account of its own
