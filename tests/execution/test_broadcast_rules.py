@@ -131,6 +131,7 @@ def test_an_open_that_waited_signed_is_asked_about_again(
     "fields",
     [
         {"age_s": -60},
+        {"age_s": -3},
         {"state": IntentState.SENDING},
         {"state": IntentState.RESERVED},
         CLOSE,
