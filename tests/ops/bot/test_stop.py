@@ -27,6 +27,11 @@ def resume() -> None:
     assert control.lift(STOP, Origin.TELEGRAM, by="test", reason="test")
 
 
+def await_word(chat: Chat) -> None:
+    """Said after it holds, and not in the next test."""
+    chat.bot.wait_for(lambda: any("Stopped." in one.text for one in chat.said(OPERATOR)))
+
+
 def test_nothing_leaves_after_the_acknowledgement(chat: Chat, rig: Rig) -> None:
     first = rig.intent()
     rig.submit()
@@ -128,6 +133,7 @@ def test_what_cannot_be_read_keeps_no_stop_from_being_heard(chat: Chat) -> None:
     chat.telegram.writes(OPERATOR, "/stop \0")
     chat.telegram.is_back()
     chat.bot.wait_for(stops)
+    await_word(chat)
     chat.settle(OPERATOR)
     assert {row.kind for row in control.active()} == {STOP, RestrictionKind.REDUCE_ONLY}
     assert "an update cannot be read and is left" in chat.bot.said
@@ -140,6 +146,7 @@ def test_telegram_away_for_a_while_is_waited_for(chat: Chat) -> None:
     time.sleep(0.2)  # long enough for a poll that would have come through; nothing depends on it
     chat.telegram.is_back()
     chat.bot.wait_for(stops)
+    await_word(chat)
 
 
 def test_a_database_that_does_not_take_it_is_asked_until_it_does(chat: Chat) -> None:
