@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
 from execution_app.models import Position, TxIntent, Wallet
@@ -14,7 +15,18 @@ FAR_MS = 4_000_000_000_000
 _WITHOUT_SIZE = dict.fromkeys(("is_long", "collateral_usdc", "leverage_x"))
 
 
-def wallet(**fields: object) -> Wallet:
+@pytest.fixture
+def wallets() -> list[Wallet]:
+    """One before and one after the one that is looked at."""
+    return [a_wallet() for _ in range(3)]
+
+
+@pytest.fixture
+def wallet(wallets: list[Wallet]) -> Wallet:
+    return wallets[1]
+
+
+def a_wallet(**fields: object) -> Wallet:
     return Wallet.objects.get(pk=rows.wallet(**fields))
 
 

@@ -30,7 +30,7 @@ AUDIT_LOG_LOCK = 1635083380  # migration 0011
 @pytest.fixture
 def wallets() -> list[Wallet]:
     """One before and one after the one that is looked at, each with a close that is held for the mode."""
-    found = [staged.wallet() for _ in range(3)]
+    found = [staged.a_wallet() for _ in range(3)]
     for one in (found[0], found[2]):
         close(one, staged.trade(one))
     return found

@@ -10,22 +10,12 @@ from execution_app.gate.admission import Verdict
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.states import IN_FLIGHT, Action, Reason
 from tests.execution import rows, staged
-from tests.execution.staged import trade, waits_for
+from tests.execution.staged import trade, waits_for, wallet, wallets
 
+__all__ = ["wallet", "wallets"]  # the fixtures
 pytestmark = pytest.mark.usefixtures("database")
 EARLIER_CLOSE, EARLIER_ORDER = Reason.WAITS_FOR_EARLIER_CLOSE, Reason.WAITS_FOR_EARLIER_ORDER
 CLOSE_NOT_FINISHED = "a close of this position is not finished"
-
-
-@pytest.fixture
-def wallets() -> list[Wallet]:
-    """One before and one after the one that is looked at."""
-    return [staged.wallet() for _ in range(3)]
-
-
-@pytest.fixture
-def wallet(wallets: list[Wallet]) -> Wallet:
-    return wallets[1]
 
 
 @pytest.fixture

@@ -11,24 +11,14 @@ from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.states import IN_FLIGHT, UNMINED, Action, IntentState, Mode, Reason
 from tests.execution import staged
-from tests.execution.staged import trade, waits_for
+from tests.execution.staged import trade, waits_for, wallet, wallets
 
+__all__ = ["wallet", "wallets"]  # the fixtures
 pytestmark = pytest.mark.usefixtures("database")
 LIVE = Ruling(Mode.LIVE, Mode.LIVE, False, False, "")
 REDUCE_ONLY = Ruling(Mode.LIVE, Mode.LIVE, False, True, "")
 NOW_S = 1_800_000_000
 EARLIER_CLOSE, EARLIER_ORDER = Reason.WAITS_FOR_EARLIER_CLOSE, Reason.WAITS_FOR_EARLIER_ORDER
-
-
-@pytest.fixture
-def wallets() -> list[Wallet]:
-    """One before and one after the one that is looked at."""
-    return [staged.wallet() for _ in range(3)]
-
-
-@pytest.fixture
-def wallet(wallets: list[Wallet]) -> Wallet:
-    return wallets[1]
 
 
 @pytest.fixture

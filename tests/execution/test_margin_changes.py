@@ -16,8 +16,9 @@ from execution_app.gate.admission import Verdict
 from execution_app.models import AuditEntry, Position, TxIntent, Wallet
 from execution_app.states import Action, Reason
 from tests.execution import rows, staged
-from tests.execution.staged import trade, waits_for
+from tests.execution.staged import trade, waits_for, wallet, wallets
 
+__all__ = ["wallet", "wallets"]  # the fixtures
 pytestmark = pytest.mark.usefixtures("database")
 EARLIER = "an earlier change of this position's margin or size is under way"
 CEILINGS = ("notional_usdc", "collateral_usdc", "leverage", "open_positions", "exposure_usdc",
@@ -33,17 +34,6 @@ def venue(settings: Settings) -> None:
 
 def set_up(settings: Settings, **values: Any) -> None:
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=values)
-
-
-@pytest.fixture
-def wallets() -> list[Wallet]:
-    """One before and one after the one that is looked at."""
-    return [staged.wallet() for _ in range(3)]
-
-
-@pytest.fixture
-def wallet(wallets: list[Wallet]) -> Wallet:
-    return wallets[1]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ SLOT, NUMBER = 3, 500
 @pytest.fixture
 def wallets() -> list[Wallet]:
     """One before and one after the one that is looked at, each with an order that rests in the same slot."""
-    found = [staged.wallet() for _ in range(3)]
+    found = [staged.a_wallet() for _ in range(3)]
     for one, number in ((found[0], NUMBER - 9), (found[2], NUMBER + 9)):
         registered(limit(one), SLOT, number)
     return found

@@ -14,22 +14,13 @@ from execution_app.errors import Refused
 from execution_app.models import AuditEntry, TxIntent, Wallet
 from execution_app.states import Action
 from tests.execution import rows, staged
+from tests.execution.staged import wallet, wallets
 from tests.guards import without_guards
 
+__all__ = ["wallet", "wallets"]  # the fixtures
 pytestmark = pytest.mark.usefixtures("database")
 BY, WHY = "ann", "the market turned"
 CANCEL, UPDATE = Action.CANCEL_ORDER, Action.UPDATE_ORDER
-
-
-@pytest.fixture
-def wallets() -> list[Wallet]:
-    """One before and one after the one that is looked at."""
-    return [staged.wallet() for _ in range(3)]
-
-
-@pytest.fixture
-def wallet(wallets: list[Wallet]) -> Wallet:
-    return wallets[1]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from tests.soak.faults import Happened
 from tests.soak.traffic import Signal, Traffic
 from tests.soak.witness import Witness
 
+MOST_NOT_DONE = 0.05  # of all faults
 LIMIT_S = 60.0
 ENDS = {"rejected": "rejected", "expired": "expired", "held": "held"}
 # A visible end on the chain that is no execution.
@@ -106,7 +107,7 @@ def draw(stack: RunningStack, traffic: Traffic, witness: Witness, happened: Sequ
     except AssertionError as broken:
         account.problems.append(str(broken))
     account.recovery, problems = recovery(witness.next_execution_s, happened)
-    account.problems += problems
+    account.problems += problems + too_few_done(happened)
     account.delay = Spread.of(
         [
             witness.seen_s[signal.amount_usdc] - signal.accepted_s
@@ -125,6 +126,13 @@ def recovery(
     spread = Spread.of([at_s - fault.ended_s for fault, at_s in waited if at_s is not None])
     never = [f"nothing was executed after {one.kind} ({one.what})" for one, at_s in waited if at_s is None]
     return spread, never
+
+
+def too_few_done(happened: Sequence[Happened]) -> list[str]:
+    """A soak whose faults fail themselves proves nothing."""
+    failed = sum(not fault.done for fault in happened)
+    is_too_much = failed > MOST_NOT_DONE * len(happened)
+    return [f"{failed} of {len(happened)} faults could not be done"] if is_too_much else []
 
 
 def place(

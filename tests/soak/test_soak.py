@@ -12,7 +12,7 @@ from tests.detours import DetouredStack
 from tests.real_parts import FOLDER
 from tests.soak import account, report
 from tests.soak.account import Account, Spread
-from tests.soak.faults import Faults, kill
+from tests.soak.faults import Faults, Happened, kill
 from tests.soak.run import Soak
 from tests.soak.traffic import Signal, Traffic
 
@@ -74,6 +74,10 @@ def test_a_fault_that_could_not_be_done_is_told_and_counts_for_no_recovery(tmp_p
             time.sleep(0.01)
         faults.end()
     assert account.recovery(lambda after_s: after_s + 1, faults.happened) == (Spread(), [])
+    number = len(faults.happened)
+    assert account.too_few_done(faults.happened) == [f"{number} of {number} faults could not be done"]
+    assert account.too_few_done([Happened("kill", "worker", 0.0, done=True)] * 19 + faults.happened[:1]) == []
+    assert account.too_few_done([Happened("kill", "worker", 0.0, done=True)] * 18 + faults.happened[:1])
     traffic = Traffic(stack, random.Random(1), every_s=1)
     found = report.facts(Account(), traffic, faults.happened, {"minutes": 0, "seed": 1}, 0)
     assert found["faults"] == 0
