@@ -211,6 +211,7 @@ def test_a_state_whose_accounts_are_ahead_of_its_blocks_is_torn(tmp_path):
     with Anvil(tmp_path / "chain", tools=TOOLS, block_time_s=None) as node:
         for _ in range(2):
             rpc(node, "eth_sendTransaction", {"from": ACCOUNT, "data": "0x60006000a000"})
+        until(lambda: rpc(node, "eth_blockNumber") == "0x2")  # Else the stop itself may come between the two.
         node.stop()
         whole = json.loads(node.state.read_bytes())
         assert is_whole(json.dumps(whole).encode())
