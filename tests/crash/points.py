@@ -145,7 +145,7 @@ def _count_commits(points: Points) -> None:
         savepoint_commit(sid)
 
     def statement(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not _writes(sql):
+        if not writes(sql):
             return execute(sql, params, many, context)
         name = points.find("write") or "unknown:write"
         if database.in_atomic_block:
@@ -158,8 +158,8 @@ def _count_commits(points: Points) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _writes(sql: str) -> bool:
-    """The same statements come again and again."""
+def writes(sql: str) -> bool:
+    """Whether it changes rows; the same statements come again and again."""
     return sites.WRITING_SQL.search(sql) is not None
 
 
