@@ -47,7 +47,7 @@ drills: ## faults on purpose against the stack that `make run` started (DRILLS="
 		$(PYTHON) manage.py drill $$drill $(ARGS) || failed="$$failed $$drill"; done; \
 	test -z "$$failed" || { echo "make drills: not passed:$$failed; reports in var/drills/" >&2; exit 1; }
 
-crashtest: ## SIGKILL at every point of every road, and planted bugs; over 5,000 trials (ARGS="--slice 100" and others)
+crashtest: ## SIGKILL at every point of the code and on every road, and planted bugs; over 5,000 trials (ARGS="--slice 100" and others)
 	@$(BOOTSTRAP) dev
 	@$(PYTHON) -m tests.crash $(ARGS)
 

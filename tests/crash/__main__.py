@@ -27,6 +27,8 @@ FOLDER = ROOT / "var" / "crashtest"
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a report of what was done
+    if options.plants is not None and not plants.patches(options.plants):
+        raise SystemExit(f"no planted bug has {options.plants!r} in its name: see tests/crash/plants/")
     report = Report()
     try:
         with prepared.files() as database:
@@ -83,6 +85,7 @@ def _crash(report: Report, options: argparse.Namespace, database: Path) -> None:
         report.say_progress(now=True)
     if not options.scenario and options.fault is None:
         report.inspect()
+        report.is_whole = options.slice >= TRIALS and not options.point
 
 
 def _explore(report: Report, pool: Pool, explorations: list[dict[str, Any]]) -> None:
@@ -111,9 +114,9 @@ def _has_failed(report: Report, options: argparse.Namespace) -> bool:
     nothing = options.plants is None and not report.counted
     too_few = 100 * report.totals().not_reached > NOT_REACHED_PCT * len(report.tried)
     uncaught = any(not plant["caught"] for plant in report.plants)
-    return bool(
-        report.ended_early or report.wrong or report.missed or report.gone or nothing or too_few or uncaught
-    )
+    undied = report.is_whole and report.undied()
+    unfit = report.missed or report.gone or undied
+    return bool(report.ended_early or report.wrong or unfit or nothing or too_few or uncaught)
 
 
 if __name__ == "__main__":

@@ -370,7 +370,7 @@ class Bench:
 
     def await_helpers(self) -> None:
         for pid in self.helpers:
-            os.waitpid(pid, 0)
+            beside.await_end(pid)
         self.helpers.clear()
 
     def is_done(self) -> bool:

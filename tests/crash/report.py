@@ -33,7 +33,10 @@ class Totals:
 
 @dataclass
 class Report:
-    """Everything of one run. `explored` are walks without a death, `tried` those with one."""
+    """Everything of one run. `explored` are walks without a death, `tried` those with one.
+
+    `is_whole` says that it is to die at every point of the code.
+    """
 
     begun_s: float = field(default_factory=time.monotonic)
     explored: list[dict[str, Any]] = field(default_factory=list)
@@ -43,6 +46,7 @@ class Report:
     gone: list[str] = field(default_factory=list)
     plants: list[dict[str, Any]] = field(default_factory=list)
     ended_early: str = ""
+    is_whole: bool = False
     deaths_begun_s: float = 0.0
     _said_s: float = 0.0
 
@@ -59,6 +63,11 @@ class Report:
         """Names of the places that some walk passed."""
         names = {label.split(" ", 1)[1] for one in self.explored for label in one.get("labels", ())}
         return names | {name for one in self.explored for name in one.get("within", ())}
+
+    def undied(self) -> list[str]:
+        """Points that lie on some road, and at which nobody died on any."""
+        on_road = {label for one in self.explored for label in one.get("labels", ())}
+        return sorted(on_road - {one["label"] for one in self.counted})
 
     def inspect(self) -> None:
         """Hold what was reached against what the code has."""
@@ -118,6 +127,8 @@ class Report:
             parts.append(
                 "\n".join(["listed as unreached, and no longer in the code:", *map("  {}".format, self.gone)])
             )
+        if self.is_whole and self.undied():
+            parts.append("\n".join(["points at which nobody died:", *map("  {}".format, self.undied())]))
         if self.plants:
             head = f"planted bugs, caught {self._plants_caught()}:"
             parts.append("\n".join([head, *map(_plant, sorted(self.plants, key=lambda one: one["name"]))]))

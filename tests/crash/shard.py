@@ -89,6 +89,8 @@ class _Worker:
         except AssertionError as broken:
             return answer | {"problem": f"walk: {_last_line(broken)}"}
         answer |= {"labels": walked.labels, "within": walked.within}
+        if walked.elsewhere:
+            return answer | {"problem": f"walk: {walked.elsewhere}"}
         if not judged:
             return answer | {"problem": ""}
         problem = trial.judge(self._bench, scenario, finished=False)
@@ -107,8 +109,13 @@ class _Worker:
             try:
                 one = trial.run(self._bench, scenario, fault, place)
             except AssertionError as broken:
-                problem = f"walk: {_last_line(broken)}"
-                continue
+                # At once: another try might take another road, and nobody would ever know.
+                return said | {
+                    "reached": False,
+                    "rounds": 0,
+                    "problem": f"walk: {_last_line(broken)}",
+                    "took_s": took_s,
+                }
             took_s += one.took_s
             if one.reached:
                 return said | {
@@ -117,7 +124,7 @@ class _Worker:
                     "problem": one.problem,
                     "took_s": took_s,
                 }
-            problem = ""
+            problem = f"walk: {one.elsewhere}" if one.elsewhere else ""
         return said | {"reached": False, "rounds": 0, "problem": problem, "took_s": took_s}
 
 

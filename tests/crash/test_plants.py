@@ -26,8 +26,28 @@ def test_a_planted_bug_is_found(name: str, tmp_path: Path) -> None:
 def test_every_patch_applies() -> None:
     assert len(plants.patches()) >= 8
     for patch in plants.patches():
+        assert "\nFound: " in patch.read_text(encoding="utf-8"), (
+            f"{patch.name} does not say as what it is found"
+        )
         with plants.planted(patch) as copy:
             assert (copy / "execution_app").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("head", "problem", "is_it"),
+    [
+        ("Found: I8|wrong end", "I8: first broadcast under a stop", True),
+        ("Found: I8|wrong end", "wrong end: one ended", True),
+        ("Found: I8", "I10: stuck", False),
+        ("", "walk: ImportError: no module", True),
+        ("", "stage: ImportError: no module", False),
+        ("Found: ImportError", "stage: ImportError: no module", False),
+    ],
+)
+def test_a_bug_is_found_as_what_it_says(tmp_path: Path, head: str, problem: str, is_it: bool) -> None:
+    patch = tmp_path / "one.patch"
+    patch.write_text(f"A bug.\n{head}\n\n--- a/manage.py\n+++ b/manage.py\nFound: all\n")
+    assert plants.is_found(patch, problem) is is_it
 
 
 def test_a_patch_that_does_not_apply_is_said(tmp_path: Path) -> None:
