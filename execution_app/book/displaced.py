@@ -47,14 +47,19 @@ def call_off(lost: QuerySet[Position]) -> int:
     return called_off
 
 
-def tell(close: TxIntent, closed: Position) -> None:
-    """Page where a close of ours has ended another trade than it was meant for.
+def took_another(close: TxIntent, closed: Position) -> bool:
+    """Whether a close of ours has ended another trade than it was meant for.
 
     Not where a reorg took the opening of its trade away, which was opened anew and is a position of its own then.
     """
     meant = close.position
     if meant is None or meant.pk == closed.pk:
-        return
-    if Position.objects.filter(pk=meant.pk).exclude(state=PositionState.VOID).exists():
+        return False
+    return Position.objects.filter(pk=meant.pk).exclude(state=PositionState.VOID).exists()
+
+
+def tell(close: TxIntent, closed: Position) -> None:
+    """Page where that is so."""
+    if took_another(close, closed):
         meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
         log.error("a close took another trade than was meant", intent=close.pk, position=closed.pk)

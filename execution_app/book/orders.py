@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from django.db import transaction
 
 from execution_app import meters
-from execution_app.book import displaced, growth, margins, positions, protections, shadow
+from execution_app.book import displaced, growth, margins, openings, positions, protections, shadow
 from execution_app.errors import Stale
 from execution_app.models import Fill, Position, TxIntent, VenueOrder
 from execution_app.models.arrays import rows_of
 from execution_app.moves import Step, move, move_all
 from execution_app.node import rpc
-from execution_app.states import Action, IntentState, Mode, OrderState, OrderType, PositionState, Reason
-from execution_app.venues import calldata, onchain
+from execution_app.states import Action, IntentState, Mode, OrderState, PositionState, Reason
+from execution_app.venues import calldata
 from execution_app.venues.events import OrderCancelled, OrderExecuted, OrderRegistered, Registered
 from execution_app.venues.increase_events import PositionIncreased
 from execution_app.venues.orders import Terms
@@ -81,7 +81,7 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
     with transaction.atomic():
         move(intent, IntentState.FILLED, why=f"order {order.order_id} executed at {event.price:f}", by=BY)
         _done(order, OrderState.EXECUTED, event)
-        position = _opened(intent, event) if event.is_open else _closed(intent, event)
+        position = openings.position_of(intent, event) if event.is_open else _closed(intent, event)
         if position is None:
             raise ValueError(f"order {order.order_id} closed a trade that nobody knows")
         if not event.is_open:
@@ -259,47 +259,6 @@ def _done(
     VenueOrder.objects.filter(pk=order.pk).update(
         state=state, done_block_number=event.block_number, done_block_hash=event.block_hash
     )
-
-
-def _opened(intent: TxIntent, event: OrderExecuted) -> Position:
-    assert intent.trader is not None
-    slot: dict[str, Any] = {
-        "trader": intent.trader,
-        "venue": event.emitter,
-        "pair_index": event.pair_index,
-        "trade_index": event.trade_index,
-        "mode": Mode.LIVE,
-    }
-    position, _ = Position.objects.get_or_create(
-        **slot,
-        opened_at=_free_moment(intent, slot, datetime.fromtimestamp(event.opened_at, UTC)),
-        defaults={
-            "symbol": onchain.PAIR_NAMES[event.pair_index],
-            "state": PositionState.VOID,  # until its opening fill is stored and folded
-            "is_long": event.is_long,
-            "collateral_usdc": event.collateral_usdc,
-            "leverage_x": event.leverage_x,
-            "open_price": event.price,
-            **_levels(intent, event),
-        },
-    )
-    return position
-
-
-def _levels(intent: TxIntent, event: OrderExecuted) -> dict[str, Any]:
-    """The trade's, as it opens: an order that rested may have been given others, by us or by its owner."""
-    source = intent if intent.order_type == OrderType.MARKET else event
-    return {"take_profit": source.take_profit, "stop_loss": source.stop_loss}
-
-
-def _free_moment(intent: TxIntent, slot: dict[str, Any], moment: datetime) -> datetime:
-    """The venue counts seconds, and one may see a slot opened, closed and opened again: told apart by 1 µs."""
-    second = Position.objects.filter(
-        **slot, opened_at__gte=moment, opened_at__lt=moment + timedelta(seconds=1)
-    )
-    others = second.filter(fills__in=Fill.objects.filter(action=Action.OPEN).exclude(intent=intent))
-    last = others.order_by("opened_at").last()
-    return moment if last is None else last.opened_at + timedelta(microseconds=1)
 
 
 def _closed(intent: TxIntent, event: OrderExecuted) -> Position | None:

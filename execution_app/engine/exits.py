@@ -5,6 +5,7 @@ from decimal import Decimal
 import structlog
 from django.db.models import Q
 
+from execution_app.book import displaced
 from execution_app.engine.further import ask_further
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import open_intent
@@ -41,11 +42,12 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
 def ask_rest(filled: TxIntent, position_id: int) -> TxIntent | None:
     """Open another intent of the same request where a close of all has left something: an increase was carried out before it.
 
-    Runs in the transaction that makes the fill final. None for what closed all, or was to close a part.
+    Runs in the transaction that makes the fill final. None for what closed all, or was to close a part, nor where it
+    took another trade than was meant (`book/displaced.py`): nobody has asked for the rest of that one to go.
     """
     whole = filled.reduce_usdc is None and filled.reduce_pct is None
     position = Position.objects.filter(pk=position_id, state=PositionState.OPEN).first()
-    if filled.action != Action.CLOSE or not whole or position is None:
+    if filled.action != Action.CLOSE or not whole or position is None or displaced.took_another(filled, position):
         return None
     rest = ask_further(filled, position, None)
     log.warning("a close has left something, and that is asked for", intent=rest.pk, key=rest.intent_key)

@@ -126,11 +126,21 @@ def filled(held: Position, **fields: Any) -> TxIntent:
 def test_what_a_close_of_all_has_left_is_asked_for(held: Position) -> None:
     """Of the position that was closed, which a reorg may have made another than the close's own."""
     fresh = Position.objects.get(pk=rows.position(trader_id=held.trader_id, trade_index=1))
+    rows.update("positions", held.pk, {"state": "void"})
     rest = exits.ask_rest(filled(held), fresh.pk)
     assert rest is not None
     rest = TxIntent.objects.get(pk=rest.pk)
     assert (rest.intent_key, rest.position_id, rest.reduce_usdc) == (f"{KEY}#2", fresh.pk, None)
     assert (rest.action, rest.state) == ("close", S.PENDING)
+
+
+@pytest.mark.parametrize("state", ["open", "closed"])
+def test_nobody_asked_for_the_rest_of_another_trade(held: Position, state: str) -> None:
+    """It had come into the slot of the one that was meant, and that one is no void row."""
+    other = rows.position(trader_id=held.trader_id, trade_index=1)
+    rows.update("positions", held.pk, {"state": state, "ended_by": "close" if state == "closed" else ""})
+    assert exits.ask_rest(filled(held), other) is None
+    assert TxIntent.objects.count() == 1
 
 
 @pytest.mark.parametrize("part", [{"reduce_usdc": 3}, {"reduce_pct": 50}])

@@ -73,6 +73,22 @@ def test_one_that_wins_all_the_same_is_paged_and_told_as_it_was(rig: Rig, node: 
     invariants.check(node)
 
 
+def test_what_it_has_left_of_the_other_one_stays(rig: Rig, node: Proxy) -> None:
+    order = place(rig, collateral_usdc=Decimal(15))
+    close = stuck_close(rig, node)
+    fill_in_its_slot(rig, order)
+    node.release("all")
+    rig.finish(4)
+    assert (state(order), state(close)) == ("filled", "filled")
+    assert not TxIntent.objects.filter(intent_key__startswith=f"{close.intent_key}#").exists()
+    other = Position.objects.order_by("opened_at").last()
+    assert other is not None
+    close.refresh_from_db()
+    assert close.close_usdc == 5
+    assert (other.state, other.collateral_usdc) == ("open", 10)
+    invariants.check(node)
+
+
 def test_it_is_called_off_once_its_owner_has_a_trade_in_its_slot(rig: Rig, node: Proxy) -> None:
     close = stuck_close(rig, node)
     order = onchain.OpenOrder(

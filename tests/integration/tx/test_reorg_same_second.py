@@ -1,0 +1,107 @@
+"""Blocks that come instead of others have their seconds, and other trades in them: no row of the book is two trades."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from execution_app.engine import rounds
+from execution_app.models import Fill, Position, Protection
+from execution_app.states import Action
+from ops.rehearsal.keeper import Keeper
+from ops.rehearsal.rpc import Node
+from tests import invariants, real_parts
+from tests.integration.tx.test_reorg import reorganise
+from tests.integration.tx.test_resting import price, state
+from tests.proxy import Proxy
+from tests.rig import Rig, rpc_call
+
+
+def head_s() -> int:
+    return int(rpc_call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+
+
+def filled_at(rig: Rig, moment: int) -> None:
+    """The keeper executes what is registered, in one block, which is of this second."""
+    rpc_call("evm_setNextBlockTimestamp", moment)
+    rig.keep()
+    rig.track()
+
+
+def backwards(rig: Rig, moment: int) -> None:
+    """As `filled_at`, the youngest order first: it has the lowest slot."""
+    keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
+    rpc_call("evm_setNextBlockTimestamp", moment)
+    rpc_call("evm_setAutomine", True)
+    keeper._execute(keeper.pending()[::-1])
+    rpc_call("evm_setAutomine", False)
+    rig.track()
+
+
+def registered(rig: Rig) -> int:
+    """Orders wait for the keeper; returns the second in which it will come."""
+    rig.submit()
+    rig.mine()
+    rig.track()
+    return head_s() + 60
+
+
+@pytest.mark.parametrize("usd", [100_000, 100_010])
+def test_what_fills_again_in_the_same_second_is_what_the_venue_has(rig: Rig, node: Proxy, usd: int) -> None:
+    intent = rig.intent()
+    moment = registered(rig)
+    filled_at(rig, moment)
+    before = Position.objects.get()
+    reorganise(1)
+    rig.track()
+    assert (state(intent), Position.objects.get().state) == ("ordered", "void")
+    rpc_call("evm_setNextBlockTimestamp", moment - 1)
+    price(usd)
+    filled_at(rig, moment)
+    position = Position.objects.get(state="open")
+    assert position.open_price == Fill.objects.get().price
+    assert (position.pk == before.pk) == (usd == 100_000), "the same trade is the same row"
+    rig.mine(4)
+    for _ in range(2):
+        rounds.compare_positions()
+        rig.track()
+        rig.mine(4)
+    assert Position.objects.get(pk=position.pk).state == "open"
+    close = rig.intent(Action.CLOSE)
+    rig.finish(2)
+    assert state(close) == "filled"
+    invariants.check(node)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"is_long": True}, {"is_long": False}),
+        ({"stop_loss": Decimal(90_000)}, {"stop_loss": Decimal(80_000)}),
+        ({"stop_loss": Decimal(90_000)}, {}),
+        ({}, {"stop_loss": Decimal(90_000)}),
+    ],
+)
+def test_two_that_fill_in_the_other_order_are_guarded_each_by_its_own(
+    rig: Rig, node: Proxy, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    one, two = rig.intent(**first), rig.intent(**second)
+    moment = registered(rig)
+    filled_at(rig, moment)
+    assert (state(one), state(two)) == ("filled", "filled")
+    reorganise(1)
+    rig.track()
+    assert (state(one), state(two)) == ("ordered", "ordered")
+    backwards(rig, moment)
+    rig.mine(4)
+    rig.track()
+    rounds.compare_positions()
+    for intent in (one, two):
+        position = Fill.objects.select_related("position").get(intent=intent).position
+        assert (position.state, position.is_long) == ("open", intent.is_long)
+        assert position.stop_loss == intent.stop_loss
+        guards = Protection.objects.filter(position=position, ended_at=None)
+        stops = [] if intent.stop_loss is None else [intent.stop_loss]
+        assert list(guards.values_list("stop_loss", flat=True)) == stops
+    assert Position.objects.filter(state="open").count() == 2
+    invariants.check(node)
