@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from execution_app.book import reopened
 from execution_app.models import Position, TxIntent
-from execution_app.states import Action, Mode, OrderType, PositionState
+from execution_app.states import Mode, OrderType, PositionState
 from execution_app.venues import onchain
 from execution_app.venues.events import OrderExecuted
 
@@ -54,10 +55,9 @@ def _may_be_of(intent: TxIntent, void: Position, levels: Mapping[str, Any]) -> b
     What a person has changed of the trade since it was opened stays with it.
     """
     begun_by = void.protections.filter(version=1).values_list("set_by", flat=True).first()
-    if begun_by == intent.intent_key[:150]:
+    if begun_by == intent.intent_key[: reopened.KEPT]:
         return True
-    opens = TxIntent.objects.filter(trader=intent.trader, symbol=intent.symbol, action=Action.OPEN)
-    was_asked = begun_by is not None and opens.filter(intent_key__startswith=begun_by).exists()
+    was_asked = begun_by is not None and reopened.is_of_an_open(intent, begun_by)
     return not was_asked and not any(levels.values())
 
 

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
-from execution_app.book import levels, native_levels, quotes
+from execution_app.book import levels, native_levels, quotes, reopened
 from execution_app.book.levels import Levels
 from execution_app.errors import Refused
 from execution_app.gate import loosening
@@ -74,16 +74,17 @@ class Change:
 def begin(position: Position, intent: TxIntent) -> None:
     """Version 1, from what the open asked for, in the transaction of its fill.
 
-    Nothing where it asked for none, nor where the fill comes a second time after a reorg.
+    Nothing where it asked for none, nor where the fill comes a second time after a reorg; what a person has set since
+    the first time stays.
     """
+    if Protection.objects.filter(position=position).exists() or _carried_on(position, intent):
+        return
     asked = {name: getattr(intent, name) for name in WITH_OPEN}
     if intent.order_type != OrderType.MARKET:
         # It may have been given others while it rested, which are the trade's now.
         asked |= {"take_profit": position.take_profit, "stop_loss": position.stop_loss}
     wanted = Levels(bool(position.is_long), position.open_price, **asked)
     if not any(asked.values()) and intent.time_stop_s is None:
-        return
-    if Protection.objects.filter(position=position).exists():
         return
     if problem := _contradiction(wanted):
         # The venue has filled it, so the book must have it, too: what limits the loss is kept.
@@ -100,6 +101,18 @@ def begin(position: Position, intent: TxIntent) -> None:
         set_by=intent.intent_key[:150],
         reason="with the open",
     )
+
+
+def _carried_on(position: Position, intent: TxIntent) -> bool:
+    """Whether the trade was guarded by what was set since it was opened, as a row that a reorg left void: so it is again."""
+    before = reopened.guarded_before(position, intent)
+    row = Protection.objects.filter(position=before, ended_at=None).first() if before else None
+    if row is None or row.set_by == intent.intent_key[:150]:
+        return False
+    named = {name: getattr(row, name) for name in (*LEVELS, "watermark", "set_by", "reason")}
+    Protection.objects.create(position=position, version=1, is_long=position.is_long, **named)
+    log.warning("protection carried on", position=position.pk, before=row.position_id, by=row.set_by)
+    return True
 
 
 def guarded_symbols() -> list[str]:

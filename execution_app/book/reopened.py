@@ -7,6 +7,8 @@ from django.db.models import Q
 from execution_app.models import IntentTransition, Position, TxIntent
 from execution_app.states import Action, IntentState, PositionState
 
+KEPT = 150  # characters of a key that `Protection.set_by` has room for
+
 
 def trades_of(void: Position) -> list[Position]:
     """The trades of its slot that were opened anew, oldest first."""
@@ -21,6 +23,29 @@ def may_come(void: Position) -> bool:
         trader=void.trader_id, symbol=void.symbol, action=Action.OPEN, settled_at=None
     )
     return opens.filter(transitions__from_state=IntentState.FILLED).exclude(state=IntentState.FILLED).exists()
+
+
+def guarded_before(position: Position, intent: TxIntent) -> Position | None:
+    """The void row of the trade that `intent` opened before a reorg took that back; None where nothing guarded it."""
+    taken_back = IntentTransition.objects.filter(intent=intent, from_state=IntentState.FILLED).exists()
+    if not taken_back:
+        return None
+    names = {name: value for name, value in _slot_of(position).items() if name != "trade_index"}
+    void = Position.objects.filter(**names, state=PositionState.VOID, protections__version=1)
+    for row in void.exclude(pk=position.pk).order_by("-pk"):
+        begun_by = row.protections.get(version=1).set_by
+        if begun_by == intent.intent_key[:KEPT]:
+            return row
+        if row.trade_index == position.trade_index and not is_of_an_open(intent, begun_by):
+            return row
+    return None
+
+
+def is_of_an_open(intent: TxIntent, set_by: str) -> bool:
+    """Whether levels were begun by an open of the same trader and symbol, and not by a person."""
+    opens = TxIntent.objects.filter(trader=intent.trader, symbol=intent.symbol, action=Action.OPEN)
+    named = {"intent_key": set_by} if len(set_by) < KEPT else {"intent_key__startswith": set_by}
+    return opens.filter(**named).exists()
 
 
 def asked_of_void(position: Position) -> Q:

@@ -47,7 +47,12 @@ def ask_rest(filled: TxIntent, position_id: int) -> TxIntent | None:
     """
     whole = filled.reduce_usdc is None and filled.reduce_pct is None
     position = Position.objects.filter(pk=position_id, state=PositionState.OPEN).first()
-    if filled.action != Action.CLOSE or not whole or position is None or displaced.took_another(filled, position):
+    if (
+        filled.action != Action.CLOSE
+        or not whole
+        or position is None
+        or displaced.took_another(filled, position)
+    ):
         return None
     rest = ask_further(filled, position, None)
     log.warning("a close has left something, and that is asked for", intent=rest.pk, key=rest.intent_key)

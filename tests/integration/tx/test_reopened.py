@@ -1,10 +1,11 @@
-"""Blocks that come instead of others have their seconds, and other trades in them: no row of the book is two trades."""
+"""A reorg takes openings back, which come again, in the same second or another: no row of the book is two trades."""
 
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from execution_app.book import protections
 from execution_app.engine import rounds
 from execution_app.models import Fill, Position, Protection
 from execution_app.states import Action
@@ -105,3 +106,39 @@ def test_two_that_fill_in_the_other_order_are_guarded_each_by_its_own(
         assert list(guards.values_list("stop_loss", flat=True)) == stops
     assert Position.objects.filter(state="open").count() == 2
     invariants.check(node)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stop_loss": Decimal(80_000)}])
+@pytest.mark.parametrize("later_s", [0, 1])
+def test_what_a_person_has_set_since_stays(
+    rig: Rig, node: Proxy, later_s: int, asked: dict[str, Any]
+) -> None:
+    """Blocks may leave the chain for minutes; a stop that was set meanwhile is not forgotten with the row."""
+    rig.intent(**asked)
+    moment = registered(rig)
+    filled_at(rig, moment)
+    protections.change(Position.objects.get().pk, {"stop_loss": Decimal(95_000)}, by="test", reason="closer")
+    reorganise(1)
+    rig.track()
+    assert Position.objects.get().state == "void"
+    filled_at(rig, moment + later_s)
+    position = Position.objects.get(state="open")
+    (guard,) = Protection.objects.filter(position=position, ended_at=None)
+    assert (guard.stop_loss, guard.set_by, guard.reason) == (95_000, "test", "closer")
+    assert list(protections.standing()) == [guard]
+    invariants.check(node, drained=False)
+
+
+def test_another_order_in_the_slot_is_not_guarded_by_it(rig: Rig, node: Proxy) -> None:
+    one, two = rig.intent(stop_loss=Decimal(80_000)), rig.intent()
+    moment = registered(rig)
+    filled_at(rig, moment)
+    first = Fill.objects.get(intent=one).position
+    protections.change(first.pk, {"stop_loss": Decimal(95_000)}, by="test", reason="closer")
+    reorganise(1)
+    rig.track()
+    backwards(rig, moment + 1)
+    (guard,) = protections.standing()
+    assert (guard.position, guard.stop_loss) == (Fill.objects.get(intent=one).position, 95_000)
+    assert not Protection.objects.filter(position=Fill.objects.get(intent=two).position).exists()
+    invariants.check(node, drained=False)
