@@ -1,10 +1,17 @@
 """Roads of closes that a level demands."""
 
+from decimal import Decimal
+
 from execution_app import tasks
+from execution_app.book import protections
+from execution_app.models import Position
+from execution_app.states import PositionState
 from tests.crash.bench import Bench
-from tests.crash.scenario import FILLED, Scenario, one_of
+from tests.crash.scenario import FEW, FILLED, Scenario, one_of
+from tests.rig import rpc_call
 
 DONE = {"one": FILLED}
+STOP_USD = Decimal(90_000)
 
 
 def _open_trailing(bench: Bench) -> None:
@@ -75,7 +82,42 @@ def _resume_and_fall(bench: Bench) -> None:
     _fall(bench)
 
 
+def _reorg_of_guarded(bench: Bench) -> None:
+    """A person guards a trade whose opening leaves the chain, and comes again later."""
+    bench.rig.mine(2)
+    bench.accept()
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.rig.keep()
+    bench.track()
+    _guard(bench)
+    bench.reorganise(1)
+    bench.track()
+    rpc_call("evm_increaseTime", 5)
+    bench.rig.keep()
+    bench.track()
+    assert protections.standing().get().stop_loss == STOP_USD
+    bench.rig.mine(4)
+    bench.track()
+
+
+def _guard(bench: Bench) -> None:
+    """Where there is something to guard, and nothing that does."""
+    bare = Position.objects.filter(state=PositionState.OPEN, protections=None).first()
+    if bare is not None:
+        protections.change(bare.pk, {"stop_loss": STOP_USD}, by="crash", reason="crash")
+
+
+def _post_and_guard(bench: Bench) -> None:
+    bench.post("one")
+    _guard(bench)
+
+
 ROADS = [
+    Scenario(
+        "guarded, then a reorg of the fill", _reorg_of_guarded, _post_and_guard, DONE, left=1, deaths=FEW
+    ),
     Scenario("an open with levels", _open_trailing, _post_trailing, DONE, left=1),
     Scenario(
         "a level fires",
