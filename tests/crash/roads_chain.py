@@ -283,11 +283,11 @@ ROADS = [
         _foreign,
         _post_stolen,
         # What was signed before the theft was noticed may have gone behind it; what no node is known to have of it
-        # leaves when somebody lets the wallet go on.
+        # leaves when somebody lets the wallet go on, and until then a node has what came after it queued.
         {
             "one": WAITS | one_of("lost_nonce"),
             "next": WAITS | FILLED | one_of("lost_nonce", "signed", "sending"),
-            "more": WAITS | FILLED | one_of("lost_nonce", "signed", "sending"),
+            "more": WAITS | FILLED | one_of("lost_nonce", "signed", "sending", "pending_inclusion"),
         },
         finished=False,
         alone={"one": one_of("lost_nonce"), "next": one_of("signed"), "more": WAITS},
