@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from django.db import connection, transaction
@@ -93,7 +94,7 @@ def _read() -> Book:
         wallets={row.pk: row for row in Wallet.objects.select_related("trader")},
         intents={row.pk: row for row in _all(TxIntent)},
         sends=_all(TxSend),
-        receipts=list(TxReceipt.objects.filter(canonical=True).order_by("id")),
+        receipts=[row for row in _all(TxReceipt) if row.canonical],
         orders={row.intent_id: row for row in _all(VenueOrder)},
         moves=_all(IntentTransition),
         positions={row.pk: row for row in _all(Position)},
@@ -106,4 +107,22 @@ def _read() -> Book:
 
 
 def _all(model: Any) -> list[Any]:
-    return list(model.objects.order_by("id"))
+    """As `model.objects.order_by("id")` would, without making the same statement anew each time."""
+    sql, names, compiler, converters = _statement(model)
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        rows = cursor.fetchall()
+    if converters:
+        rows = compiler.apply_converters(rows, converters)
+    return [model.from_db(connection.alias, names, row) for row in rows]
+
+
+@lru_cache(maxsize=32)
+def _statement(model: Any) -> tuple[str, list[str], Any, dict[int, Any]]:
+    """The SQL, the names of its columns' attributes, and what turns its rows into values."""
+    compiler = model.objects.order_by("id").query.get_compiler(connection=connection)
+    sql, parameters = compiler.as_sql()
+    assert not parameters
+    expressions = [expression for expression, _, _ in compiler.select]
+    names = [expression.target.attname for expression in expressions]
+    return sql, names, compiler, compiler.get_converters(expressions)

@@ -68,11 +68,14 @@ def _crash(report: Report, options: argparse.Namespace, database: Path) -> None:
         pool.await_ready()
         roads = _roads(pool.roads, options)
         say(f"{len(roads)} scenarios, {sum(map(len, roads.values()))} pairs of scenario and fault")
-        if options.fault is None:
-            _explore(report, pool, [{**one, "faults": [""]} for one in plan.explorations(roads)])
+        walks = plan.explorations(roads)
+        if options.fault is None and options.slice >= TRIALS:
+            _explore(report, pool, walks)
+        elif options.fault is None:
+            _explore(report, pool, [{**one, "faults": [""]} for one in walks])
         # Each scenario's own points come first: for a few trials nobody needs to know those of the faults.
-        if options.fault is not None or plan.distinct(report.explored) < options.slice:
-            _explore(report, pool, [{**one, "faults": one["faults"][1:]} for one in plan.explorations(roads)])
+        if options.fault is not None or plan.distinct(report.explored) < options.slice < TRIALS:
+            _explore(report, pool, [{**one, "faults": one["faults"][1:]} for one in walks])
         drawn = plan.draw(report.explored, options.slice, options.point, options.seed)
         report.planned, report.deaths_begun_s = len(drawn), time.monotonic()
         for found in pool.run(plan.jobs(drawn)):

@@ -11,7 +11,7 @@ def breaks() -> None:
 
 
 def gives_up() -> None:
-    raise NodeError("no answer")
+    raise NodeError(-32_000, "no answer")
 
 
 def test_what_breaks_is_told(capfd):
