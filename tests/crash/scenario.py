@@ -25,7 +25,6 @@ class Scenario:
     gate comes to, blank where that depends. `finished` is False where something stays held by design.
     `deaths` is at how many of its points somebody dies before others are taken again, where a road is there for what
     comes of it without a death; 0 is at all of them.
-    `retries` says that its tasks end by being called again later though no node has any trouble.
     `left` is how many LIVE positions are open in the end, where that is known.
     """
 
@@ -41,7 +40,6 @@ class Scenario:
     alone: Mapping[str, frozenset[str]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     deaths: int = 0
-    retries: bool = False
 
 
 def one_of(*states: str) -> frozenset[str]:

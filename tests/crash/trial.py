@@ -124,7 +124,7 @@ def walk(bench: Bench, scenario: Scenario, fault: str, place: Place) -> Walked:
                 bench.boot()
             scenario.walk(bench)
         except (Retryable, NodeError):
-            if not fault and not scenario.retries:
+            if not fault:
                 raise
         if not fault and points.missed():
             os.write(said, f"elsewhere nobody was met at {points.missed()}\n".encode())
