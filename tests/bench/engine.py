@@ -214,12 +214,13 @@ def _facts(
     }
     begun = moments["reserved"]["first"]
     since = {name: round((found["last"] - begun).total_seconds(), 2) for name, found in moments.items()}
+    since["known_mined"] = since.pop("mined")  # which is when we knew
     took_s = mined_s - begun.timestamp()
     return {
         "intents": count,
         "took_s": round(took_s, 2),
         "per_s": round(count / took_s, 1),
-        "last_after_s": {**since, "known_mined": since.pop("mined")},
+        "last_after_s": since,
         "cores": cores,
         "cpu_ms_each": {name: round(each_ms, 2) for name, each_ms in cpu_ms.items()},
         "most_per_s": round((os.cpu_count() or 1) * 1_000 / sum(cpu_ms.values())),

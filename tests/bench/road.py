@@ -99,16 +99,13 @@ def _facts(stack: RunningStack, count: int, accepted_s: float, cores: dict[str, 
     for state, age_s in stack.sql(SINCE):
         ages.setdefault(state, []).append(age_s)
     phases = ("reserved", "pending_inclusion", "mined", "filled")
+    spreads = {state: Spread.of(ages[state]) for state in phases if state in ages}
     return {
         "signals": count,
         "accepted_per_s": round(count / accepted_s, 1),
         "executed_per_s": round(count / (ended - begun), 1),
         "took_s": round(ended - begun, 2),
-        "age_s": {
-            state: {"p50": spread.p50_s, "p99": spread.p99_s}
-            for state in phases
-            if (spread := Spread.of(ages.get(state, [])))
-        },
+        "age_s": {state: {"p50": spread.p50_s, "p99": spread.p99_s} for state, spread in spreads.items()},
         "cores": cores,
         "limited_by": limit(cores),
     }

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from tests.bench import engine, report, scale
+from tests.bench import engine, report, road, scale
 from tests.bench.failed import BenchError
 from tests.bench.shares import limit
 from tests.real_parts import ROOT
@@ -23,6 +24,7 @@ def test_intents_of_a_plain_call_are_mined_once_in_order(database: None, valkey:
     assert (found["intents"], alone["transactions"]) == (MANY, MANY)
     assert found["per_s"] > 0
     assert {"submit", "track", "postgres", "anvil", "idle"} == found["cores"].keys()
+    assert {"reserved", "signed", "pending_inclusion", "known_mined"} == found["last_after_s"].keys()
     assert found["in_flight"] == [512, 16]
     words = report.words({"load_average": [0.0], "cores": 2, "scale": alone, "engine": found})
     assert f"{found['per_s']} intents/s" in words
@@ -40,6 +42,15 @@ def test_intents_of_a_plain_call_are_mined_once_in_order(database: None, valkey:
 )
 def test_what_limits_is_said(cores: dict[str, float], words: str) -> None:
     assert words in limit(cores, 2)
+
+
+def test_ages_of_the_road_are_of_states_that_were_seen() -> None:
+    class Stack:
+        def sql(self, query: str) -> list[tuple[Any, ...]]:
+            return [(0.0, 2.0)] if query == road.ENDS else [("mined", 1.0), ("mined", 1.0), ("filled", 2.0)]
+
+    found = road._facts(Stack(), 2, 1.0, {"submit": 0.1, "idle": 1.9})  # type: ignore[arg-type]
+    assert found["age_s"] == {"mined": {"p50": 1.0, "p99": 1.0}, "filled": {"p50": 2.0, "p99": 2.0}}
 
 
 def test_its_arguments_are_told_and_judged() -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
-import pytest
 import urllib3
 
 from tests.e2e.stack import RunningStack, wait_until
@@ -25,7 +24,7 @@ from tests.lost_time import meter
 
 OPEN = {"side": "LONG", "collateral_usdc": 5, "leverage_x": 2, "max_lag_s": 600}
 HAVE_IT = {200, 202}
-EXECUTED = {"filled", "ordered", "mined"}
+MINED = {"filled", "ordered", "mined", "venue_cancelled", "final_reverted"}
 
 
 def kill(stack: RunningStack, name: str, number: signal.Signals = signal.SIGKILL) -> int:
@@ -55,10 +54,12 @@ def hang(stack: RunningStack, name: str, for_s: float) -> None:
         time.sleep(for_s)
 
 
-def flush(stack: RunningStack) -> None:
-    """Nothing to flush when it is being started again just now."""
+def flush(stack: RunningStack) -> bool:
+    """False, with nothing to flush, when it is being started again just now."""
     with suppress(subprocess.CalledProcessError):
         stack.redis_cli("FLUSHALL")
+        return True
+    return False
 
 
 def empty_redis(stack: RunningStack) -> None:
@@ -68,9 +69,9 @@ def empty_redis(stack: RunningStack) -> None:
     kill(stack, "valkey")
 
 
-def restart_postgres(stack: RunningStack) -> None:
+def restart_postgres(stack: RunningStack) -> bool:
     """SIGQUIT: every session is cut, nothing is written down, the log is replayed at the next start."""
-    kill(stack, "postgres", signal.SIGQUIT)
+    return kill(stack, "postgres", signal.SIGQUIT) > 0
 
 
 @contextmanager
@@ -132,7 +133,7 @@ def mode(stack: RunningStack) -> str:
 
 
 def await_fall_to_dry(
-    stack: RunningStack, fault: Callable[[RunningStack], None], within_s: float = 60
+    stack: RunningStack, fault: Callable[[RunningStack], object], within_s: float = 60
 ) -> None:
     """Make Redis fail so shortly that only a log tells that somebody noticed."""
 
@@ -218,7 +219,8 @@ class Client:
         while (states := self.states()) != wanted:
             if time.monotonic() > deadline_s:
                 print(self.stack.why())  # noqa: T201 -- the stack's folder is gone when somebody reads this
-                pytest.fail(f"{self.prefix}: {states} after {within_s} s, not {wanted}")
+                # What pytest.fail raises is no Exception: a table of faults would end with its first wrong cell.
+                raise AssertionError(f"{self.prefix}: {states} after {within_s} s, not {wanted}")
             time.sleep(0.1)
 
 
@@ -238,13 +240,16 @@ def assert_executed_once(stack: RunningStack, keys: list[str]) -> Counter[str]:
     assert [nonce for nonce, _ in on_chain] == list(range(len(on_chain))), "a gap or a doubled nonce"
     unknown = {tx_hash for _, tx_hash in on_chain} - sends.keys()
     assert not unknown, f"on the chain, and not in tx_sends: {unknown}"
-    executed = Counter(str(sends[h][0]) for _, h in on_chain if sends[h][1] != "cancel")
-    twice = [intent for intent, times in executed.items() if times > 1]
+    orders = {tx_hash: str(sends[tx_hash][0]) for _, tx_hash in on_chain if sends[tx_hash][1] != "cancel"}
+    mined = Counter(orders.values())
+    twice = [intent for intent, times in mined.items() if times > 1]
     assert not twice, f"executed twice: {twice}"
+    reverted = {orders[tx_hash] for tx_hash in stack.reverted(orders)}
     for key, (intent, state) in intents.items():
-        assert (executed[intent] == 1) == (state in EXECUTED), (
-            f"{key} is {state}, on the chain {executed[intent]}"
-        )
+        assert (mined[intent] == 1) == (state in MINED), f"{key} is {state}, on the chain {mined[intent]}"
+        if state != "mined":  # its block is not final yet, and either may have come of it
+            failed = intent in reverted
+            assert failed == (state == "final_reverted"), f"{key} is {state}, failed on the chain: {failed}"
     filled = stack.sql("SELECT count(*) FROM tx_intents WHERE state = 'filled'")[0][0]
     assert len(stack.executions()) == filled, "the venue executed another number of orders than we hold"
     return Counter(state for _, state in intents.values())

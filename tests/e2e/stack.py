@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,12 @@ class RunningStack:
             for tx in block["transactions"]
             if tx["from"] == wallet
         ]
+
+    def reverted(self, tx_hashes: Iterable[str]) -> set[str]:
+        """Those of these mined transactions that failed, by their receipts."""
+        node = self._node()
+        receipts = {tx_hash: node.request("eth_getTransactionReceipt", tx_hash) for tx_hash in tx_hashes}
+        return {tx_hash for tx_hash, receipt in receipts.items() if int(receipt["status"], 16) == 0}
 
     def open_trade(self, index: int) -> onchain.OpenTrade | None:
         view = onchain.call_open_trade(self.env["TRADER_ADDRESS"], onchain.PAIRS["BTC-USD"], index)

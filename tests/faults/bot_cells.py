@@ -27,8 +27,6 @@ STOPS = {
     "postgres": Fault.HALF_OPEN,
     BOT_API: Fault.LOST_ANSWERS,
 }
-# Faults that a request under way meets.
-RACED = (Fault.REFUSE, Fault.RESET, Fault.BLACK_HOLE, Fault.HALF_OPEN, Fault.LOST_ANSWERS)
 RACE_STEPS, RACE_STEP_S = 10, 0.02
 TRAFFIC_S = 0.3
 AFTER_STOP = 3  # signals

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.outages import Client
 from tests.detours import DetouredStack
+from tests.faults.__main__ import chosen
 from tests.faults.bot import BOT, BotBeside
 from tests.faults.cells import Bench, Cell, every_cell, row
 from tests.real_parts import FOLDER
@@ -33,6 +35,30 @@ def bench() -> Iterator[Bench]:
 def test_every_cell_is_there() -> None:
     assert len(every_cell()) == 4 * (3 * 6 + 1) + (4 * 6 + 2)
     assert set(SLICE) <= set(every_cell())
+
+
+def test_words_choose_cells_and_words_of_no_cell_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert chosen([]) == every_cell()
+    assert {cell.dependency for cell in chosen(["--only", "beat", "postgres"])} == {"postgres"}
+    for words in (["typo"], ["beat", "typo"], ["beat", "webhook"]):
+        with pytest.raises(SystemExit) as refused:
+            chosen(["--only", *words])
+        assert refused.value.code == 2
+        told = capsys.readouterr().err
+        assert f"no cell has all of: {' '.join(words)}" in told
+        assert all(name in told for name in ("beat", BOT, "postgres", "half-open")), "what there is"
+
+
+def test_what_never_settles_is_a_wrong_cell_and_not_the_end_of_the_table() -> None:
+    class Stack:
+        def sql(self, *_: object) -> list[tuple[str]]:
+            return [("pending?",)]
+
+        def why(self) -> str:
+            return ""
+
+    with pytest.raises(AssertionError, match=r"cell: Counter.*pending"):
+        Client(Stack(), "cell").await_settled({"filled": 1}, within_s=0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cell", SLICE, ids=str)

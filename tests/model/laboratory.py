@@ -148,10 +148,11 @@ class Laboratory:
         if not self.has_copy:
             return
         sent = set(TxSend.objects.values_list("tx_hash", flat=True))
+        asked = set(TxIntent.objects.values_list("intent_key", flat=True))
         database_copies.give_back()
         self.has_copy = False
         self._lost |= sent - set(TxSend.objects.values_list("tx_hash", flat=True))
-        self.expected.lost_rows = True
+        self.expected.gone |= asked - set(TxIntent.objects.values_list("intent_key", flat=True))
         self._note_lifted()
         if Restriction.objects.filter(kind=STOP, lifted_at=None).exists():
             known = tuple(TxSend.objects.values_list("tx_hash", flat=True))

@@ -8,15 +8,20 @@ from decimal import Decimal
 
 from tests.chaos import outages
 from tests.e2e.stack import RunningStack
-from tests.soak.faults import Happened
+from tests.soak.faults import Faults, Happened
 from tests.soak.traffic import Signal, Traffic
 from tests.soak.witness import Witness
 
-MOST_NOT_DONE = 0.05  # of all faults
+MOST_FAILED = 0.05  # of all faults
+# What one takes away is back after 1 to 3 s, and few look for just that meanwhile: of one every 2 s some 5 % should meet
+# what is down already, and some 12 % where each start takes 10 s (reckoned, not measured). With more than a quarter the
+# faults are not those that were asked for.
+LEAST_DONE = 0.75
+TRIES = 5  # so many of one kind or name, and none of them done, are no chance any more
 LIMIT_S = 60.0
 ENDS = {"rejected": "rejected", "expired": "expired", "held": "held"}
-# A visible end on the chain that is no execution.
-FAILED = {"final_reverted", "final_cancelled", "venue_cancelled", "lost_nonce"}
+# A visible end on the chain that is no execution. Nobody else has the wallet's key here, so lost_nonce is none.
+FAILED = {"final_reverted", "final_cancelled", "venue_cancelled"}
 ROWS = """SELECT s.signal_id, coalesce(i.state, ''), coalesce(i.reason, ''), i.settled_at IS NOT NULL
 FROM signals s LEFT JOIN tx_intents i ON i.intent_key = concat('sig:', s.source, ':', s.signal_id)
 WHERE s.source = 'drill'"""
@@ -89,7 +94,7 @@ def undone(stack: RunningStack, signals: Sequence[Signal]) -> int:
     return sum(not settled and state != "held" for state, _, settled in ends)
 
 
-def draw(stack: RunningStack, traffic: Traffic, witness: Witness, happened: Sequence[Happened]) -> Account:
+def draw(stack: RunningStack, traffic: Traffic, witness: Witness, faults: Faults) -> Account:
     """Once all is drained."""
     account = Account(sent=len(traffic.accepted))
     registered, executed = witness.opens()
@@ -106,8 +111,11 @@ def draw(stack: RunningStack, traffic: Traffic, witness: Witness, happened: Sequ
         outages.assert_executed_once(stack, [f"sig:drill:{signal.signal_id}" for signal in traffic.accepted])
     except AssertionError as broken:
         account.problems.append(str(broken))
-    account.recovery, problems = recovery(witness.next_execution_s, happened)
-    account.problems += problems + too_few_done(happened)
+    account.recovery, problems = recovery(witness.next_execution_s, faults.happened)
+    account.problems += problems + too_few_done(faults.happened)
+    counts = {"taken": account.sent, "executed": account.executed}
+    account.problems += [f"no signal was {word}" for word, count in counts.items() if not count]
+    account.problems += [part.died_of for part in (traffic, witness, faults) if part.died_of]
     account.delay = Spread.of(
         [
             witness.seen_s[signal.amount_usdc] - signal.accepted_s
@@ -129,10 +137,19 @@ def recovery(
 
 
 def too_few_done(happened: Sequence[Happened]) -> list[str]:
-    """A soak whose faults fail themselves proves nothing."""
-    failed = sum(not fault.done for fault in happened)
-    is_too_much = failed > MOST_NOT_DONE * len(happened)
-    return [f"{failed} of {len(happened)} faults could not be done"] if is_too_much else []
+    """A soak whose faults fail themselves, or meet nothing, proves nothing."""
+    failed = sum(fault.failed for fault in happened)
+    done = [fault for fault in happened if fault.done]
+    said = [f"{failed} of {len(happened)} faults could not be done"] * (failed > MOST_FAILED * len(happened))
+    if not done or len(done) < LEAST_DONE * len(happened):
+        said.append(f"{len(done)} of {len(happened)} faults were done")
+    tries, met = (Counter(name for one in some for name in (one.kind, one.name)) for some in (happened, done))
+    said += [
+        f"{name} was tried {times} times and never done"
+        for name, times in tries.items()
+        if times >= TRIES and not met[name]
+    ]
+    return said
 
 
 def place(

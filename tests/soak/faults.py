@@ -1,6 +1,5 @@
 """What goes wrong, how often, and for how long; a seed decides, so a run can be had again (not its timing)."""
 
-import json
 import os
 import random
 import signal
@@ -13,10 +12,11 @@ from dataclasses import dataclass, field
 import psutil  # type: ignore[import-untyped]
 
 from ops.rehearsal.parts.anvil import is_whole
-from ops.rehearsal.rpc import Node, NodeRefusedError, NodeUnreachableError
+from ops.rehearsal.rpc import Node, NodeUnreachableError
 from tests.chaos import outages
 from tests.detours import COMPONENTS, DEPENDENCIES, DetouredStack
 from tests.proxy import Faults as Lies
+from tests.soak.watched import Watched
 from tests.tcp_proxy import Fault
 
 WEIGHTS = {"kill": 40, "partition": 20, "redis": 15, "postgres": 10, "lying node": 10, "clock": 5}
@@ -32,7 +32,8 @@ WHOLE_STATE_S = 5.0
 class Happened:
     """Times are time.monotonic(). A kill ends with the kill: to start again is part of recovering.
 
-    One that is not `done` failed itself, with a traceback on stderr; nobody has to recover from it.
+    One that is `idle` met what was down already by an earlier one, and one that is neither that nor `done` failed
+    itself, with a traceback on stderr: nobody has to recover from these.
     """
 
     kind: str
@@ -40,6 +41,15 @@ class Happened:
     began_s: float
     ended_s: float = 0.0
     done: bool = False
+    idle: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return not (self.done or self.idle)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}: {self.what}"
 
 
 @dataclass
@@ -54,8 +64,11 @@ class Faults:
 
     def begin(self) -> None:
         self._running: list[threading.Thread] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._thread = Watched("faults", self._run)
+
+    @property
+    def died_of(self) -> str:
+        return self._thread.died_of
 
     def end(self) -> None:
         self._ended.set()
@@ -75,20 +88,21 @@ class Faults:
             kind = self.dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
             self._begin(kind, *self._choose(kind))
 
-    def _begin(self, kind: str, what: str, harm: Callable[[], None]) -> None:
+    def _begin(self, kind: str, what: str, harm: Callable[[], bool]) -> None:
         happened = Happened(kind, what, time.monotonic())
         self.happened.append(happened)
 
         def work() -> None:
-            harm()
+            harmed = harm()
             happened.ended_s = time.monotonic()
-            happened.done = True
+            happened.done, happened.idle = harmed, not harmed
 
         running = threading.Thread(target=work, daemon=True)
         running.start()
         self._running = [thread for thread in self._running if thread.is_alive()] + [running]
 
-    def _choose(self, kind: str) -> tuple[str, Callable[[], None]]:
+    def _choose(self, kind: str) -> tuple[str, Callable[[], bool]]:
+        """What, and how: that answers whether there was anything to harm."""
         dice, stack = self.dice, self.stack
         if kind == "kill":
             name = dice.choice(KILLED)
@@ -110,16 +124,17 @@ class Faults:
         whom = COMPONENTS if who == "all" else (who,)
         return f"{dependency} {fault} for {who}", lambda: self._part(whom, dependency, fault, lasts_s)
 
-    def _part(self, whom: tuple[str, ...], dependency: str, fault: Fault, lasts_s: float) -> None:
+    def _part(self, whom: tuple[str, ...], dependency: str, fault: Fault, lasts_s: float) -> bool:
         ways = [self.stack.ways[name, dependency] for name in whom]
         mine = [way for way in ways if way.fault is Fault.NONE]  # the others are parted already
         for way in mine:
             way.inject(fault)
-        time.sleep(lasts_s)
+        time.sleep(lasts_s if mine else 0)
         for way in mine:
             way.mend()
+        return bool(mine)
 
-    def _lie(self, lie: str, lasts_s: float) -> None:
+    def _lie(self, lie: str, lasts_s: float) -> bool:
         faults = self.stack.node.faults
         if lie == "answers lost":
             faults.lose_next = 3
@@ -133,32 +148,37 @@ class Faults:
             faults.lie = lie
         time.sleep(lasts_s)
         faults.duplicate, faults.lie = False, ""
+        return True
 
 
-def kill(stack: DetouredStack, name: str) -> None:
+def kill(stack: DetouredStack, name: str) -> bool:
     if name == "anvil":
-        kill_node(stack)
-        return
+        return kill_node(stack)
     parent, _, child = name.partition(" ")
     if not child:
-        outages.kill(stack, parent)
-        return
-    with suppress(psutil.NoSuchProcess, KeyError, IndexError):
+        return outages.kill(stack, parent) > 0
+    with suppress(psutil.NoSuchProcess, KeyError, IndexError):  # it is being started just now
         psutil.Process(stack.pids()[parent]).children()[0].kill()
+        return True
+    return False
 
 
-def harm_redis(stack: DetouredStack, what: str) -> None:
+def harm_redis(stack: DetouredStack, what: str) -> bool:
     if what == "FLUSHALL":
-        outages.flush(stack)
-    elif what == "restart":
-        outages.kill(stack, "valkey")
-    else:
-        with suppress(FileNotFoundError):  # it is being started just now
-            outages.empty_redis(stack)
+        return outages.flush(stack)
+    if what == "restart":
+        return outages.kill(stack, "valkey") > 0
+    with suppress(FileNotFoundError):  # it is being started just now
+        outages.empty_redis(stack)
+        return True
+    return False
 
 
-def kill_node(stack: DetouredStack) -> None:
-    """At a moment when its state is on the disk: what was final must stay, or it would be another chain."""
+def kill_node(stack: DetouredStack) -> bool:
+    """At a moment when its state is on the disk: what was final must stay, or it would be another chain.
+
+    False where no such moment came.
+    """
     state = stack.folder / "chain" / "state.json"
     deadline_s = time.monotonic() + WHOLE_STATE_S
     while time.monotonic() < deadline_s:
@@ -167,16 +187,18 @@ def kill_node(stack: DetouredStack) -> None:
             time.sleep(0.02)
         pid = outages.kill(stack, "anvil", signal.SIGSTOP)
         whole = pid and is_whole(state.read_bytes())
-        with suppress(ProcessLookupError):  # who watches over it may have been faster
+        with suppress(ProcessLookupError):  # another of these may have been faster
             if whole:
                 os.kill(pid, signal.SIGKILL)
-            elif pid:
+                stack.node.reset_pool()
+                return True
+            if pid:
                 os.kill(pid, signal.SIGCONT)
-        if whole:
-            stack.node.reset_pool()
-            return
+    return False
 
 
-def jump(stack: DetouredStack, forward_s: int) -> None:
-    with suppress(NodeUnreachableError, NodeRefusedError, json.JSONDecodeError):
+def jump(stack: DetouredStack, forward_s: int) -> bool:
+    with suppress(NodeUnreachableError):  # it is being started just now
         Node(stack.env["BASE_RPC_URL"]).request("evm_increaseTime", forward_s)
+        return True
+    return False

@@ -26,8 +26,9 @@ def facts(
         "answers": {str(status): times for status, times in sorted(traffic.answers.items())},
         "faults": len(done),
         "faults_by_kind": dict(Counter(fault.kind for fault in done)),
-        "faults_by_name": dict(sorted(Counter(f"{fault.kind}: {fault.what}" for fault in done).items())),
-        "faults_not_done": [f"{fault.kind}: {fault.what}" for fault in happened if not fault.done],
+        "faults_by_name": dict(sorted(Counter(fault.name for fault in done).items())),
+        "faults_idle": dict(sorted(Counter(fault.name for fault in happened if fault.idle).items())),
+        "faults_not_done": [fault.name for fault in happened if fault.failed],
         "verdict": account.verdict,
     }
 
@@ -49,6 +50,7 @@ def words(found: dict[str, Any]) -> str:
         spread.format("delay: signal taken to its execution on the chain", **found["delay"]),
         "",
         f"{found['faults']} faults: {_listed(found['faults_by_kind'])}",
+        f"met what was down already: {_listed(found['faults_idle']) or 'none'}",
         f"could not be done: {', '.join(found['faults_not_done']) or 'none'}",
         f"{found['repeats']} repeats; answers: {_listed(found['answers'])}",
         f"not executed: {_listed(found['reasons']) or 'none'}",

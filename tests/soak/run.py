@@ -59,7 +59,7 @@ class Soak:
         traffic.end(TAKEN_S)
         self._drain(stack, traffic)
         witness.end()
-        drawn = account.draw(stack, traffic, witness, faults.happened)
+        drawn = account.draw(stack, traffic, witness, faults)
         asked = {"minutes": self.minutes, "seed": self.seed, "rate": 1 / self.every_s}
         found = report.facts(drawn, traffic, faults.happened, asked, time.monotonic() - began_s)
         if found["verdict"]:

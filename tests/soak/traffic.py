@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from tests.chaos.outages import HAVE_IT, Client
 from tests.e2e.stack import RunningStack
+from tests.soak.watched import Watched
 
 FIRST_UNITS = 5_000_000  # USDC units, 10**-6
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
@@ -56,8 +57,11 @@ class Traffic:
     def begin(self) -> None:
         self._client = Client(self.stack, "soak")
         self._pool = ThreadPoolExecutor(SENDERS)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._thread = Watched("traffic", self._run)
+
+    @property
+    def died_of(self) -> str:
+        return self._thread.died_of
 
     def end(self, patience_s: float) -> None:
         """No new signals; those under way are repeated until taken, at most so long."""

@@ -9,6 +9,7 @@ from decimal import Decimal
 from execution_app.venues import events
 from ops.rehearsal.rpc import Node, NodeRefusedError, NodeUnreachableError
 from tests.e2e.stack import RunningStack
+from tests.soak.watched import Watched
 
 LOOK_S = 0.25
 BACK = 30  # blocks read again at each look, so that one missed look misses nothing
@@ -22,10 +23,13 @@ class Witness:
         self._node = Node(stack.env["BASE_RPC_URL"])
         self._trading = stack.env["VENUE_TRADING_ADDRESS"]
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def begin(self) -> None:
-        self._thread.start()
+        self._thread = Watched("witness", self._run)
+
+    @property
+    def died_of(self) -> str:
+        return self._thread.died_of
 
     def end(self) -> None:
         self._ended.set()
