@@ -109,6 +109,10 @@ def test_a_part_of_what_has_ended_may_be_what_ended_it(plan: Drawing, wallet: Wa
     waiting_close(wallet)
     waiting_close(wallet, reduce_usdc=3, position_id=other.pk)
     waiting_close(wallet, reduce_usdc=3, symbol="ETH-USD")
+    ended = waiting_close(wallet, reduce_usdc=3)
+    rows.update("tx_intents", ended.pk, {"state": "rejected", "settled_at": staged.SETTLED})
+    rows.update("tx_intents", parts[0].pk, {"state": "held", "reason": "degraded"})  # stored last by now
+    parts[0].refresh_from_db()
     waiting_close(Wallet.objects.exclude(pk=wallet.pk).get(), reduce_usdc=3)
     waiting(wallet)
     assert plan(close_use(), stops_at=None).refused == parts
@@ -137,6 +141,7 @@ def test_what_is_known_to_have_ended_otherwise_was_not_ended_so(
 def test_the_last_trade_of_the_slot_counts(plan: Drawing, wallet: Wallet, later: dict[str, Any]) -> None:
     part: TxIntent = waiting_close(wallet, reduce_usdc=3)
     closed(wallet)
+    closed(wallet, "close", opened_at="2025-05-01T00:00:00Z")
     closed(wallet, state="void", ended_by="", opened_at="2025-07-01T00:00:00Z")
     assert plan(close_use(), stops_at=None).refused == [part]
     assert plan(close_use(trade_index=1), stops_at=None).refused == []

@@ -200,3 +200,33 @@ def test_a_close_is_told_where_only_another_waits_for_its_trade(
     holder = waiting_close(wallet, position_id=mine.pk, holds_position=True)
     uses = look(monkeypatch, wallet, chain, close_order(), close_order())
     assert told(uses) == ([(What.WAITED, holder)], 4)
+
+
+def test_an_open_beside_a_known_trade_and_a_close_beside_an_unknown_one_say_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, chain: Shown
+) -> None:
+    held(wallet)
+    opened, close = waiting(wallet), waiting_close(wallet)
+    waiting_close(wallet)
+    uses = look(monkeypatch, wallet, chain, open_order(), close_order())
+    assert told(uses) == ([(What.WAITED, opened), (What.WAITED, close)], None)
+    uses = look(monkeypatch, wallet, chain, close_order(), close_order(trade_index=7))
+    assert told(uses) == ([(What.WAITED, close), (What.FOREIGN, None)], None)
+
+
+def test_an_open_that_the_book_cannot_hold_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, chain: Shown
+) -> None:
+    waiting_close(wallet)
+    uses = look(monkeypatch, wallet, chain, open_order(leverage_x=Decimal("2.00001")), close_order())
+    assert told(uses) == ([(What.FOREIGN, None)] * 2, None)
+
+
+def test_what_is_under_way_and_opens_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, chain: Shown
+) -> None:
+    beside = held(wallet, trade_index=1)
+    staged.intent(wallet, Action.CLOSE, "ordered", nonce=0, position_id=beside.pk)
+    waiting_close(wallet)
+    uses = look(monkeypatch, wallet, chain, close_order())
+    assert told(uses) == ([(What.FOREIGN, None)], None)
