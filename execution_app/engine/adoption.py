@@ -3,10 +3,11 @@
 Shown first (`plan`), then done in one commit (`adopt`); the wallet stays halted
 until `resume`. What was executed under a nonce that this database does not know
 is found by its call data and told as what it is; what cannot be told apart is
-never executed again.
+never executed again. What can be told only once the book has followed what came
+before it is left to the next plan.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from django.db import transaction
@@ -23,12 +24,25 @@ from execution_app.errors import Refused, Stale
 from execution_app.models import SignRequest, TxIntent, TxSend, Wallet
 from execution_app.moves import move, open_intent
 from execution_app.node import signers
-from execution_app.states import STAKING, WAITING, Action, IntentState, Mode, Reason, Road, SendOutcome
+from execution_app.states import (
+    STAKING,
+    WAITING,
+    Action,
+    IntentState,
+    Mode,
+    PositionEnd,
+    Reason,
+    Road,
+    SendOutcome,
+)
 from execution_app.venues import onchain
 from execution_app.venues.onchain import CloseOrder, OpenOrder
 
 log = structlog.get_logger(__name__)
 TOLD = 50  # nonces named in the audit log
+PARTIAL = Q(reduce_usdc__isnull=False) | Q(reduce_pct__isnull=False)
+# How a trade ends in the book that a close of ours ended of which the book did not know.
+NOT_BY_US = (PositionEnd.OWNER, PositionEnd.CLOSED_ELSEWHERE)
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,22 @@ class Plan:
 
     @property
     def changes(self) -> bool:
+        return self.does_something or bool(self.stops)
+
+    @property
+    def does_something(self) -> bool:
         moved = self.next_nonce != self.uses.next_nonce
         return moved or bool(self.refused) or any(use.what is not What.OURS for use in self.uses.uses)
+
+    @property
+    def stops(self) -> str:
+        """Why it does not come to the chain's count; blank where it does."""
+        if self.uses.stops_at is None:
+            return ""
+        return (
+            f"nonce {self.uses.stops_at} is a close that cannot be told before the book has followed what came before it: "
+            "adopt again then"
+        )
 
 
 def plan(wallet: Wallet, *, unseen_is_lost: bool = False) -> Plan:
@@ -53,8 +81,9 @@ def plan(wallet: Wallet, *, unseen_is_lost: bool = False) -> Plan:
     """
     uses = consumed.look(wallet)
     counts = uses.counts
-    # What a database that is gone had signed above the chain's count may be mined yet.
-    unmined = max(0, (wallet.seen_next_nonce or 0) - max(counts.final, wallet.next_nonce))
+    stops = uses.stops_at is not None
+    # What a database that is gone had signed above the chain's count may be mined yet; the last plan judges that.
+    unmined = not stops and (wallet.seen_next_nonce or 0) > max(counts.final, wallet.next_nonce)
     unseen = uses.of(What.UNSEEN)
     unsure = unmined or any(use.intent is None for use in unseen)
     ours_unseen = [] if unseen_is_lost else [use.nonce for use in unseen if use.intent is not None]
@@ -73,15 +102,19 @@ def plan(wallet: Wallet, *, unseen_is_lost: bool = False) -> Plan:
             f"no node shows what took nonces {ours_unseen[:TOLD]} of ours: put an endpoint first that has its blocks, "
             "receipts and states of then, or give these up with --unseen-is-lost"
         )
-    refused = _unsure(wallet, uses) if unsure else _margins(wallet, uses)
-    return Plan(uses, max(wallet.next_nonce, counts.final), refused, problem)
+    refused = _unsure(wallet, uses) if unsure else [*_margins(wallet, uses), *_ended(wallet, uses)]
+    next_nonce = max(wallet.next_nonce, counts.final) if uses.stops_at is None else uses.stops_at
+    drawn = Plan(uses, next_nonce, refused, problem)
+    if stops and not problem and not drawn.does_something:
+        return replace(drawn, problem=f"{drawn.stops}; wallet status shows what is under way")
+    return drawn
 
 
 def _unsure(wallet: Wallet, uses: Uses) -> list[TxIntent]:
     """Waiting intents that may have been executed; to close all of a position twice does no harm."""
     matched = [use.intent.pk for use in uses.of(What.WAITED) if use.intent is not None]
-    partial = Q(action__in=STAKING) | Q(reduce_usdc__isnull=False) | Q(reduce_pct__isnull=False)
-    waiting = TxIntent.objects.filter(partial, wallet=wallet, state__in=sorted(WAITING))
+    harmful = Q(action__in=STAKING) | PARTIAL
+    waiting = TxIntent.objects.filter(harmful, wallet=wallet, state__in=sorted(WAITING))
     return list(waiting.exclude(pk__in=matched).order_by("id"))
 
 
@@ -91,6 +124,20 @@ def _margins(wallet: Wallet, uses: Uses) -> list[TxIntent]:
     waiting = TxIntent.objects.filter(wallet=wallet, action=Action.MARGIN, state__in=sorted(WAITING))
     found = waiting.select_related("position", "trader").order_by("id")
     return [one for one in found if one.position is not None and margin_call(one, one.position) in calls]
+
+
+def _ended(wallet: Wallet, uses: Uses) -> list[TxIntent]:
+    """Waiting closes of a part that may have ended a trade, which the book heard from the venue before it was adopted.
+
+    They would take their part of another trade.
+    """
+    matched = [use.intent.pk for use in uses.of(What.WAITED) if use.intent is not None]
+    orders = [use.order for use in uses.of(What.FOREIGN) if isinstance(use.order, CloseOrder)]
+    last = [consumed.last_of(wallet, order) for order in orders]
+    symbols = {one.symbol for one in last if one is not None and one.ended_by in NOT_BY_US}
+    waiting = TxIntent.objects.filter(PARTIAL, wallet=wallet, action=Action.CLOSE, state__in=sorted(WAITING))
+    waiting = waiting.filter(symbol__in=symbols, position=None)
+    return list(waiting.exclude(pk__in=matched).order_by("id"))
 
 
 def adopt(wallet: Wallet, drawn: Plan, *, by: str, reason: str) -> None:
@@ -111,7 +158,9 @@ def adopt(wallet: Wallet, drawn: Plan, *, by: str, reason: str) -> None:
             detail = "a database that is gone may have executed it; ask for it again once that is known"
             told = {"reason": Reason.MAY_BE_EXECUTED.value, "reason_detail": f"{detail}: {reason}"[:400]}
             move(intent, IntentState.REJECTED, why=detail, by=by, **told)
-        Wallet.objects.filter(pk=held.pk).update(next_nonce=drawn.next_nonce, seen_next_nonce=None)
+        # What a database that is gone gave away is judged by the plan that comes to the end.
+        seen = None if drawn.uses.stops_at is None else held.seen_next_nonce
+        Wallet.objects.filter(pk=held.pk).update(next_nonce=drawn.next_nonce, seen_next_nonce=seen)
         audit.record(
             AuditAction.WALLET_ADOPTED,
             f"wallet {held.address}",

@@ -5,11 +5,23 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from django.db.models import QuerySet
+
 from execution_app.book import positions
-from execution_app.models import Position, TxIntent, TxSend, Wallet
+from execution_app.models import Chain, Position, TxIntent, TxSend, Wallet
 from execution_app.node import history, signers
 from execution_app.node.history import Counts, Found
-from execution_app.states import UNMINED, WAITING, Action, Mode, OrderType, PositionState, SendKind
+from execution_app.states import (
+    IN_FLIGHT,
+    UNMINED,
+    WAITING,
+    Action,
+    IntentState,
+    Mode,
+    OrderType,
+    PositionState,
+    SendKind,
+)
 from execution_app.venues import onchain
 from execution_app.venues.calldata import read_order
 from execution_app.venues.onchain import CloseOrder, OpenOrder
@@ -55,19 +67,26 @@ class Uses:
     counts: Counts
     next_nonce: int
     uses: list[Use] = field(default_factory=list)
+    # A close that cannot be told before the book has followed what came before it; from there on nothing is explained.
+    stops_at: int | None = None
 
     def of(self, *whats: What) -> list[Use]:
         return [use for use in self.uses if use.what in whats]
 
 
 def look(wallet: Wallet) -> Uses:
-    """Explain every final nonce of the wallet. Raises RpcFault or NodeError unless every endpoint answers."""
+    """Explain every final nonce of the wallet, or those up to a close that cannot be told yet.
+
+    Raises RpcFault or NodeError unless every endpoint answers.
+    """
     counts = history.counts(wallet.address)
     owned = TxIntent.objects.filter(wallet=wallet, state__in=sorted(UNMINED), nonce__lt=counts.final)
     uses = [_of_slot(wallet, intent, counts) for intent in owned.order_by("nonce")[:LIMIT]]
     taken: set[int] = set()
     for nonce in range(wallet.next_nonce, min(counts.final, wallet.next_nonce + LIMIT)):
         use = _of_unknown(wallet, nonce, counts, taken)
+        if _is_too_early(wallet, use, uses, counts):
+            return Uses(counts, wallet.next_nonce, uses, stops_at=nonce)
         if use.intent is not None:
             taken.add(use.intent.pk)
         uses.append(use)
@@ -120,29 +139,80 @@ def _of_unknown(wallet: Wallet, nonce: int, counts: Counts, taken: set[int]) -> 
     return Use(nonce, What.UNASKED if sound else What.FOREIGN, None, found, order)
 
 
-def _asked_for(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -> TxIntent | None:
-    """The oldest waiting intent that asks for exactly this; equal ones are as good as each other."""
+def _is_too_early(wallet: Wallet, use: Use, before: list[Use], counts: Counts) -> bool:
+    """Whether it closes a trade that the book does not have as it was then, and somebody waits who may have asked for it.
+
+    An earlier open or close of that trade has to be followed first. Called foreign, the close would be sent again.
+    """
+    order = use.order
+    if not isinstance(order, CloseOrder):
+        return False
+    position = position_of(wallet, order)
+    taken = {one.intent.pk for one in before if one.intent is not None}
+    if not _may_have_meant(wallet, order, position, taken):
+        return False
+    earlier = [one.order for one in before if one.what in (What.WAITED, What.UNASKED)]
+    if position is None:
+        opened = any(isinstance(one, OpenOrder) and one.pair_index == order.pair_index for one in earlier)
+        return opened or _may_open(wallet, order, counts)
+    slot = order.pair_index, order.trade_index
+    closed = any(isinstance(one, CloseOrder) and (one.pair_index, one.trade_index) == slot for one in earlier)
+    # Where none of those who wait is free to have asked for it, something else is under way with the position.
+    return closed or use.intent is None
+
+
+def _may_open(wallet: Wallet, order: CloseOrder, counts: Counts) -> bool:
+    """Whether an open that is under way on this pair may have become the trade.
+
+    An order that rests may do so for weeks. One that still does where the book has followed what is final did not.
+    """
+    opens = TxIntent.objects.filter(
+        wallet=wallet,
+        action=Action.OPEN,
+        symbol=onchain.PAIR_NAMES.get(order.pair_index),
+        state__in=sorted(IN_FLIGHT | {IntentState.VENUE_CANCELLED}),
+        settled_at=None,
+    )
+    if Chain.objects.filter(pk=wallet.chain_id, head_number__gte=counts.final_block).exists():
+        # Not what the venue lists no more and whose end was not found.
+        rests = positions.resting().filter(venue_order__scanned_to_block=None)
+        opens = opens.exclude(pk__in=rests.values("pk"))
+    return opens.exists()
+
+
+def _waiting(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -> QuerySet[TxIntent]:
     symbol = onchain.PAIR_NAMES.get(order.pair_index)
     waiting = TxIntent.objects.filter(wallet=wallet, state__in=sorted(WAITING), symbol=symbol)
-    waiting = waiting.exclude(pk__in=taken).select_related("trader", "position").order_by("id")
+    return waiting.exclude(pk__in=taken).select_related("trader", "position").order_by("id")
+
+
+def _may_have_meant(
+    wallet: Wallet, order: CloseOrder, position: Position | None, taken: set[int]
+) -> list[TxIntent]:
+    """Closes that wait and name no other position."""
+    waiting = _waiting(wallet, order, taken).filter(action=Action.CLOSE)
+    return [intent for intent in waiting if intent.position in (None, position)]
+
+
+def _asked_for(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -> TxIntent | None:
+    """The oldest waiting intent that asks for exactly this; equal ones are as good as each other."""
     if isinstance(order, OpenOrder):
+        waiting = _waiting(wallet, order, taken).filter(action=Action.OPEN, **type_of(order))
         return waiting.filter(
-            action=Action.OPEN,
             is_long=order.is_long,
             collateral_usdc=order.collateral_usdc,
             leverage_x=order.leverage_x,
             slippage_pct=order.slippage_pct,
             take_profit=order.take_profit,
             stop_loss=order.stop_loss,
-            **type_of(order),
         ).first()
     position = position_of(wallet, order)
     if position is None:
         return None
     closes = [
         intent
-        for intent in waiting.filter(action=Action.CLOSE)
-        if intent.position in (None, position) and not positions.is_taken(position, intent)
+        for intent in _may_have_meant(wallet, order, position, taken)
+        if not positions.is_taken(position, intent)
     ]
     # What a share is of, and what is left to close, may have been another amount then: without one that takes exactly
     # this the first is taken for it, since to close again what was closed already would close what nobody asked for.
@@ -168,13 +238,17 @@ def type_of(order: OpenOrder) -> dict[str, Any]:
 
 def position_of(wallet: Wallet, order: CloseOrder) -> Position | None:
     """The open LIVE position of the slot that a close names; None where the book has none."""
-    return Position.objects.filter(
-        trader=wallet.trader,
-        pair_index=order.pair_index,
-        trade_index=order.trade_index,
-        mode=Mode.LIVE,
-        state=PositionState.OPEN,
-    ).first()
+    return _of_slot_named(wallet, order).filter(state=PositionState.OPEN).first()
+
+
+def last_of(wallet: Wallet, order: CloseOrder) -> Position | None:
+    """The LIVE position that had the slot last, open or not."""
+    return _of_slot_named(wallet, order).exclude(state=PositionState.VOID).order_by("opened_at").last()
+
+
+def _of_slot_named(wallet: Wallet, order: CloseOrder) -> QuerySet[Position]:
+    slot = {"pair_index": order.pair_index, "trade_index": order.trade_index}
+    return Position.objects.filter(trader=wallet.trader, mode=Mode.LIVE, **slot)
 
 
 def _fits(order: OpenOrder) -> bool:

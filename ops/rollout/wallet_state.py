@@ -134,6 +134,7 @@ def adoption(drawn: Plan) -> dict[str, Any]:
         "endpoints": counts.endpoints,
         "nonces": [_use(use) for use in drawn.uses.uses],
         "refused": [intent.intent_key for intent in drawn.refused],
+        "stops": drawn.stops,
         "problem": drawn.problem,
     }
 
@@ -158,7 +159,7 @@ def adoption_in_words(facts: dict[str, Any]) -> list[str]:
         f"nonce {use['nonce']}: {use['what']} {use['hash']} {use['key']}".rstrip() for use in facts["nonces"]
     ]
     lines += [f"refused, since it may be executed: {key}" for key in facts["refused"]]
-    return lines
+    return lines + [facts["stops"]] * bool(facts["stops"])
 
 
 def _age_s(at: datetime | None, now: datetime) -> float | None:

@@ -87,7 +87,8 @@ def _adopt(stdout: OutputWrapper, options: dict[str, Any]) -> None:
         _permit(options)
         adoption.adopt(wallet, drawn, by=options["by"], reason=options["reason"][:REASON_LIMIT])
     lines = wallet_state.adoption_in_words(facts)
-    lines.append("adopted; next: wallet resume" if done else "nothing was changed; --yes does it")
+    then = "wallet adopt again, once the book has followed" if drawn.stops else "wallet resume"
+    lines.append(f"adopted; next: {then}" if done else "nothing was changed; --yes does it")
     stdout.write(json.dumps({"adopted": done, **facts}) if options["json"] else "\n".join(lines))
     if drawn.problem:
         raise Refused(drawn.problem)
