@@ -1,8 +1,8 @@
 """`make mutation`: small changes of the code that guards money, each of which a test has to notice.
 
 Ends with 0 when every group has at least 90 % of its mutants killed and no judgement of docs/mutation.md
-was refuted, with 1 when not, with 2 when asked for something that is not there, with 3 when it ended early.
-Results, measurements and the worker's log are in var/mutation/.
+was refuted, with 1 when not, with 2 when asked for something that is not there or for no mutant, with 3 when
+it ended early. Results, measurements and the worker's log are in var/mutation/.
 """
 
 import argparse
@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"no group or module {unknown}; there are: {', '.join([*scope.GROUPS, *scope.files()])}")
         return 2
     mutants = _drawn(files, options)
+    if not mutants:
+        _say("no mutant was chosen: there is nothing to show to any test")
+        return 2
     kept = report.Kept(options.folder / "results.jsonl")
     known = report.judged()
     ended_early = ""
@@ -85,7 +88,7 @@ def _drawn(files: list[str], options: argparse.Namespace) -> list[Mutant]:
     mutants = [mutant for file in files for mutant in Source(file).mutants]
     if options.sample is None or options.sample >= len(mutants):
         return mutants
-    chosen = random.Random(options.seed).sample(range(len(mutants)), options.sample)
+    chosen = random.Random(options.seed).sample(range(len(mutants)), max(0, options.sample))
     return [mutants[at] for at in sorted(chosen)]
 
 
@@ -105,27 +108,32 @@ def _go(group: str, mutants: list[Mutant], kept: report.Kept, options: argparse.
         run = Run(worker, options.folder / "passes.json", options.budget)
         _say(f"{len(worker.begun['tests'])} tests")
         for file in run.measure():
-            _say(f"  measured {file}")
+            if file in run.unwatched:
+                _say(f"  died while it was watched, or was too late, and is left out: {file}")
+            else:
+                _say(f"  measured {file}")
         for name in run.failing():
             _say(f"  fails without any mutant, and is left out: {name}")
         _show(run, mutants, kept, dict(kept.found) if options.again else {})
+        for name in sorted(run.unsteady):
+            _say(f"  found something, but fails so without the mutant, and was left out: {name}")
 
 
 def _show(run: Run, mutants: list[Mutant], kept: report.Kept, before: dict[str, Found]) -> None:
     begun_s = said_s = time.monotonic()
     verdicts: dict[str, str] = {}
-    seconds = 0  # looks at the same mutant
+    shown_again = 0
     for found in run.show(mutants, before, list(kept.found.values())):
         kept.add(found)
-        seconds += found.key in verdicts
+        shown_again += found.key in verdicts
         verdicts[found.key] = found.verdict
         now_s = time.monotonic()
         if now_s - said_s >= SAY_EVERY_S:
             said_s = now_s
             killed = sum(verdict == "killed" for verdict in verdicts.values())
             _say(
-                f"  {(now_s - begun_s) / 60:.0f} min: {len(verdicts)}/{len(mutants)} shown, {seconds} of them again"
-                f" to more tests, {killed} killed: {found.module}"
+                f"  {(now_s - begun_s) / 60:.0f} min: {len(verdicts)}/{len(mutants)} shown, {shown_again} of them"
+                f" again to more tests, {killed} killed: {found.module}"
             )
 
 

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import struct
+import sys
 import tempfile
 import time
 import traceback
@@ -22,31 +23,38 @@ from tests.mutation.stopwatch import is_runnable, ran, spent
 
 BEGIN_WITHIN_S = 120.0
 LENT_MOST_S = 600.0
-DEADLINE = struct.Struct("d")
+MEMORY = struct.Struct("dq")  # the deadline, and the step that it was given for
 AUTOGROUP = Path("/proc/self/autogroup")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What the process said, its seconds of CPU, and whether it was ended because its deadline had passed."""
+    """What the process said, its seconds of CPU, whether it was ended because its deadline had passed, and its last step."""
 
     said: Any
     cpu_s: float
     timed_out: bool
+    step: int
 
 
 class Clock:
-    """The deadline, in memory that parent and child share; time.monotonic() is the machine's."""
+    """The deadline, in memory that parent and child share; time.monotonic() is the machine's.
+
+    It is given step by step, so that the parent knows with which one a child died; before the first there is none.
+    """
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, DEADLINE.size)
+        self._memory = mmap.mmap(-1, MEMORY.size)
         self.give(BEGIN_WITHIN_S)
 
-    def give(self, seconds: float) -> None:
-        self._memory[:] = DEADLINE.pack(time.monotonic() + seconds)
+    def give(self, seconds: float, step: int = 0) -> None:
+        self._memory[:] = MEMORY.pack(time.monotonic() + seconds, step)
 
     def deadline_s(self) -> float:
-        return float(DEADLINE.unpack(self._memory[:])[0])
+        return float(MEMORY.unpack(self._memory[:])[0])
+
+    def step(self) -> int:
+        return int(MEMORY.unpack(self._memory[:])[1])
 
 
 class Patience:
@@ -88,9 +96,11 @@ def fork(work: Callable[[Clock], Any], parts: Sequence[int] = ()) -> Ended:
         if pid == 0:
             _live(work, clock, answer)
         timed_out = _await(pid, Patience(clock, pid, parts))
-        _, _, used = os.wait4(pid, 0)
+        _, status, used = os.wait4(pid, 0)
         said = json.loads(answer.read_text()) if answer.exists() and not timed_out else None
-    return Ended(said, used.ru_utime + used.ru_stime, timed_out)
+    if os.WIFSIGNALED(status) and not timed_out:
+        sys.stderr.write(f"the process of a job was ended by {signal.Signals(os.WTERMSIG(status)).name}\n")
+    return Ended(said, used.ru_utime + used.ru_stime, timed_out, clock.step())
 
 
 def stay_nice() -> None:

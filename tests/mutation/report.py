@@ -116,8 +116,12 @@ def summary(found: Iterable[Found], known: dict[str, tuple[str, str]]) -> dict[s
 
 
 def has_failed(told: dict[str, Any]) -> bool:
-    """Whether a group is below the least, or a judgement no longer holds."""
-    return bool(told["refuted"]) or any(row.percent < LEAST_PCT for row in told["groups"].values())
+    """Whether a group is below the least, a judgement no longer holds, or nothing was shown at all."""
+    return (
+        not told["groups"]
+        or bool(told["refuted"])
+        or any(row.percent < LEAST_PCT for row in told["groups"].values())
+    )
 
 
 def table(told: dict[str, Any]) -> str:

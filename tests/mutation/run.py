@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -102,10 +102,11 @@ class Run:
         self._kept = kept
         self._budget_s = budget_s
         self._sources = [Source(file) for file in scope.files()]
-        self._proven: set[tuple[str, str]] = set()
+        self._proven: set[tuple[str, ...]] = set()
         self.passes = Passes.read(kept)
         self._unfit: set[tuple[str, str]] = set()
         self.unsteady: set[str] = set()
+        self.unwatched: set[str] = set()
 
     def measure(self) -> Iterator[str]:
         """Watch the tests of each file that is new, has changed or did not pass; yields their names."""
@@ -123,8 +124,11 @@ class Run:
                 continue
             self.passes.forget(file)
             job = {"mode": "watch", "tests": names, "limit_s": WATCH_LIMIT_S}
-            for name, one in self._worker.ask(job)["watched"].items():
+            watched = self._worker.ask(job)["watched"]
+            for name, one in watched.items():
                 self.passes.tests[name] = Passed(**one)
+            if not watched:
+                self.unwatched.add(file)
             self.passes.files[file] = digest
             if not self.passes.digests:
                 self.passes.digests = self._digests()
@@ -132,12 +136,9 @@ class Run:
             yield file
 
     def failing(self) -> list[str]:
-        """Tests of this run that do not pass on the unchanged code."""
-        return [
-            name
-            for name in self._worker.begun["tests"]
-            if name in self.passes.tests and not self.passes.tests[name].ok
-        ]
+        """Tests of this run that do not pass on the unchanged code, or that end the process that watches their file."""
+        tests = self.passes.tests
+        return [name for name in self._worker.begun["tests"] if name not in tests or not tests[name].ok]
 
     def _digests(self) -> dict[str, str]:
         return {
@@ -192,10 +193,10 @@ class Run:
             self._unfit.add((mutant.module, mutant.function))
             return self._show(mutant, budget_s, shown)
         finder = answer["finder"]
+        if finder and (unsteady := self._unsteady(mode, answer)):
+            self.unsteady |= unsteady
+            return self._show(mutant, budget_s, shown)
         if finder in tests:
-            if not self._is_steady(mode, finder):
-                self.unsteady.add(finder)
-                return self._show(mutant, budget_s, shown)
             self._choice.note(mutant.module, mutant.function, finder)
         if answer["verdict"] == "passed":
             return self._lived(mutant, shown | set(tests), answer["cpu_s"])
@@ -216,10 +217,10 @@ class Run:
                 mutant = self._suspect(group, finder)
                 alone = self._ask("swap", [mutant], [finder])
                 spent_s += alone["cpu_s"]
-                if alone["verdict"] == "passed":
+                if alone["verdict"] in {"passed", "unfit"}:
                     group.passed.add(finder)  # it fails with several of them alone, and counts for none
-                elif alone["verdict"] == "killed" and not self._is_steady("swap", finder):
-                    self.unsteady.add(finder)
+                elif alone["finder"] and (unsteady := self._unsteady("swap", alone)):
+                    self.unsteady |= unsteady
                 else:
                     self._choice.note(mutant.module, mutant.function, finder)
                     group = group.without(mutant)
@@ -263,6 +264,21 @@ class Run:
             answer["cpu_s"] += spent_s
         return answer
 
+    def _unsteady(self, mode: str, answer: Mapping[str, Any]) -> set[str]:
+        """Which tests of a job that found something end so on the unchanged code, too; none where the find is proven."""
+        asked, finder, at = answer["asked"], answer["finder"], answer["at"]
+        if finder in asked:
+            return set() if self._is_steady(mode, finder) else {finder}
+        if at:  # it died with this one, of what those before it may have left
+            again = self._ask(mode, [], asked[: asked.index(at) + 1])
+            blamed = again["finder"] if again["finder"] in asked else at
+            return set() if again["verdict"] == "passed" else {blamed}
+        files = _files(asked)
+        if self._is_collected(files):
+            return set()
+        broken = [file for file in files if not self._is_collected([file])] or files
+        return {name for name in asked if _files([name])[0] in broken}
+
     def _is_steady(self, mode: str, test: str) -> bool:
         """Whether the test passes on the unchanged code in the same kind of process. Asked once of each finder."""
         if (mode, test) not in self._proven:
@@ -271,15 +287,37 @@ class Run:
             self._proven.add((mode, test))
         return True
 
-    def _ask(self, mode: str, mutants: list[Mutant], tests: list[str]) -> dict[str, Any]:
-        return self._worker.ask(
-            {
-                "mode": mode,
-                "mutants": [asdict(mutant) for mutant in mutants],
-                "tests": tests,
-                "seconds": {name: self.passes.tests[name].seconds for name in tests},
-            }
-        )
+    def _is_collected(self, files: list[str]) -> bool:
+        """Whether the unchanged code can be imported by these files of tests in a new process. Asked once."""
+        if ("import", *files) not in self._proven:
+            if self._ask("import", [], [], files)["verdict"] != "passed":
+                return False
+            self._proven.add(("import", *files))
+        return True
+
+    def _ask(
+        self, mode: str, mutants: list[Mutant], tests: list[str], files: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """What no test said is asked a second time, and only that counts: the machine may have had no memory left."""
+        job = {
+            "mode": mode,
+            "mutants": [asdict(mutant) for mutant in mutants],
+            "tests": tests,
+            "files": files or _files(tests),
+            "seconds": {name: self.passes.tests[name].seconds for name in tests},
+        }
+        answer = self._worker.ask(job)
+        if answer["finder"] and answer["finder"] not in tests:
+            spent_s = answer["cpu_s"]
+            answer = self._worker.ask(job)
+            answer["cpu_s"] += spent_s
+            if mode == "swap" and answer["finder"] and not answer["at"]:
+                answer |= {"verdict": "unfit", "finder": ""}  # it died before its first test
+        return answer | {"asked": tests}
+
+
+def _files(tests: Iterable[str]) -> list[str]:
+    return sorted({name.split("::")[0] for name in tests})
 
 
 def _found(

@@ -3,17 +3,21 @@
 import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.mutation import __main__, report, scope
+from tests.mutation import __main__, report, scope, worker
 from tests.mutation.forks import Clock, fork
-from tests.mutation.mutants import ROOT, Source
+from tests.mutation.mutants import ROOT, Mutant, Source
+from tests.mutation.passes import Passed, Passes
 from tests.mutation.run import Found, Run, Worker
 from tests.mutation.stopwatch import Stopwatch
 from tests.mutation.together import MOST, Group, grouped
@@ -180,12 +184,140 @@ def test_what_hangs_is_ended_and_what_waits_for_a_core_has_its_time() -> None:
             one.wait()
 
 
+def test_a_process_that_dies_says_with_which_test() -> None:
+    def die(clock: Clock) -> None:
+        clock.give(60.0, 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def fail(_: Clock) -> None:
+        raise MemoryError
+
+    died, failed = fork(die), fork(fail)
+    assert (died.said, died.timed_out, died.step) == (None, False, 2)
+    assert worker._judged(died, ["a", "b"]) | {"cpu_s": 0} == {
+        "verdict": "killed",
+        "finder": "death",
+        "at": "b",
+        "cpu_s": 0,
+    }
+    assert worker._judged(failed, ["a", "b"])["at"] == ""
+
+
+HOME, FAR = "tests/signals/test_signatures.py", "tests/signals/test_tokens.py"
+NEAR, OTHER = f"{HOME}::test_near", f"{FAR}::test_other"
+PASSED: dict[str, Any] = {"verdict": "passed", "finder": "", "at": "", "cpu_s": 0.1}
+
+
+def killed(finder: str, at: str = "") -> dict[str, Any]:
+    return PASSED | {"verdict": "killed", "finder": finder, "at": at}
+
+
+class Scripted(Worker):
+    """Says of each job what it is told to say."""
+
+    def __init__(self, says: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._says = says
+        self.begun = {"tests": [NEAR, OTHER], "at_import": {}}
+        self.jobs: list[dict[str, Any]] = []
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        self.jobs.append(job)
+        return dict(self._says(job))
+
+
+def shown_by(
+    says: Callable[[dict[str, Any]], dict[str, Any]], mutant: Mutant, folder: Path
+) -> tuple[Found, Run, Scripted]:
+    lines = {mutant.module: {name: [0] for name, _ in Source("signals_app/signatures.py").functions}}
+    passes = Passes(dict.fromkeys((HOME, FAR), ""), {one: Passed(0.1, True, lines) for one in (NEAR, OTHER)})
+    passes.write(folder / "passes.json")
+    scripted = Scripted(says)
+    run = Run(scripted, folder / "passes.json", budget_s=1)
+    (one,) = run.show([mutant])
+    return one, run, scripted
+
+
+SWAPPED = next(one for one in Source("signals_app/signatures.py").mutants if one.function == "verify")
+IMPORTED = next(one for one in Source("signals_app/signatures.py").mutants if not one.function)
+
+
+def test_a_death_counts_when_it_comes_again_and_not_without_the_mutant(tmp_path: Path) -> None:
+    one, run, asked = shown_by(
+        lambda job: killed("death", OTHER) if job["mutants"] else PASSED, SWAPPED, tmp_path
+    )
+    assert (one.verdict, one.finder, run.unsteady) == ("killed", "death", set())
+    assert [(len(job["mutants"]), job["tests"]) for job in asked.jobs] == [
+        (1, [NEAR, OTHER]),
+        (1, [NEAR, OTHER]),
+        (0, [NEAR, OTHER]),
+    ], "shown twice, and proven with the tests before it"
+    deaths = [killed("death", NEAR)]
+    one, run, _ = shown_by(lambda _: deaths.pop() if deaths else PASSED, SWAPPED, tmp_path)
+    assert (one.verdict, run.unsteady) == ("survived", set()), "the machine's own"
+
+
+def test_a_test_with_which_the_unchanged_code_dies_finds_nothing(tmp_path: Path) -> None:
+    one, run, asked = shown_by(
+        lambda job: killed("death", NEAR) if NEAR in job["tests"] else PASSED, SWAPPED, tmp_path
+    )
+    assert (one.verdict, run.unsteady) == ("survived", {NEAR})
+    assert asked.jobs[-1]["tests"] == [OTHER], "it is shown to the others"
+    one, run, _ = shown_by(
+        lambda job: (
+            (killed("death", OTHER) if job["mutants"] else killed(NEAR)) if NEAR in job["tests"] else PASSED
+        ),
+        SWAPPED,
+        tmp_path,
+    )
+    assert (one.verdict, run.unsteady) == ("survived", {NEAR}), "what fails instead"
+
+
+def test_a_death_before_any_test_is_shown_by_an_import(tmp_path: Path) -> None:
+    one, _, asked = shown_by(
+        lambda job: killed("death") if job["mode"] == "swap" else PASSED, SWAPPED, tmp_path
+    )
+    assert one.verdict == "survived"
+    assert [job["mode"] for job in asked.jobs] == ["swap", "swap", "import", "import"]
+
+
+@pytest.mark.parametrize("finder", ["import", "collection", "death"])
+def test_a_broken_import_counts_only_where_the_unchanged_code_is_imported(
+    finder: str, tmp_path: Path
+) -> None:
+    one, run, asked = shown_by(lambda job: killed(finder) if job["mutants"] else PASSED, IMPORTED, tmp_path)
+    assert (one.verdict, one.finder, run.unsteady) == ("killed", finder, set())
+    assert [(job["tests"], job["files"]) for job in asked.jobs if not job["mutants"]] == [([], [HOME])]
+    one, run, _ = shown_by(
+        lambda job: killed(finder) if HOME in job["files"] else (killed(OTHER) if job["mutants"] else PASSED),
+        IMPORTED,
+        tmp_path,
+    )
+    assert (one.verdict, one.finder, run.unsteady) == ("killed", OTHER, {NEAR})
+
+
+def test_a_file_whose_watch_dies_is_told_with_its_tests(tmp_path: Path) -> None:
+    run = Run(Scripted(lambda _: {"watched": {}, "cpu_s": 0.1}), tmp_path / "passes.json", budget_s=1)
+    assert list(run.measure()) == [HOME, FAR]
+    assert run.unwatched == {HOME, FAR}
+    assert run.failing() == [NEAR, OTHER]
+
+
 def test_what_was_judged_is_read() -> None:
     assert all(kind in ("equivalent", "accepted") and why for kind, why in report.judged().values())
 
 
 def test_what_is_not_there_is_said() -> None:
     assert __main__.main(["--only", "no_such_module"]) == 2
+
+
+@pytest.mark.parametrize("drawn", ["0", "-1"])
+def test_a_run_of_no_mutants_has_not_passed(
+    drawn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--only", "signatures", "--sample", drawn, "--folder", str(tmp_path)]
+    assert __main__.main(arguments) == 2
+    assert "no mutant" in capsys.readouterr().err
+    assert report.has_failed(report.summary([], {}))
 
 
 @pytest.mark.timeout(300)
@@ -198,11 +330,15 @@ def test_mutants_are_found_by_a_test_and_survive_without_one(tmp_path: Path) -> 
         next(one for one in fees if one.function == "tip"),
     ]
     tests = "tests/signals/test_signatures.py"
-    with Worker(scope.files(), (tests,), tmp_path / "worker.log") as worker:
-        run = Run(worker, tmp_path / "passes.json", budget_s=45)
+    with Worker(scope.files(), (tests,), tmp_path / "worker.log") as working:
+        run = Run(working, tmp_path / "passes.json", budget_s=45)
         assert list(run.measure()) == [tests]
         assert run.failing() == []
         assert list(run.measure()) == [], "what was measured is kept"
+        assert run._is_collected([tests])
+        assert not run._is_collected(["tests/signals/test_no_such.py"])
+        no_job = {"mode": "import", "mutants": [], "tests": [next(iter(run.passes.tests))], "files": [tests]}
+        assert working.ask(no_job | {"seconds": None})["finder"] == "death", "an error of ours is no pass"
         shown = list(run.show(chosen))
         together = [one for one in signatures if one.function][:12]
         alone = {one.key: one for one in run.show(together)}

@@ -290,7 +290,7 @@ def _show_swapped(
         source = sources[mutant.module]
         swap = plugin.fitting(index, mutant.function, source.code, source.mutated(mutant))
         if swap is None:
-            return {"verdict": "unfit", "unfit": mutant.key, "finder": "", "cpu_s": 0.0}
+            return {"verdict": "unfit", "unfit": mutant.key, "finder": "", "at": "", "cpu_s": 0.0}
         swaps.append(swap)
 
     def work(clock: Clock) -> Any:
@@ -299,7 +299,7 @@ def _show_swapped(
             swap()
         return plugin.run(session, job["tests"], _clocked(job, clock))
 
-    return _judged(fork(work, job["pids"]))
+    return _judged(fork(work, job["pids"]), job["tests"])
 
 
 @lru_cache(maxsize=4)
@@ -318,37 +318,42 @@ def _show_import(job: dict[str, Any]) -> dict[str, Any]:
         if finder is not None:
             assert finder.module not in sys.modules
             sys.meta_path.insert(0, finder)
-        found = ["import"]
+        found: list[str | None] = ["import"]
 
         def loop(session: pytest.Session) -> None:
             gc.enable()
-            found[0] = "collection" if session.testsfailed else ""
+            found[0] = "collection" if session.testsfailed else None  # pytest takes what `run` may raise
             found[0] = found[0] or plugin.run(session, job["tests"], _clocked(job, clock))
 
-        files = sorted({name.split("::")[0] for name in job["tests"]})
         with suppress(SystemExit):
-            pytest.main(plugin.arguments(*files), plugins=[plugin.Loop(loop)])
+            pytest.main(plugin.arguments(*job["files"]), plugins=[plugin.Loop(loop)])
         return found[0]
 
-    return _judged(fork(work, job["pids"]))
+    return _judged(fork(work, job["pids"]), job["tests"])
 
 
 def _clocked(job: dict[str, Any], clock: Clock) -> Any:
+    steps = {name: step for step, name in enumerate(job["tests"], 1)}
+
     def begin(name: str) -> None:
-        clock.give(LOST_S + FACTOR * job["seconds"].get(name, 1.0))
+        clock.give(LOST_S + FACTOR * job["seconds"].get(name, 1.0), steps[name])
 
     return begin
 
 
-def _judged(ended: Ended) -> dict[str, Any]:
-    """A process that died found the mutant as well as a failing test does."""
+def _judged(ended: Ended, tests: list[str]) -> dict[str, Any]:
+    """A process that died may have found the mutant as a failing test does: whoever asked has that proven.
+
+    `at` is the test that ran last, blank where none had begun.
+    """
     if ended.timed_out:
         verdict, finder = "timeout", ""
     elif ended.said is None:
         verdict, finder = "killed", "death"
     else:
         verdict, finder = ("killed", ended.said) if ended.said else ("passed", "")
-    return {"verdict": verdict, "finder": finder, "cpu_s": round(ended.cpu_s, 3)}
+    at = tests[ended.step - 1] if ended.step else ""
+    return {"verdict": verdict, "finder": finder, "at": at, "cpu_s": round(ended.cpu_s, 3)}
 
 
 if __name__ == "__main__":
