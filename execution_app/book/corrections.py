@@ -19,7 +19,8 @@ from execution_app import audit, meters, reservations
 from execution_app.audit_words import AuditAction
 from execution_app.book import absence, bases, protections
 from execution_app.book.absence import Sighting
-from execution_app.book.positions import fold, is_replaced
+from execution_app.book.positions import fold
+from execution_app.book.replaced import is_replaced
 from execution_app.models import Correction, Position, TxIntent
 from execution_app.node import quorum
 from execution_app.states import OWNING_NONCE, Mode, PositionEnd, PositionState

@@ -18,7 +18,8 @@ from django.db.models import Max
 from django.db.models.functions import Now
 
 from execution_app import meters
-from execution_app.book.positions import fold, replaced_at
+from execution_app.book.positions import fold
+from execution_app.book.replaced import replaced_at
 from execution_app.models import Fill, Position
 from execution_app.node import quorum, rpc
 from execution_app.node.rpc import LOG_SPAN

@@ -27,7 +27,12 @@ def position_of(intent: TxIntent, event: OrderExecuted) -> Position:
     }
     opened_at = datetime.fromtimestamp(event.opened_at, UTC)
     levels = _levels(intent, event)
-    fixed = {"is_long": event.is_long, "open_price": event.price}
+    fixed = {
+        "is_long": event.is_long,
+        "open_price": event.price,
+        "collateral_usdc": event.collateral_usdc,
+        "leverage_x": event.leverage_x,
+    }
     second = Position.objects.filter(
         **slot, opened_at__gte=opened_at, opened_at__lt=opened_at + timedelta(seconds=1)
     ).order_by("opened_at")
@@ -44,8 +49,6 @@ def position_of(intent: TxIntent, event: OrderExecuted) -> Position:
         opened_at=opened_at if last is None else last.opened_at + timedelta(microseconds=1),
         symbol=onchain.PAIR_NAMES[event.pair_index],
         state=PositionState.VOID,  # until its opening fill is stored and folded
-        collateral_usdc=event.collateral_usdc,
-        leverage_x=event.leverage_x,
     )
 
 

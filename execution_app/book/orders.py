@@ -222,6 +222,7 @@ def take_back(intent: TxIntent) -> None:
             shadow.take_back(intent)
             positions.fold(fill.position)
             if fill.action == Action.OPEN:
+                positions.empty(fill)
                 positions.reopen_replaced(fill.position)
         VenueOrder.objects.filter(intent=intent).update(
             state=OrderState.REGISTERED, done_block_number=None, done_block_hash="", scanned_to_block=None

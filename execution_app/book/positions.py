@@ -4,11 +4,11 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters, reservations
-from execution_app.book import asked_levels, bases, growth, reopened
+from execution_app.book import asked_levels, bases, growth, reopened, replaced
 from execution_app.models import (
     Correction,
     Fill,
@@ -62,6 +62,9 @@ def closable(close: TxIntent, mode: Mode) -> QuerySet[Position]:
         Position.objects.filter(trader=close.trader, symbol=close.symbol, mode=mode, state=PositionState.OPEN)
         .filter(fills__action=Action.OPEN, fills__intent_id__lt=asked_at(close))
         .exclude(pk__in=dealt_with.filter(position__isnull=False).values("position"))
+        # A reorg may have made what was dealt with another row: by its fill, or by its slot until there is one.
+        .exclude(pk__in=Fill.objects.filter(action=Action.CLOSE, intent__in=dealt_with).values("position"))
+        .exclude(Exists(reopened.void_of(OuterRef).filter(pk__in=dealt_with.values("position"))))
         .order_by("id")
     )
 
@@ -73,8 +76,10 @@ def is_taken(position: Position, close: TxIntent) -> bool:
     margin = Q(action=Action.MARGIN, state__in=sorted(UNMINED))
     own = Q(position=position) & (closes | margin)
     # What was asked of the row that a reorg took away is of this one, as soon as the book has heard of both.
-    moved = reopened.asked_of_void(position) & Q(action=Action.MARGIN, settled_at=None)
-    moved &= Q(state__in=sorted(UNMINED | {IntentState.MINED}))
+    # A transaction names its slot alone; a message the time of the opening that left.
+    margin = Q(action=Action.MARGIN, settled_at=None, state__in=sorted(UNMINED | {IntentState.MINED}))
+    sent = Q(action=Action.CLOSE, nonce__isnull=False, state__in=sorted(IN_FLIGHT))
+    moved = reopened.asked_of_void(position) & (margin | sent)
     return TxIntent.objects.exclude(pk=close.pk).filter(own | moved).exists()
 
 
@@ -221,6 +226,14 @@ def fold(position: Position) -> None:
         reservations.follow(intent_id)
 
 
+def empty(opening: Fill) -> None:
+    """Its opening has left the chain: the void row is what was opened, by which a close or the next opening knows it again."""
+    opened = {"collateral_usdc": opening.collateral_usdc, "leverage_x": opening.leverage_x}
+    Position.objects.filter(pk=opening.position_id, state=PositionState.VOID).update(
+        **opened, open_price=opening.price, grown_price=None, updated_at=Now()
+    )
+
+
 def _levels(position: Position, opening: Fill, corrected: Correction | None) -> dict[str, object]:
     """The venue's levels where we had them changed: the last ones taken, or those before where a reorg took them back."""
     asked = TxIntent.objects.filter(position=position, action=Action.LEVELS, message__isnull=False)
@@ -237,7 +250,7 @@ def _may_reopen(position: Position, fields: dict[str, object]) -> bool:
     """Whether nothing but an opening in its slot ended it that may leave the chain again."""
     if fields["ended_by"] != PositionEnd.CLOSED_ELSEWHERE or _is_absent(position):
         return False
-    return not _replacements(position).filter(settled_at__isnull=False).exists()
+    return not replaced.replacements(position).filter(settled_at__isnull=False).exists()
 
 
 def _is_absent(position: Position) -> bool:
@@ -250,7 +263,7 @@ def _end(position: Position, left_usdc: Decimal, closing: list[Fill]) -> Positio
         return PositionEnd(told)
     if left_usdc <= 0:
         return PositionEnd.CLOSE
-    gone = _is_absent(position) or _replacements(position).exists()
+    gone = _is_absent(position) or replaced.replacements(position).exists()
     return PositionEnd.CLOSED_ELSEWHERE if gone else None
 
 
@@ -260,7 +273,7 @@ def end_replaced(position: Position) -> None:
     The venue keeps one trade a slot, so the older one is gone: liquidated, or
     closed by its owner. What it paid is not known here, and left blank.
     """
-    held = Position.objects.filter(**_slot(position), state=PositionState.OPEN)
+    held = Position.objects.filter(**replaced.slot_of(position), state=PositionState.OPEN)
     for older in held.filter(opened_at__lt=position.opened_at):
         meters.INVARIANT_VIOLATIONS.labels("position_ends_by_our_close").inc()
         log.error("a position has ended without a close of ours", position=older.pk, by=position.pk)
@@ -269,7 +282,7 @@ def end_replaced(position: Position) -> None:
 
 def reopen_replaced(position: Position) -> None:
     """Fold anew what had ended because this trade took its slot, now that its opening has left the chain."""
-    older = Position.objects.filter(**_slot(position), opened_at__lt=position.opened_at)
+    older = Position.objects.filter(**replaced.slot_of(position), opened_at__lt=position.opened_at)
     last = older.exclude(state=PositionState.VOID).order_by("opened_at").last()
     if last is not None and last.ended_by == PositionEnd.CLOSED_ELSEWHERE:
         fold(last)
@@ -277,7 +290,7 @@ def reopen_replaced(position: Position) -> None:
 
 def release_replaced(position: Position) -> None:
     """Let go what older trades of the slot had at stake, now that the one that replaced them is final, and so their end."""
-    older = Position.objects.filter(**_slot(position), opened_at__lt=position.opened_at)
+    older = Position.objects.filter(**replaced.slot_of(position), opened_at__lt=position.opened_at)
     for ended in older.filter(ended_by=PositionEnd.CLOSED_ELSEWHERE, settled_at=None):
         fold(ended)
     at_stake = {"intent__reservation__isnull": False, "intent__reservation__released_at": None}
@@ -286,35 +299,3 @@ def release_replaced(position: Position) -> None:
     for rows in (parts.values_list("intent_id", flat=True), margin.values_list("intent_id", flat=True)):
         for intent_id in rows:
             reservations.follow(intent_id)
-
-
-def replaced_at(position: Position) -> int | None:
-    """The final block in which the next trade of its slot was opened; None where there is none."""
-    final = _replacements(position).filter(settled_at__isnull=False).order_by("block_number")
-    return final.values_list("block_number", flat=True).first()
-
-
-def is_replaced(position: Position) -> bool:
-    """Whether another position of the book has the slot now, or had it later: the venue keeps one trade a slot."""
-    others = Position.objects.filter(**_slot(position), state=PositionState.OPEN).exclude(pk=position.pk)
-    return others.exists() or _replacements(position).exists()
-
-
-def _replacements(position: Position) -> QuerySet[Fill]:
-    """Openings of later trades in the same slot of the venue; the simulation never reuses a taken one.
-
-    Asked in two steps: joined, a planner without statistics reads all positions of the trader for each fill.
-    """
-    later = list(
-        Position.objects.filter(**_slot(position), opened_at__gt=position.opened_at).values_list(
-            "pk", flat=True
-        )
-    )
-    if not later:
-        return Fill.objects.none()
-    return Fill.objects.filter(position__in=later, action=Action.OPEN, mode=Mode.LIVE)
-
-
-def _slot(position: Position) -> dict[str, object]:
-    names = ("trader_id", "venue", "pair_index", "trade_index", "mode")
-    return {name: getattr(position, name) for name in names}

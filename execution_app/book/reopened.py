@@ -1,12 +1,14 @@
 """Rows whose opening a reorg took back, and the trades that were opened anew in their slot as rows of their own."""
 
+from collections.abc import Callable
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from execution_app.models import IntentTransition, Position, TxIntent
 from execution_app.states import Action, IntentState, PositionState
 
+SLOT = ("trader_id", "venue", "pair_index", "trade_index", "mode", "is_long")
 KEPT = 150  # characters of a key that `Protection.set_by` has room for
 
 
@@ -25,6 +27,11 @@ def may_come(void: Position) -> bool:
     return opens.filter(transitions__from_state=IntentState.FILLED).exclude(state=IntentState.FILLED).exists()
 
 
+def void_of(ref: Callable[[str], Any]) -> QuerySet[Position]:
+    """The void rows of the slot of the position that `ref` names the fields of, as a part of a question about it."""
+    return Position.objects.filter(**{name: ref(name) for name in SLOT}, state=PositionState.VOID)
+
+
 def guarded_before(position: Position, intent: TxIntent) -> Position | None:
     """The void row of the trade that `intent` opened before a reorg took that back; None where nothing guarded it."""
     taken_back = IntentTransition.objects.filter(intent=intent, from_state=IntentState.FILLED).exists()
@@ -32,11 +39,13 @@ def guarded_before(position: Position, intent: TxIntent) -> Position | None:
         return None
     names = {name: value for name, value in _slot_of(position).items() if name != "trade_index"}
     void = Position.objects.filter(**names, state=PositionState.VOID, protections__version=1)
+    size = position.collateral_usdc, position.leverage_x
     for row in void.exclude(pk=position.pk).order_by("-pk"):
         begun_by = row.protections.get(version=1).set_by
         if begun_by == intent.intent_key[:KEPT]:
             return row
-        if row.trade_index == position.trade_index and not is_of_an_open(intent, begun_by):
+        alike = row.trade_index == position.trade_index and (row.collateral_usdc, row.leverage_x) == size
+        if alike and not is_of_an_open(intent, begun_by):
             return row
     return None
 
@@ -56,5 +65,4 @@ def asked_of_void(position: Position) -> Q:
 
 
 def _slot_of(position: Position) -> dict[str, Any]:
-    names = ("trader_id", "venue", "pair_index", "trade_index", "mode", "is_long")
-    return {name: getattr(position, name) for name in names}
+    return {name: getattr(position, name) for name in SLOT}

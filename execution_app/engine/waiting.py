@@ -204,6 +204,8 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
         earlier = earlier.exclude(pk__in=positions.resting().values("pk"))
     waits = earlier.exists()  # asked first: what fills meanwhile is found below
     found = list(positions.closable(intent, mode))
+    waits = waits or earlier.exists()  # and once more: a reorg may have taken one back in between
+    found = found or list(positions.closable(intent, mode))
     if not found and waits:
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, "an earlier open on this symbol is not filled yet")
     elif not found:
@@ -223,12 +225,13 @@ def _await_opening(intent: TxIntent, position: Position) -> None:
         return
     again = positions.opened_again(position, intent)
     if len(again) > 1:
-        named = ", ".join(str(one.pk) for one in again)
-        detail = f"a reorg made it one of positions {named}: close that one"
+        detail = f"a reorg made it one of positions {', '.join(str(one.pk) for one in again)}: close that one"
         hold(intent, Reason.WAITS_FOR_EARLIER_ORDER, detail)
     elif again:
         further = ask_further(intent, again[0], intent.reduce_usdc)
         end_empty(intent, Reason.NO_POSITION, f"a reorg made it position {again[0].pk}: {further.intent_key}")
+    elif Position.objects.filter(pk=position.pk).exclude(state=PositionState.VOID).exists():
+        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
     else:
         end_empty(intent, Reason.NO_POSITION, f"position {position.pk} was never opened")
 

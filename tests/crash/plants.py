@@ -48,13 +48,22 @@ def planted(patch: Path) -> Iterator[Path]:
         (copy / "var").mkdir()
         for kept in ("tools", "tests"):
             (copy / "var" / kept).symlink_to(ROOT / "var" / kept)
-        put = subprocess.run(
-            [*_putting(), str(patch.absolute())], cwd=copy, capture_output=True, text=True, check=False
-        )
-        if put.returncode:
-            raise DoesNotApplyError(f"{patch.name} does not apply any more:\n{put.stdout}{put.stderr}")
+        _put(patch, copy, _putting())
         _forget_compiled(patch, copy)
         yield copy
+
+
+def check_applies(patch: Path) -> None:
+    """Without putting it anywhere. Raises DoesNotApplyError."""
+    _put(patch, ROOT, _trying())
+
+
+def _put(patch: Path, where: Path, words: Sequence[str]) -> None:
+    put = subprocess.run(
+        [*words, str(patch.absolute())], cwd=where, capture_output=True, text=True, check=False
+    )
+    if put.returncode:
+        raise DoesNotApplyError(f"{patch.name} does not apply any more:\n{put.stdout}{put.stderr}")
 
 
 def _forget_compiled(patch: Path, copy: Path) -> None:
@@ -71,6 +80,12 @@ def _putting() -> list[str]:
     if shutil.which("patch"):
         return ["patch", "--strip=1", "--fuzz=0", "--no-backup-if-mismatch", "--input"]
     return ["git", "apply", "-p1"]
+
+
+def _trying() -> list[str]:
+    """As `_putting`, and nothing is written."""
+    tool, *words = _putting()
+    return [tool, "--dry-run", *words] if tool == "patch" else [tool, words[0], "--check", *words[1:]]
 
 
 def hunt(

@@ -29,8 +29,7 @@ def test_every_patch_applies() -> None:
         assert "\nFound: " in patch.read_text(encoding="utf-8"), (
             f"{patch.name} does not say as what it is found"
         )
-        with plants.planted(patch) as copy:
-            assert (copy / "execution_app").is_dir()
+        plants.check_applies(patch)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +54,5 @@ def test_a_patch_that_does_not_apply_is_said(tmp_path: Path) -> None:
     patch.write_text("--- a/manage.py\n+++ b/manage.py\n@@ -1 +1 @@\n-of long ago\n+of today\n")
     with pytest.raises(plants.DoesNotApplyError, match=r"old\.patch"), plants.planted(patch):
         pass
+    with pytest.raises(plants.DoesNotApplyError, match=r"old\.patch"):
+        plants.check_applies(patch)

@@ -116,6 +116,46 @@ def test_who_wants_this_very_one_takes_no_other(wallet: Wallet) -> None:
     assert told(close) == ("no_op", "no_position", f"position {position.pk} was never opened")
 
 
+def test_what_was_opened_anew_in_its_own_row_meanwhile_is_not_given_up(wallet: Wallet) -> None:
+    """The row was read with all others of the turn; the fill was stored behind that."""
+    position = opened(wallet, state="void")
+    close = waiting_close(wallet, position_id=position.pk, only_position=True)
+    assert close.position is not None
+    assert close.position.state == "void"
+    rows.update("positions", position.pk, {"state": "open"})
+    assert bind(close) is False
+    anew = f"position {position.pk} is opened anew after a reorg"
+    assert told(close) == ("pending", "waits_for_earlier_order", anew)
+    assert bind(again(close))
+    assert again(close).holds_position
+
+
+@pytest.mark.parametrize("comes_again", [False, True])
+def test_a_reorg_between_two_questions_takes_no_exit_away(
+    monkeypatch: pytest.MonkeyPatch, wallet: Wallet, *, comes_again: bool
+) -> None:
+    """The open was filled when it was asked for, and its position is void when that is; then it may be filled again."""
+    order = in_slot(wallet, 1, IntentState.FILLED)
+    position = Position.objects.get(pk=rows.position(trader_id=wallet.trader_id))
+    rows.fill(intent_id=order.pk, position_id=position.pk)
+    close = waiting_close(wallet)
+    asked = positions.closable
+
+    def in_between(*words: Any) -> Any:
+        monkeypatch.setattr(positions, "closable", asked)
+        rows.update("positions", position.pk, {"state": "void"})
+        rows.update("tx_intents", order.pk, {"state": "ordered"})
+        found = list(asked(*words))
+        if comes_again:
+            rows.update("positions", position.pk, {"state": "open"})
+            rows.update("tx_intents", order.pk, {"state": "filled"})
+        return found
+
+    monkeypatch.setattr(positions, "closable", in_between)
+    assert bind(close) is comes_again
+    assert told(close)[:2] == (("pending", "") if comes_again else ("pending", "waits_for_earlier_order"))
+
+
 def reorged(monkeypatch: pytest.MonkeyPatch, wallet: Wallet, *found: Position) -> TxIntent:
     """A close of a position whose opening left the chain, and what may be the same one."""
     monkeypatch.setattr(positions, "opened_again", lambda *_: list(found))

@@ -31,12 +31,7 @@ def filled_at(rig: Rig, moment: int) -> None:
 
 def backwards(rig: Rig, moment: int) -> None:
     """As `filled_at`, the youngest order first: it has the lowest slot."""
-    keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
-    rpc_call("evm_setNextBlockTimestamp", moment)
-    rpc_call("evm_setAutomine", True)
-    keeper._execute(keeper.pending()[::-1])
-    rpc_call("evm_setAutomine", False)
-    rig.track()
+    executed(rig, moment, 1, 0)
 
 
 def registered(rig: Rig) -> int:
@@ -142,3 +137,38 @@ def test_another_order_in_the_slot_is_not_guarded_by_it(rig: Rig, node: Proxy) -
     assert (guard.position, guard.stop_loss) == (Fill.objects.get(intent=one).position, 95_000)
     assert not Protection.objects.filter(position=Fill.objects.get(intent=two).position).exists()
     invariants.check(node, drained=False)
+
+
+def test_half_of_a_trade_that_is_another_row_now_is_closed_once(rig: Rig, node: Proxy) -> None:
+    """The request's other intent, which waited for a second open, is not for what the first one closes already."""
+    one, two = rig.intent(), rig.intent(collateral_usdc=Decimal(7))
+    moment = registered(rig)
+    executed(rig, moment, 0)
+    assert (state(one), state(two)) == ("filled", "ordered")
+    node.hold()
+    close = rig.intent(Action.CLOSE, reduce_pct=Decimal(50))
+    rig.submit()
+    assert state(close) == "pending_inclusion"
+    reorganise(1)
+    rig.track()
+    executed(rig, moment + 5, 0)
+    rig.submit()
+    node.release("all")
+    rig.finish(3)
+    first = Fill.objects.select_related("position").get(intent=one).position
+    second = Fill.objects.select_related("position").get(intent=two).position
+    assert (first.state, first.collateral_usdc) == ("open", Decimal("2.5"))
+    assert (second.state, second.collateral_usdc) == ("open", Decimal("3.5"))
+    assert Fill.objects.filter(action=Action.CLOSE).count() == 2
+    invariants.check(node)
+
+
+def executed(rig: Rig, moment: int, *which: int) -> None:
+    """As `filled_at`, of these orders alone, by their age."""
+    keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
+    orders = keeper.pending()
+    rpc_call("evm_setNextBlockTimestamp", moment)
+    rpc_call("evm_setAutomine", True)
+    keeper._execute([orders[number] for number in which])
+    rpc_call("evm_setAutomine", False)
+    rig.track()
