@@ -111,23 +111,18 @@ class Bench:
     def start_process(self, mode: str = "LIVE") -> None:
         """What a process does before it works: the gate opens."""
         self.boot()
-        self._has_looked()
         self._begin(mode)
 
     def go_on(self, mode: str = "LIVE") -> None:
         """A process that has been at work for a while, beside others that follow the chain: one more look is enough."""
         self.boot()
-        self._has_looked().started_at = datetime.now(UTC) - UP_FOR
+        watcher = watch._watch
+        assert watcher is not None
+        watcher.started_at = datetime.now(UTC) - UP_FOR
+        watcher.snapshot = modes.Snapshot(time.monotonic(), watch.limits().streak_needed - 1, "")
         Chain.objects.update(reconciled_at=Now())
         rpc.read("eth_chainId")  # it knows its node
         self._begin(mode)
-
-    def _has_looked(self) -> watch.ModeWatch:
-        """All but the last of the looks at a healthy Redis that LIVE needs: each is as the last one."""
-        watcher = watch._watch
-        assert watcher is not None
-        watcher.snapshot = modes.Snapshot(time.monotonic(), watch.limits().streak_needed - 1, "")
-        return watcher
 
     def _begin(self, mode: str) -> None:
         self.open_gate()
