@@ -129,6 +129,8 @@ class Desk(ABC):
             symbol=position.symbol,
             slippage_pct=SLIPPAGE_PCT,
             position=position,
+            # Of this one, whatever a reorg makes of its row: without a name it would be every one of its symbol.
+            only_position=True,
             reduce_usdc=request.reduce_usdc,
         )
 

@@ -154,6 +154,7 @@ def test_a_part_and_then_all_of_it_is_closed(world):
     assert (rest.outcome, rest.filled_usdc, rest.final) == (Outcome.FILLED, Decimal(3), True)
     assert world.venue.holdings() == []
     assert Position.objects.get(pk=position).state == "closed"
+    assert TxIntent.objects.filter(action="close", only_position=True).count() == 2
 
 
 def test_a_close_of_what_is_closed_ends_without_effect(world):
