@@ -131,7 +131,7 @@ def take_over(point: RestorePoint, former: Former) -> list[Held]:
         # Redis holds what the former database had last, at most: that must not pass for this one's.
         epoch = before if before > former.epoch else former.epoch + 1
         Control.objects.filter(pk=1, epoch__lt=epoch).update(epoch=epoch, updated_at=Now())
-        why = f"nonces were given away until the restore: {point.reason}"
+        why = f"restored from a backup of {point.snapshot_at:%Y-%m-%dT%H:%M:%SZ}: {point.reason}"
         behind = [wallet for wallet in Wallet.objects.order_by("pk") if _is_behind(wallet, former)]
         for wallet in behind:
             _halt(wallet, why, former)

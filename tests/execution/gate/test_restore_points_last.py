@@ -67,7 +67,7 @@ def test_a_wallet_that_gave_away_more_is_halted_again() -> None:
     nonces = {f"31337:{wallet.address}": nonce for wallet, nonce in zip(wallets, (6, 7, 3), strict=True)}
     take_over(point, Former("vanta_before", next_nonces=nonces))
     found = list(Wallet.objects.order_by("pk").values_list("seen_next_nonce", "halted_reason"))
-    why = "nonces were given away until the restore: the disk is gone"
+    why = "restored from a backup of 2026-01-02T00:00:00Z: the disk is gone"
     assert found == [(6, ""), (7, why), (6, "")]
     entry = AuditEntry.objects.order_by("-seq")[0]
     assert entry.after is not None
