@@ -1,8 +1,10 @@
 """A restored database is closed before anybody can reach it, and what it cannot remember is refused.
 
 `close` is one commit in the copy: emergency stop, DRY, every wallet halted, an epoch
-above whatever Redis may hold. Between the copy's moment and the restore others were
-served of whom nothing is known here, so `objection` refuses whatever may be from then.
+above whatever Redis may hold. The former database serves others until it loses its
+name, so `take_over` follows with what was set in it last. Between the copy's moment and
+the restore others were served of whom nothing is known here, so `objection` refuses
+whatever may be from then.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +18,8 @@ from django.db.models.functions import Greatest, Now
 from execution_app import audit
 from execution_app.audit_words import AuditAction, AuditOrigin
 from execution_app.errors import Refused
-from execution_app.models import Chain, Control, RestorePoint, Restriction, TxIntent, Wallet
+from execution_app.gate import control
+from execution_app.models import AuditEntry, Chain, Control, RestorePoint, Restriction, TxIntent, Wallet
 from execution_app.states import IntentState, Origin, RestrictionKind
 
 log = structlog.get_logger(__name__)
@@ -53,6 +56,7 @@ class Former:
     epoch: int = 0
     next_nonces: Mapping[str, int] = field(default_factory=dict)
     held: Collection[Held] = ()
+    audit_seq: int = 0
     audit_head: str = ""
 
 
@@ -73,8 +77,8 @@ def close(copy: Copy, former: Former) -> RestorePoint:
     """
     who = audit.by(copy.by, AuditOrigin.COMMAND)
     with transaction.atomic(durable=True):
-        control = Control.objects.select_for_update().get(pk=1)
-        epoch = max(control.epoch, former.epoch) + 1
+        before = Control.objects.select_for_update().get(pk=1).epoch
+        epoch = max(before, former.epoch) + 1
         Control.objects.filter(pk=1).update(epoch=epoch, updated_at=Now())
         why = f"restored from a backup of {copy.snapshot_at:%Y-%m-%dT%H:%M:%SZ}: {copy.reason}"[:400]
         own = [
@@ -98,7 +102,7 @@ def close(copy: Copy, former: Former) -> RestorePoint:
             AuditAction.DATABASE_RESTORED,
             f"backup of {copy.snapshot_at.isoformat()}",
             reason=copy.reason,
-            before={"epoch": control.epoch, "former": former.name, "former_audit_head": former.audit_head},
+            before={"epoch": before, "former": former.name, "former_audit_head": former.audit_head},
             after={
                 "epoch": epoch,
                 "sha256": copy.sha256,
@@ -111,6 +115,58 @@ def close(copy: Copy, former: Former) -> RestorePoint:
     return point
 
 
+def take_over(point: RestorePoint, former: Former) -> list[Held]:
+    """What was set in the former database after `close` was told of it; nobody reaches it by its usual name any more.
+
+    Others use this database already, so restrictions are set as anybody sets them. The entry comes
+    last: without it `unread` tells of the restore, and all of this is done again.
+    """
+    imposed = [
+        one
+        for one in former.held
+        if control.impose(one.kind, one.origin, by=one.by, reason=one.reason).changed
+    ]
+    with transaction.atomic(durable=True):
+        before = Control.objects.select_for_update().get(pk=1).epoch
+        # Redis holds what the former database had last, at most: that must not pass for this one's.
+        epoch = before if before > former.epoch else former.epoch + 1
+        Control.objects.filter(pk=1, epoch__lt=epoch).update(epoch=epoch, updated_at=Now())
+        why = f"restored from a backup of {point.snapshot_at:%Y-%m-%dT%H:%M:%SZ}: {point.reason}"
+        behind = [wallet for wallet in Wallet.objects.order_by("pk") if _is_behind(wallet, former)]
+        for wallet in behind:
+            _halt(wallet, why, former)
+        audit.record(
+            AuditAction.DATABASE_RESTORED,
+            f"from the former database {point.former}",
+            reason=point.reason,
+            before={"epoch": before},
+            after={
+                "epoch": epoch,
+                "former": point.former,
+                "former_audit_head": former.audit_head,
+                "imposed": [f"{one.kind} of {one.origin}" for one in imposed][:TOLD],
+                "behind": [wallet.address for wallet in behind][:TOLD],
+            },
+            who=audit.by(point.restored_by, AuditOrigin.COMMAND),
+        )
+    return imposed
+
+
+def unread() -> RestorePoint | None:
+    """The restore that was killed before `take_over`; None without one, and once a person has gone on from it."""
+    point = unreconciled()
+    if point is None or not point.former:
+        return None
+    told = AuditEntry.objects.filter(action=AuditAction.DATABASE_RESTORED, after__former=point.former)
+    return None if told.exists() else point
+
+
+def audit_seq(point: RestorePoint) -> int:
+    """Up to which entry the audit log is the copy's own; the former database has others behind it."""
+    told = AuditEntry.objects.filter(action=AuditAction.DATABASE_RESTORED)
+    return told.values_list("seq", flat=True).get(before__former=point.former) - 1
+
+
 def _impose(held: Held) -> bool:
     _, changed = Restriction.objects.get_or_create(
         kind=held.kind,
@@ -121,9 +177,17 @@ def _impose(held: Held) -> bool:
     return changed
 
 
+def _given_away(wallet: Wallet, former: Former) -> int:
+    return former.next_nonces.get(f"{wallet.chain_id}:{wallet.address}", 0)
+
+
+def _is_behind(wallet: Wallet, former: Former) -> bool:
+    return _given_away(wallet, former) > max(wallet.next_nonce, wallet.seen_next_nonce or 0)
+
+
 def _halt(wallet: Wallet, why: str, former: Former) -> bool:
     """Halt it, and remember the nonces that are gone; one that is halted keeps its reason."""
-    seen = max(former.next_nonces.get(f"{wallet.chain_id}:{wallet.address}", 0), wallet.seen_next_nonce or 0)
+    seen = max(_given_away(wallet, former), wallet.seen_next_nonce or 0)
     if seen > wallet.next_nonce:
         Wallet.objects.filter(pk=wallet.pk).update(seen_next_nonce=seen)
     changed = Wallet.objects.filter(pk=wallet.pk, halted_reason="").update(

@@ -1,11 +1,16 @@
 """Whether a restored database describes what chain and venue have, before a person lets it go on."""
 
+import psycopg
+from django.db import DatabaseError
+
 from execution_app.desks import views
 from execution_app.errors import Refused, Retryable
 from execution_app.gate import restore_points
 from execution_app.models import Position, RestorePoint, Trader
 from execution_app.states import Mode, PositionState
 from execution_app.venues import onchain
+from ops.rollout import restoring
+from ops.rollout.postgres_tools import Place
 
 TOLD = 10
 
@@ -15,10 +20,32 @@ def require(*, accept_unknown_trades: bool) -> RestorePoint | None:
     point = restore_points.unreconciled()
     if point is None:
         return None
+    _finish()
     if found := objections(point, accept_unknown_trades=accept_unknown_trades):
         more = f"; and {len(found) - TOLD} more" if len(found) > TOLD else ""
         raise Refused(f"after a restore the stop is lifted last: {'; '.join(found[:TOLD])}{more}")
     return point
+
+
+def _finish() -> None:
+    """What a killed restore left undone. Raises Refused with what it found, once: a person has to know of it."""
+    try:
+        with Place.configured().connected() as session:
+            outcome = restoring.finish(session)
+    except (DatabaseError, psycopg.Error, Retryable) as error:
+        what = "the restore was killed before it looked at the former database once more, which fails now"
+        raise Refused(f"{what} (where it is lost, rename or drop it): {error}".strip()) from None
+    if outcome is None:
+        return
+    told = [
+        *outcome.notes,
+        *(f"{one['action']} {one['subject']} by {one['by']}" for one in outcome.forgotten),
+    ]
+    if told:
+        raise Refused(
+            f"the restore was killed before it said what was forgotten; do again what made something stricter, then"
+            f" resume: {'; '.join(told)}"
+        )
 
 
 def objections(point: RestorePoint, *, accept_unknown_trades: bool) -> list[str]:

@@ -2,11 +2,12 @@
 
 Whatever is killed at whatever moment, one database stands under the name that everybody
 uses: the former one until the commit of the swap, and the closed copy after it. The
-former one is kept under another name.
+former one is kept under another name. It serves others until that commit, so it is looked
+at once more behind it; where that was killed `manage.py resume` and the next restore do it.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ import structlog
 from django.conf import settings
 from django.core.management import call_command
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 
@@ -48,6 +49,7 @@ class Outcome:
 
     database: str
     former: str
+    epoch: int = 0
     point: RestorePoint = field(default_factory=RestorePoint)
     forgotten: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -107,11 +109,12 @@ def restore(made: Backup, *, by: str, reason: str, terminate: bool, step: Step =
             with postgres_tools.pointed_at(staging):
                 call_command("migrate", verbosity=0, interactive=False)
                 step("migrated")
-            former, outcome = _leave(place, made, former_name, by, reason)
+            former, outcome = _leave(session, made, former_name, by, reason)
             step("left")
             with postgres_tools.pointed_at(staging):
                 outcome.point = restore_points.close(Copy(made.taken_at, made.sha256, by, reason), former)
                 step("closed")
+                outcome.epoch = outcome.point.epoch
                 outcome.notes += _give_rights(session)
             _swap(session, place, staging, former_name, terminate=terminate, step=step)
         except DatabaseError as error:
@@ -121,7 +124,9 @@ def restore(made: Backup, *, by: str, reason: str, terminate: bool, step: Step =
         finally:
             # Under its last name it is gone already, unless something failed.
             postgres_tools.drop(session, staging)
-    step("swapped")
+        step("swapped")
+        if former_name:
+            _look_again(session, outcome, former.audit_seq or int(made.contents.audit_head[0]))
     log.warning("database restored; it is closed", database=place.name, former=former_name, by=by)
     return outcome
 
@@ -131,33 +136,98 @@ def _require_nobody(place: Place) -> None:
         raise Refused(f"{len(found)} sessions are connected (--terminate ends them): {'; '.join(found[:5])}")
 
 
-def _leave(place: Place, made: Backup, former_name: str, by: str, reason: str) -> tuple[Former, Outcome]:
+def _leave(
+    session: Connection, made: Backup, former_name: str, by: str, reason: str
+) -> tuple[Former, Outcome]:
     """Stop the former database's stack, then read what the copy must not fall behind. One that is broken says nothing."""
-    outcome = Outcome(place.name, former_name)
+    outcome = Outcome(Place.configured().name, former_name)
     epoch, nonces = _outside(outcome)
     if not former_name:
         return Former("", epoch, nonces), outcome
     try:
-        # From here on nobody signs by it: what is read now stays true until it is set aside.
+        # From here on nobody signs by it. What is set in it is read once more when it has lost its name.
         control.impose(RestrictionKind.STOP, Origin.COMMAND, by=by, reason=f"restore: {reason}"[:400])
-        for wallet in Wallet.objects.order_by("pk"):
-            key = f"{wallet.chain_id}:{wallet.address}"
-            nonces[key] = max(nonces.get(key, 0), wallet.next_nonce)
-        held = [
-            Held(RestrictionKind(row.kind), Origin(row.origin), row.set_by, row.reason)
-            for row in control.active()
-        ]
-        epoch = max(epoch, control.epoch())
-        head = AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, "")
-        outcome.forgotten = _forgotten(made)
+        _finish_earlier(session, outcome)
+        former = _read(former_name, epoch, nonces)
+        outcome.forgotten += _forgotten(int(made.contents.audit_head[0]))
     except DatabaseError as error:
-        outcome.notes.append(
-            f"the former database could not be read ({type(error).__name__}); it is kept all the same"
-        )
+        outcome.notes.append(_unreadable(error))
         return Former(former_name, epoch, nonces), outcome
     finally:
         connection.close()
-    return Former(former_name, epoch, nonces, held, f"{head[0]}:{head[1]}"), outcome
+    return former, outcome
+
+
+def _unreadable(error: DatabaseError) -> str:
+    return f"the former database could not be read ({type(error).__name__}); it is kept all the same"
+
+
+def _read(name: str, epoch: int = 0, next_nonces: Mapping[str, int] | None = None) -> Former:
+    """What the database that Django's connection is on knows, and at least what was known before."""
+    nonces = dict(next_nonces or {})
+    for wallet in Wallet.objects.order_by("pk"):
+        key = f"{wallet.chain_id}:{wallet.address}"
+        # A copy that was restored before knows of more than it gave away itself.
+        nonces[key] = max(nonces.get(key, 0), wallet.next_nonce, wallet.seen_next_nonce or 0)
+    held = [
+        Held(RestrictionKind(row.kind), Origin(row.origin), row.set_by, row.reason)
+        for row in control.active()
+    ]
+    seq, head = AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, "")
+    return Former(name, max(epoch, control.epoch()), nonces, held, seq, f"{seq}:{head}")
+
+
+def _look_again(session: Connection, outcome: Outcome, since: int) -> None:
+    """Take over what was set in the former database last; it is the copy's, whatever happens here."""
+    try:
+        _take_over(session, outcome, since)
+        outcome.epoch = control.epoch()
+    except (DatabaseError, psycopg.Error) as error:
+        problem = f"{outcome.former} was not looked at once more ({type(error).__name__})"
+        log.exception("the former database was not looked at once more", former=outcome.former)
+        outcome.notes.append(f"{problem}: what was set in it last is taken over by manage.py resume")
+
+
+def _take_over(session: Connection, outcome: Outcome, since: int) -> None:
+    former = Former(outcome.point.former)
+    if not postgres_tools.exists(session, former.name):
+        outcome.notes.append(f"{former.name} is gone: nobody knows what was set in it last")
+    else:
+        try:
+            with postgres_tools.pointed_at(former.name):
+                former = _read(former.name)
+                told = _forgotten(since)
+            outcome.forgotten += [one for one in told if one not in outcome.forgotten]
+        except OperationalError:
+            raise  # It may answer later.
+        except DatabaseError as error:
+            if _unreadable(error) not in outcome.notes:
+                outcome.notes.append(_unreadable(error))
+    taken = [f"{one.kind} of {one.origin}" for one in restore_points.take_over(outcome.point, former)]
+    if taken:
+        outcome.notes.append(f"set while the copy was made ready, taken over: {', '.join(taken)}")
+
+
+def finish(session: Connection) -> Outcome | None:
+    """Look at the former database of a restore that was killed before it; None where there was none."""
+    point = restore_points.unread()
+    if point is None:
+        return None
+    outcome = Outcome(Place.configured().name, point.former, point.epoch, point)
+    # Nobody was told what was forgotten, so all of it is.
+    _take_over(session, outcome, restore_points.audit_seq(point))
+    return outcome
+
+
+def _finish_earlier(session: Connection, outcome: Outcome) -> None:
+    """The same where it is this database's turn to be replaced, of which the copy then learns."""
+    try:
+        if earlier := finish(session):
+            outcome.forgotten += earlier.forgotten
+            outcome.notes += earlier.notes
+    except (DatabaseError, psycopg.Error) as error:
+        problem = type(error).__name__
+        outcome.notes.append(f"what a restore before this one may have left was not looked at ({problem})")
 
 
 def _outside(outcome: Outcome) -> tuple[int, dict[str, int]]:
@@ -179,10 +249,10 @@ def _outside(outcome: Outcome) -> tuple[int, dict[str, int]]:
     return max(0, epoch), dict(sight.next_nonces) if sight else {}
 
 
-def _forgotten(made: Backup) -> list[dict[str, Any]]:
+def _forgotten(since: int) -> list[dict[str, Any]]:
     """What operators did since: caps, bans, revoked tokens are as they were before that."""
-    since = AuditEntry.objects.filter(seq__gt=int(made.contents.audit_head[0])).order_by("seq")
-    rows = since.values_list("at", "action", "subject", "actor")[:FORGOTTEN_LIMIT]
+    later = AuditEntry.objects.filter(seq__gt=since).order_by("seq")
+    rows = later.values_list("at", "action", "subject", "actor")[:FORGOTTEN_LIMIT]
     return [
         {"at": at.isoformat(), "action": action, "subject": subject, "by": actor}
         for at, action, subject, actor in rows

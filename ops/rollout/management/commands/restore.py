@@ -121,7 +121,7 @@ class Command(BaseCommand):
             "former": outcome.former,
             "snapshot_at": point.snapshot_at.isoformat(),
             "restored_at": point.restored_at.isoformat(),
-            "epoch": point.epoch,
+            "epoch": outcome.epoch,
             "forgotten": outcome.forgotten,
             "notes": outcome.notes,
         }
