@@ -1,7 +1,9 @@
 """Set and lift caps: rows under the lock under which opens ask them.
 
-Once one of these has returned, no open takes a nonce by the caps of before, and
-what was signed and has not left yet asks again before it does.
+Once one of these has returned, no open takes a nonce by the caps of before. What
+was signed asks again when it begins to leave; what had begun by then goes on, as
+long as its lease lets it. First broadcasts stay off this lock: a stop is what
+waits for them.
 """
 
 from dataclasses import dataclass

@@ -43,12 +43,14 @@ class Imposed:
     """`in_flight` are hashes that may still have left: under way, or offered without a clear answer; of messages, digests.
 
     `at_signer` are slots of which a remote signer had been asked for a signature
-    and had not answered: that answer is thrown away when it comes.
+    and had not answered: that answer is thrown away when it comes. `turned` says
+    that the database has gone on to another epoch with it.
     """
 
     changed: bool
     in_flight: list[str]
     at_signer: list[str] = field(default_factory=list)
+    turned: bool = False
 
 
 class UnawaitedError(OperationalError):
@@ -58,8 +60,14 @@ class UnawaitedError(OperationalError):
     """
 
 
-def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Imposed:
+def impose(
+    kind: RestrictionKind, origin: Origin, *, by: str, reason: str, beside: str | None = None
+) -> Imposed:
     """Set a restriction; the same one again changes nothing.
+
+    `beside` is the epoch that a word in Redis was read beside. While it is the database's, a lifting that
+    was read before may still be on its way, and is older than this word: so the epoch turns, by the first
+    process that carries the word over, even where the restriction holds already.
 
     For a stop, waits at most WAIT_S for broadcasts that had begun. Raises UnawaitedError
     where the database fails during that, and DatabaseError where nobody knows whether it is recorded.
@@ -71,8 +79,9 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
         _, changed = Restriction.objects.get_or_create(
             kind=kind, origin=origin, lifted_at=None, defaults={"set_by": by[:150], "reason": reason[:400]}
         )
-        if changed and origin is Origin.REDIS:
-            # An older copy of Redis must not be able to lift what is recorded here.
+        turned = origin is Origin.REDIS and (changed or beside == str(control.epoch))
+        if turned:
+            # Neither an older copy of Redis nor an older word there may lift what is recorded here.
             control.epoch += 1
             control.updated_at = Now()
             control.save(update_fields=["epoch", "updated_at"])
@@ -84,14 +93,14 @@ def impose(kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> Im
     if changed:
         log.warning("restriction set", kind=kind.value, origin=origin.value, by=by, reason=reason)
     if kind is not RestrictionKind.STOP:
-        return Imposed(changed, [])
+        return Imposed(changed, [], turned=turned)
     try:
         in_flight, at_signer = _await_leases()
     except DatabaseError as problem:
         raise UnawaitedError(f"the stop holds; what may still leave is not known: {problem}") from problem
     if at_signer:
         log.warning("a signer was being asked; its answers are thrown away", slots=at_signer)
-    return Imposed(changed, in_flight, at_signer)
+    return Imposed(changed, in_flight, at_signer, turned)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ def read_once() -> Iterator[None]:
     """Read the rows of caps once, for all orders that are asked about meanwhile in this thread.
 
     For one short transaction: one that holds `reservations.lock`, under which no
-    cap changes, or one that only refuses.
+    cap changes, or one that only refuses. In the latter a cap that is set meanwhile
+    does not count yet: what it had not refused by then goes on.
     """
     token = _known.set(_Read(list(Cap.objects.filter(lifted_at=None).order_by("id"))))
     try:

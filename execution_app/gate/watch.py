@@ -71,6 +71,7 @@ class ModeWatch:
         self.started_at: datetime | None = None
         self._failing = False
         self._last_mode: Mode | None = None
+        self._beside: str | None = None  # the epoch in Redis, of the same reading as the word
         self._pulse = Pulse(component, pool_child=pool_child)
         self._voice = ModeVoice(component)
         self._hearing = Hearing() if pool_child else None
@@ -142,6 +143,7 @@ class ModeWatch:
     def _look_at_redis(self, epoch: int) -> tuple[str | None, Reading]:
         try:
             raw_value, raw_epoch = (_text(raw) for raw in self._redis.mget(KEY, EPOCH_KEY))
+            self._beside = None if raw_epoch is None else raw_epoch.strip()
         except UnicodeDecodeError:
             return None, modes.garbled()
         except (redis.RedisError, OSError) as error:
@@ -151,12 +153,15 @@ class ModeWatch:
     def _record(self, epoch: int, raw_value: str | None, reading: Reading) -> None:
         """Carry an operator's word from Redis into the database, where a flush cannot reach it.
 
-        Afterwards the stack's own value takes its place, with the new epoch.
+        Afterwards the stack's own value takes its place, with the new epoch. What restricts is recorded even
+        where it seemed to hold: it may have been lifted since, or be about to be, by an older word.
         """
         try:
-            for kind in reading.imposes - self.set_in_redis:
-                imposed = control.impose(kind, Origin.REDIS, by="redis", reason=f"set in Redis key {KEY}")
-                epoch += imposed.changed
+            for kind in reading.imposes:
+                reason = f"set in Redis key {KEY}"
+                imposed = control.impose(kind, Origin.REDIS, by="redis", reason=reason, beside=self._beside)
+                # Not the database's own: where another word came in between, the lifting beside this one is too old.
+                epoch += imposed.turned
             for kind in reading.lifts & self.set_in_redis:
                 reason = f"lifted in Redis key {KEY}"
                 control.lift(kind, Origin.REDIS, by="redis", reason=reason, epoch=epoch)

@@ -92,6 +92,39 @@ def test_an_old_word_does_not_lift_a_newer_restriction(database: None) -> None:
     assert control.lift(STOP, Origin.REDIS, by="test", epoch=read_epoch + 1)
 
 
+def test_a_word_said_again_is_newer_than_a_lifting_that_was_read_before_it(database: None) -> None:
+    """A process that read `false`, slept, and wakes after the stop that holds was said again."""
+
+    def say(beside: str | None, origin: Origin = Origin.REDIS) -> control.Imposed:
+        return control.impose(STOP, origin, by="test", reason="because", beside=beside)
+
+    assert (say("1").turned, control.epoch()) == (True, 2), (
+        "a new one turns it once, whatever it stands beside"
+    )
+    for beside in (None, "", "1", "3", "two", " 2"):
+        said = say(beside)
+        assert (said.changed, said.turned, control.epoch()) == (False, False, 2), beside
+    said = say("2")
+    assert (said.changed, said.turned, control.epoch()) == (False, True, 3)
+    assert not say("2").turned, "the next process that read the same word"
+    assert not control.lift(STOP, Origin.REDIS, by="test", epoch=2)
+    assert control.active_kinds() == {STOP}
+    assert control.lift(STOP, Origin.REDIS, by="test", epoch=3)
+    assert (say("3", Origin.HTTP).turned, say("3", Origin.HTTP).turned, control.epoch()) == (False, False, 3)
+
+
+def test_racing_words_turn_the_epoch_once(database: None) -> None:
+    impose(STOP, Origin.REDIS)
+    before = control.epoch()
+
+    def again() -> control.Imposed:
+        return control.impose(STOP, Origin.REDIS, by="test", reason="because", beside=str(before))
+
+    said = elsewhere(*[again] * 10)
+    assert sum(one.turned for one in said if isinstance(one, control.Imposed)) == 1
+    assert (control.epoch(), Restriction.objects.count()) == (before + 1, 1)
+
+
 def test_racing_setters_set_once(database: None) -> None:
     before = control.epoch()
     imposed = elsewhere(*[lambda: impose(STOP, Origin.REDIS)] * 10)

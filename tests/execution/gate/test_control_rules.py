@@ -129,7 +129,7 @@ def test_a_restriction_is_set_once_lifted_once_and_told_each_time(caplog: pytest
     assert impose(REDUCE) == control.Imposed(True, [], [])
     assert (Control.objects.get().updated_at, control.epoch()) == (began, 1)
     assert events(caplog) == ["restriction set"]
-    assert impose(DRY, Origin.REDIS) == control.Imposed(True, [], [])
+    assert impose(DRY, Origin.REDIS) == control.Imposed(True, [], [], turned=True)
     assert Control.objects.get().updated_at > began
     assert control.epoch() == 2, "an older copy of Redis lifts nothing"
     events(caplog)

@@ -48,11 +48,13 @@ class Stage:
     def eval(self, *words: Any) -> None:
         self.told("eval", *words[1:])
 
-    def impose(self, kind: RestrictionKind, origin: Origin, *, by: str, reason: str) -> control.Imposed:
-        self.told("impose", kind, origin, by, reason)
+    def impose(
+        self, kind: RestrictionKind, origin: Origin, *, by: str, reason: str, beside: str | None
+    ) -> control.Imposed:
+        self.told("impose", kind, origin, by, reason, beside)
         self.restrictions.add((kind, origin))
         self.epoch += self.changes
-        return control.Imposed(self.changes, [])
+        return control.Imposed(self.changes, [], turned=self.changes)
 
     def lift(self, kind: RestrictionKind, origin: Origin, *, by: str, reason: str, epoch: int) -> bool:
         self.told("lift", kind, origin, by, reason, epoch)
@@ -212,16 +214,24 @@ def own(active: Kinds, epoch: int) -> str:
 def test_a_word_from_redis_is_recorded_and_the_stacks_own_value_takes_its_place(
     watcher: ModeWatch, stage: Stage
 ) -> None:
+    watcher._beside = "7"
     calls = recorded(watcher, stage, Reading(True, imposes=frozenset({STOP})))
     assert calls == [
-        ("impose", STOP, Origin.REDIS, "redis", "set in Redis key exec_mode"),
+        ("impose", STOP, Origin.REDIS, "redis", "set in Redis key exec_mode", "7"),
         ("look",),
         ("epoch",),
         ("eval", 2, KEY, EPOCH_KEY, "1", "{}", own(frozenset({STOP}), 8), "8"),
     ]
     assert (watcher.active, watcher.set_in_redis) == (frozenset({STOP}), frozenset({STOP}))
-    # Said again it is recorded already; lifted, by whom and since when.
-    assert recorded(watcher, stage, Reading(True, imposes=frozenset({STOP})))[0] == ("look",)
+    # Said again it is told again, since what was seen may have been lifted meanwhile; lifted, by whom and since when.
+    stage.changes, watcher._beside = False, "8"
+    calls = recorded(watcher, stage, Reading(True, imposes=frozenset({STOP})))
+    assert calls == [
+        ("impose", STOP, Origin.REDIS, "redis", "set in Redis key exec_mode", "8"),
+        ("look",),
+        ("epoch",),
+        ("eval", 2, KEY, EPOCH_KEY, "1", "{}", own(frozenset({STOP}), 8), "8"),
+    ]
     calls = recorded(watcher, stage, Reading(True, lifts=frozenset({STOP, DRY})), "x")
     assert calls == [
         ("lift", STOP, Origin.REDIS, "redis", "lifted in Redis key exec_mode", 8),
@@ -230,6 +240,19 @@ def test_a_word_from_redis_is_recorded_and_the_stacks_own_value_takes_its_place(
         ("eval", 2, KEY, EPOCH_KEY, "1", "x", own(modes.NONE, 8), "8"),
     ]
     assert recorded(watcher, stage, Reading(True, lifts=frozenset({DRY})), "x")[0] == ("look",)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "beside"), [(b"7", "7"), (b" 8\n", "8"), ("x", "x"), (b"", ""), (None, None)]
+)
+def test_a_word_is_recorded_beside_the_epoch_that_was_read_with_it(
+    watcher: ModeWatch, stage: Stage, epoch: Any, beside: str | None
+) -> None:
+    stage.values = [b'{"emergency_stop": true}', epoch]
+    watcher.look()
+    assert stage.named("impose") == [
+        ("impose", STOP, Origin.REDIS, "redis", "set in Redis key exec_mode", beside)
+    ]
 
 
 @pytest.mark.parametrize("changes", [True, False])
