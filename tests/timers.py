@@ -45,6 +45,7 @@ def set_clock_back() -> None:
         "sign_requests": ("leased_at", "next_try_at"),
         "tx_intents": ("next_try_at", "keeper_due_at"),
         "prices": ("seen_at", "first_seen_at"),
+        "protections": ("native_crossed_at",),
     }
     with without_guards(), connection.cursor() as cursor:
         for table, names in columns.items():

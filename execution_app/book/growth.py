@@ -4,18 +4,21 @@ An increase blends the trade's opening price, by which a trade is known elsewher
 venue has another one in the slot, its logs are asked whether an increase led there from the price in the book.
 """
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import connection
-from django.db.models import Max
+from django.db.models import Max, Q, QuerySet
+from django.db.models.functions import Now
 
+from execution_app.book import reopened
 from execution_app.models import Correction, Fill, Position, TxIntent
 from execution_app.node import quorum, rpc
 from execution_app.node.rpc import LOG_SPAN
-from execution_app.states import IN_FLIGHT, Action
+from execution_app.states import IN_FLIGHT, Action, IntentState
 from execution_app.venues import events
 from execution_app.venues.increase_events import PositionIncreased
 from execution_app.venues.onchain import OpenTrade
@@ -31,11 +34,20 @@ def is_under_way(position: Position) -> bool:
 
     Bounded by its deadline, whatever became of it: no exit waits for what the venue does not carry out.
     """
-    asked = TxIntent.objects.filter(position=position, action=Action.INCREASE, settled_at=None)
+    asked = _asked(position).filter(settled_at=None, state__in=sorted(IN_FLIGHT))
     # Behind its deadline a block that shows it unused is enough, long before that is final.
-    waited_for = asked.filter(state__in=sorted(IN_FLIGHT), message__unused_at_block=None)
+    waited_for = asked.filter(message__unused_at_block=None)
+    # No block shows what the keeper leaves alone; where the database's clock was set back, neither does its deadline.
+    ahead = Now() + timedelta(milliseconds=KEEPER_MS)
+    waited_for = waited_for.exclude(state=IntentState.ORDERED, message__made_at__gt=ahead)
     latest_ms = waited_for.aggregate(latest=Max("message__deadline_ms"))["latest"]
     return latest_ms is not None and latest_ms + KEEPER_MS >= _now_ms()
+
+
+def _asked(position: Position) -> QuerySet[TxIntent]:
+    """Increases of ours that are, or may become, part of it: their messages name a slot and no row of the book."""
+    mine = Q(position=position) | reopened.asked_of_void(position)
+    return TxIntent.objects.filter(mine, action=Action.INCREASE)
 
 
 def open_price(
@@ -49,7 +61,7 @@ def open_price(
         return {"open_price": later[-1].open_price_after}
     if corrected is not None and corrected.open_price is not None:
         return {"open_price": corrected.open_price}
-    if corrected is None and TxIntent.objects.filter(position=position, action=Action.INCREASE).exists():
+    if corrected is None and position.open_price != opening.price and _asked(position).exists():
         return {"open_price": opening.price}
     return {}
 

@@ -5,8 +5,10 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
+from execution_app.book import reopened
 from execution_app.models import Position, Protection, TxIntent, Wallet
 from execution_app.moves import open_intent
 from execution_app.states import Action, Mode, Road
@@ -14,7 +16,8 @@ from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_P
 
 log = structlog.get_logger(__name__)
 # Versions that count, whose levels the venue has not, and whose last message came to nothing for no fault of its own:
-# unused until its deadline, never sent for what it waited for, or refused by a stop. Less and less often.
+# unused until its deadline, never sent for what it waited for, ended while its opening was off the chain, or refused by
+# a stop. Less and less often.
 _NOT_TAKEN = """
 SELECT guard.id FROM protections AS guard
 JOIN positions AS held ON held.id = guard.position_id
@@ -24,7 +27,7 @@ JOIN LATERAL (
 ) AS last ON starts_with(last.intent_key, format('tpsl:%%s:%%s:levels', held.id, guard.version))
 WHERE guard.ended_at IS NULL AND held.state = 'open' AND held.mode = 'LIVE'
 AND (guard.take_profit, guard.stop_loss) IS DISTINCT FROM (held.take_profit, held.stop_loss)
-AND (last.state IN ('lapsed', 'expired') OR last.state = 'rejected' AND last.reason = 'emergency_stop')
+AND (last.state IN ('lapsed', 'expired', 'no_op') OR last.state = 'rejected' AND last.reason = 'emergency_stop')
 AND last.settled_at < now() - least(make_interval(hours => 1), make_interval(mins => 1) * 2 ^ (
     SELECT least(count(*), 7) - 1 FROM tx_intents AS asked WHERE asked.position_id = held.id
     AND starts_with(asked.intent_key, format('tpsl:%%s:%%s:levels', held.id, guard.version))
@@ -67,7 +70,8 @@ def follow(position: Position, row: Protection) -> None:
     if position.mode != Mode.LIVE or Road(settings.ENVIRONMENT.venue) is not Road.GATEWAY:
         return
     # What is under way may become the venue's levels after all: then those it has now are asked for anew.
-    under_way = TxIntent.objects.filter(position=position, action=Action.LEVELS, settled_at=None).exists()
+    mine = Q(position=position) | reopened.asked_of_void(position)
+    under_way = TxIntent.objects.filter(mine, action=Action.LEVELS, settled_at=None).exists()
     if wanted == (position.take_profit, position.stop_loss) and not under_way:
         return
     wallet = Wallet.objects.filter(trader=position.trader).first()

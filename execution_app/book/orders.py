@@ -157,7 +157,7 @@ def _grown(intent: TxIntent, event: PositionIncreased) -> Position:
     found = Position.objects.filter(
         trader=intent.trader, venue=event.emitter, venue_timestamp=stood_at, **slot
     )
-    position = found.order_by("opened_at").last() or asked
+    position = found.exclude(state=PositionState.VOID).order_by("opened_at").last() or asked
     before = event.open_price_before
     same = before in {position.open_price, position.grown_price}
     # Its owner may have increased it in between.

@@ -110,7 +110,8 @@ def _carried_on(position: Position, intent: TxIntent) -> bool:
     if row is None or row.set_by == intent.intent_key[:150]:
         return False
     named = {name: getattr(row, name) for name in (*LEVELS, "watermark", "set_by", "reason")}
-    Protection.objects.create(position=position, version=1, is_long=position.is_long, **named)
+    now = Protection.objects.create(position=position, version=1, is_long=position.is_long, **named)
+    native_levels.follow(position, now)
     log.warning("protection carried on", position=position.pk, before=row.position_id, by=row.set_by)
     return True
 

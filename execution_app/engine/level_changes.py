@@ -7,7 +7,7 @@ waits for them.
 
 from django.db.models import Q, QuerySet
 
-from execution_app.book import levels
+from execution_app.book import levels, reopened
 from execution_app.book.levels import Levels
 from execution_app.engine.waiting import end_empty, hold, note, refuse
 from execution_app.gate.admission import Admission, Verdict
@@ -47,6 +47,9 @@ def _end(intent: TxIntent, position: Position) -> None:
     if position.state == PositionState.CLOSED and position.settled_at is None:
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, f"position {position.pk} is closed, not finally yet")
         return
+    if position.state == PositionState.VOID and reopened.may_come(position):
+        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
+        return
     end_empty(intent, Reason.NO_POSITION, f"position {position.pk} is {position.state}")
 
 
@@ -79,10 +82,14 @@ def opens_under_way(intent: TxIntent) -> QuerySet[TxIntent]:
 
 def _earlier(intent: TxIntent, chain_at: int) -> bool:
     """Messages are spent in no order, so the last one asked for would not be the last one taken."""
-    others = TxIntent.objects.filter(position=intent.position, action=Action.LEVELS, id__lt=intent.pk)
-    if others.filter(state__in=sorted(WAITING)).exists():
+    assert intent.position is not None
+    mine = Q(position=intent.position)
+    others = TxIntent.objects.filter(action=Action.LEVELS, id__lt=intent.pk)
+    if others.filter(mine, state__in=sorted(WAITING)).exists():
         return True
-    return unexpired(chain_at).filter(intent__in=others).exists()
+    # What has left for the row that a reorg took away may be taken for this one; what has not waits for that row.
+    left = others.filter(mine | reopened.asked_of_void(intent.position))
+    return unexpired(chain_at).filter(intent__in=left).exists()
 
 
 def unexpired(chain_at: int) -> QuerySet[VenueMessage]:

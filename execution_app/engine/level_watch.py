@@ -131,10 +131,13 @@ def _without_native(levels: Levels, position: Position) -> Levels:
 
 
 def _is_missed(row: Protection, now: datetime) -> bool:
-    """Whether the venue should have fired by now; not where its trade is missed there, which says that it has."""
+    """Whether the venue should have fired by now; not where its trade is missed there, which says that it has.
+
+    Where the database's clock was set back nobody knows how long ago it was crossed: long enough.
+    """
     if row.native_crossed_at is None or row.position.missed_at_block is not None:
         return False
-    return now - row.native_crossed_at >= NATIVE_GRACE
+    return abs(now - row.native_crossed_at) >= NATIVE_GRACE
 
 
 def _fire(due: Due, tick: Tick) -> None:

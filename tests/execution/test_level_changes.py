@@ -10,7 +10,7 @@ from execution_app.gate.admission import Verdict
 from execution_app.gate.modes import Ruling
 from execution_app.models import Position, TxIntent, Wallet
 from execution_app.states import IN_FLIGHT, UNMINED, Action, IntentState, Mode, Reason
-from tests.execution import staged
+from tests.execution import rows, staged
 from tests.execution.staged import trade, waits_for, wallet, wallets
 
 __all__ = ["wallet", "wallets"]  # the fixtures
@@ -78,6 +78,32 @@ def test_of_what_has_ended_there_are_no_levels(wallet: Wallet, ended: dict[str, 
     mine = levels(wallet, position)
     assert not may_go(mine)
     assert staged.told(mine) == ("no_op", "no_position", f"position {position.pk} is {ended['state']}")
+
+
+@pytest.mark.parametrize(("state", "waits"), [("ordered", True), ("filled", False)])
+def test_what_a_reorg_took_back_may_have_them_yet(wallet: Wallet, state: str, *, waits: bool) -> None:
+    position = trade(wallet, state="void")
+    opening = staged.intent(wallet, Action.OPEN, state)
+    rows.transition(intent_id=opening.pk, from_state="filled", to_state="ordered")
+    mine = levels(wallet, position)
+    assert not may_go(mine)
+    if waits:
+        assert waits_for(mine, EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
+    else:
+        assert staged.told(mine)[0] == "no_op"
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_they_wait_for_what_has_left_for_the_row_before(
+    wallet: Wallet, position: Position, *, waiting: bool
+) -> None:
+    before = trade(wallet, state="void", opened_at="2025-12-31T00:00:00Z")
+    first = levels(wallet, before, "pending" if waiting else "signed")
+    if not waiting:
+        messaged(first)
+    mine = levels(wallet, position)
+    assert may_go(mine) is waiting
+    assert may_go(mine, chain_at=NOW_S + 1)
 
 
 def test_they_are_changed_by_no_simulation(wallet: Wallet, position: Position) -> None:

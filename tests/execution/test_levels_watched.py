@@ -306,7 +306,10 @@ def test_the_venue_watches_its_own_levels_of_live_positions(
 
 @pytest.mark.parametrize(
     ("since", "at_block", "missed"),
-    [(None, None, False), (None, 5, False), (10.0, 5, False), (10.0, None, True), (9.9, None, False)],
+    [
+        *[(None, None, False), (None, 5, False), (10.0, 5, False), (10.0, None, True), (9.9, None, False)],
+        *[(-9.9, None, False), (-3_600.0, None, True), (-3_600.0, 5, False)],
+    ],
 )
 def test_the_venue_has_ten_seconds(since: float | None, at_block: int | None, missed: bool) -> None:
     crossed = None if since is None else AT - timedelta(seconds=since)

@@ -14,11 +14,14 @@ from execution_app.gate import control, watch
 from execution_app.models import TxIntent, TxSend
 from execution_app.states import Action, Origin, Reason, RestrictionKind
 from tests import invariants
+from tests.execution.desks.harness import operate
 from tests.execution.test_exits import opened, pause
-from tests.guarded import move_price
+from tests.guarded import look, move_price, open_guarded
 from tests.guards import without_guards
 from tests.integration.tx.remote import signing_remotely
 from tests.integration.tx.test_gateway_faults import Scene, scene, state_of
+from tests.integration.tx.test_gateway_levels import post
+from tests.integration.tx.test_increase import grow
 from tests.proxy import Proxy
 from tests.rig import Rig
 from tests.timers import set_clock_back
@@ -86,6 +89,35 @@ def test_a_price_from_before_does_not_pass_for_a_fresh_one(rig: Rig) -> None:
     move_price(90_000)
     quotes.keep()
     assert quotes.newest(["BTC-USD"]).fresh == {"BTC-USD": Decimal(90_000)}
+
+
+def test_a_level_that_the_venue_misses_closes_the_position(rig: Rig, node: Proxy) -> None:
+    position = open_guarded(rig, stop_loss="95000")
+    assert look(90_000).fired == 0, "its level is the venue's first"
+    set_clock_back()
+    assert look(90_000).fired == 1
+    rig.finish(2)
+    position.refresh_from_db()
+    assert position.state == "closed"
+    invariants.check(node)
+
+
+def test_a_close_waits_for_no_increase_that_its_keeper_leaves_alone(scene: Scene) -> None:
+    position = scene.open()
+    intent = grow(scene, position)
+    post(scene)
+    operate(scene.gateway)
+    scene.rig.mine()
+    scene.rig.track()
+    close = scene.ask(Action.CLOSE)
+    post(scene)
+    assert (state_of(intent), state_of(close)) == ("ordered", "pending")
+    set_clock_back()
+    with without_guards(), connection.cursor() as cursor:
+        hour = "made_at = made_at + interval '1 hour', deadline_ms = deadline_ms + 3600000"
+        cursor.execute(f"UPDATE venue_messages SET {hour} WHERE intent_id = %s", [intent.pk])
+    post(scene)
+    assert state_of(close) == "pending_inclusion"
 
 
 def test_a_process_that_began_before_trades_on(rig: Rig) -> None:
