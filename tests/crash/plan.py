@@ -34,7 +34,8 @@ def distinct(explored: Sequence[dict[str, Any]]) -> int:
 def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int) -> list[Key]:
     """`wanted` trials, in the order of their worth; fewer where there are no more.
 
-    A point that a scenario passes several times is taken once before any is taken twice.
+    A point that a scenario passes several times is taken once before any is taken twice. Where there are more trials
+    than points none is left out, though the roads that it lies on have had their deaths.
     """
     dice = random.Random(seed)
     tiers: dict[tuple[int, int], list[Key]] = defaultdict(list)
@@ -57,7 +58,25 @@ def draw(explored: Sequence[dict[str, Any]], wanted: int, point: str, seed: int)
     for tier in sorted(tiers):
         dice.shuffle(tiers[tier])
         drawn += _in_turns(tiers[tier])
-    return drawn[:wanted]
+    chosen, points = drawn[:wanted], {label for _, _, label, _ in drawn}
+    left = points - {label for _, _, label, _ in chosen}
+    if not left or len(points) > wanted:
+        return chosen
+    others = {key[2]: key for key in reversed(drawn[wanted:]) if key[2] in left}
+    return _without(len(others), chosen) + list(others.values())
+
+
+def _without(number: int, chosen: Sequence[Key]) -> list[Key]:
+    """Less so many, of those of least worth, and none whose point is on no other."""
+    taken = Counter(label for _, _, label, _ in chosen)
+    kept = []
+    for key in reversed(chosen):
+        if number and taken[key[2]] > 1:
+            number -= 1
+            taken[key[2]] -= 1
+        else:
+            kept.append(key)
+    return kept[::-1]
 
 
 def _in_turns(keys: Sequence[Key]) -> list[Key]:

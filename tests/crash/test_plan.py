@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.crash import plan
 
 
@@ -20,3 +22,18 @@ def test_a_road_that_wants_few_deaths_leaves_the_others_their_faults() -> None:
 def test_what_few_leave_out_is_drawn_where_nothing_else_is_left() -> None:
     drawn = plan.draw([walked("few", deaths=3)], 100, "", seed=1)
     assert len(drawn) == len(set(drawn)) == 20
+
+
+@pytest.mark.parametrize("wanted", [20, 25])
+def test_no_point_is_left_out_where_there_are_trials_for_all(wanted: int) -> None:
+    """Those of a road that wants few deaths may lie on no other."""
+    few = walked("few", deaths=3) | {"labels": [f"q{n}" for n in range(10)]}
+    drawn = plan.draw([few, walked("all"), walked("all", fault="lost")], wanted, "", seed=1)
+    assert len(drawn) == len(set(drawn)) == wanted
+    assert {key[2] for key in drawn} == {f"{kind}{n}" for kind in "pq" for n in range(10)}
+
+
+def test_a_few_trials_are_those_of_most_worth() -> None:
+    few = walked("few", deaths=3) | {"labels": [f"q{n}" for n in range(10)]}
+    drawn = plan.draw([few, walked("all")], 13, "", seed=1)
+    assert sum(key[0] == "few" for key in drawn) == 3
