@@ -10,7 +10,7 @@ from execution_app.venues import onchain
 from tests import real_parts
 from tests.crash.bench import Bench
 from tests.crash.roads_close import DONE, post_close
-from tests.crash.roads_open import open_one, post_one
+from tests.crash.roads_open import fill_one, open_one, post_one
 from tests.crash.scenario import FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
@@ -29,13 +29,7 @@ def _reorg_of_order(bench: Bench) -> None:
 
 
 def _reorg_of_fill(bench: Bench) -> None:
-    bench.rig.mine(2)
-    bench.accept()
-    bench.submit()
-    bench.rig.mine()
-    bench.track()
-    bench.rig.keep()
-    bench.track()
+    fill_one(bench)
     bench.reorganise(1)
     bench.track()
     bench.rig.keep()

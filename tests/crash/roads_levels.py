@@ -7,6 +7,7 @@ from execution_app.book import protections
 from execution_app.models import Position
 from execution_app.states import PositionState
 from tests.crash.bench import Bench
+from tests.crash.roads_open import fill_one
 from tests.crash.scenario import FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
 
@@ -84,13 +85,7 @@ def _resume_and_fall(bench: Bench) -> None:
 
 def _reorg_of_guarded(bench: Bench) -> None:
     """A person guards a trade whose opening leaves the chain, and comes again later."""
-    bench.rig.mine(2)
-    bench.accept()
-    bench.submit()
-    bench.rig.mine()
-    bench.track()
-    bench.rig.keep()
-    bench.track()
+    fill_one(bench)
     _guard(bench)
     bench.reorganise(1)
     bench.track()

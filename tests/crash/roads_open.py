@@ -13,6 +13,17 @@ def post_one(bench: Bench) -> None:
     bench.post("one")
 
 
+def fill_one(bench: Bench) -> None:
+    """Up to its fill, in a block that may still leave the chain."""
+    bench.rig.mine(2)
+    bench.accept()
+    bench.submit()
+    bench.rig.mine()
+    bench.track()
+    bench.rig.keep()
+    bench.track()
+
+
 def open_one(bench: Bench) -> None:
     bench.accept()
     bench.submit()
