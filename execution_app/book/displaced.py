@@ -59,7 +59,7 @@ def took_another(close: TxIntent, closed: Position) -> bool:
 
 
 def tell(close: TxIntent, closed: Position) -> None:
-    """Page where that is so."""
+    """Page where a close of ours `took_another` trade."""
     if took_another(close, closed):
         meters.INVARIANT_VIOLATIONS.labels("event_matches_intent").inc()
         log.error("a close took another trade than was meant", intent=close.pk, position=closed.pk)

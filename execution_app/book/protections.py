@@ -98,7 +98,7 @@ def begin(position: Position, intent: TxIntent) -> None:
         **asked,
         closes_at=None if after_s is None else Now() + timedelta(seconds=after_s),
         watermark=position.open_price if wanted.follows else None,
-        set_by=intent.intent_key[:150],
+        set_by=intent.intent_key[: reopened.KEPT],
         reason="with the open",
     )
 
@@ -107,7 +107,7 @@ def _carried_on(position: Position, intent: TxIntent) -> bool:
     """Whether the trade was guarded by what was set since it was opened, as a row that a reorg left void: so it is again."""
     before = reopened.guarded_before(position, intent)
     row = Protection.objects.filter(position=before, ended_at=None).first() if before else None
-    if row is None or row.set_by == intent.intent_key[:150]:
+    if row is None or row.set_by == intent.intent_key[: reopened.KEPT]:
         return False
     named = {name: getattr(row, name) for name in (*LEVELS, "watermark", "set_by", "reason")}
     now = Protection.objects.create(position=position, version=1, is_long=position.is_long, **named)
