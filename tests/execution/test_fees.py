@@ -56,7 +56,8 @@ def test_no_replacement_is_refused_that_the_ceiling_allows(
 ) -> None:
     unbounded = fees.raised(old, market, 10**30)
     assert unbounded is not None
-    takes = Fraction(9, 8) * old.max_fee_wei, old.max_fee_wei + 1, market.base_fee_wei + unbounded.tip_wei
+    next_wei = market.base_fee_wei + unbounded.tip_wei
+    takes = [Fraction(9, 8) * old.max_fee_wei, Fraction(old.max_fee_wei + 1), Fraction(next_wei)]
     bounded = Fee(min(unbounded.max_fee_wei, ceiling_wei), unbounded.tip_wei)
     assert fees.raised(old, market, ceiling_wei) == (bounded if ceiling_wei >= max(takes) else None)
 

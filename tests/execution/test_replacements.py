@@ -249,7 +249,8 @@ def test_a_slot_that_the_base_fee_has_left_behind_is_raised_all_the_same(
     wallet: Wallet, fields: dict[str, Any]
 ) -> None:
     """As after a node that called gas cheap until all its bumps were used: up to the ceiling, as ever."""
-    stuck(wallet, **({"attempt": 10, "kind": "bump"} | fields))
+    used_up: dict[str, Any] = {"attempt": 10, "kind": "bump"}
+    stuck(wallet, **(used_up | fields))
     for base_wei, raised in ((10 * GWEI, False), (90 * GWEI, False), (10 * GWEI + 1, True)):
         send = replace.replace(wallet.pk, fees.Market(base_wei, GWEI), 3)
         assert (send is not None) is raised, base_wei

@@ -182,8 +182,8 @@ def test_what_an_endpoint_leaves_out_makes_nothing_final() -> None:
     told = _view(2, [latest, final, {"hash": "0x0"}, "0x7a69", mark])
     assert told == view(2, 103, final=90)
     for age_s, fresh in ((FRESH_S - 20, True), (FRESH_S + 20, False)):
-        at = {**latest, "timestamp": hex(int(time.time()) - age_s)}
-        assert _view(2, [at, final, {"hash": "0x0"}, "0x7a69", mark]) == replace(told, is_fresh=fresh)
+        young = {**latest, "timestamp": hex(int(time.time()) - age_s)}
+        assert _view(2, [young, final, {"hash": "0x0"}, "0x7a69", mark]) == replace(told, is_fresh=fresh)
     bare = _view(2, [{"number": "0x67", "hash": "0x103"}, None, {"hash": "0x0"}, "0x7a69", None])
     assert bare == replace(told, base_fee_wei=0, final=NOTHING_FINAL, hash_at_mark="")
     away = NodeError(-32000, "header not found")
