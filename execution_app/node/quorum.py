@@ -4,6 +4,7 @@ A node that lags, prunes, indexes late or lies says "no" as well as one that
 knows. So these decisions need a quorum, each on the votes of one look:
 
 - a nonce is consumed by none of our hashes (engine/receipts.py); lost it is to what is shown in its place (engine/lost_nonces.py);
+- what a nonce was used for, where endpoints show different transactions (node/history.py);
 - a block of ours has left the chain, so what stood in it is taken back (engine/heads.py);
 - a transaction reverted, or was a cancel, or did neither although one says so (engine/receipt_votes.py);
 - a block is canonical, so what stands in it may become final (engine/heads.py);
@@ -14,6 +15,7 @@ knows. So these decisions need a quorum, each on the votes of one look:
 - what ended it, and what that paid: an event in a block that the quorum has there (book/endings.py);
 - the venue has a trade otherwise than the book, at one block (book/corrections.py);
 - an owner put margin in or took some out by hand (book/margins.py): no receipt of ours is followed up there;
+- no node will ever take an order's bytes, so its slot is cancelled (engine/offers.py);
 - a contract takes a signature for its own (node/ownership.py): a yes, which one liar could give to anybody.
 
 What is there needs none: a receipt, a log or a trade that any node shows is taken

@@ -42,6 +42,14 @@ BODY_LIMIT = 32 * 1024 * 1024
 SINGLES_S = 600.0
 OUT = "out"  # what the metric of breakers says of an endpoint on another chain
 
+# What a node that is well answers with a result: an error there is about the node, whatever its words.
+FACTS = frozenset(
+    {
+        *("eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionCount", "eth_getBalance"),
+        *("eth_getLogs", "eth_getCode"),
+    }
+)
+
 _READERS: ContextVar[frozenset[int] | None] = ContextVar("readers", default=None)
 
 
@@ -251,12 +259,13 @@ def read_batch(calls: Sequence[Call]) -> list[Any]:
     """A batch of reads from the first endpoint that answers; one node answers the whole batch.
 
     One that did not answer is asked last for a while, one that rests when all
-    others failed. Raises RpcFault when none answers.
+    others failed. One that has an error for a fact is passed over as well, and its
+    answers are good only where no other has better ones. Raises RpcFault when none answers.
     """
     if not calls:
         return []
     fault = RpcFault("no endpoint is configured, or all that are answer for another chain")
-    resting = []
+    resting, unsaid = [], None
     for endpoint in sorted(endpoints(), key=lambda one: one.breaker.rank(time.monotonic())):
         if endpoint.identity.foreign or not is_reader(endpoint):
             continue
@@ -264,15 +273,29 @@ def read_batch(calls: Sequence[Call]) -> list[Any]:
             resting.append(endpoint)
             continue
         try:
-            return ask(endpoint, calls)
+            answers = ask(endpoint, calls)
         except RpcFault as error:
             fault = error
+            continue
+        if not _lacks(calls, answers):
+            return answers
+        unsaid = unsaid or answers
+    if unsaid is not None:
+        return unsaid
     for endpoint in resting:
         try:
             return ask(endpoint, calls)
         except RpcFault as error:
             fault = error
     raise fault
+
+
+def _lacks(calls: Sequence[Call], answers: Sequence[Any]) -> bool:
+    """Whether a fact is missing that another node may have."""
+    return any(
+        isinstance(answer, NodeError) and method in FACTS
+        for (method, _), answer in zip(calls, answers, strict=True)
+    )
 
 
 def read(method: str, *params: Any) -> Any:
