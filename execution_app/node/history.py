@@ -115,8 +115,8 @@ def _shown(address: str, nonce: int, block_number: int) -> Found | None:
 
     Believed alone, one that makes something up would have an order of ours called lost, or foreign and sent again.
     """
-    shown: dict[str, Found | None] = {}
-    votes: Counter[str] = Counter()
+    shown: dict[Any, Found | None] = {}
+    votes: Counter[Any] = Counter()
     for position, (block,) in quorum.ask_each([("eth_getBlockByNumber", (hex(block_number), True))]):
         try:
             mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
@@ -125,9 +125,12 @@ def _shown(address: str, nonce: int, block_number: int) -> Found | None:
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             log.warning("a block is not shown", block=block_number, endpoint=position, problem=str(problem))
             continue
-        key = "" if found is None else found.tx_hash
+        # Not by the hash alone, under which one could show anything; nodes write fees and seals in several ways.
+        key = None if found is None else (found.tx_hash, found.to.lower(), found.data, found.value_wei)
         votes[key] += 1
-        shown[key] = found
+        known = shown.get(key)
+        if known is None or not known.raw:
+            shown[key] = found
     if not votes:
         raise rpc.RpcFault(f"block {block_number} is not shown")
     best, count = votes.most_common(1)[0]

@@ -118,8 +118,9 @@ def test_a_block_that_one_invents_while_the_others_are_away_halts_nobody_for_eve
     settle(rig, nodes, first, second)
 
 
-def made_up(address: str, to: str) -> Tell:
+def made_up(address: str, to: str, **more: str) -> Tell:
     """The wallet's transaction is another one, of a kind whose bytes cannot be held against their hash."""
+    lies = {"to": to, "type": "0x0", "hash": "0x" + "ab" * 32, "input": "0x"} | more
 
     def tell(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         if request["method"] != "eth_getBlockByNumber" or not answer["result"]:
@@ -127,9 +128,7 @@ def made_up(address: str, to: str) -> Tell:
         if not request["params"][1]:
             return answer
         told = [
-            tx | {"to": to, "type": "0x0", "hash": "0x" + "ab" * 32, "input": "0x"}
-            if tx["from"].lower() == address.lower()
-            else tx
+            tx | lies if tx["from"].lower() == address.lower() else tx
             for tx in answer["result"]["transactions"]
         ]
         return {**answer, "result": answer["result"] | {"transactions": told}}
@@ -148,6 +147,13 @@ def test_what_took_a_nonce_is_not_what_one_node_makes_of_it(rig: Rig, nodes: lis
     found = history.find(address, 0, head)
     assert found is not None
     assert (found.tx_hash, found.raw) == (sent.tx_hash, bytes(sent.raw))
+    nodes[0].faults.tell, nodes[2].faults.tell = (
+        None,
+        made_up(address, "0x" + "cd" * 20, hash=sent.tx_hash),
+    )
+    assert history.find(address, 0, head) == found, "under the right hash"
+    nodes[0].faults.tell, nodes[2].faults.tell = nodes[2].faults.tell, None
+    assert history.find(address, 0, head) == found
     silence(nodes, 2)
     with pytest.raises(rpc.RpcFault, match="do not agree"):
         history.find(address, 0, head)
