@@ -8,13 +8,16 @@ as that is not behind, and nothing becomes final by it.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from django.conf import settings
 
 from execution_app.errors import Disagreement
+from execution_app.models import Chain
 from execution_app.node import quorum, rpc
 
 log = structlog.get_logger(__name__)
@@ -85,6 +88,21 @@ def look(mark: Mark) -> Head:
             log.warning("endpoint does not say where it is", endpoint=position, problem=str(problem)[:200])
     head = choose(views, quorum.needed(), mark)
     return _with_final_hash(head, mark)
+
+
+@contextmanager
+def not_behind() -> Iterator[None]:
+    """For the time of what is read of the newest block no endpoint answers that is behind what was acted on last.
+
+    One that follows the chain no more answers as well as any: its price is the newest one there is by its own clock, and
+    a trade that was opened since is not there. Endpoints are asked only up to the first that has that block.
+    """
+    if len(rpc.endpoints()) == 1:
+        yield
+        return
+    head = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).values_list("head_number", flat=True)
+    with rpc.reading_from(quorum.not_behind(head.first() or 0)):
+        yield
 
 
 def _view(position: int, answers: Sequence[Any]) -> View:

@@ -61,6 +61,24 @@ def ask_each(calls: Sequence[Call]) -> Iterator[tuple[int, list[Any]]]:
         yield endpoint.position, answers
 
 
+def not_behind(number: int) -> frozenset[int]:
+    """Positions of all endpoints but those that are found behind this block before the first that has it.
+
+    Who does not answer is left to whoever asks; who does not say where it is counts as behind.
+    """
+    behind = set()
+    for position, (block,) in ask_each([("eth_getBlockByNumber", ("latest", False))]):
+        try:
+            at = int(block["number"], 16)
+        except (KeyError, TypeError, ValueError):
+            at = -1
+        if at >= number:
+            break
+        log.info("endpoint is behind", endpoint=position, block=at, wanted=number)
+        behind.add(position)
+    return frozenset(endpoint.position for endpoint in rpc.endpoints()) - behind
+
+
 @lru_cache(maxsize=1)
 def _say_once() -> None:
     log.warning("one endpoint only: nobody can confirm what it does not show; finality alone is waited for")

@@ -264,7 +264,7 @@ def read_batch(calls: Sequence[Call]) -> list[Any]:
     """
     if not calls:
         return []
-    fault = RpcFault("no endpoint is configured, or all that are answer for another chain")
+    fault = RpcFault("no endpoint is configured, or all that are answer for another chain or are behind")
     resting, unsaid = [], None
     for endpoint in sorted(endpoints(), key=lambda one: one.breaker.rank(time.monotonic())):
         if endpoint.identity.foreign or not is_reader(endpoint):
