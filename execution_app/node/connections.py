@@ -45,13 +45,13 @@ class _Timely(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if self._patience_s is None:
-            return self._raw.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+            return self._raw.readinto(buffer)
         left_s = self._begun_s + self._patience_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("the answer drips")
         self._socket.settimeout(left_s)
         try:
-            return self._raw.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+            return self._raw.readinto(buffer)
         finally:
             self._socket.settimeout(self._patience_s)
 
@@ -65,7 +65,7 @@ class _Answer(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Timely(sock, self.fp.detach()))  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(_Timely(sock, self.fp.detach()))
 
 
 def timely(manager: urllib3.PoolManager, dials: Dials | None = None) -> urllib3.PoolManager:

@@ -26,15 +26,28 @@ SOUND: dict[str, Any] = {
     "eth_getTransactionReceipt": {"logs": None},
 }
 NUMBERS = ("eth_getTransactionCount", "eth_getBalance", "eth_estimateGas", "eth_chainId")
-NONSENSE: list[tuple[str, Any]] = [
-    *(("eth_getBlockByNumber", said) for said in ({}, [], "0x5", 5, True, {**BLOCK, "hash": None})),
-    *(("eth_getBlockByNumber", {**BLOCK, "hash": said}) for said in ([], {}, 7)),
-    *(("eth_getBlockByNumber", {**BLOCK, "number": said}) for said in (None, 5, "five", "0x", "0x5\n")),
-    ("eth_getBlockByNumber", {"hash": HASH, "number": "0x5"}),
-    *((method, said) for method in NUMBERS for said in ("much", 9, "", "0x", "-0x9", {}, [], False)),
-    *(("eth_call", said) for said in ("0x123", "0xzz", "00", 0, {}, [])),
-    *(("eth_getCode", said) for said in ("fe", {})),
-    *(("eth_getLogs", said) for said in ({}, "0x", [None], ["0x"], [[]])),
+
+
+def nonsense(method: str, *said: Any) -> list[tuple[str, Any]]:
+    return [(method, one) for one in said]
+
+
+BLOCKS = [
+    *({}, [], "0x5", 5, True, {"hash": HASH, "number": "0x5"}),
+    *({**BLOCK, "hash": None}, {**BLOCK, "hash": []}, {**BLOCK, "hash": {}}, {**BLOCK, "hash": 7}),
+    *(
+        {**BLOCK, "number": None},
+        {**BLOCK, "number": 5},
+        {**BLOCK, "number": "0x"},
+        {**BLOCK, "number": "0x5\n"},
+    ),
+]
+NONSENSE = [
+    *nonsense("eth_getBlockByNumber", *BLOCKS),
+    *(one for method in NUMBERS for one in nonsense(method, "much", 9, "", "0x", "-0x9", {}, [], False)),
+    *nonsense("eth_call", "0x123", "0xzz", "00", 0, {}, []),
+    *nonsense("eth_getCode", "fe", {}),
+    *nonsense("eth_getLogs", {}, "0x", [None], ["0x"], [[]]),
 ]
 ALL: list[Call] = [(method, ()) for method in SOUND]
 
