@@ -1,6 +1,7 @@
 """JSON-RPC against a server that answers badly: one request each, and one of three ends."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -194,9 +195,10 @@ def test_a_node_that_drips_is_left_in_time(
             handler.wfile.write(b" ")
 
     node.answer = drip
-    endpoint = Endpoint(node.url)
+    endpoint, begun_s = Endpoint(node.url), time.monotonic()
     with pytest.raises(RpcFault, match="Timeout"):
         endpoint.call("echo", 1)
+    assert time.monotonic() - begun_s < 15.0, "it drips for 20 s"
     assert len(node.requests) == 1
     node.answer = echo
     assert endpoint.call("echo", 2) == 2
