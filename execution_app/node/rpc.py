@@ -23,7 +23,7 @@ import urllib3
 from django.conf import settings
 
 from execution_app import meters
-from execution_app.node import connections, wire
+from execution_app.node import connections, shapes, wire
 from execution_app.node.breaker import Breaker, BreakerState, Rules
 from execution_app.node.faults import NodeError, RpcFault
 from execution_app.node.identity import Identity
@@ -246,9 +246,15 @@ def is_reader(endpoint: Endpoint) -> bool:
 
 
 def ask(endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:
-    """A batch of reads of one endpoint on our chain. Raises RpcFault, also for words that are the provider's."""
+    """A batch of reads of one endpoint on our chain. Raises RpcFault, also for words that are the provider's, and for nonsense.
+
+    Whoever reads an answer, or counts votes, would fall over what has not the shape of one: it costs that node its
+    word, and nothing else.
+    """
     answers = endpoint.batch(calls)
-    for answer in answers:
+    for (method, _), answer in zip(calls, answers, strict=True):
+        if not shapes.is_sound(method, answer):
+            raise RpcFault(f"endpoint {endpoint.position}: no answer to {method}: {str(answer)[:80]}")
         if isinstance(answer, NodeError) and wire.is_providers(answer, 200):
             raise RpcFault(f"endpoint {endpoint.position}: {str(answer)[:200]}") from answer
     endpoint.confirm()
