@@ -23,6 +23,8 @@ MOST_ALIKE = 2
 
 
 class Bell(ModelEntry):  # type: ignore[misc]
+    last_run_at: Any
+
     def is_due(self) -> Any:
         """What was last rung in the future was rung before the clock was set back, or by a beat whose clock is ahead: it is due."""
         if self.last_run_at > self._default_now():
@@ -32,6 +34,7 @@ class Bell(ModelEntry):  # type: ignore[misc]
 
 class Scheduler(DatabaseScheduler):  # type: ignore[misc]
     Entry = Bell
+    _heap: Any
     _ticked_at_s = 0.0
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:

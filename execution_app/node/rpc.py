@@ -42,14 +42,6 @@ BODY_LIMIT = 32 * 1024 * 1024
 SINGLES_S = 600.0
 OUT = "out"  # what the metric of breakers says of an endpoint on another chain
 
-# What a node that is well answers with a result: an error there is about the node, whatever its words.
-FACTS = frozenset(
-    {
-        *("eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionCount", "eth_getBalance"),
-        *("eth_getLogs", "eth_getCode"),
-    }
-)
-
 _READERS: ContextVar[frozenset[int] | None] = ContextVar("readers", default=None)
 
 
@@ -283,7 +275,7 @@ def read_batch(calls: Sequence[Call]) -> list[Any]:
         except RpcFault as error:
             fault = error
             continue
-        if not _lacks(calls, answers):
+        if not shapes.lack_a_fact(calls, answers):
             return answers
         unsaid = unsaid or answers
     if unsaid is not None:
@@ -294,14 +286,6 @@ def read_batch(calls: Sequence[Call]) -> list[Any]:
         except RpcFault as error:
             fault = error
     raise fault
-
-
-def _lacks(calls: Sequence[Call], answers: Sequence[Any]) -> bool:
-    """Whether a fact is missing that another node may have."""
-    return any(
-        isinstance(answer, NodeError) and method in FACTS
-        for (method, _), answer in zip(calls, answers, strict=True)
-    )
 
 
 def read(method: str, *params: Any) -> Any:

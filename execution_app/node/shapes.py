@@ -1,11 +1,18 @@
 """What an answer to a call looks like, as far as everybody takes it for granted who reads one. Pure."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from execution_app.node.faults import NodeError
 
+# What a node that is well answers with a result: an error there is about the node, whatever its words.
+FACTS = frozenset(
+    {
+        *("eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionCount", "eth_getBalance"),
+        *("eth_getLogs", "eth_getCode"),
+    }
+)
 _DATA = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+")
 
@@ -14,6 +21,14 @@ def is_sound(method: str, answer: Any) -> bool:
     """False for nonsense. Nothing, and a node's own error, are answers to whatever was asked."""
     shape = _SHAPES.get(method)
     return shape is None or answer is None or isinstance(answer, NodeError) or shape(answer)
+
+
+def lack_a_fact(calls: Sequence[tuple[str, Any]], answers: Sequence[Any]) -> bool:
+    """Whether there is an error for something that another node may have."""
+    return any(
+        isinstance(answer, NodeError) and method in FACTS
+        for (method, _), answer in zip(calls, answers, strict=True)
+    )
 
 
 def _is_number(answer: Any) -> bool:
