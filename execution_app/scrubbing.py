@@ -5,8 +5,10 @@ whoever logs in within a URL. A private key that nothing names looks like a tran
 keys are never put into a message in the first place.
 """
 
+import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from urllib.parse import quote, unquote, urlsplit
 
 GONE = "[scrubbed]"
@@ -72,4 +74,8 @@ def _forms(secret: str) -> set[str]:
         plain = {url.password or "", tail.lstrip("/") if len(tail) > 2 * SHORTEST else "", url.query}
         plain |= {part for part in url.path.split("/") if len(part) > 2 * SHORTEST}
     plain.discard("")
-    return plain | {quote(one, safe="") for one in plain} | {unquote(one) for one in plain}
+    forms = plain | {quote(one, safe="") for one in plain} | {unquote(one) for one in plain}
+    # As a traceback quotes it, and then as a line of JSON or logfmt does.
+    for quoted in (repr, json.dumps, partial(json.dumps, ensure_ascii=False)):
+        forms |= {quoted(one)[1:-1] for one in forms}
+    return forms

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +52,23 @@ def test_secrets_are_scrubbed_in_events_facts_tracebacks_and_others_words(
     assert all(GONE in line for line in lines)
     assert "intent" in lines[0]
     assert "Traceback" in lines[1]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize(
+    "secret", ['quo"te-of-nobody', "back\\slash-of-nobody", "pässwort-of-nobody", "o'clock\"-of-nobody"]
+)
+def test_a_secret_that_a_line_has_to_escape_is_scrubbed_as_well(
+    form: str, secret: str, said: io.StringIO
+) -> None:
+    logs.configure("INFO", form, said, [secret])
+    log = structlog.get_logger("tests.escaped")
+    log.info(secret, told=secret)
+    try:
+        os.environ[secret]  # the library's words quote it
+    except KeyError:
+        log.exception("it failed")
+    assert "of-nobody" not in said.getvalue()
 
 
 def test_json_is_json_with_level_time_and_process(said: io.StringIO) -> None:

@@ -1,7 +1,7 @@
 """What beat rings for, as rows that code puts right at each start."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import redis as redis_py
 from django_celery_beat.models import PeriodicTask
@@ -56,3 +56,39 @@ def test_no_bell_is_rung_while_two_like_it_wait(database: None, valkey: redis_py
     with dead_redis():
         ring("sweep intents", 1)  # said, and beat goes on
     scheduler.close()
+
+
+def ring_all(scheduler: beat.Scheduler) -> None:
+    """As beat's loop does, as long as it would not wait."""
+    while not scheduler.tick():
+        pass
+
+
+def test_a_clock_that_was_set_back_silences_no_bell(database: None, valkey: redis_py.Redis) -> None:
+    """Nor would anybody follow the chain or watch a level until it has caught up, and beat's own heartbeat goes on."""
+    schedule.install()
+    scheduler = beat.Scheduler(app=app)
+    ring_all(scheduler)
+    assert waiting(valkey, "track") == ["track"]
+    hour = timedelta(hours=1)
+    for entry in scheduler.schedule.values():  # what was noted lies ahead now
+        entry.last_run_at += hour
+    scheduler._heap = [event._replace(time=event.time + hour.total_seconds()) for event in scheduler._heap]
+    scheduler._ticked_at_s += hour.total_seconds()
+    valkey.delete("track", "tpsl", "ops")
+    ring_all(scheduler)
+    assert waiting(valkey, "track") == ["track"]
+    assert set(waiting(valkey, "tpsl")) == {"watch_levels", "compare_positions"}
+    scheduler.close()
+
+
+def test_a_beat_that_begins_behind_the_last_rings_rings(database: None, valkey: redis_py.Redis) -> None:
+    schedule.install()
+    PeriodicTask.objects.update(last_run_at=datetime.now(UTC) + timedelta(hours=1))
+    schedule.install()
+    scheduler = beat.Scheduler(app=app)
+    ring_all(scheduler)
+    assert waiting(valkey, "track") == ["track"]
+    scheduler.close()
+    ahead = PeriodicTask.objects.filter(name__in=schedule.BELLS, last_run_at__gt=datetime.now(UTC))
+    assert not ahead.exists(), "nor does the next one find them ahead"

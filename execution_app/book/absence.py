@@ -67,6 +67,8 @@ def remember(position: Position, sighting: Sighting) -> int | None:
     if is_there(position, sighting.trades[position.pk]) or _has_grown(position, sighting):
         _note(position, None, "")
         return None
+    if position.fills.filter(block_number__gt=sighting.block_number).exists():
+        return None  # who is behind its last fill says nothing of it
     seen_at, seen_hash = position.missed_at_block, position.missed_at_hash
     if seen_at is not None and position.fills.filter(block_number__gt=seen_at).exists():
         seen_at = None  # a node that lagged behind missed it

@@ -211,7 +211,6 @@ def change(
         if (before and before.pk) != (seen and seen.pk):
             raise Refused(f"somebody has just changed position {position_id}; look again")
         now = _replace(before, named, position_id, set_by=by, reason=reason)
-        native_levels.follow(position, now)
         told = None if before is None else spell(before)
         who = audit.by(by, origin)
         subject = f"position {position_id}"
@@ -238,7 +237,7 @@ def renew(position: Position, *, reason: str) -> None:
 def _replace(
     row: Protection | None, named: Mapping[str, Any], position_id: int, *, set_by: str, reason: str
 ) -> Protection:
-    """End a version, which the caller holds, and begin the next one where its watermark is."""
+    """End a version, which the caller holds, and begin the next one where its watermark is; the venue's own levels follow."""
     best = None
     if row is not None:
         Protection.objects.filter(pk=row.pk, ended_at=None).update(ended_at=Now())
@@ -246,7 +245,7 @@ def _replace(
         # Of a version that followed nothing none is kept: what follows from now on begins now.
         best = row.watermark if of(row).follows else None
     position = Position.objects.get(pk=position_id)
-    return Protection.objects.create(
+    now = Protection.objects.create(
         position=position,
         version=1 if row is None else row.version + 1,
         is_long=position.is_long,
@@ -255,6 +254,8 @@ def _replace(
         set_by=set_by[:150],
         reason=reason.strip()[:400],
     )
+    native_levels.follow(position, now)
+    return now
 
 
 def _look(position_id: int) -> tuple[Position, Protection | None]:

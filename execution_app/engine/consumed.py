@@ -20,6 +20,7 @@ from execution_app.states import (
     Mode,
     OrderType,
     PositionState,
+    Road,
     SendKind,
 )
 from execution_app.venues import onchain
@@ -183,7 +184,13 @@ def _may_open(wallet: Wallet, order: CloseOrder, counts: Counts) -> bool:
 def _waiting(wallet: Wallet, order: OpenOrder | CloseOrder, taken: set[int]) -> QuerySet[TxIntent]:
     symbol = onchain.PAIR_NAMES.get(order.pair_index)
     waiting = TxIntent.objects.filter(wallet=wallet, state__in=sorted(WAITING), symbol=symbol)
-    return waiting.exclude(pk__in=taken).select_related("trader", "position").order_by("id")
+    # What goes by message took no nonce of the wallet, and can be given none.
+    return (
+        waiting.exclude(road=Road.GATEWAY)
+        .exclude(pk__in=taken)
+        .select_related("trader", "position")
+        .order_by("id")
+    )
 
 
 def _may_have_meant(

@@ -62,6 +62,7 @@ WHERE slots.nonce < known.mined ORDER BY slots.id LIMIT %s"""
 _MESSAGES = """SELECT EXISTS (SELECT FROM tx_intents WHERE settled_at IS NULL AND state = ANY(%s) AND nonce IS NULL),
     EXISTS (SELECT FROM tx_intents WHERE settled_at IS NULL AND state = 'ordered')"""
 _NOTE = """UPDATE chains SET head_number = %s, head_hash = %s, reconciled_at = statement_timestamp(),
+    reached_number = CASE WHEN %s THEN %s ELSE reached_number END,
     finalized_number = CASE WHEN %s AND (finalized_number < %s OR finalized_hash = '') THEN %s ELSE finalized_number END,
     finalized_hash = CASE WHEN %s AND (finalized_number < %s OR finalized_hash = '') THEN %s ELSE finalized_hash END
 WHERE chain_id = %s RETURNING halted_reason"""
@@ -104,7 +105,7 @@ def _mark(chain: Chain | None) -> Mark:
     if chain is None:
         return Mark()
     final = chain.finalized_number if chain.finalized_hash else NOTHING_FINAL
-    return Mark(chain.head_number, final, chain.finalized_hash)
+    return Mark(chain.head_number, final, chain.finalized_hash, chain.reached_number)
 
 
 def _pass(head: Head) -> None:
@@ -144,6 +145,7 @@ def _note(head: Head, mark: Mark) -> bool:
             _NOTE,
             [
                 *(head.number, head.block_hash),
+                *(len(head.readers) >= quorum.needed(), head.number),
                 *(*final, head.finalized, *final, head.finalized_hash),
                 head.chain_id,
             ],

@@ -14,7 +14,7 @@ from django.db import DataError, IntegrityError, transaction
 
 from execution_app.book import feed, liquidation, native_levels, protections, quotes
 from execution_app.book.levels import Hit, Levels, decide
-from execution_app.engine import exits
+from execution_app.engine import exits, watermark
 from execution_app.errors import Retryable
 from execution_app.gate import control
 from execution_app.models import Position, Protection, ProtectionTrigger
@@ -70,7 +70,8 @@ def watch() -> Tick:
     if not symbols:
         return tick
     try:
-        quotes.keep(symbols)
+        with watermark.not_behind():
+            quotes.keep(symbols)
     except (rpc.RpcFault, rpc.NodeError) as problem:
         tick.problems.append(f"no new prices: {problem}")
     known = quotes.newest(symbols)

@@ -16,7 +16,7 @@ from execution_app.errors import Stale
 from execution_app.gate.control import LEASE_S
 from execution_app.models import TxIntent, TxSend
 from execution_app.moves import Step, move, move_all
-from execution_app.node import node_errors, rpc, signers
+from execution_app.node import node_errors, quorum, rpc, signers
 from execution_app.states import IntentState, SendKind, SendOutcome
 
 log = structlog.get_logger(__name__)
@@ -35,10 +35,18 @@ def offer(sends: Sequence[TxSend], begun_s: float) -> None:
     answered = []
     for send, said in zip(sends, _ask_endpoints(sends, begun_s), strict=True):
         if said:
-            answered.append((send, node_errors.best(said)))
+            answered.append((send, _word(said)))
         else:
             log.warning("lease ran out before a node was asked", hash=send.tx_hash)
     record(answered)
+
+
+def _word(said: list[SendOutcome]) -> SendOutcome:
+    """One word for all. That no node will ever take the bytes is an absence: fewer than a majority do not cancel an order by it."""
+    best = node_errors.best(said)
+    if best is SendOutcome.INVALID_PERMANENT and len(said) < quorum.needed():
+        return SendOutcome.UNKNOWN
+    return best
 
 
 def _bound(sends: Sequence[TxSend]) -> list[TxSend]:

@@ -100,9 +100,14 @@ def replace(wallet_id: int, market: fees.Market, consumed: int) -> TxSend | None
             # A higher fee would not help, and whatever is behind this slot waits for it, exits too.
             return cancel_in_slot(intent, market, why="no node will ever take these bytes")
         asked_already = SignRequest.objects.filter(intent=intent).exists()
-        if last.attempt >= MAX_BUMPS or not settings.ENVIRONMENT.enable_rbf or asked_already:
+        if _is_at_its_most(last, market) or not settings.ENVIRONMENT.enable_rbf or asked_already:
             return None
         return _raise(intent, last, ruling, market, stuck=stuck)
+
+
+def _is_at_its_most(last: TxSend, market: fees.Market) -> bool:
+    """Whether it is raised no more: a fee below the base fee is in no block, and whatever is behind it would wait for ever."""
+    return last.attempt >= MAX_BUMPS and int(last.max_fee_wei) >= market.base_fee_wei
 
 
 def is_hurried(intent: TxIntent, last: TxSend) -> bool:

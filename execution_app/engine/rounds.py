@@ -21,6 +21,7 @@ from execution_app.engine import (
     remote_signing,
     replace,
     reserve,
+    watermark,
 )
 from execution_app.engine.gateway import posting, signing
 from execution_app.errors import Refused
@@ -59,7 +60,8 @@ def submit(wallet_id: int) -> None:
     with _halting(wallet_id):
         placed = 1
         while placed:
-            placed = reserve.reserve(wallet_id)
+            with watermark.not_behind():
+                placed = reserve.reserve(wallet_id)
             posted = _sign_and_post(wallet_id) if _has_messages(wallet_id) else 0
             market = _market() if _has_slots(wallet_id) else None
             if market is None:
@@ -177,11 +179,12 @@ def compare_positions() -> int:
 
     Last, until when wallets may trade and what is not ours: nobody waits for that.
     """
-    quotes.keep()
-    ticks.keep()
-    drifting = compare()
-    delegations.keep()
-    external.keep()
+    with watermark.not_behind():
+        quotes.keep()
+        ticks.keep()
+        drifting = compare()
+        delegations.keep()
+        external.keep()
     return drifting
 
 

@@ -6,28 +6,40 @@ blocks. With fewer votes than a majority the pass follows what answers, as long
 as that is not behind, and nothing becomes final by it.
 """
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from django.conf import settings
 
 from execution_app.errors import Disagreement
+from execution_app.models import Chain
 from execution_app.node import quorum, rpc
 
 log = structlog.get_logger(__name__)
 BACK_LIMIT = 64  # blocks that a reorg may take from the head
+FRESH_S = 60  # a node whose latest block is older than that may be behind the chain
 NOTHING_FINAL = -1
 
 
 @dataclass(frozen=True)
 class Mark:
-    """The highest head and the newest final block that were acted on."""
+    """The highest head and the newest final block that were acted on.
+
+    `reached` is the highest head that a majority had; None where that is the head.
+    """
 
     head: int = 0
     final: int = NOTHING_FINAL
     final_hash: str = ""
+    reached: int | None = None
+
+    def is_a_minoritys(self) -> bool:
+        return self.reached is not None and self.reached < self.head
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class View:
     genesis_hash: str
     chain_id: int
     hash_at_mark: str = ""
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,21 @@ def look(mark: Mark) -> Head:
     return _with_final_hash(head, mark)
 
 
+@contextmanager
+def not_behind() -> Iterator[None]:
+    """For the time of what is read of the newest block no endpoint answers that is behind what was acted on last.
+
+    One that follows the chain no more answers as well as any: its price is the newest one there is by its own clock, and
+    a trade that was opened since is not there. Endpoints are asked only up to the first that has that block.
+    """
+    if len(rpc.endpoints()) == 1:
+        yield
+        return
+    head = Chain.objects.filter(pk=settings.ENVIRONMENT.chain_id).values_list("head_number", flat=True)
+    with rpc.reading_from(quorum.not_behind(head.first() or 0)):
+        yield
+
+
 def _view(position: int, answers: Sequence[Any]) -> View:
     latest, finalized, genesis, chain_id, marked = answers
     for answer in (latest, genesis, chain_id):
@@ -92,6 +120,7 @@ def _view(position: int, answers: Sequence[Any]) -> View:
         genesis_hash=genesis["hash"],
         chain_id=int(chain_id, 16),
         hash_at_mark=marked["hash"] if isinstance(marked, dict) else "",
+        is_fresh=int(latest.get("timestamp", "0x0"), 16) > time.time() - FRESH_S,
     )
 
 
@@ -139,7 +168,7 @@ def _number(views: Sequence[View], needed: int, mark: Mark) -> int:
             raise rpc.RpcFault(f"all endpoints that answer are behind block {mark.head}")
         return ahead[0]
     agreed = numbers[needed - 1]
-    if agreed >= mark.head:
+    if agreed >= mark.head or _refutes(views, needed, agreed, mark):
         return agreed
     if ahead:
         return min(ahead)  # most lag; whoever does not may be asked, and has no majority
@@ -148,6 +177,18 @@ def _number(views: Sequence[View], needed: int, mark: Mark) -> int:
     if agreed < mark.head - BACK_LIMIT:
         raise Disagreement(f"the chain's head went back from block {mark.head} to {agreed}")
     return agreed
+
+
+def _refutes(views: Sequence[View], needed: int, agreed: int, mark: Mark) -> bool:
+    """Whether blocks far ahead, by the word of fewer than a majority, are none: a majority has gone on since, and is not behind.
+
+    Else one node that invented a block while the others were away would keep everybody from trading until the chain is there.
+    """
+    if not mark.is_a_minoritys() or agreed >= mark.head - BACK_LIMIT:
+        return False
+    if agreed <= max(mark.reached or 0, mark.final):
+        return False
+    return sum(view.is_fresh for view in views if view.number >= agreed) >= needed
 
 
 def _agreed_genesis(views: Sequence[View], needed: int) -> str:

@@ -11,6 +11,7 @@ Loosening without an entry does not happen.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -139,12 +140,19 @@ def _write_late(entry: _Entry) -> None:
 
 
 def lift(
-    kind: RestrictionKind, origin: Origin, *, by: str, reason: str = "", epoch: int | None = None
+    kind: RestrictionKind,
+    origin: Origin,
+    *,
+    by: str,
+    reason: str = "",
+    epoch: int | None = None,
+    judge: Callable[[], object] | None = None,
 ) -> bool:
     """Lift the restriction that was set from this origin; others stay. Says whether one was.
 
     With an epoch nothing is lifted once the database has gone on to another:
-    the word to lift is then older than the restriction.
+    the word to lift is then older than the restriction. `judge` is asked when it is this
+    word's turn, before which nothing was lifted; what it raises leaves all as it is.
     """
     with transaction.atomic(durable=True):
         _stand_in_line()
@@ -152,6 +160,8 @@ def lift(
         if epoch is not None and control.epoch != epoch:
             log.warning("word to lift is too old", kind=kind.value, epoch=epoch, now=control.epoch)
             return False
+        if judge is not None:
+            judge()
         before = _told(control)
         lifted = Restriction.objects.filter(kind=kind, origin=origin, lifted_at=None).update(
             lifted_at=Now(), lifted_by=by[:150]

@@ -34,9 +34,14 @@ INTERVAL_S = 0.25
 REDIS_TIMEOUT_S = 0.3
 DATABASE_TIMEOUT_S = 8.0  # longer than a lock is waited for
 
-# Replace the value only while it is still what was read: an operator's SET in between must not be lost.
+# Replace the value only while it is still what was read: an operator's SET in between must not be lost. Nor one of the
+# same words, before which others have rewritten the key: whatever is taken over from it turns the epoch beside it.
 _REWRITE = """
 local now = redis.call('GET', KEYS[1])
+local beside = redis.call('MGET', KEYS[2])[1] or ''
+if beside ~= ARGV[5] then
+  return 0
+end
 if (now == false and ARGV[1] == '0') or (ARGV[1] == '1' and now == ARGV[2]) then
   redis.call('SET', KEYS[1], ARGV[3])
   redis.call('SET', KEYS[2], ARGV[4])
@@ -71,7 +76,9 @@ class ModeWatch:
         self.started_at: datetime | None = None
         self._failing = False
         self._last_mode: Mode | None = None
-        self._beside: str | None = None  # the epoch in Redis, of the same reading as the word
+        self._beside: str | None = (
+            None  # the epoch in Redis, as it stands there, of the same reading as the word
+        )
         self._pulse = Pulse(component, pool_child=pool_child)
         self._voice = ModeVoice(component)
         self._hearing = Hearing() if pool_child else None
@@ -143,7 +150,7 @@ class ModeWatch:
     def _look_at_redis(self, epoch: int) -> tuple[str | None, Reading]:
         try:
             raw_value, raw_epoch = (_text(raw) for raw in self._redis.mget(KEY, EPOCH_KEY))
-            self._beside = None if raw_epoch is None else raw_epoch.strip()
+            self._beside = raw_epoch
         except UnicodeDecodeError:
             return None, modes.garbled()
         except (redis.RedisError, OSError) as error:
@@ -156,10 +163,11 @@ class ModeWatch:
         Afterwards the stack's own value takes its place, with the new epoch. What restricts is recorded even
         where it seemed to hold: it may have been lifted since, or be about to be, by an older word.
         """
+        beside = None if self._beside is None else self._beside.strip()
         try:
             for kind in reading.imposes:
                 reason = f"set in Redis key {KEY}"
-                imposed = control.impose(kind, Origin.REDIS, by="redis", reason=reason, beside=self._beside)
+                imposed = control.impose(kind, Origin.REDIS, by="redis", reason=reason, beside=beside)
                 # Not the database's own: where another word came in between, the lifting beside this one is too old.
                 epoch += imposed.turned
             for kind in reading.lifts & self.set_in_redis:
@@ -186,7 +194,8 @@ class ModeWatch:
         value = modes.own_value(self.active, epoch, int(time.time()))
         seen_flag = "0" if seen is None else "1"
         try:
-            self._redis.eval(_REWRITE, 2, KEY, EPOCH_KEY, seen_flag, seen or "", value, str(epoch))
+            words = (seen_flag, seen or "", value, str(epoch), self._beside or "")
+            self._redis.eval(_REWRITE, 2, KEY, EPOCH_KEY, *words)
         except (redis.RedisError, OSError) as error:
             log.warning("exec_mode was not rewritten", problem=type(error).__name__)
 

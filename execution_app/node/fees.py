@@ -79,10 +79,14 @@ def _first(market: Market) -> Fee:
 
 
 def raised(old: Fee, market: Market, ceiling_wei: int) -> Fee | None:
-    """The fee for a replacement; None when the ceiling does not allow a valid one."""
+    """The fee for a replacement, as for a first send, or as much as the ceiling allows.
+
+    None only where that is no valid one, or too little for the next block: exits are behind whatever is stuck.
+    """
     tip_wei = max(market.tip_wei, MIN_TIP_WEI, _an_eighth_more(old.tip_wei))
-    max_fee_wei = max(2 * market.base_fee_wei + tip_wei, _an_eighth_more(old.max_fee_wei))
-    return Fee(max_fee_wei, tip_wei) if max_fee_wei <= ceiling_wei else None
+    least_wei = max(market.base_fee_wei + tip_wei, _an_eighth_more(old.max_fee_wei))
+    max_fee_wei = min(max(2 * market.base_fee_wei + tip_wei, least_wei), ceiling_wei)
+    return Fee(max_fee_wei, tip_wei) if max_fee_wei >= least_wei else None
 
 
 def _an_eighth_more(wei: int) -> int:

@@ -18,6 +18,7 @@ from django.conf import settings
 
 from execution_app import meters
 from execution_app.errors import Retryable
+from execution_app.node import connections
 from execution_app.node.breaker import Breaker, BreakerState, Rules
 from execution_app.states import SendOutcome
 from execution_app.venues import gateway as words
@@ -217,4 +218,4 @@ def _lines(answer: urllib3.BaseHTTPResponse, deadline_s: float) -> Iterator[byte
 @lru_cache(maxsize=1)
 def _pool() -> urllib3.PoolManager:
     # Made by a process's first request, and it retries nothing by itself: who repeats a post asks the gate first.
-    return urllib3.PoolManager(num_pools=2, maxsize=AT_ONCE, retries=False)
+    return connections.timely(urllib3.PoolManager(num_pools=2, maxsize=AT_ONCE, retries=False))

@@ -1,14 +1,17 @@
 """What a wallet did on the chain, whoever holds its key: counts that all nodes agree on, and transactions by nonce."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import rlp  # type: ignore[import-untyped]
+import structlog
 from eth_utils.crypto import keccak
 
-from execution_app.node import rpc
+from execution_app.node import quorum, rpc
 
+log = structlog.get_logger(__name__)
 _DYNAMIC_FEE = "0x2"  # EIP-1559; the only kind that we sign
 # What nodes say of states that they keep no more: geth, nethermind and besu, reth, erigon, hardhat, anvil.
 _FORGOTTEN = re.compile(
@@ -104,13 +107,36 @@ def find(address: str, nonce: int, final_block: int) -> Found | None:
             high = middle
         else:
             low = middle
-    try:
-        block = _told(rpc.read("eth_getBlockByNumber", hex(high), True))
-    except rpc.NodeError as said:
-        raise rpc.RpcFault(f"block {high} is not shown: {said}") from None
-    mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
-    found = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
-    return None if found is None else _read(found)
+    return _shown(address, nonce, high)
+
+
+def _shown(address: str, nonce: int, block_number: int) -> Found | None:
+    """What the block has of it, as every endpoint that shows the block says, or else as a majority does.
+
+    Believed alone, one that makes something up would have an order of ours called lost, or foreign and sent again.
+    """
+    shown: dict[Any, Found | None] = {}
+    votes: Counter[Any] = Counter()
+    for position, (block,) in quorum.ask_each([("eth_getBlockByNumber", (hex(block_number), True))]):
+        try:
+            mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
+            tx = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
+            found = None if tx is None else _read(tx)
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            log.warning("a block is not shown", block=block_number, endpoint=position, problem=str(problem))
+            continue
+        # Not by the hash alone, under which one could show anything; nodes write fees and seals in several ways.
+        key = None if found is None else (found.tx_hash, found.to.lower(), found.data, found.value_wei)
+        votes[key] += 1
+        known = shown.get(key)
+        if known is None or not known.raw:
+            shown[key] = found
+    if not votes:
+        raise rpc.RpcFault(f"block {block_number} is not shown")
+    best, count = votes.most_common(1)[0]
+    if len(votes) > 1 and count < quorum.needed():
+        raise rpc.RpcFault(f"the endpoints do not agree on what block {block_number} has of {address}")
+    return shown[best]
 
 
 def _is_past(address: str, nonce: int, block_number: int) -> bool:

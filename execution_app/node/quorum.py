@@ -4,6 +4,7 @@ A node that lags, prunes, indexes late or lies says "no" as well as one that
 knows. So these decisions need a quorum, each on the votes of one look:
 
 - a nonce is consumed by none of our hashes (engine/receipts.py); lost it is to what is shown in its place (engine/lost_nonces.py);
+- what a nonce was used for, where endpoints show different transactions (node/history.py);
 - a block of ours has left the chain, so what stood in it is taken back (engine/heads.py);
 - a transaction reverted, or was a cancel, or did neither although one says so (engine/receipt_votes.py);
 - a block is canonical, so what stands in it may become final (engine/heads.py);
@@ -14,6 +15,7 @@ knows. So these decisions need a quorum, each on the votes of one look:
 - what ended it, and what that paid: an event in a block that the quorum has there (book/endings.py);
 - the venue has a trade otherwise than the book, at one block (book/corrections.py);
 - an owner put margin in or took some out by hand (book/margins.py): no receipt of ours is followed up there;
+- no node will ever take an order's bytes, so its slot is cancelled (engine/offers.py);
 - a contract takes a signature for its own (node/ownership.py): a yes, which one liar could give to anybody.
 
 What is there needs none: a receipt, a log or a trade that any node shows is taken
@@ -57,6 +59,24 @@ def ask_each(calls: Sequence[Call]) -> Iterator[tuple[int, list[Any]]]:
             log.warning("endpoint has no vote", endpoint=endpoint.position, fault=str(fault))
             continue
         yield endpoint.position, answers
+
+
+def not_behind(number: int) -> frozenset[int]:
+    """Positions of all endpoints but those that are found behind this block before the first that has it.
+
+    Who does not answer is left to whoever asks; who does not say where it is counts as behind.
+    """
+    behind = set()
+    for position, (block,) in ask_each([("eth_getBlockByNumber", ("latest", False))]):
+        try:
+            at = int(block["number"], 16)
+        except (KeyError, TypeError, ValueError):
+            at = -1
+        if at >= number:
+            break
+        log.info("endpoint is behind", endpoint=position, block=at, wanted=number)
+        behind.add(position)
+    return frozenset(endpoint.position for endpoint in rpc.endpoints()) - behind
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ import urllib3
 from django.conf import settings
 
 from execution_app import meters
-from execution_app.node import connections, wire
+from execution_app.node import connections, shapes, wire
 from execution_app.node.breaker import Breaker, BreakerState, Rules
 from execution_app.node.faults import NodeError, RpcFault
 from execution_app.node.identity import Identity
@@ -238,9 +238,15 @@ def is_reader(endpoint: Endpoint) -> bool:
 
 
 def ask(endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:
-    """A batch of reads of one endpoint on our chain. Raises RpcFault, also for words that are the provider's."""
+    """A batch of reads of one endpoint on our chain. Raises RpcFault, also for words that are the provider's, and for nonsense.
+
+    Whoever reads an answer, or counts votes, would fall over what has not the shape of one: it costs that node its
+    word, and nothing else.
+    """
     answers = endpoint.batch(calls)
-    for answer in answers:
+    for (method, _), answer in zip(calls, answers, strict=True):
+        if not shapes.is_sound(method, answer):
+            raise RpcFault(f"endpoint {endpoint.position}: no answer to {method}: {str(answer)[:80]}")
         if isinstance(answer, NodeError) and wire.is_providers(answer, 200):
             raise RpcFault(f"endpoint {endpoint.position}: {str(answer)[:200]}") from answer
     endpoint.confirm()
@@ -251,12 +257,13 @@ def read_batch(calls: Sequence[Call]) -> list[Any]:
     """A batch of reads from the first endpoint that answers; one node answers the whole batch.
 
     One that did not answer is asked last for a while, one that rests when all
-    others failed. Raises RpcFault when none answers.
+    others failed. One that has an error for a fact is passed over as well, and its
+    answers are good only where no other has better ones. Raises RpcFault when none answers.
     """
     if not calls:
         return []
-    fault = RpcFault("no endpoint is configured, or all that are answer for another chain")
-    resting = []
+    fault = RpcFault("no endpoint is configured, or all that are answer for another chain or are behind")
+    resting, unsaid = [], None
     for endpoint in sorted(endpoints(), key=lambda one: one.breaker.rank(time.monotonic())):
         if endpoint.identity.foreign or not is_reader(endpoint):
             continue
@@ -264,9 +271,15 @@ def read_batch(calls: Sequence[Call]) -> list[Any]:
             resting.append(endpoint)
             continue
         try:
-            return ask(endpoint, calls)
+            answers = ask(endpoint, calls)
         except RpcFault as error:
             fault = error
+            continue
+        if not shapes.lack_a_fact(calls, answers):
+            return answers
+        unsaid = unsaid or answers
+    if unsaid is not None:
+        return unsaid
     for endpoint in resting:
         try:
             return ask(endpoint, calls)

@@ -10,8 +10,12 @@ from execution_app.states import SendOutcome
 
 Call = tuple[str, Sequence[Any]]
 BUSY = frozenset({402, 408, 429, 500, 502, 503, 504})
+# Of a server that does not let us in, or not any more: an account that ended, in the middle of a connection.
+SHUT = frozenset({401, 403})
 # What servers say that take no batches; others mean something else.
 NO_BATCHES = frozenset({400, 405, 413, 415, 422, 501})
+# What an envelope that is none raises; a code of 1e999 is the last.
+NONSENSE = (KeyError, TypeError, ValueError, OverflowError)
 
 
 class BatchRefused(Exception):  # noqa: N818  (named like the errors above it)
@@ -59,19 +63,19 @@ def outcomes(ids: Sequence[int], status: int, parsed: Any) -> list[Any]:
 def _refused_whole(said: Any, status: int) -> None:
     try:
         error = _error(said)
-    except (TypeError, ValueError) as problem:
+    except NONSENSE as problem:
         raise RpcFault(f"an answer is not JSON-RPC ({type(problem).__name__})") from problem
-    if is_providers(error, status):
+    if node_errors.is_provider_fault(error) or (status in BUSY and is_providers(error, status)):
         raise RpcFault(str(error)[:200])
     raise BatchRefused(str(error)[:200])
 
 
 def is_providers(error: NodeError, status: int) -> bool:
-    """Whether the error says nothing about the call: the provider's words, or no known ones from a busy server."""
+    """Whether the error says nothing about the call: the provider's words, or no known ones from a server that is busy or shut."""
     if node_errors.is_provider_fault(error):
         return True
     unknown = node_errors.classify(error) is SendOutcome.UNKNOWN and "revert" not in error.message.lower()
-    return status in BUSY and unknown
+    return status in BUSY | SHUT and unknown
 
 
 def _outcome(answers: list[dict[str, Any]], status: int) -> Any:
@@ -84,9 +88,9 @@ def _outcome(answers: list[dict[str, Any]], status: int) -> Any:
         if answer.get("error") is None:
             return answer["result"]
         error = _error(answer["error"])
-    except (KeyError, TypeError, ValueError) as problem:
+    except NONSENSE as problem:
         return RpcFault(f"an answer is not JSON-RPC ({type(problem).__name__})")
-    if status in BUSY and is_providers(error, status):
+    if status in BUSY | SHUT and is_providers(error, status):
         return RpcFault(f"HTTP {status}: {str(error)[:200]}")
     return error
 

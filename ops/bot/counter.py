@@ -13,6 +13,7 @@ from ops.bot import (
     deciding,
     flows,
     holdings,
+    inbox,
     increasing,
     leveling,
     looking,
@@ -159,7 +160,8 @@ def _answer(one: Incoming, person: TelegramUser | None) -> Reply | None:
         return Reply(words.UNKNOWN)
     if not people.at_least(person, command.role):
         return _not_theirs(person, name, command.role)
-    answered = command.verb(person, _arguments(one))
+    with inbox.answering(one):
+        answered = command.verb(person, _arguments(one))
     said = answered if isinstance(answered, Reply) else Reply(answered)
     in_place = bool(one.query_id)
     if name not in WITH_MENU:

@@ -11,7 +11,9 @@ trades or loosens is good for one use by a row of its own. The rest is marked ol
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,16 +21,21 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from ops.bot import people
-from ops.bot.models import TelegramUpdate
+from execution_app.errors import Refused
+from execution_app.states import RestrictionKind
+from ops.bot import people, words
+from ops.bot.models import Role, TelegramUpdate, TelegramUser
 
 KEPT = timedelta(days=30)  # Telegram itself forgets what nobody fetched within a day
 # Whoever asked so long ago has asked again, or wants something else by now; a stop is never too old.
 YOUNG = timedelta(seconds=60)
+# Numbers rise as people write, but for a week of silence, after which Telegram begins anew anywhere.
+ONE_SEQUENCE = timedelta(days=1)
 _INSERT = """
-INSERT INTO telegram_updates (update_id, tg_user_id, body) VALUES (%s, %s, %s::jsonb)
+INSERT INTO telegram_updates (update_id, tg_user_id, body, restricts) VALUES (%s, %s, %s::jsonb, %s)
 ON CONFLICT (update_id) DO NOTHING RETURNING update_id
 """
+_answered: ContextVar[int] = ContextVar("vanta_bot_update", default=0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,18 @@ class Incoming:
     def is_stop(self) -> bool:
         return self.command == "stop"
 
+    @property
+    def restricts(self) -> str:
+        """The restriction that is asked for, whoever asks; blank where none is."""
+        said = [word.lower() for word in self.arguments[:1]]
+        if self.is_stop:
+            return RestrictionKind.STOP.value
+        begins = (self.command == "reduceonly" and said != ["off"]) or (self.command, said) == (
+            "flatten",
+            ["yes"],
+        )
+        return RestrictionKind.REDUCE_ONLY.value if begins and not self.query_id else ""
+
 
 def take(found: Sequence[Incoming]) -> list[Incoming]:
     """Store what is new and return it, stops first. Once this has returned the rest may be forgotten.
@@ -87,7 +106,8 @@ def take(found: Sequence[Incoming]) -> list[Incoming]:
             for one in found:
                 if one.user_id in seen:
                     continue
-                cursor.execute(_INSERT, [one.update_id, one.user_id, json.dumps(asdict(one))])
+                said = json.dumps(asdict(one))
+                cursor.execute(_INSERT, [one.update_id, one.user_id, said, one.restricts])
                 if cursor.fetchone() is not None:
                     new.append(one)
                 if one.user_id in strangers:
@@ -112,6 +132,33 @@ def left() -> list[Incoming]:
 def finish(update_id: int) -> None:
     """It is done, and what it said is forgotten."""
     TelegramUpdate.objects.filter(update_id=update_id).update(handled_at=Now(), body={})
+
+
+@contextmanager
+def answering(one: Incoming) -> Iterator[None]:
+    """What is done meanwhile, in this thread, is done since this was said."""
+    token = _answered.set(one.update_id)
+    try:
+        yield
+    finally:
+        _answered.reset(token)
+
+
+def require_last_word(kind: RestrictionKind) -> None:
+    """That no operator has asked for this restriction since what is answered now was said. Raises Refused.
+
+    A stop goes ahead of everything, and people are answered beside each other: what lifts may be the older word, that
+    comes to its turn last. An update is stored before anything is done about it, so a later one is there in time.
+    """
+    mine = TelegramUpdate.objects.filter(pk=_answered.get()).first()
+    if mine is None:
+        return
+    since = TelegramUpdate.objects.filter(
+        pk__gt=mine.pk, restricts=kind.value, received_at__gt=mine.received_at - ONE_SEQUENCE
+    )
+    operators = TelegramUser.objects.filter(role=Role.OPERATOR)
+    if since.filter(tg_user_id__in=operators.values("tg_user_id")).exists():
+        raise Refused(words.SAID_SINCE.format(kind=words.restriction(kind.value)))
 
 
 def forget() -> int:

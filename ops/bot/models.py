@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from execution_app import people
 from execution_app.models.columns import listed, one_of
+from execution_app.states import RestrictionKind
 from ops.bot.notice_rows import Condition, Event, Level, Notice, NoticeLevel, Tally, TelegramChat
 
 __all__ = [
@@ -82,14 +83,20 @@ class TelegramUpdate(models.Model):
     body = models.JSONField(default=dict)
     received_at = models.DateTimeField(db_default=Now())
     handled_at = models.DateTimeField(null=True, blank=True)
+    # Kept when the rest is forgotten: what lifts a restriction has to be said after the last word that sets it.
+    restricts = one_of(RestrictionKind, blank=True, default="", db_default="")
 
     class Meta:
         db_table = "telegram_updates"
         constraints = [
+            models.CheckConstraint(
+                condition=Q(restricts__in=["", *sorted(kind.value for kind in RestrictionKind)]),
+                name="ck_telegram_updates_restricts",
+            ),
             # One-time codes are among what people write.
             models.CheckConstraint(
                 condition=Q(handled_at__isnull=True) | Q(body={}), name="ck_telegram_updates_forgotten"
-            )
+            ),
         ]
         indexes = [
             models.Index(

@@ -14,7 +14,7 @@ from execution_app.gate import control, loosening, second_factor
 from execution_app.gate.approval import UNUSED_S
 from execution_app.models import IntentTransition, Position, TxIntent
 from execution_app.states import IntentState, Mode, Origin, PositionState, RestrictionKind
-from ops.bot import engine_words, holdings, words
+from ops.bot import engine_words, holdings, inbox, words
 from ops.bot.models import TelegramUser
 from ops.bot.restrictions import holding
 from ops.rollout import flattening, reconciling
@@ -86,9 +86,15 @@ def _lift(kind: RestrictionKind, person: TelegramUser, arguments: list[str], usa
     with _acting(person):
         try:
             loosening.permit(by=person.account, reason=reason, code=code)
+            lifted = control.lift(
+                kind,
+                Origin.TELEGRAM,
+                by=person.account,
+                reason=reason[:400],
+                judge=lambda: inbox.require_last_word(kind),
+            )
         except Refused as refusal:
             return words.REFUSED.format(why=engine_words.said(refusal))
-        lifted = control.lift(kind, Origin.TELEGRAM, by=person.account, reason=reason[:400])
     if lifted and kind in control.active_kinds():
         return words.RESUMED_HERE.format(kind=words.restriction(kind), holding=holding())
     return (words.RESUMED if lifted else words.NOT_RESUMED).format(holding=holding())

@@ -46,7 +46,7 @@ LIVE_WITHIN_S = 60.0
 UP_FOR = timedelta(hours=1)
 MAX_LAG_S = 3_600  # only `lag` makes it pass, however slow the machine is
 LOOK_EVERY_S = 0.4  # what is older than a second counts for nothing
-MOST_BLOCKS = 600  # of the trials of one job, generously
+MOST_BLOCKS = 300  # of one trial, generously
 # Long enough that only `age` makes them run out, however slow the machine is.
 TIMERS = {"rebroadcast_after_s": 20, "bump_after_s": 30, "rpc_slow_after_s": 30}
 

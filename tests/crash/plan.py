@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 LAST = 4  # tier of what a road has beyond its `deaths`
-CHUNK = 12  # trials in one job: small enough that all shards end together
+# Trials in one job: to set a stage costs as much as a few of them, and all shards are to end together.
+FEWEST, MOST, JOBS = 12, 80, 40
 Key = tuple[str, str, str, int]  # scenario, fault, label, occurrence
 
 
@@ -90,10 +91,11 @@ def _in_turns(keys: Sequence[Key]) -> list[Key]:
 
 
 def jobs(drawn: Sequence[Key]) -> Iterator[dict[str, Any]]:
-    """Trials of one scenario together, since its stage is set once."""
-    by_road: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
-    for scenario, fault, label, occurrence in drawn:
-        by_road[scenario, fault].append((label, occurrence))
-    for (scenario, fault), places in sorted(by_road.items()):
-        for start in range(0, len(places), CHUNK):
-            yield {"scenario": scenario, "fault": fault, "places": places[start : start + CHUNK]}
+    """Trials of one scenario together, since its stage is set once; the long ones first, so that short ones fill up."""
+    by_scenario: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for scenario, fault, label, occurrence in sorted(drawn, key=lambda key: key[:2]):
+        by_scenario[scenario].append((fault, label, occurrence))
+    size = min(MOST, max(FEWEST, len(drawn) // JOBS))
+    for scenario, places in sorted(by_scenario.items(), key=lambda one: -len(one[1])):
+        for start in range(0, len(places), size):
+            yield {"scenario": scenario, "places": places[start : start + size]}

@@ -58,17 +58,16 @@ class _Worker:
         from tests.crash.roads import SCENARIOS
 
         scenario = SCENARIOS[job["scenario"]]
-        try:
-            self._set_stage(scenario)
-        except AssertionError as broken:
-            yield {"scenario": scenario.name, "fault": "", "problem": f"stage: {_last_line(broken)}"}
-            return
-        if "places" not in job:
-            for fault in job["faults"]:
-                yield self._explore(scenario, fault, judged=not job.get("walk_only"))
-            return
-        for label, occurrence in job["places"]:
-            yield self._try(scenario, job["fault"], label, occurrence)
+        for place in job.get("places") or job["faults"]:
+            try:
+                self._set_stage(scenario)  # anew where the trials before have worn it out
+            except AssertionError as broken:
+                yield {"scenario": scenario.name, "fault": "", "problem": f"stage: {_last_line(broken)}"}
+                return
+            if "places" in job:
+                yield self._try(scenario, *place)
+            else:
+                yield self._explore(scenario, place, judged=not job.get("walk_only"))
 
     def _set_stage(self, scenario: Any) -> None:
         from tests.crash import trial

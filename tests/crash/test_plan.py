@@ -1,5 +1,6 @@
 """Which deaths are drawn."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -37,3 +38,16 @@ def test_a_few_trials_are_those_of_most_worth() -> None:
     few = walked("few", deaths=3) | {"labels": [f"q{n}" for n in range(10)]}
     drawn = plan.draw([few, walked("all")], 13, "", seed=1)
     assert sum(key[0] == "few" for key in drawn) == 3
+
+
+def test_a_scenario_is_one_job_unless_that_would_leave_shards_idle() -> None:
+    """To set its stage costs as much as a few trials."""
+    drawn = [(name, fault, f"p{n}", 1) for name in "ab" for fault in ("", "lost") for n in range(40)]
+    many = drawn + [(f"c{n}", "", "p", 1) for n in range(40 * plan.MOST)]
+    for keys, jobs_of_a in ((drawn, 7), (many, 1)):
+        jobs = list(plan.jobs(keys))
+        assert sum(job["scenario"] == "a" for job in jobs) == jobs_of_a
+        assert Counter(
+            key for job in jobs for key in [(job["scenario"], *one) for one in job["places"]]
+        ) == Counter(keys)
+        assert [len(job["places"]) for job in jobs if job["scenario"] > "b"] == [1] * (len(keys) - len(drawn))

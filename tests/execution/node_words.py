@@ -24,6 +24,12 @@ SAID: list[tuple[str, str, Out]] = [
         "insufficient funds for gas * price + value: balance 0, tx cost 9, overshot 9",
         Out.INSUFFICIENT_FUNDS,
     ),
+    # core/txpool/validation.go, which said `transaction underpriced` until 1.16
+    (
+        "geth",
+        "transaction gas price below minimum: gas tip cap 1000000, minimum needed 2000000",
+        Out.UNDERPRICED,
+    ),
     ("geth", "txpool is full", Out.POOL_FULL),
     ("geth", "in-flight transaction limit reached for delegated accounts", Out.POOL_FULL),
     ("geth", "gapped-nonce tx from delegated accounts", Out.NONCE_TOO_HIGH),
@@ -80,7 +86,7 @@ SAID: list[tuple[str, str, Out]] = [
     ("erigon", "oversized data", Out.INVALID_PERMANENT),
     ("erigon", "mined", Out.UNKNOWN),
     ("erigon", "spammer", Out.UNKNOWN),
-    # Nethermind.TxPool/AcceptTxResult.cs: its names are what older releases say; of newer words only the constants' names were read;
+    # Nethermind.TxPool/AcceptTxResult.cs: its names are what older releases say, TxPoolErrorMessages.cs what newer ones do;
     # older: what follows the names
     ("nethermind", "AlreadyKnown", Out.ALREADY_KNOWN),
     ("nethermind", "OldNonce, Current nonce: 8, nonce of rejected tx: 7", Out.NONCE_TOO_LOW),
@@ -94,6 +100,12 @@ SAID: list[tuple[str, str, Out]] = [
     ("nethermind", "already known", Out.ALREADY_KNOWN),
     ("nethermind", "nonce too low, Current nonce: 8, nonce of rejected tx: 7", Out.NONCE_TOO_LOW),
     ("nethermind", "transaction underpriced", Out.UNDERPRICED),
+    ("nethermind", "replacement transaction underpriced", Out.REPLACEMENT_UNDERPRICED),
+    ("nethermind", "insufficient funds for gas * price + value, Account balance: 0", Out.INSUFFICIENT_FUNDS),
+    ("nethermind", "gas limit reached, Gas limit: 1, gas limit of rejected tx: 2", Out.INVALID_PERMANENT),
+    ("nethermind", "nonce too high", Out.NONCE_TOO_HIGH),
+    ("nethermind", "nonce too far in future", Out.NONCE_TOO_HIGH),
+    ("nethermind", "node is syncing", Out.RPC_FAULT),
     ("nethermind", "SenderIsContract", Out.UNKNOWN),
     # anvil: foundry crates/anvil/src/eth/error.rs; older: the first and the third line
     ("anvil", "transaction already imported", Out.ALREADY_KNOWN),

@@ -115,6 +115,17 @@ def test_the_oldest_close_that_may_have_meant_the_position_asked_for_it(wallet: 
     assert consumed._asked_for(wallet, close_order(), {first.pk, second.pk}) is None
 
 
+def test_what_goes_by_message_has_asked_for_no_transaction(wallet: Wallet) -> None:
+    """It can be given no nonce: taken for it, the wallet could not be adopted at all."""
+    position = held_position(wallet)
+    again = waiting_close(wallet, road="gateway")
+    assert consumed._asked_for(wallet, close_order(), set()) is None
+    assert consumed._may_have_meant(wallet, close_order(), position, set()) == []
+    asked = waiting_close(wallet)
+    assert again.pk < asked.pk
+    assert consumed._asked_for(wallet, close_order(), set()) == asked
+
+
 def test_a_position_that_another_close_has_is_only_that_ones(wallet: Wallet) -> None:
     mine = held_position(wallet)
     waiting_close(wallet)

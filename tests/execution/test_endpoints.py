@@ -316,6 +316,7 @@ def one_by_one(refusal: Answer) -> Answer:
     [
         error("batch requests are not supported", key=None),
         error("Invalid Request", 400, key=None),
+        error("no batches in this plan", 403, key=None),
         lambda handler, _: handler.say(b"<html>", 405),
         lambda handler, _: handler.say(b"", 413),
     ],

@@ -43,7 +43,8 @@ def test_a_replacement_is_an_eighth_more_on_both_fields(old: Fee, market: Market
         assert after >= Fraction(before) * Fraction(1125, 1000)
         assert after >= before + 1
     assert new.max_fee_wei <= ceiling_wei
-    assert new.max_fee_wei >= 2 * market.base_fee_wei + new.tip_wei
+    assert new.max_fee_wei >= min(2 * market.base_fee_wei + new.tip_wei, ceiling_wei)
+    assert new.max_fee_wei >= market.base_fee_wei + new.tip_wei, "it may be in the next block"
     assert new.tip_wei >= market.tip_wei
     assert isinstance(new.max_fee_wei, int)
     assert isinstance(new.tip_wei, int)
@@ -55,9 +56,21 @@ def test_no_replacement_is_refused_that_the_ceiling_allows(
 ) -> None:
     unbounded = fees.raised(old, market, 10**30)
     assert unbounded is not None
-    assert fees.raised(old, market, ceiling_wei) == (
-        unbounded if unbounded.max_fee_wei <= ceiling_wei else None
-    )
+    next_wei = market.base_fee_wei + unbounded.tip_wei
+    takes = [Fraction(9, 8) * old.max_fee_wei, Fraction(old.max_fee_wei + 1), Fraction(next_wei)]
+    bounded = Fee(min(unbounded.max_fee_wei, ceiling_wei), unbounded.tip_wei)
+    assert fees.raised(old, market, ceiling_wei) == (bounded if ceiling_wei >= max(takes) else None)
+
+
+def test_a_replacement_takes_what_the_ceiling_leaves_down_to_what_the_next_block_asks() -> None:
+    """As an exit's first send does, which would else wait behind it while the base fee is above half of the ceiling."""
+    old, dear = Fee(21 * GWEI, GWEI), Market(40 * GWEI, GWEI)
+    tip_wei = 9 * GWEI // 8
+    assert fees.raised(old, dear, 100 * GWEI) == Fee(80 * GWEI + tip_wei, tip_wei)
+    assert fees.raised(old, dear, 50 * GWEI) == Fee(50 * GWEI, tip_wei)
+    assert fees.raised(old, dear, 40 * GWEI + tip_wei) == Fee(40 * GWEI + tip_wei, tip_wei)
+    assert fees.raised(old, dear, 40 * GWEI + tip_wei - 1) is None
+    assert fees.raised(Fee(48 * GWEI, GWEI), dear, 50 * GWEI) is None, "nodes ask for a tenth more"
 
 
 @given(MARKETS)
@@ -126,7 +139,11 @@ def test_more_room_and_a_dearer_market_never_make_a_lower_fee(
 ) -> None:
     fee = fees.raised(old, market, ceiling_wei)
     if fee is not None:
-        assert fees.raised(old, market, ceiling_wei + more_wei) == fee
+        roomy = fees.raised(old, market, ceiling_wei + more_wei)
+        assert roomy is not None
+        assert roomy.max_fee_wei >= fee.max_fee_wei
+        assert roomy.tip_wei == fee.tip_wei
+        assert roomy == fee or fee.max_fee_wei == ceiling_wei, "all that there was"
     dearer = fees.raised(old, Market(market.base_fee_wei + more_wei, market.tip_wei), 10**30)
     cheaper = fees.raised(old, market, 10**30)
     assert dearer is not None

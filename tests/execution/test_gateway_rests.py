@@ -1,6 +1,7 @@
 """The gateway's breaker: one that hangs, or fails again and again, is not asked for a while; an answer ends that."""
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,9 @@ from execution_app.node.gateway import UnknownOrderError
 from execution_app.venues.gateway import Offer
 from ops.rehearsal.gateway.server import Gateway
 from tests import real_parts
+from tests.feeds import scripted
 
+WELL_BEFORE_ITS_END_S = 15.0  # a server that drips does so for 20 s
 ORDER = "00000000-0000-0000-0000-000000000000"
 
 
@@ -59,6 +62,18 @@ def test_one_hang_is_enough(silent: socket.socket) -> None:
 def test_a_status_that_hangs_counts_as_well(silent: socket.socket) -> None:
     with pytest.raises(Retryable, match="no status"):
         gateway.status(ORDER, -1)
+    assert gateway.rests()
+
+
+def test_one_that_drips_is_a_hang(settings: Any) -> None:
+    """Each byte comes in time, and none is the last: whoever asks has a chain to follow."""
+    with scripted() as dripping:
+        dripping.drip_s = 0.05
+        lead_to(settings, dripping.url)
+        begun_s = time.monotonic()
+        with pytest.raises(Retryable, match="no status"):
+            gateway.status(ORDER, -1)
+        assert time.monotonic() - begun_s < WELL_BEFORE_ITS_END_S
     assert gateway.rests()
 
 

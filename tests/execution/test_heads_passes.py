@@ -22,7 +22,7 @@ from tests.execution.slots import LONG_AGO, other_wallet, slot, two_wallets
 database = pytest.mark.usefixtures("database")
 S = IntentState
 HEAD = Head(105, "0x69", 95, "0x0", 31337, 7, frozenset({0, 2}), "0x5f")
-MARK = Mark(100, 90, "0x5a")
+MARK = Mark(100, 90, "0x5a", 99)
 
 
 # The pass
@@ -118,7 +118,9 @@ def test_blocks_that_left_are_told_of(
 def followed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A whole look, of which the parts are only noted."""
     done: list[Any] = []
-    chain = Chain(head_number=100, finalized_number=90, finalized_hash="0x5a", chain_id=31337)
+    chain = Chain(
+        head_number=100, reached_number=99, finalized_number=90, finalized_hash="0x5a", chain_id=31337
+    )
 
     def note(head: Head, mark: Mark) -> bool:
         done.append(("note", head, mark))
@@ -182,9 +184,10 @@ def test_a_disagreement_halts_and_a_silence_asks_whether_all_are_foreign(
 
 def test_the_mark_is_what_was_acted_on() -> None:
     assert heads._mark(None) == Mark()
-    assert heads._mark(Chain(head_number=100, finalized_number=90, finalized_hash="0x5a")) == MARK
-    unfinal = Chain(head_number=100, finalized_number=90, finalized_hash="")
-    assert heads._mark(unfinal) == Mark(100, NOTHING_FINAL, "")
+    chain = Chain(head_number=100, reached_number=99, finalized_number=90, finalized_hash="0x5a")
+    assert heads._mark(chain) == MARK
+    chain.finalized_hash = ""
+    assert heads._mark(chain) == Mark(100, NOTHING_FINAL, "", 99)
 
 
 # What is noted
@@ -215,6 +218,19 @@ def test_the_final_block_only_goes_on(
     assert (noted.head_number, noted.head_hash) == (105, "0x69")
     assert noted.reconciled_at != beside.reconciled_at
     assert (beside.finalized_number, beside.head_number) == (at[0], 0)
+
+
+@database
+@pytest.mark.parametrize(("needed", "then"), [(1, 105), (2, 105), (3, 77)])
+def test_how_far_a_majority_was_is_noted_beside_the_head(
+    monkeypatch: pytest.MonkeyPatch, needed: int, then: int
+) -> None:
+    monkeypatch.setattr(quorum, "needed", lambda: needed)
+    chain = {"genesis_hash": "0x0", "trading_address": "0x1", "reconciled_at": LONG_AGO}
+    Chain.objects.create(chain_id=31337, head_number=80, reached_number=77, **chain)
+    heads._note(HEAD, MARK)
+    noted = Chain.objects.get(pk=31337)
+    assert (noted.head_number, noted.reached_number) == (105, then)
 
 
 @database

@@ -18,7 +18,7 @@ from execution_app.node import fees, signers
 from execution_app.node.signing.slots import Signed
 from execution_app.states import IntentState, Mode, SendKind
 from tests.execution import rows
-from tests.execution.slots import HELD, LIVE, LONG_AGO, bytes_of, other_wallet, slot, two_wallets
+from tests.execution.slots import CLOSE, HELD, LIVE, LONG_AGO, bytes_of, other_wallet, slot, two_wallets
 
 pytestmark = pytest.mark.usefixtures("database")
 GWEI = 10**9
@@ -80,6 +80,18 @@ def test_stuck_bytes_get_a_higher_fee(wallet: Wallet) -> None:
     send.refresh_from_db()
     assert send.leased_at is not None, "it leaves as soon as it is stored"
     assert (meters.RBF_ATTEMPT._value.get(), meters.TX_STUCK._value.get()) == (counted[0] + 1, counted[1] + 1)
+
+
+@pytest.mark.parametrize("fields", [{}, CLOSE, {"kind": "cancel"}], ids=["open", "close", "cancel"])
+def test_while_the_base_fee_is_above_half_of_the_ceiling_a_slot_gets_what_the_ceiling_allows(
+    wallet: Wallet, fields: dict[str, Any]
+) -> None:
+    """Whatever it is, exits wait behind it."""
+    stuck(wallet, **fields)
+    send = replace.replace(wallet.pk, fees.Market(60 * GWEI, GWEI), 3)
+    assert send is not None
+    assert (send.max_fee_wei, send.tip_wei) == (90 * GWEI, GWEI * 9 // 8)
+    assert replace.replace(wallet.pk, fees.Market(60 * GWEI, GWEI), 3) is None
 
 
 def test_the_newest_bytes_are_replaced(wallet: Wallet) -> None:
@@ -230,6 +242,20 @@ def test_a_cancel_that_no_node_takes_is_raised(settings: Settings, wallet: Walle
 def test_a_slot_is_raised_ten_times(wallet: Wallet, attempt: int, expected: tuple[str, int] | None) -> None:
     stuck(wallet, attempt=attempt, kind="bump")
     assert made(wallet) == expected
+
+
+@pytest.mark.parametrize("fields", [{}, CLOSE, {"kind": "cancel"}], ids=["open", "close", "cancel"])
+def test_a_slot_that_the_base_fee_has_left_behind_is_raised_all_the_same(
+    wallet: Wallet, fields: dict[str, Any]
+) -> None:
+    """As after a node that called gas cheap until all its bumps were used: up to the ceiling, as ever."""
+    used_up: dict[str, Any] = {"attempt": 10, "kind": "bump"}
+    stuck(wallet, **(used_up | fields))
+    for base_wei, raised in ((10 * GWEI, False), (90 * GWEI, False), (10 * GWEI + 1, True)):
+        send = replace.replace(wallet.pk, fees.Market(base_wei, GWEI), 3)
+        assert (send is not None) is raised, base_wei
+    assert send is not None
+    assert (send.attempt, send.max_fee_wei) == (11, 2 * (10 * GWEI + 1) + GWEI * 9 // 8)
 
 
 def request(intent: TxIntent, kind: SendKind = SendKind.EXEC) -> None:

@@ -1,6 +1,7 @@
 """JSON-RPC against a server that answers badly: one request each, and one of three ends."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -101,6 +102,7 @@ GARBAGE: dict[str, bytes] = {
     "an error as list": b'{"id":1,"error":["bad"]}',
     "a code as text": b'{"id":1,"error":{"code":"E1","message":"x"}}',
     "a code that is null": b'{"id":1,"error":{"code":null,"message":"x"}}',
+    "a code without end": b'{"id":1,"error":{"code":1e999,"message":"x"}}',
     "bad UTF-8": b'{"id":1,"result":"\xff\xfe"}',
     "deep nesting": b"[" * 200_000,
 }
@@ -174,6 +176,32 @@ def test_a_silent_node_is_a_fault_in_time(node: Server, monkeypatch: pytest.Monk
     with pytest.raises(RpcFault, match="Timeout"):
         Endpoint(node.url).call("echo", 1)
     assert len(node.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"]
+)
+def test_a_node_that_drips_is_left_in_time(
+    node: Server, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    """Each byte comes in time, and none is the last: it would keep whoever follows the chain for ever."""
+    monkeypatch.setattr(rpc, "READ_TIMEOUT_S", 0.3)
+
+    def drip(handler: Handler, body: Any) -> None:
+        handler.wfile.write(head)
+        for _ in range(400):
+            if node.released.wait(0.05):
+                return
+            handler.wfile.write(b" ")
+
+    node.answer = drip
+    endpoint, begun_s = Endpoint(node.url), time.monotonic()
+    with pytest.raises(RpcFault, match="Timeout"):
+        endpoint.call("echo", 1)
+    assert time.monotonic() - begun_s < 15.0, "it drips for 20 s"
+    assert len(node.requests) == 1
+    node.answer = echo
+    assert endpoint.call("echo", 2) == 2
 
 
 def test_an_endless_answer_is_a_fault(node: Server, monkeypatch: pytest.MonkeyPatch) -> None:

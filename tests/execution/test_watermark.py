@@ -1,12 +1,13 @@
 """Which block a pass acts on, as arithmetic over what endpoints say of themselves."""
 
+import time
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_app.engine.watermark import NOTHING_FINAL, Mark, View, _view, choose
+from execution_app.engine.watermark import FRESH_S, NOTHING_FINAL, Mark, View, _view, choose
 from execution_app.errors import Disagreement
 from execution_app.node.rpc import NodeError, RpcFault
 
@@ -76,6 +77,50 @@ def test_the_head_does_not_go_back_far() -> None:
         choose([view(0, 100)], 1, replace(MARK, head=200))
 
 
+ALONE = replace(MARK, head=10**9, reached=100)
+
+
+@pytest.mark.parametrize(
+    "liar", [[], [view(0, 10**9)], [view(0, 10**9 + 5)]], ids=["away", "there", "further"]
+)
+def test_blocks_that_one_named_alone_are_none_once_a_majority_has_gone_on(liar: list[View]) -> None:
+    """While the others were away it was followed."""
+    others = [replace(view(at, 101), is_fresh=True) for at in (1, 2)]
+    head = choose([*liar, *others], 2, ALONE)
+    assert (head.number, head.finalized) == (101, 99)
+    assert head.readers >= {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("number", "fresh", "mark"),
+    [
+        (100, True, ALONE),  # it stands where it stood
+        (101, False, ALONE),  # it follows what happened while it was away
+        (101, True, replace(ALONE, reached=10**9)),  # what a majority had
+        (101, True, replace(ALONE, reached=None)),
+        (101, True, replace(ALONE, final=101)),
+    ],
+)
+def test_nor_is_the_head_given_up_for_a_majority_that_may_be_behind(
+    number: int, fresh: bool, mark: Mark
+) -> None:
+    others = [replace(view(at, number), is_fresh=fresh) for at in (1, 2)]
+    with pytest.raises(Disagreement, match="went back"):
+        choose(others, 2, mark)
+    assert choose([view(0, 10**9), *others], 2, mark).readers == {0}
+
+
+def test_what_one_leads_by_is_followed_as_far_as_a_reorg_may_go() -> None:
+    others = [replace(view(at, 101), is_fresh=True) for at in (1, 2)]
+    near, far = replace(ALONE, head=165), replace(ALONE, head=166)
+    assert choose([view(0, 166), *others], 2, near).readers == {0}
+    assert choose([view(0, 166), *others], 2, far).number == 101
+    assert choose(others, 2, near).number == 101, "nobody is further"
+    old = [replace(others[0], is_fresh=False), others[1]]
+    with pytest.raises(Disagreement, match="went back"):
+        choose(old, 2, far)
+
+
 def test_another_final_block_halts_even_from_one() -> None:
     liar = view(0, 103, final=95, hash_at_mark="0xother")
     with pytest.raises(Disagreement, match=r"endpoint 0 .* 0xother, but 0xfinal was final here"):
@@ -136,6 +181,9 @@ def test_what_an_endpoint_leaves_out_makes_nothing_final() -> None:
     final, mark = {"number": "0x5a", "hash": "0xf"}, {"number": "0x5a", "hash": OURS}
     told = _view(2, [latest, final, {"hash": "0x0"}, "0x7a69", mark])
     assert told == view(2, 103, final=90)
+    for age_s, fresh in ((FRESH_S - 20, True), (FRESH_S + 20, False)):
+        young = {**latest, "timestamp": hex(int(time.time()) - age_s)}
+        assert _view(2, [young, final, {"hash": "0x0"}, "0x7a69", mark]) == replace(told, is_fresh=fresh)
     bare = _view(2, [{"number": "0x67", "hash": "0x103"}, None, {"hash": "0x0"}, "0x7a69", None])
     assert bare == replace(told, base_fee_wei=0, final=NOTHING_FINAL, hash_at_mark="")
     away = NodeError(-32000, "header not found")

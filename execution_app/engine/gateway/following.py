@@ -101,14 +101,14 @@ def _stretches(spent: Sequence[VenueMessage], head: int) -> list[list[VenueMessa
 def _register(spent: Sequence[VenueMessage], head: int) -> None:
     start = max(0, min(message.from_block for message in spent))
     found = _candidates(spent, start, min(head, start + LOG_SPAN * SPANS))
-    missing = [message for message in _as_carried(spent, found) if not _take(message, found)]
+    missing = _assign(spent, found)
     earlier: list[Candidate] = []
     if missing and start > 0:
         earlier = _candidates(missing, max(0, start - EARLIER), start - 1)
-        missing = [message for message in _as_carried(missing, earlier) if not _take(message, earlier)]
+        missing = _assign(missing, earlier)
     # Only now, when each order has gone to the message that asked for just that.
     found += earlier
-    missing = [message for message in missing if not _take(message, found, as_asked=False)]
+    missing = [message for message in missing if not _take_other(message, found)]
     for message in missing:
         meters.INVARIANT_VIOLATIONS.labels("spent_message_has_order").inc()
         log.error(
@@ -116,15 +116,39 @@ def _register(spent: Sequence[VenueMessage], head: int) -> None:
         )
 
 
-def _as_carried(messages: Sequence[VenueMessage], found: list[Candidate]) -> list[VenueMessage]:
-    """In the order in which transactions carry them, which is that of their orders: of two closes of one size nothing else tells them apart."""
+def _assign(messages: Sequence[VenueMessage], found: list[Candidate]) -> list[VenueMessage]:
+    """Give messages their orders, and take those out of `found`; returns who has none.
 
-    def place(message: VenueMessage) -> tuple[int, int]:
-        nonce = bytes.fromhex(message.nonce[2:])
-        places = ((at, calldata.find(nonce)) for at, (_, calldata) in enumerate(found) if nonce in calldata)
-        return next(places, (len(found), 0))
+    Call data hold what their transaction did not carry out, too, and another one did: whoever fits the fewest orders
+    comes first. Then in the order in which they are carried, which is that of their orders: of two closes of one size
+    nothing else tells them apart.
+    """
+    fits = [(message, _places(message, found)) for message in messages]
+    missing, given = list[VenueMessage](), set[int]()
+    while fits:
+        fits.sort(key=lambda fit: (len(fit[1]), fit[1]))
+        message, places = fits.pop(0)
+        if not places:
+            missing.append(message)
+            continue
+        at, _ = places[0]
+        given.add(at)
+        _ordered(message, found[at][0])
+        fits = [(one, [place for place in its if place[0] != at]) for one, its in fits]
+    found[:] = [candidate for at, candidate in enumerate(found) if at not in given]
+    return missing
 
-    return sorted(messages, key=place)
+
+def _places(
+    message: VenueMessage, found: Sequence[Candidate], *, as_asked: bool = True
+) -> list[tuple[int, int]]:
+    """Which of the found orders the message may be, each with where in its transaction's call data the nonce is."""
+    nonce = bytes.fromhex(message.nonce[2:])
+    return [
+        (at, calldata.find(nonce))
+        for at, (event, calldata) in enumerate(found)
+        if nonce in calldata and _is_of(message, event, as_asked=as_asked)
+    ]
 
 
 def _candidates(messages: Sequence[VenueMessage], start: int, end: int) -> list[Candidate]:
@@ -172,21 +196,16 @@ def _topic(address: str) -> str:
     return "0x" + address[2:].lower().rjust(64, "0")
 
 
-def _take(message: VenueMessage, found: list[Candidate], *, as_asked: bool = True) -> bool:
-    """Give the message its order, and take that out of `found`; says whether there was one.
+def _take_other(message: VenueMessage, found: list[Candidate]) -> bool:
+    """Give a message the order of a close of another size, where it can be no other; says whether there was one.
 
-    Not `as_asked`: a close of another size, where it can be no other. An earlier copy of the database may have signed it
-    when more or less was there, and else nobody would get out of its position any more.
+    An earlier copy of the database may have signed it when more or less was there, and else nobody would get out of
+    its position any more.
     """
-    nonce = bytes.fromhex(message.nonce[2:])
-    mine = [
-        at
-        for at, (event, calldata) in enumerate(found)
-        if nonce in calldata and _is_of(message, event, as_asked=as_asked)
-    ]
-    if not mine or (not as_asked and len(mine) > 1):
+    places = _places(message, found, as_asked=False)
+    if len(places) != 1:
         return False
-    event, _ = found.pop(mine[0])
+    event, _ = found.pop(places[0][0])
     _ordered(message, event)
     return True
 

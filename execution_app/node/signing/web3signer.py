@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 import urllib3
 
+from execution_app.node import connections
 from execution_app.node.signing import ecdsa
 from execution_app.node.signing.backends import SignerAwayError, SignerRefusedError
 
@@ -32,7 +33,8 @@ class Web3Signer:
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=CONNECTIONS, retries=False, block=False)
+        manager = urllib3.PoolManager(num_pools=1, maxsize=CONNECTIONS, retries=False, block=False)
+        self._pool = connections.timely(manager)
         self._identifiers: dict[str, str] = {}
         self._lock = threading.Lock()
 

@@ -49,6 +49,7 @@ RESUMED_HERE = (
     "there.\n{holding}"
 )
 NOT_RESUMED = "Telegram had set nothing of the kind; nothing changed.\n{holding}"
+SAID_SINCE = "{kind} was said after this, and the later word holds. Whoever still means it says it anew, with a new code."
 REFUSED = "Refused: {why}"
 NO_ACCOUNT = (
     "Your Telegram id is tied to no account of the admin site, so no one-time code of yours is known. On the machine: "

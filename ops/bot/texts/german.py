@@ -51,6 +51,7 @@ RESUMED_HERE = (
     "und dort wird es aufgehoben.\n{holding}"
 )
 NOT_RESUMED = "Telegram hatte nichts dergleichen gesetzt; nichts hat sich geändert.\n{holding}"
+SAID_SINCE = "{kind} wurde danach gesagt, und das spätere Wort gilt. Wer es weiter will, sagt es neu, mit einem neuen Code."
 REFUSED = "Abgelehnt: {why}"
 NO_ACCOUNT = (
     "Deine Telegram-Nummer gehört zu keinem Konto der Admin-Seite, also ist kein Einmalcode von dir bekannt. Auf dem Rechner: "

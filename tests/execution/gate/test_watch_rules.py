@@ -220,7 +220,7 @@ def test_a_word_from_redis_is_recorded_and_the_stacks_own_value_takes_its_place(
         ("impose", STOP, Origin.REDIS, "redis", "set in Redis key exec_mode", "7"),
         ("look",),
         ("epoch",),
-        ("eval", 2, KEY, EPOCH_KEY, "1", "{}", own(frozenset({STOP}), 8), "8"),
+        ("eval", 2, KEY, EPOCH_KEY, "1", "{}", own(frozenset({STOP}), 8), "8", "7"),
     ]
     assert (watcher.active, watcher.set_in_redis) == (frozenset({STOP}), frozenset({STOP}))
     # Said again it is told again, since what was seen may have been lifted meanwhile; lifted, by whom and since when.
@@ -230,14 +230,14 @@ def test_a_word_from_redis_is_recorded_and_the_stacks_own_value_takes_its_place(
         ("impose", STOP, Origin.REDIS, "redis", "set in Redis key exec_mode", "8"),
         ("look",),
         ("epoch",),
-        ("eval", 2, KEY, EPOCH_KEY, "1", "{}", own(frozenset({STOP}), 8), "8"),
+        ("eval", 2, KEY, EPOCH_KEY, "1", "{}", own(frozenset({STOP}), 8), "8", "8"),
     ]
     calls = recorded(watcher, stage, Reading(True, lifts=frozenset({STOP, DRY})), "x")
     assert calls == [
         ("lift", STOP, Origin.REDIS, "redis", "lifted in Redis key exec_mode", 8),
         ("look",),
         ("epoch",),
-        ("eval", 2, KEY, EPOCH_KEY, "1", "x", own(modes.NONE, 8), "8"),
+        ("eval", 2, KEY, EPOCH_KEY, "1", "x", own(modes.NONE, 8), "8", "8"),
     ]
     assert recorded(watcher, stage, Reading(True, lifts=frozenset({DRY})), "x")[0] == ("look",)
 
@@ -284,7 +284,7 @@ def test_the_key_is_rewritten_where_it_is_wrong_and_nowhere_else(watcher: ModeWa
     for reading, raw, rewritten in table:
         calls = recorded(watcher, stage, reading, raw)
         flag = "0" if raw is None else "1"
-        write = [("epoch",), ("eval", 2, KEY, EPOCH_KEY, flag, raw or "", right, "7")]
+        write = [("epoch",), ("eval", 2, KEY, EPOCH_KEY, flag, raw or "", right, "7", "")]
         assert calls == (write if rewritten else []), (reading, raw)
 
 

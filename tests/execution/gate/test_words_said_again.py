@@ -173,3 +173,49 @@ def test_a_word_that_cannot_be_taken_back_turns_the_epoch_once(
         assert (control.epoch(), Restriction.objects.count()) == (before + 1, held + changed)
         live.look()
         stands(REDUCE, valkey, *others, live)
+
+
+@pytest.mark.parametrize("kind", RestrictionKind)
+def test_a_value_that_is_written_late_does_not_take_the_place_of_the_same_words_said_again(
+    live: ModeWatch, valkey: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, kind: RestrictionKind
+) -> None:
+    """The process has recorded the first word, and its answer to it is on the way to Redis for long."""
+    sets, lifts = WORDS[kind]
+    late = ModeWatch("late")
+    look_until_live(late)
+    rewrite = late._rewrite
+
+    def sleep_and_rewrite(*words: Any) -> None:
+        live.look()
+        say(valkey, lifts)
+        live.look()
+        assert control.active_kinds() == frozenset()
+        say(valkey, sets)
+        rewrite(*words)
+
+    monkeypatch.setattr(late, "_rewrite", sleep_and_rewrite)
+    say(valkey, sets)
+    late.look()
+    monkeypatch.setattr(late, "_rewrite", rewrite)
+    assert valkey.get(KEY) == json.dumps(sets), "nobody has heard it yet"
+    live.look()
+    stands(kind, valkey, live, late)
+    assert Restriction.objects.count() == 2
+
+
+@pytest.mark.parametrize("epoch", [" 1\n", "x", ""])
+def test_an_epoch_that_is_spelt_otherwise_keeps_nobody_from_writing(
+    live: ModeWatch, valkey: redis_py.Redis, epoch: str
+) -> None:
+    valkey.set(EPOCH_KEY, epoch.replace("1", str(control.epoch())))
+    say(valkey, {"emergency_stop": True})
+    live.look()
+    stands(STOP, valkey, live)
+
+
+def test_an_epoch_that_is_no_word_is_replaced(live: ModeWatch, valkey: redis_py.Redis) -> None:
+    valkey.delete(EPOCH_KEY)
+    valkey.rpush(EPOCH_KEY, "1")
+    say(valkey, {"emergency_stop": True})
+    live.look()
+    stands(STOP, valkey, live)

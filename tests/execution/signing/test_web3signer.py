@@ -14,6 +14,7 @@ from eth_account import Account
 from execution_app.errors import Refused
 from execution_app.node.signing.backends import SignerAwayError, SignerRefusedError
 from execution_app.node.signing.web3signer import Web3Signer
+from tests.feeds import scripted
 from tests.remote_signers import public_point
 
 KEY = Account.from_key("0x" + "4c" * 32)
@@ -266,3 +267,12 @@ def test_no_more_time_is_taken_than_there_is(server: Scripted, signer: Web3Signe
 
 def test_its_address_is_told_nobody(server: Scripted) -> None:
     assert repr(Web3Signer("http://operator:secret@127.0.0.1:1", 1.0)) == "<Web3Signer>"
+
+
+def test_one_that_drips_is_away_in_time() -> None:
+    with scripted() as dripping:
+        dripping.drip_s = 0.05
+        begun_s = time.monotonic()
+        with pytest.raises(SignerAwayError, match="ReadTimeoutError"):
+            Web3Signer(dripping.url, 0.3).require(KEY.address)
+        assert time.monotonic() - begun_s < 15.0, "it drips for 20 s"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from execution_app.book import drift
+from execution_app.book import drift, protections
 from execution_app.engine import increases
 from execution_app.engine.gateway import making
 from execution_app.models import Fill, Position, Reservation, TxIntent, VenueMessage
@@ -357,3 +357,25 @@ def test_no_open_may_take_the_slot_that_it_names(scene: Scene) -> None:
     late = grow(scene, position)
     post(scene)
     assert reason_of(late) == ("pending", Reason.WAITS_FOR_EARLIER_ORDER)
+
+
+def test_levels_that_the_venue_had_not_taken_before_go_to_it_after(scene: Scene, settings: Any) -> None:
+    """The version that the increase begins is asked for as the one before was, and until the venue has it."""
+    position = scene.open()
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"venue": "gateway"})
+    low = Decimal(95_000)
+    scene.gateway.faults.never = True
+    protections.change(position.pk, {"stop_loss": low}, by="ann", reason="test")
+    post(scene)
+    scene.outlive()
+    assert state_of(TxIntent.objects.get(action=Action.LEVELS)) == "lapsed"
+    scene.gateway.faults.never = False
+    move_price(100_000)
+    intent = grow(scene, position)
+    go_on(scene)
+    assert state_of(intent) == "filled"
+    assert position.protections.get(ended_at=None).version == 2
+    go_on(scene)
+    (trade,) = scene.gateway.books.trades(scene.rig.trader.address)
+    assert trade.stop_loss == Position.objects.get(pk=position.pk).stop_loss == low
+    scene.check()

@@ -105,6 +105,7 @@ ATTACKS: list[tuple[str, str, Callable[[], object]]] = [
     ("another role", "ck_telegram_users_role", lambda: user(role="owner")),
     ("one person twice", "telegram_users_tg_user_id", lambda: twice(user)),
     ("one update twice", "telegram_updates_pkey", lambda: twice(update)),
+    ("what is no restriction", "ck_telegram_updates_restricts", lambda: update(restricts="open")),
     ("a short token", "ck_telegram_confirmations_token", lambda: confirmation(token="A" * 15)),
     (
         "a token of other letters",
