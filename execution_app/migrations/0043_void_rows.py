@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("execution_app", "0041_conditional_guards"),
+        ("execution_app", "0042_reached_head"),
     ]
 
     operations = [
