@@ -7,7 +7,7 @@ and asked for again once the cancel is final: then it finds what there is to clo
 """
 
 import structlog
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters
@@ -17,15 +17,16 @@ from execution_app.states import UNMINED, Action, PositionState
 log = structlog.get_logger(__name__)
 
 
-def make_way(opened: Position) -> None:
-    """Call off what is on its way to close a trade that ended in the slot of one that has just been opened.
+def make_way(opened: Position, order: TxIntent) -> None:
+    """Call off what is on its way to close another trade in the slot of one that `order` has just opened.
 
-    Not where its opening left the chain: then this is that trade, opened anew, and is to be closed.
+    That trade has ended, or its opening left the chain; not where this is that trade, opened anew, and is to be closed.
     """
     names = ("trader_id", "venue", "pair_index", "trade_index", "mode")
     slot = {name: getattr(opened, name) for name in names}
-    ended = Position.objects.filter(**slot, state=PositionState.CLOSED)
-    call_off(ended.filter(opened_at__lt=opened.opened_at))
+    ended = Q(state=PositionState.CLOSED, opened_at__lt=opened.opened_at)
+    left = Q(state=PositionState.VOID, opened_by__isnull=False) & ~Q(opened_by=order)
+    call_off(Position.objects.filter(ended | left, **slot))
 
 
 def call_off(lost: QuerySet[Position]) -> int:
@@ -50,12 +51,15 @@ def call_off(lost: QuerySet[Position]) -> int:
 def took_another(close: TxIntent, closed: Position) -> bool:
     """Whether a close of ours has ended another trade than it was meant for.
 
-    Not where a reorg took the opening of its trade away, which was opened anew and is a position of its own then.
+    Not where a reorg took the opening of its trade away, and this is what the same order opened anew.
     """
-    meant = close.position
-    if meant is None or meant.pk == closed.pk:
+    if close.position_id is None or close.position_id == closed.pk:
         return False
-    return Position.objects.filter(pk=meant.pk).exclude(state=PositionState.VOID).exists()
+    meant = Position.objects.get(pk=close.position_id)
+    if meant.state != PositionState.VOID:
+        return True
+    orders = closed.fills.filter(action=Action.OPEN).values_list("intent", flat=True)
+    return meant.opened_by_id is not None and meant.opened_by_id not in orders
 
 
 def tell(close: TxIntent, closed: Position) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
@@ -19,7 +20,7 @@ from execution_app import meters, reservations
 from execution_app.book import absence, margin_logs, reopened
 from execution_app.book.absence import Sighting
 from execution_app.book.positions import fold
-from execution_app.models import MarginChange, Position, TxIntent, TxSend
+from execution_app.models import Chain, MarginChange, Position, TxIntent, TxSend
 from execution_app.node import quorum
 from execution_app.states import UNMINED, Action, IntentState, Mode, PositionState, Reason
 from execution_app.venues.margin_events import MarginUpdated
@@ -163,11 +164,18 @@ def apply(intent: TxIntent, event: MarginUpdated) -> bool:
 
 
 def is_early(intent: TxIntent, event: MarginUpdated) -> bool:
-    """Whether a reorg took its position's opening back, and the book has not heard yet of the one that came again before it."""
+    """Whether a reorg took its position's opening back, and the book has not heard yet of the one that came again before it.
+
+    Behind a block that was final at an earlier look it has: who waited longer for an order that rests again would keep
+    all exits from the slot.
+    """
     position = intent.position
     if position is None or position.state != PositionState.VOID or _meant(intent, event) is not None:
         return False
-    return reopened.may_come(position)
+    heard = Chain.objects.filter(
+        pk=settings.ENVIRONMENT.chain_id, finalized_number__gte=event.block_number
+    ).exclude(finalized_hash="")
+    return reopened.outcome(position)[1] and not heard.exists()
 
 
 def _meant(intent: TxIntent, event: MarginUpdated) -> Position | None:
@@ -175,8 +183,8 @@ def _meant(intent: TxIntent, event: MarginUpdated) -> Position | None:
     assert position is not None
     if event.change_usdc != intent.margin_usdc:
         return None
-    rows = reopened.trades_of(position) if position.state == PositionState.VOID else [position]
-    return next((row for row in rows if _is_of(row, event)), None)
+    row = reopened.outcome(position)[0] if position.state == PositionState.VOID else position
+    return row if row is not None and _is_of(row, event) else None
 
 
 def why_reverted(intent: TxIntent) -> dict[str, str]:
@@ -190,7 +198,7 @@ def why_reverted(intent: TxIntent) -> dict[str, str]:
         return {}
     reason, detail = Reason.VENUE_REVERT, "the venue reverted it: no USDC went in or out"
     if position.state == PositionState.VOID:
-        reason, again = Reason.NO_POSITION, next(iter(reopened.trades_of(position)), None)
+        reason, (again, _) = Reason.NO_POSITION, reopened.outcome(position)
         if again is None:
             detail = (
                 "a reorg took its position's opening back, and it was mined before that came again: ask anew"

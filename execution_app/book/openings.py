@@ -1,10 +1,8 @@
 """Which row of the book a trade is that the venue has opened: one of its own, or the one that a reorg left void."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from execution_app.book import reopened
 from execution_app.models import Position, TxIntent
 from execution_app.states import Mode, OrderType, PositionState
 from execution_app.venues import onchain
@@ -15,7 +13,8 @@ def position_of(intent: TxIntent, event: OrderExecuted) -> Position:
     """The row of the trade that `event` opened for `intent`; its fill is stored, and it is folded, by who calls.
 
     Blocks that come instead of others often have their seconds, and what is opened anew in one of them need not be what
-    was there before: another price, or another order in the slot. Only a void row that says the same is taken again.
+    was there before: another price, or another order in the slot. Only a void row of the same order that says the same is
+    taken again.
     """
     assert intent.trader is not None
     slot: dict[str, Any] = {
@@ -26,7 +25,6 @@ def position_of(intent: TxIntent, event: OrderExecuted) -> Position:
         "mode": Mode.LIVE,
     }
     opened_at = datetime.fromtimestamp(event.opened_at, UTC)
-    levels = _levels(intent, event)
     fixed = {
         "is_long": event.is_long,
         "open_price": event.price,
@@ -36,8 +34,8 @@ def position_of(intent: TxIntent, event: OrderExecuted) -> Position:
     second = Position.objects.filter(
         **slot, opened_at__gte=opened_at, opened_at__lt=opened_at + timedelta(seconds=1)
     ).order_by("opened_at")
-    void = second.filter(state=PositionState.VOID, absent_at_block=None, **fixed)
-    same = next((row for row in void if _may_be_of(intent, row, levels)), None)
+    void = second.filter(state=PositionState.VOID, absent_at_block=None, opened_by=intent, **fixed)
+    same = void.first()
     if same is not None:
         return same
     # The venue counts seconds: what has a slot in one of them after something else is told apart by 1 µs.
@@ -45,23 +43,11 @@ def position_of(intent: TxIntent, event: OrderExecuted) -> Position:
     return Position.objects.create(
         **slot,
         **fixed,
-        **levels,
+        **_levels(intent, event),
         opened_at=opened_at if last is None else last.opened_at + timedelta(microseconds=1),
         symbol=onchain.PAIR_NAMES[event.pair_index],
         state=PositionState.VOID,  # until its opening fill is stored and folded
     )
-
-
-def _may_be_of(intent: TxIntent, void: Position, levels: Mapping[str, Any]) -> bool:
-    """Not where another order of the same price had the row: what guarded that one would guard this one.
-
-    What a person has changed of the trade since it was opened stays with it.
-    """
-    begun_by = void.protections.filter(version=1).values_list("set_by", flat=True).first()
-    if begun_by == intent.intent_key[: reopened.KEPT]:
-        return True
-    was_asked = begun_by is not None and reopened.is_of_an_open(intent, begun_by)
-    return not was_asked and not any(levels.values())
 
 
 def _levels(intent: TxIntent, event: OrderExecuted) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def execute(order: VenueOrder, event: OrderExecuted) -> None:
         if event.is_open:
             protections.begin(position, intent)
             positions.end_replaced(position)
-            displaced.make_way(position)
+            displaced.make_way(position, intent)
         positions.fold(position)
     side = "CLOSE" if not event.is_open else ("LONG" if event.is_long else "SHORT")
     meters.TRADES.labels(intent.symbol, side, Mode.LIVE.value).inc()

@@ -12,7 +12,6 @@ from execution_app.book import asked_levels, bases, growth, reopened, replaced
 from execution_app.models import (
     Correction,
     Fill,
-    IntentTransition,
     MarginChange,
     Position,
     TxIntent,
@@ -58,13 +57,14 @@ def closable(close: TxIntent, mode: Mode) -> QuerySet[Position]:
         .exclude(state__in=CLOSE_ENDED)
         .exclude(pk=close.pk)
     )
+    unfilled = dealt_with.exclude(state=IntentState.FILLED)
     return (
         Position.objects.filter(trader=close.trader, symbol=close.symbol, mode=mode, state=PositionState.OPEN)
         .filter(fills__action=Action.OPEN, fills__intent_id__lt=asked_at(close))
         .exclude(pk__in=dealt_with.filter(position__isnull=False).values("position"))
         # A reorg may have made what was dealt with another row: by its fill, or by its slot until there is one.
         .exclude(pk__in=Fill.objects.filter(action=Action.CLOSE, intent__in=dealt_with).values("position"))
-        .exclude(Exists(reopened.void_of(OuterRef).filter(pk__in=dealt_with.values("position"))))
+        .exclude(Exists(reopened.void_of(OuterRef).filter(pk__in=unfilled.values("position"))))
         .order_by("id")
     )
 
@@ -152,28 +152,15 @@ def earlier_open(close: TxIntent) -> QuerySet[TxIntent]:
     )
 
 
-def opened_again(void: Position, close: TxIntent) -> list[Position]:
-    """What may be the same trade, filled a second time after a reorg took the first away, which made a row of its own.
-
-    Only openings that were taken back and came again; one like it that always stood is another trade.
-    """
-    alike = {name: getattr(void, name) for name in ("venue", "pair_index", "is_long", "leverage_x")}
-    again = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
-    found = closable(close, Mode(void.mode)).filter(pk__gt=void.pk, **alike)
-    return list(
-        found.filter(
-            fills__action=Action.OPEN, fills__collateral_usdc=void.collateral_usdc, fills__intent__in=again
-        ).distinct()
-    )
-
-
 def is_asked_again(close: TxIntent) -> bool:
     """Whether it stands in for an exit that was under way already: one that a stop parks, as it does with slots."""
     request, again, _ = close.intent_key.partition("#")
     if close.action != Action.CLOSE or not again or close.position_id is None:
         return False
     mine = Q(intent_key=request) | Q(intent_key__startswith=f"{request}#")
-    failed = TxIntent.objects.filter(mine, position=close.position_id, state__in=FAILED_ON_ITS_WAY)
+    # Of the same trade, also as the row that a reorg left void.
+    there = Q(position=close.position_id) | Q(position__opened_by__fill__position=close.position_id)
+    failed = TxIntent.objects.filter(mine, there, state__in=FAILED_ON_ITS_WAY)
     return failed.filter(pk__lt=close.pk).exists()
 
 
@@ -227,10 +214,14 @@ def fold(position: Position) -> None:
 
 
 def empty(opening: Fill) -> None:
-    """Its opening has left the chain: the void row is what was opened, by which a close or the next opening knows it again."""
+    """Its opening has left the chain: the void row is what was opened, and by whom, by which it is known again."""
     opened = {"collateral_usdc": opening.collateral_usdc, "leverage_x": opening.leverage_x}
     Position.objects.filter(pk=opening.position_id, state=PositionState.VOID).update(
-        **opened, open_price=opening.price, grown_price=None, updated_at=Now()
+        **opened,
+        open_price=opening.price,
+        opened_by=opening.intent_id,
+        grown_price=None,
+        updated_at=Now(),
     )
 
 

@@ -72,12 +72,11 @@ class Change:
 
 
 def begin(position: Position, intent: TxIntent) -> None:
-    """Version 1, from what the open asked for, in the transaction of its fill.
+    """Version 1, from what the open asked for, in the transaction of its fill; nothing where it asked for none.
 
-    Nothing where it asked for none, nor where the fill comes a second time after a reorg; what a person has set since
-    the first time stays.
+    Where the fill comes again after a reorg, what a person has set since the first time stays.
     """
-    if Protection.objects.filter(position=position).exists() or _carried_on(position, intent):
+    if _carried_on(position, intent):
         return
     asked = {name: getattr(intent, name) for name in WITH_OPEN}
     if intent.order_type != OrderType.MARKET:
@@ -104,15 +103,18 @@ def begin(position: Position, intent: TxIntent) -> None:
 
 
 def _carried_on(position: Position, intent: TxIntent) -> bool:
-    """Whether the trade was guarded by what was set since it was opened, as a row that a reorg left void: so it is again."""
-    before = reopened.guarded_before(position, intent)
-    row = Protection.objects.filter(position=before, ended_at=None).first() if before else None
-    if row is None or row.set_by == intent.intent_key[: reopened.KEPT]:
-        return False
-    named = {name: getattr(row, name) for name in (*LEVELS, "watermark", "set_by", "reason")}
-    now = Protection.objects.create(position=position, version=1, is_long=position.is_long, **named)
-    native_levels.follow(position, now)
-    log.warning("protection carried on", position=position.pk, before=row.position_id, by=row.set_by)
+    """Whether what was set last of the trade, in whichever row it was until a reorg left that void, guards it again."""
+    last = reopened.guard_of(position, intent)
+    if last is None or last.position_id == position.pk:
+        return last is not None
+    mine = Protection.objects.filter(position=position, ended_at=None)
+    version = mine.values_list("version", flat=True).first() or 0
+    if last.set_by == intent.intent_key[: reopened.KEPT]:
+        return version > 0
+    mine.update(ended_at=Now())
+    named = {name: getattr(last, name) for name in (*LEVELS, "watermark", "set_by", "reason", "is_long")}
+    native_levels.follow(position, Protection.objects.create(position=position, version=version + 1, **named))
+    log.warning("protection carried on", position=position.pk, before=last.position_id, by=last.set_by)
     return True
 
 

@@ -1,30 +1,27 @@
-"""Rows whose opening a reorg took back, and the trades that were opened anew in their slot as rows of their own."""
+"""Rows whose opening a reorg took back, and the trades that their orders have opened anew, in these rows or in others."""
 
 from collections.abc import Callable
 from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from execution_app.models import IntentTransition, Position, TxIntent
-from execution_app.states import Action, IntentState, PositionState
+from execution_app.models import Position, Protection, TxIntent
+from execution_app.states import PositionState
 
 SLOT = ("trader_id", "venue", "pair_index", "trade_index", "mode", "is_long")
 KEPT = 150  # characters of a key that `Protection.set_by` has room for
 
 
-def trades_of(void: Position) -> list[Position]:
-    """The trades of its slot that were opened anew, oldest first."""
-    again = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
-    opened = Position.objects.filter(**_slot_of(void)).exclude(state=PositionState.VOID)
-    return list(opened.filter(fills__action=Action.OPEN, fills__intent__in=again).order_by("pk").distinct())
+def outcome(void: Position) -> tuple[Position | None, bool]:
+    """What its order has opened anew, None where nothing; and whether that may come yet, of which the book will hear later.
 
-
-def may_come(void: Position) -> bool:
-    """Whether an opening that a reorg took back may be filled again, of which the book will hear later."""
-    opens = TxIntent.objects.filter(
-        trader=void.trader_id, symbol=void.symbol, action=Action.OPEN, settled_at=None
-    )
-    return opens.filter(transitions__from_state=IntentState.FILLED).exclude(state=IntentState.FILLED).exists()
+    Read at once: the order may be filled, or that be taken back, at any moment.
+    """
+    if void.opened_by_id is None:
+        return None, False
+    orders = TxIntent.objects.filter(pk=void.opened_by_id)
+    settled_at, anew = orders.values_list("settled_at", "fill__position").get()
+    return (None, settled_at is None) if anew is None else (Position.objects.get(pk=anew), False)
 
 
 def void_of(ref: Callable[[str], Any]) -> QuerySet[Position]:
@@ -32,37 +29,16 @@ def void_of(ref: Callable[[str], Any]) -> QuerySet[Position]:
     return Position.objects.filter(**{name: ref(name) for name in SLOT}, state=PositionState.VOID)
 
 
-def guarded_before(position: Position, intent: TxIntent) -> Position | None:
-    """The void row of the trade that `intent` opened before a reorg took that back; None where nothing guarded it."""
-    taken_back = IntentTransition.objects.filter(intent=intent, from_state=IntentState.FILLED).exists()
-    if not taken_back:
-        return None
-    names = {name: value for name, value in _slot_of(position).items() if name != "trade_index"}
-    void = Position.objects.filter(**names, state=PositionState.VOID, protections__version=1)
-    size = position.collateral_usdc, position.leverage_x
-    for row in void.exclude(pk=position.pk).order_by("-pk"):
-        begun_by = row.protections.get(version=1).set_by
-        if begun_by == intent.intent_key[:KEPT]:
-            return row
-        alike = row.trade_index == position.trade_index and (row.collateral_usdc, row.leverage_x) == size
-        if alike and not is_of_an_open(intent, begun_by):
-            return row
-    return None
-
-
-def is_of_an_open(intent: TxIntent, set_by: str) -> bool:
-    """Whether levels were begun by an open of the same trader and symbol, and not by a person."""
-    opens = TxIntent.objects.filter(trader=intent.trader, symbol=intent.symbol, action=Action.OPEN)
-    named = {"intent_key": set_by} if len(set_by) < KEPT else {"intent_key__startswith": set_by}
-    return opens.filter(**named).exists()
+def guard_of(position: Position, intent: TxIntent) -> Protection | None:
+    """What was set last of the trade that `intent` opens, in this row or in one that a reorg left void; None where nothing was."""
+    # Asked in two steps, as all fills do: joined, a planner without statistics reads all positions.
+    rows = [position.pk, *Position.objects.filter(opened_by=intent).values_list("pk", flat=True)]
+    return Protection.objects.filter(position__in=rows, ended_at=None).order_by("pk").last()
 
 
 def asked_of_void(position: Position) -> Q:
     """Intents that were asked of void rows of its slot, and may be of this position by now."""
-    void = Position.objects.filter(**_slot_of(position), state=PositionState.VOID)
+    slot = {name: getattr(position, name) for name in SLOT}
+    void = Position.objects.filter(**slot, state=PositionState.VOID)
     # As a list: with a question in its place all intents would be read.
     return Q(position__in=list(void.values_list("pk", flat=True)))
-
-
-def _slot_of(position: Position) -> dict[str, Any]:
-    return {name: getattr(position, name) for name in SLOT}

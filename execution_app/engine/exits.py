@@ -42,19 +42,24 @@ def ask_again(failed: TxIntent) -> TxIntent | None:
 def ask_rest(filled: TxIntent, position_id: int) -> TxIntent | None:
     """Open another intent of the same request where a close of all has left something: an increase was carried out before it.
 
-    Runs in the transaction that makes the fill final. None for what closed all, or was to close a part, nor where it
-    took another trade than was meant (`book/displaced.py`): nobody has asked for the rest of that one to go.
+    Runs in the transaction that makes the fill final. None for what closed all, or was to close a part. Where it took
+    another trade than was meant (`book/displaced.py`) nobody has asked for the rest of that one to go; but the one that
+    was meant is asked for again where a reorg dealt the slots out anew, and it may stand in another one.
     """
-    whole = filled.reduce_usdc is None and filled.reduce_pct is None
-    position = Position.objects.filter(pk=position_id, state=PositionState.OPEN).first()
-    if (
-        filled.action != Action.CLOSE
-        or not whole
-        or position is None
-        or displaced.took_another(filled, position)
-    ):
+    if filled.action != Action.CLOSE:
         return None
-    rest = ask_further(filled, position, None)
+    closed = Position.objects.get(pk=position_id)
+    if displaced.took_another(filled, closed):
+        meant = Position.objects.filter(pk=filled.position_id or 0, state=PositionState.VOID).first()
+        if meant is None:
+            return None
+        again = ask_further(filled, meant, filled.reduce_usdc)
+        log.warning("what a close missed is asked for again", intent=again.pk, key=again.intent_key)
+        return again
+    whole = filled.reduce_usdc is None and filled.reduce_pct is None
+    if not whole or closed.state != PositionState.OPEN:
+        return None
+    rest = ask_further(filled, closed, None)
     log.warning("a close has left something, and that is asked for", intent=rest.pk, key=rest.intent_key)
     return rest
 

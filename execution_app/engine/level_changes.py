@@ -47,7 +47,7 @@ def _end(intent: TxIntent, position: Position) -> None:
     if position.state == PositionState.CLOSED and position.settled_at is None:
         note(intent, Reason.WAITS_FOR_EARLIER_CLOSE, f"position {position.pk} is closed, not finally yet")
         return
-    if position.state == PositionState.VOID and reopened.may_come(position):
+    if position.state == PositionState.VOID and reopened.outcome(position)[1]:
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
         return
     end_empty(intent, Reason.NO_POSITION, f"position {position.pk} is {position.state}")

@@ -10,14 +10,14 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from execution_app import meters
-from execution_app.book import absence, growth, positions
+from execution_app.book import absence, growth, positions, reopened
 from execution_app.engine import resting
 from execution_app.engine.dues import RETRY_S, due, ends_at, executable
 from execution_app.engine.further import ask_further
 from execution_app.gate import control
 from execution_app.gate.admission import Admission, Verdict, admit, room
 from execution_app.gate.modes import Ruling
-from execution_app.models import IntentTransition, Position, TxIntent, Wallet
+from execution_app.models import Position, TxIntent, Wallet
 from execution_app.moves import move
 from execution_app.states import GROWING, ORDER_CHANGES, Action, IntentState, Mode, PositionState, Reason
 
@@ -217,23 +217,15 @@ def _bind(intent: TxIntent, mode: Mode) -> bool:
 
 def _await_opening(intent: TxIntent, position: Position) -> None:
     """The opening of the one position that is asked for left the chain: it comes again, or there is nothing to close."""
-    # An order that rests and never filled has opened nothing, and may rest for weeks.
-    filled = IntentTransition.objects.filter(from_state=IntentState.FILLED).values("intent")
-    at_rest = positions.resting().exclude(pk__in=filled)
-    if positions.earlier_open(intent).exclude(pk__in=at_rest.values("pk")).exists():
+    anew, comes = reopened.outcome(position)
+    stands = Position.objects.filter(pk=position.pk).exclude(state=PositionState.VOID).exists()
+    if comes or stands or anew == position:
         note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
-        return
-    again = positions.opened_again(position, intent)
-    if len(again) > 1:
-        detail = f"a reorg made it one of positions {', '.join(str(one.pk) for one in again)}: close that one"
-        hold(intent, Reason.WAITS_FOR_EARLIER_ORDER, detail)
-    elif again:
-        further = ask_further(intent, again[0], intent.reduce_usdc)
-        end_empty(intent, Reason.NO_POSITION, f"a reorg made it position {again[0].pk}: {further.intent_key}")
-    elif Position.objects.filter(pk=position.pk).exclude(state=PositionState.VOID).exists():
-        note(intent, Reason.WAITS_FOR_EARLIER_ORDER, f"position {position.pk} is opened anew after a reorg")
-    else:
+    elif anew is None:
         end_empty(intent, Reason.NO_POSITION, f"position {position.pk} was never opened")
+    else:
+        further = ask_further(intent, anew, intent.reduce_usdc)
+        end_empty(intent, Reason.NO_POSITION, f"a reorg made it position {anew.pk}: {further.intent_key}")
 
 
 def _share_out(intent: TxIntent, found: list[Position], *, waits: bool) -> bool:

@@ -85,7 +85,8 @@ class Position(models.Model):
     partial close or an increase refreshes it. `grown_price` is the opening price that an
     increase by its owner's own hand gave the trade, while the book does not have it yet. `missed_at_block` is where the venue had no such
     trade, although no close of ours ended it; `absent_at_block` is the same block
-    once it is final, and ends the position. `differs_at_block` is where the venue
+    once it is final, and ends the position. `opened_by` is of a void row the order whose
+    fill left the chain: what that opens anew is this trade. `differs_at_block` is where the venue
     had another trade than the book in the way that `differs_as` spells; once that
     block is final it becomes a Correction.
     """
@@ -98,6 +99,7 @@ class Position(models.Model):
     opened_at = models.DateTimeField()
     mode = one_of(Mode)
     state = one_of(PositionState, default=PositionState.OPEN.value)
+    opened_by = models.ForeignKey(TxIntent, models.PROTECT, null=True, blank=True, related_name="+")
     is_long = models.BooleanField()
     collateral_usdc = usdc()
     leverage_x = leverage()

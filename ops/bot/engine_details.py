@@ -22,7 +22,6 @@ DETAILS: Mapping[str, str] = {
     "a live position is never closed by a simulated fill": "D_LIVE_NOT_IN_DRY",
     "an earlier open on this symbol is not filled yet": "D_EARLIER_OPEN",
     "position {position} is opened anew after a reorg": "D_OPENED_ANEW",
-    "a reorg made it one of positions {detail}: close that one": "D_REORG_SEVERAL",
     "a reorg made it position {position}: {key}": "D_REORG_ONE",
     "position {position} was never opened": "D_NEVER_OPENED",
     "an earlier close on this symbol is not finished": "D_EARLIER_CLOSE",

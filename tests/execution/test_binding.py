@@ -156,58 +156,6 @@ def test_a_reorg_between_two_questions_takes_no_exit_away(
     assert told(close)[:2] == (("pending", "") if comes_again else ("pending", "waits_for_earlier_order"))
 
 
-def reorged(monkeypatch: pytest.MonkeyPatch, wallet: Wallet, *found: Position) -> TxIntent:
-    """A close of a position whose opening left the chain, and what may be the same one."""
-    monkeypatch.setattr(positions, "opened_again", lambda *_: list(found))
-    void = opened(wallet, state="void")
-    return waiting_close(wallet, position_id=void.pk, only_position=True, reduce_usdc=3)
-
-
-def test_what_a_reorg_made_anew_is_closed_in_its_place(
-    monkeypatch: pytest.MonkeyPatch, wallet: Wallet
-) -> None:
-    anew = opened(wallet)
-    close = reorged(monkeypatch, wallet, anew)
-    void = close.position_id
-    assert bind(close) is False
-    assert shares(close) == [(void, 3), (anew.pk, 3)]
-    further = f"{close.intent_key}#2"
-    assert told(close) == ("no_op", "no_position", f"a reorg made it position {anew.pk}: {further}")
-
-
-def test_of_two_that_it_may_be_a_person_says_which(monkeypatch: pytest.MonkeyPatch, wallet: Wallet) -> None:
-    first, second = opened(wallet), opened(wallet)
-    close = reorged(monkeypatch, wallet, first, second)
-    assert bind(close) is False
-    words = f"a reorg made it one of positions {first.pk}, {second.pk}: close that one"
-    assert told(close) == ("held", "waits_for_earlier_order", words)
-    assert len(shares(close)) == 1
-
-
-def test_what_is_opened_anew_is_waited_for_and_what_only_rests_is_not(
-    monkeypatch: pytest.MonkeyPatch, wallet: Wallet
-) -> None:
-    order = resting_order(wallet)
-    rows.transition(intent_id=order.pk)
-    close = reorged(monkeypatch, wallet)
-    assert bind(close) is False
-    assert told(close)[0] == "no_op"
-    rows.transition(intent_id=order.pk, from_state="filled", to_state="ordered")
-    close = reorged(monkeypatch, wallet)
-    assert bind(close) is False
-    words = f"position {close.position_id} is opened anew after a reorg"
-    assert told(close) == ("pending", "waits_for_earlier_order", words)
-
-
-def test_what_was_filled_and_came_on_the_way_again_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, wallet: Wallet
-) -> None:
-    in_slot(wallet, 1, IntentState.PENDING_INCLUSION)
-    close = reorged(monkeypatch, wallet)
-    assert bind(close) is False
-    assert told(close)[:2] == ("pending", "waits_for_earlier_order")
-
-
 # What is looked for
 
 

@@ -143,6 +143,27 @@ def test_nobody_asked_for_the_rest_of_another_trade(held: Position, state: str) 
     assert TxIntent.objects.count() == 1
 
 
+@pytest.mark.parametrize("part", [{}, {"reduce_usdc": 3}, {"reduce_pct": 50}])
+@pytest.mark.parametrize("left", ["open", "closed"])
+def test_what_a_close_missed_is_asked_for_again(held: Position, left: str, part: dict[str, int]) -> None:
+    """A reorg dealt the slots out anew, and the close took another trade in the one that it named."""
+    opener = scenes.intent(S.FILLED)
+    rows.update("positions", held.pk, {"state": "void", "opened_by_id": opener.pk})
+    ended_by = "close" if left == "closed" else ""
+    place = {"trader_id": held.trader_id, "trade_index": 1}
+    other = rows.position(**place, state=left, ended_by=ended_by)
+    rows.fill(position_id=other)
+    again = exits.ask_rest(filled(held, **part), other)
+    assert again is not None
+    again = TxIntent.objects.get(pk=again.pk)
+    assert (again.position_id, again.reduce_usdc) == (held.pk, part.get("reduce_usdc"))
+    assert again.reduce_pct == part.get("reduce_pct")
+    rows.fill(intent_id=opener.pk, position_id=other)
+    if left == "closed" or part:
+        close = filled(held, intent_key="sig:exits:2", **part)
+        assert exits.ask_rest(close, other) is None, "it is what was meant"
+
+
 @pytest.mark.parametrize("part", [{"reduce_usdc": 3}, {"reduce_pct": 50}])
 def test_who_closed_a_part_wanted_the_rest_to_stay(held: Position, part: dict[str, int]) -> None:
     assert exits.ask_rest(filled(held, **part), held.pk) is None

@@ -82,9 +82,10 @@ def test_of_what_has_ended_there_are_no_levels(wallet: Wallet, ended: dict[str, 
 
 @pytest.mark.parametrize(("state", "waits"), [("ordered", True), ("filled", False)])
 def test_what_a_reorg_took_back_may_have_them_yet(wallet: Wallet, state: str, *, waits: bool) -> None:
-    position = trade(wallet, state="void")
     opening = staged.intent(wallet, Action.OPEN, state)
-    rows.transition(intent_id=opening.pk, from_state="filled", to_state="ordered")
+    position = trade(wallet, state="void", opened_by_id=opening.pk)
+    if not waits:
+        rows.fill(intent_id=opening.pk)
     mine = levels(wallet, position)
     assert not may_go(mine)
     if waits:

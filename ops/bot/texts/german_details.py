@@ -18,9 +18,6 @@ ENGINE_D_LAG_DETAIL = "ihre Zeit war um: {at}; bis dahin: {reason} ({text})"
 ENGINE_D_LIVE_NOT_IN_DRY = "eine echte Position wird nie durch eine simulierte Ausführung geschlossen"
 ENGINE_D_EARLIER_OPEN = "eine frühere Eröffnung an diesem Markt ist noch nicht ausgeführt"
 ENGINE_D_OPENED_ANEW = "Position {position} wird neu eröffnet, denn ihr Block hat die Chain verlassen"
-ENGINE_D_REORG_SEVERAL = (
-    "ihr Block hat die Chain verlassen, und sie ist jetzt eine der Positionen {detail}: Schließ diese"
-)
 ENGINE_D_REORG_ONE = "ihr Block hat die Chain verlassen, und sie ist jetzt Position {position}: {key}"
 ENGINE_D_NEVER_OPENED = "Position {position} wurde nie eröffnet"
 ENGINE_D_EARLIER_CLOSE = "ein früheres Schließen an diesem Markt ist nicht fertig"

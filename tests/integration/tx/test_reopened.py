@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from execution_app import meters
 from execution_app.book import protections
 from execution_app.engine import rounds
-from execution_app.models import Fill, Position, Protection
+from execution_app.models import Fill, Position, Protection, TxIntent
 from execution_app.states import Action
 from ops.rehearsal.keeper import Keeper
 from ops.rehearsal.rpc import Node
@@ -139,6 +140,121 @@ def test_another_order_in_the_slot_is_not_guarded_by_it(rig: Rig, node: Proxy) -
     invariants.check(node, drained=False)
 
 
+def test_an_exit_finds_its_trade_in_the_row_that_it_had_before(rig: Rig, node: Proxy) -> None:
+    """The chain goes back to what it was, and the exit was asked for in between."""
+    rig.intent()
+    moment = registered(rig)
+    filled_at(rig, moment)
+    first = Position.objects.get()
+    reorganise(1)
+    rig.track()
+    filled_at(rig, moment + 1)
+    second = Position.objects.get(state="open")
+    assert second.pk != first.pk
+    close = rig.intent(Action.CLOSE, position=second, only_position=True)
+    reorganise(1)
+    rig.track()
+    filled_at(rig, moment)
+    assert Position.objects.get(state="open") == first
+    rig.finish(3)
+    assert state(close) == "no_op"
+    assert state(TxIntent.objects.get(intent_key=f"{close.intent_key}#2")) == "filled"
+    assert Position.objects.get(pk=first.pk).state == "closed"
+    invariants.check(node)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stop_loss": Decimal(80_000)}])
+def test_what_a_person_has_set_in_between_stays_where_the_chain_goes_back(
+    rig: Rig, node: Proxy, asked: dict[str, Any]
+) -> None:
+    rig.intent(**asked)
+    moment = registered(rig)
+    filled_at(rig, moment)
+    first = Position.objects.get()
+    protections.change(first.pk, {"take_profit": Decimal(120_000)}, by="test", reason="enough")
+    reorganise(1)
+    rig.track()
+    filled_at(rig, moment + 1)
+    protections.change(
+        Position.objects.get(state="open").pk, {"stop_loss": Decimal(95_000)}, by="test", reason="closer"
+    )
+    reorganise(1)
+    rig.track()
+    filled_at(rig, moment)
+    (guard,) = protections.standing()
+    assert (guard.position, guard.take_profit, guard.stop_loss) == (first, 120_000, 95_000)
+    invariants.check(node, drained=False)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stop_loss": Decimal(95_000)}])
+@pytest.mark.parametrize("later_s", [0, 1])
+def test_of_two_alike_each_keeps_what_guards_it(
+    rig: Rig, node: Proxy, later_s: int, asked: dict[str, Any]
+) -> None:
+    """They come again in each other's slot: what a person has set for one is no other's."""
+    one, two = rig.intent(**asked), rig.intent()
+    moment = registered(rig)
+    filled_at(rig, moment)
+    second = Fill.objects.get(intent=two).position
+    protections.change(second.pk, {"stop_loss": Decimal(80_000)}, by="test", reason="further")
+    reorganise(1)
+    rig.track()
+    backwards(rig, moment + later_s)
+    stops = {guard.position_id: guard.stop_loss for guard in protections.standing()}
+    assert stops.pop(Fill.objects.get(intent=two).position_id) == 80_000
+    own = {Fill.objects.get(intent=one).position_id: one.stop_loss}
+    assert stops == {pk: stop for pk, stop in own.items() if stop}
+    invariants.check(node, drained=False)
+
+
+def two_slots(rig: Rig, node: Proxy) -> tuple[TxIntent, TxIntent, int]:
+    """The smaller of two trades is being closed, by a call that no node has shown yet, when a reorg takes both openings."""
+    rig.intent()
+    larger = rig.intent(collateral_usdc=Decimal(7))
+    moment = registered(rig)
+    filled_at(rig, moment)
+    node.hold()
+    smaller = Position.objects.get(collateral_usdc=5)
+    close = rig.intent(Action.CLOSE, position=smaller, only_position=True)
+    rig.submit()
+    assert (state(close), smaller.trade_index) == ("pending_inclusion", 0)
+    reorganise(1)
+    return larger, close, moment
+
+
+def test_a_close_is_called_off_where_another_trade_has_come_into_its_slot(rig: Rig, node: Proxy) -> None:
+    larger, close, moment = two_slots(rig, node)
+    rig.track()
+    backwards(rig, moment + 5)
+    assert Fill.objects.get(intent=larger).position.trade_index == 0
+    rig.track()
+    assert list(close.sends.order_by("attempt").values_list("kind", flat=True)) == ["exec", "cancel"]
+    node.release("all")
+    rig.finish(4)
+    assert state(close) == "final_cancelled"
+    left = Position.objects.get(state="open")
+    assert (left.collateral_usdc, left) == (7, Fill.objects.get(intent=larger).position)
+    assert Position.objects.get(state="closed").ended_by == "close", "asked again it found its own"
+    invariants.check(node)
+
+
+def test_a_close_that_took_another_trade_is_paged_and_asked_for_again(rig: Rig, node: Proxy) -> None:
+    """It was mined before anybody could call it off."""
+    larger, close, moment = two_slots(rig, node)
+    paged = meters.INVARIANT_VIOLATIONS.labels("event_matches_intent")
+    before = paged._value.get()
+    executed(rig, moment + 5, 1, 0, looks=False)
+    node.release("all")
+    rig.mine()
+    rig.finish(4)
+    assert (state(close), paged._value.get()) == ("filled", before + 1)
+    other = Fill.objects.get(intent=larger).position
+    assert (other.state, other.collateral_usdc) == ("open", 2), "nobody asked for the rest of that one"
+    assert TxIntent.objects.filter(intent_key__startswith=f"{close.intent_key}#", state="filled").count() == 1
+    assert Position.objects.get(state="closed").ended_by == "close"
+    invariants.check(node)
+
+
 def test_half_of_a_trade_that_is_another_row_now_is_closed_once(rig: Rig, node: Proxy) -> None:
     """The request's other intent, which waited for a second open, is not for what the first one closes already."""
     one, two = rig.intent(), rig.intent(collateral_usdc=Decimal(7))
@@ -163,7 +279,35 @@ def test_half_of_a_trade_that_is_another_row_now_is_closed_once(rig: Rig, node: 
     invariants.check(node)
 
 
-def executed(rig: Rig, moment: int, *which: int) -> None:
+def test_what_comes_into_the_slot_of_a_trade_that_was_closed_is_closed_by_the_same_request(
+    rig: Rig, node: Proxy
+) -> None:
+    """Its other intent waits for a second open; that a void row had this slot before tells nothing of that one."""
+    one, two = rig.intent(), rig.intent(collateral_usdc=Decimal(7))
+    moment = registered(rig)
+    executed(rig, moment, 0)
+    node.hold()
+    close = rig.intent(Action.CLOSE)
+    rig.submit()
+    assert (state(close), state(two)) == ("pending_inclusion", "ordered")
+    reorganise(1)
+    rig.track()
+    executed(rig, moment + 5, 0)
+    node.release("all")
+    rig.mine()
+    rig.track()
+    executed(rig, head_s() + 5, 1)
+    assert (state(close), state(two)) == ("filled", "ordered")
+    executed(rig, head_s() + 5, 0)
+    first, second = (Fill.objects.select_related("position").get(intent=each).position for each in (one, two))
+    assert (first.state, second.state) == ("closed", "open")
+    assert first.trade_index == second.trade_index
+    rig.finish(3)
+    assert not Position.objects.filter(state="open").exists()
+    invariants.check(node)
+
+
+def executed(rig: Rig, moment: int, *which: int, looks: bool = True) -> None:
     """As `filled_at`, of these orders alone, by their age."""
     keeper = Keeper(Node(real_parts.anvil.url), real_parts.deployment)
     orders = keeper.pending()
@@ -171,4 +315,5 @@ def executed(rig: Rig, moment: int, *which: int) -> None:
     rpc_call("evm_setAutomine", True)
     keeper._execute([orders[number] for number in which])
     rpc_call("evm_setAutomine", False)
-    rig.track()
+    if looks:
+        rig.track()
