@@ -17,15 +17,14 @@ from execution_app.venues.interface import DEFAULT_MAX_LAG_S, DEFAULT_SLIPPAGE_P
 log = structlog.get_logger(__name__)
 # Versions that count, whose levels the venue has not, and whose last message came to nothing for no fault of its own:
 # unused until its deadline, never sent for what it waited for, ended while its opening was off the chain, or refused by
-# a stop. Less and less often. Known by the levels: a version may have begun since that asked for none, having the same.
+# a stop. Less and less often.
 _NOT_TAKEN = """
 SELECT guard.id FROM protections AS guard
 JOIN positions AS held ON held.id = guard.position_id
 JOIN LATERAL (
-    SELECT state, reason, intent_key, settled_at, take_profit, stop_loss FROM tx_intents AS one
+    SELECT state, reason, intent_key, settled_at FROM tx_intents AS one
     WHERE one.position_id = held.id AND one.action = 'levels' ORDER BY one.id DESC LIMIT 1
-) AS last ON starts_with(last.intent_key, format('tpsl:%%s:', held.id))
-AND (last.take_profit, last.stop_loss) IS NOT DISTINCT FROM (guard.take_profit, guard.stop_loss)
+) AS last ON starts_with(last.intent_key, format('tpsl:%%s:%%s:levels', held.id, guard.version))
 WHERE guard.ended_at IS NULL AND held.state = 'open' AND held.mode = 'LIVE'
 AND (guard.take_profit, guard.stop_loss) IS DISTINCT FROM (held.take_profit, held.stop_loss)
 AND (last.state IN ('lapsed', 'expired', 'no_op') OR last.state = 'rejected' AND last.reason = 'emergency_stop')

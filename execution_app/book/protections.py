@@ -72,10 +72,7 @@ class Change:
 
 
 def begin(position: Position, intent: TxIntent) -> None:
-    """Version 1, from what the open asked for, in the transaction of its fill; nothing where it asked for none.
-
-    Where the fill comes again after a reorg, what a person has set since the first time stays.
-    """
+    """Version 1, in the transaction of its fill: what the open asked for, if anything, or what was set since it came first."""
     if _carried_on(position, intent):
         return
     asked = {name: getattr(intent, name) for name in WITH_OPEN}

@@ -5,7 +5,6 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import transaction
 from django.db.models.functions import Now
 
 from execution_app.book import drift, protections
@@ -330,10 +329,9 @@ def test_levels_that_are_wanted_back_are_asked_for_while_others_are_under_way(
     scene.check()
 
 
-@pytest.mark.parametrize("renewed", [False, True])
 @pytest.mark.parametrize("ending", ["lapsed", "expired", "rejected"])
 def test_levels_of_the_version_that_counts_are_asked_for_until_the_venue_has_them(
-    scene: Scene, settings: object, ending: str, *, renewed: bool
+    scene: Scene, settings: object, ending: str
 ) -> None:
     """Meanwhile they are watched here; but while all of this is down they would guard nobody."""
     position = scene.open()
@@ -352,9 +350,6 @@ def test_levels_of_the_version_that_counts_are_asked_for_until_the_venue_has_the
         post(scene)
         control.lift(RestrictionKind.STOP, Origin.COMMAND, by="test")
     assert state_of(intent) == ending
-    if renewed:
-        with transaction.atomic():
-            protections.renew(position, reason="it has become larger")
     level_watch.watch()
     assert TxIntent.objects.filter(action=Action.LEVELS).count() == 1, "not at once"
     scene.gateway.faults.never = False
@@ -362,8 +357,7 @@ def test_levels_of_the_version_that_counts_are_asked_for_until_the_venue_has_the
         TxIntent.objects.filter(pk=intent.pk).update(settled_at=Now() - timedelta(minutes=1))
     for _ in range(2):
         level_watch.watch()
-    again = TxIntent.objects.filter(action=Action.LEVELS).latest("id")
-    assert again.intent_key == (f"tpsl:{position.pk}:2:levels" if renewed else f"{intent.intent_key}#2")
+    again = TxIntent.objects.get(intent_key=f"{intent.intent_key}#2")
     move_price(100_000)
     pass_a_minute()
     run(scene.rig, scene.gateway)
