@@ -256,11 +256,19 @@ def test_a_replacement_asks_what_the_market_does_now(wallet: Wallet) -> None:
 
 
 def test_above_its_ceiling_the_fee_stays_as_it_was_committed(settings: Settings, wallet: Wallet) -> None:
-    request = slot(wallet, 1, S.PENDING_INCLUSION, max_cost_wei=21_000 * RAISED.max_fee_wei)
-    assert engine._fee(request, MARKET) == RAISED
-    request.intent.max_cost_wei -= 21_000
-    assert engine._fee(request, MARKET) == FEE
+    """It takes what the ceiling leaves, down to what the next block asks: base fee and tip."""
+    least_wei = MARKET.base_fee_wei + RAISED.tip_wei
+    request = slot(wallet, 1, S.PENDING_INCLUSION)
+    for ceiling_wei, expected in (
+        (RAISED.max_fee_wei, RAISED),
+        (RAISED.max_fee_wei - 1, Fee(RAISED.max_fee_wei - 1, RAISED.tip_wei)),
+        (least_wei, Fee(least_wei, RAISED.tip_wei)),
+        (least_wei - 1, FEE),
+    ):
+        request.intent.max_cost_wei = 21_000 * ceiling_wei
+        assert engine._fee(request, MARKET) == expected
     request.kind = SendKind.CANCEL
     assert engine._fee(request, MARKET) == RAISED
-    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"max_fee_per_gas_gwei": 11})
-    assert engine._fee(request, MARKET) == FEE
+    for gwei, expected in ((11, Fee(11 * GWEI, RAISED.tip_wei)), (6, FEE)):
+        settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"max_fee_per_gas_gwei": gwei})
+        assert engine._fee(request, MARKET) == expected
