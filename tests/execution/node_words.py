@@ -24,7 +24,7 @@ SAID: list[tuple[str, str, Out]] = [
         "insufficient funds for gas * price + value: balance 0, tx cost 9, overshot 9",
         Out.INSUFFICIENT_FUNDS,
     ),
-    # core/txpool/validation.go, which said `transaction underpriced` until 1.16
+    # core/txpool/validation.go; older versions say `transaction underpriced`
     (
         "geth",
         "transaction gas price below minimum: gas tip cap 1000000, minimum needed 2000000",
