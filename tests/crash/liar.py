@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from execution_app.venues import onchain
 from tests.proxy import Proxy
 
-LIES = ("", "used", "fork", "reverted")
+LIES = ("", "used", "fork", "reverted", "unused")
+BITMAP = "0x" + onchain.call_nonce_bitmap("0x" + "0" * 40, 0)[:4].hex()
 FULL = "txpool is full"
 MANY = 1_000_000
 
@@ -12,7 +14,7 @@ MANY = 1_000_000
 class Liar(Proxy):
     """`used`: the wallet's first nonce is used, by none of ours, and each block is final. `fork`: receipts are for ever.
 
-    `reverted`: so was whatever was mined.
+    `reverted`: so was whatever was mined. `unused`: nobody has spent a message.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -34,7 +36,13 @@ class Liar(Proxy):
 
     def _lie(self, lie: str) -> None:
         assert lie in LIES
-        tells = {"": None, "used": self._say_used, "fork": self._remember, "reverted": self._say_reverted}
+        tells = {
+            "": None,
+            "used": self._say_used,
+            "fork": self._remember,
+            "reverted": self._say_reverted,
+            "unused": self._say_unused,
+        }
         self.faults.tell = tells[lie]
 
     def _say_used(self, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -59,3 +67,7 @@ class Liar(Proxy):
         if request["method"] != "eth_getTransactionReceipt" or not receipt:
             return answer
         return answer | {"result": receipt | {"status": "0x0", "logs": []}}
+
+    def _say_unused(self, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        asked = request["method"] == "eth_call" and str(request["params"][0]["data"]).startswith(BITMAP)
+        return answer | {"result": "0x" + "0" * 64} if asked else answer

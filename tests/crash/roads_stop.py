@@ -250,6 +250,7 @@ ROADS = [
         {"one": CANCELLED | FILLED},
         faults=EVERY_FAULT,
         alone={"one": one_of("final_cancelled")},
+        replaced=("cancel", "cancel"),
     ),
     Scenario(
         "cancel unsent",
@@ -258,6 +259,7 @@ ROADS = [
         {"one": CANCELLED},
         left=0,
         faults=("lost", "refused", "reset"),
+        replaced=("cancel",),
     ),
     Scenario(
         "cancel pending, not an exit",
@@ -267,7 +269,15 @@ ROADS = [
         before=open_one,
         left=0,
     ),
-    Scenario("sped up", _sped_up, _speed_again, {"one": FILLED}, left=1, faults=EVERY_FAULT),
+    Scenario(
+        "sped up",
+        _sped_up,
+        _speed_again,
+        {"one": FILLED},
+        left=1,
+        faults=EVERY_FAULT,
+        replaced=("bump",),
+    ),
     Scenario(
         "cap tightened", _cap_tightened, _post_capped, {"one": CANCELLED}, left=0, faults=("lost", "5xx")
     ),

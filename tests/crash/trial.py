@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from django.db import connection
 
 from execution_app.errors import Retryable
-from execution_app.models import Position, TxIntent
+from execution_app.models import Position, TxIntent, TxSend
 from execution_app.node.rpc import NodeError
 from execution_app.states import Mode, PositionState
 from signals_app.models import Signal
@@ -190,6 +190,8 @@ def judge(bench: Bench, scenario: Scenario, *, finished: bool | None = None, alo
         claims.check(bench.door.log, book, drained=is_drained)
         if finished is None:
             _ends(scenario, _certain(scenario) if alone else scenario.ends)
+        if alone and scenario.replaced is not None:
+            _replaced(scenario.replaced)
     except AssertionError as broken:
         return str(broken).splitlines()[0]
     return ""
@@ -223,6 +225,12 @@ def _certain(scenario: Scenario) -> dict[str, frozenset[str]]:
         name: one for name, one in scenario.ends.items() if name.removesuffix("?") not in scenario.alone
     }
     return {**others, **scenario.alone}
+
+
+def _replaced(wanted: Sequence[str]) -> None:
+    """What is replaced too early, or again and again, costs money; what is never replaced blocks the wallet."""
+    found = list(TxSend.objects.filter(attempt__gt=0).order_by("kind").values_list("kind", flat=True))
+    assert found == list(wanted), f"wrong end: bytes were replaced by {found}, not by {list(wanted)}"
 
 
 def _ends(scenario: Scenario, ends: Mapping[str, frozenset[str]]) -> None:
