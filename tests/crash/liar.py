@@ -6,7 +6,8 @@ from execution_app.venues import onchain
 from tests.proxy import Proxy
 
 LIES = ("", "used", "fork", "reverted", "unused")
-BITMAP = "0x" + onchain.call_nonce_bitmap("0x" + "0" * 40, 0)[:4].hex()
+NOBODY = "0x" + "0" * 40
+ASKED = (onchain.call_nonce_bitmap(NOBODY, 0), onchain.call_open_trade(NOBODY, 0, 0))
 FULL = "txpool is full"
 MANY = 1_000_000
 
@@ -14,7 +15,7 @@ MANY = 1_000_000
 class Liar(Proxy):
     """`used`: the wallet's first nonce is used, by none of ours, and each block is final. `fork`: receipts are for ever.
 
-    `reverted`: so was whatever was mined. `unused`: nobody has spent a message.
+    `reverted`: so was whatever was mined. `unused`: nobody has spent a message, nor is there any trade.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -69,5 +70,6 @@ class Liar(Proxy):
         return answer | {"result": receipt | {"status": "0x0", "logs": []}}
 
     def _say_unused(self, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-        asked = request["method"] == "eth_call" and str(request["params"][0]["data"]).startswith(BITMAP)
-        return answer | {"result": "0x" + "0" * 64} if asked else answer
+        data = str(request["params"][0]["data"]) if request["method"] == "eth_call" else ""
+        hides = any(data.startswith(f"0x{call[:4].hex()}") for call in ASKED) and "result" in answer
+        return answer | {"result": "0x" + "0" * len(answer["result"][2:])} if hides else answer

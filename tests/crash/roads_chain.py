@@ -105,7 +105,11 @@ def _liar_calls_reverted(bench: Bench) -> None:
 
 
 def _liar_calls_unused(bench: Bench) -> None:
-    """One node of three says of a message that it is unused behind its deadline, and it was carried out: it has not lapsed."""
+    """One node of three says of a message that it is unused behind its deadline, and it was carried out: it has not lapsed.
+
+    Nor is the position over that this node does not have.
+    """
+    open_one(bench)
     bench.be_among("unused")
     ask_gateway(bench)
     bench.submit()
@@ -114,6 +118,12 @@ def _liar_calls_unused(bench: Bench) -> None:
     for _ in range(2):
         bench.rig.mine(4)
         bench.track()
+        tasks.compare_positions()
+
+
+def _ask_and_post(bench: Bench) -> None:
+    bench.post("one")
+    ask_gateway(bench)
 
 
 def _refund(bench: Bench) -> None:
@@ -298,7 +308,12 @@ ROADS = [
         deaths=FEW,
     ),
     Scenario(
-        "a node that says unused", _liar_calls_unused, ask_gateway, {"desk:one": FILLED}, left=1, deaths=FEW
+        "a node that says unused",
+        _liar_calls_unused,
+        _ask_and_post,
+        DONE | {"desk:one": FILLED},
+        left=2,
+        deaths=FEW,
     ),
     Scenario(
         "keeper refunds",

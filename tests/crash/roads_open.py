@@ -320,6 +320,7 @@ ROADS = [
         {"one": FILLED, "more": FILLED},
         left=2,
         faults=("reset",),
+        deaths=FEW,
     ),
     Scenario(
         "fee too low",
