@@ -26,7 +26,7 @@ class Scenario:
     `deaths` is at how many of its points somebody dies before others are taken again, where a road is there for what
     comes of it without a death; 0 is at all of them.
     `left` is how many LIVE positions are open in the end, where that is known. `replaced` says by what bytes of slots
-    are replaced, one word each, where nobody died and no node had any trouble, and where that is known.
+    are replaced, one word each, where that is known, a walk has ended by itself, and no node had any trouble.
     """
 
     name: str
