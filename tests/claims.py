@@ -4,7 +4,8 @@ Names go on from those of `tests/sent_bytes.py`: I19 what a node is said to hold
 was announced; I20 a position is what its fills make of it; I21 an intent is what its signal asked, its bytes are what
 the intent asks, and a part is the part that was asked; I22 what a fill, a receipt and a payout say is what the chain
 says; I23 a message lapses on a final block alone, and its nonce is made of its intent's key; I24 a nonce that a node
-has heard of is bound in the signer's journal to its order, which a restored database has to find there.
+has heard of is bound in the signer's journal to its order, which a restored database has to find there; I25 what ended
+without a close of ours is over by a final block alone.
 """
 
 from collections import defaultdict
@@ -53,6 +54,7 @@ def check(offers: Iterable[Offer], book: Book, *, drained: bool = True) -> None:
     for position in book.positions.values():
         if position.mode == Mode.LIVE:
             _folded(position.pk, book)
+    _absent(book)
     by_message = any(intent.road == Road.GATEWAY for intent in book.intents.values())
     letters = {one.intent_id: one for one in VenueMessage.objects.all()} if by_message else {}
     _lapsed([one for key, one in letters.items() if book.intents[key].state == IntentState.LAPSED])
@@ -108,6 +110,14 @@ def _folded(position_id: int, book: Book) -> None:
         assert left_usdc == position.collateral_usdc, (
             f"I20: position {position_id} has {position.collateral_usdc}, its fills leave {left_usdc}"
         )
+
+
+def _absent(book: Book) -> None:
+    missed_at = {p.pk: p.absent_at_block for p in book.positions.values() if p.absent_at_block is not None}
+    if missed_at:
+        final = int(endpoint().call("eth_getBlockByNumber", "finalized", False)["number"], 16)
+        early = {pk: number for pk, number in missed_at.items() if number > final}
+        assert not early, f"I25: positions are over by blocks that are not final: {early}"
 
 
 def _is_plain(position_id: int, book: Book) -> bool:

@@ -81,6 +81,7 @@ class Bench:
         signers._account(self.rig.wallet.address)
         self.first_block = int(rpc_call("eth_blockNumber"), 16)
         self.door.reset()
+        self.door.turns = True
         self.store.keep("base")
 
     def put_away(self) -> None:
@@ -285,6 +286,10 @@ class Bench:
         with self.aside():
             pass_a_minute()
             with transaction.atomic(), connection.cursor() as cursor:
+                # Whoever counts from an intent's last move finds it as old as its sends.
+                cursor.execute(
+                    "UPDATE tx_intents SET updated_at = updated_at - interval '1 minute' WHERE settled_at IS NULL"
+                )
                 # Signals are immutable by a trigger; only the sweep's patience with fresh ones is skipped here.
                 cursor.execute("SET LOCAL session_replication_role = replica")
                 cursor.execute(

@@ -52,6 +52,7 @@ class Door(Proxy):
         self.trouble = Trouble()
         self.notes: list[Note] = []
         self.bare_receipts = 0
+        self.turns = False  # whether a batch is answered from its end to its beginning
         host, _, port = upstream.removeprefix("http://").partition(":")
         self.address = (host, int(port))
         self._server.RequestHandlerClass = type("Handler", (_Handler,), {"door": self})
@@ -172,9 +173,12 @@ class _Handler(socketserver.StreamRequestHandler):
             answers = [door.answer(one) for one in (requests if isinstance(requests, list) else [requests])]
             if None in answers or troubled == "lost":
                 return None
-            return _told(json.dumps(answers if isinstance(requests, list) else answers[0]).encode())
+            whole = answers[:: -1 if door.turns else 1] if isinstance(requests, list) else answers[0]
+            return _told(json.dumps(whole).encode())
         answer = self._pass_on(body)
-        return None if troubled == "lost" else answer
+        if troubled == "lost":
+            return None
+        return _turned(answer) if door.turns and body[:1] == b"[" else answer
 
     def _pass_on(self, body: bytes) -> bytes:
         if self._upstream is None:
@@ -211,6 +215,12 @@ class _Handler(socketserver.StreamRequestHandler):
         super().finish()
         if self._upstream is not None:
             self._upstream.close()
+
+
+def _turned(answer: bytes) -> bytes:
+    """A batch's answers from the last to the first: JSON-RPC promises no order, and ids alone say which is whose."""
+    answers = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return _told(json.dumps(answers[::-1]).encode()) if isinstance(answers, list) else answer
 
 
 def _told(content: bytes) -> bytes:

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from execution_app.venues import onchain
 from tests.proxy import Proxy
 
-LIES = ("", "used", "fork", "reverted")
+LIES = ("", "used", "fork", "reverted", "unused")
+NOBODY = "0x" + "0" * 40
+ASKED = (onchain.call_nonce_bitmap(NOBODY, 0), onchain.call_open_trade(NOBODY, 0, 0))
 FULL = "txpool is full"
 MANY = 1_000_000
 
@@ -12,7 +15,7 @@ MANY = 1_000_000
 class Liar(Proxy):
     """`used`: the wallet's first nonce is used, by none of ours, and each block is final. `fork`: receipts are for ever.
 
-    `reverted`: so was whatever was mined.
+    `reverted`: so was whatever was mined. `unused`: nobody has spent a message, nor is there any trade.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -34,7 +37,13 @@ class Liar(Proxy):
 
     def _lie(self, lie: str) -> None:
         assert lie in LIES
-        tells = {"": None, "used": self._say_used, "fork": self._remember, "reverted": self._say_reverted}
+        tells = {
+            "": None,
+            "used": self._say_used,
+            "fork": self._remember,
+            "reverted": self._say_reverted,
+            "unused": self._say_unused,
+        }
         self.faults.tell = tells[lie]
 
     def _say_used(self, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -59,3 +68,8 @@ class Liar(Proxy):
         if request["method"] != "eth_getTransactionReceipt" or not receipt:
             return answer
         return answer | {"result": receipt | {"status": "0x0", "logs": []}}
+
+    def _say_unused(self, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        data = str(request["params"][0]["data"]) if request["method"] == "eth_call" else ""
+        hides = any(data.startswith(f"0x{call[:4].hex()}") for call in ASKED) and "result" in answer
+        return answer | {"result": "0x" + "0" * len(answer["result"][2:])} if hides else answer

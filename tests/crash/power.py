@@ -10,11 +10,13 @@ from typing import Any
 from django.conf import settings
 
 SUFFIX = ".synced"  # beside each journal, since others write it, too
+NAMED = ".named"  # beside each whose name was on the disk by then
 
 
 def watch() -> None:
     """From now on note how far this process and those it forks have synced each journal."""
     for path in _journals():
+        path.with_suffix(NAMED).touch()
         _note(path, path.stat().st_size)
     fsync = os.fsync
 
@@ -23,6 +25,9 @@ def watch() -> None:
         path = Path(f"/proc/self/fd/{fd}").readlink()
         if path.suffix == ".journal":
             _note(path, os.fstat(fd).st_size)
+        elif path.is_dir():
+            for named in path.glob("*.journal"):
+                named.with_suffix(NAMED).touch()
 
     os.fsync = noted
 
@@ -30,6 +35,9 @@ def watch() -> None:
 def fail() -> None:
     """Take away what nobody has synced."""
     for path in _journals():
+        if not path.with_suffix(NAMED).exists():
+            path.unlink()  # its folder was not synced since it is there, so nobody finds it, whatever is on the disk
+            continue
         noted = path.with_suffix(SUFFIX)
         synced = int(noted.read_text(encoding="ascii")) if noted.exists() else 0
         if path.stat().st_size > synced:

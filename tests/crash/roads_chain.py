@@ -1,15 +1,18 @@
 """Roads on which the chain goes its own way: reorgs, refunds, owners who close, keys that sign elsewhere."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from execution_app import tasks
-from execution_app.engine import reserve
-from execution_app.models import Wallet
+from execution_app.engine import reserve, restored
+from execution_app.models import RestorePoint, Wallet
 from execution_app.node import signers
 from execution_app.venues import onchain
 from tests import real_parts
 from tests.crash.bench import Bench
 from tests.crash.roads_close import DONE, post_close
+from tests.crash.roads_desks import ask_gateway
 from tests.crash.roads_open import fill_one, open_one, post_one
 from tests.crash.scenario import FEW, FILLED, Scenario, one_of
 from tests.rig import rpc_call
@@ -101,6 +104,28 @@ def _liar_calls_reverted(bench: Bench) -> None:
     bench.live_on()
 
 
+def _liar_calls_unused(bench: Bench) -> None:
+    """One node of three says of a message that it is unused behind its deadline, and it was carried out: it has not lapsed.
+
+    Nor is the position over that this node does not have.
+    """
+    open_one(bench)
+    bench.be_among("unused")
+    ask_gateway(bench)
+    bench.submit()
+    bench.live_on()
+    rpc_call("evm_increaseTime", 120)
+    for _ in range(2):
+        bench.rig.mine(4)
+        bench.track()
+        tasks.compare_positions()
+
+
+def _ask_and_post(bench: Bench) -> None:
+    bench.post("one")
+    ask_gateway(bench)
+
+
 def _refund(bench: Bench) -> None:
     """The price has gone when the keeper looks: the venue gives the collateral back."""
     bench.accept("one", slippage_pct=TIGHT)
@@ -149,7 +174,8 @@ def _owner_closes(bench: Bench) -> None:
 def _closed_elsewhere(bench: Bench) -> None:
     bench.accept("two", "CLOSE")
     bench.submit()
-    tasks.compare_positions()
+    for _ in range(2):
+        tasks.compare_positions()  # the block at which it was missed first is not final yet
     bench.rig.mine(4)
     bench.age()
     bench.submit()
@@ -229,6 +255,32 @@ def _forgotten(bench: Bench) -> None:
     bench.sweep()
 
 
+def _remember_more(bench: Bench) -> None:
+    """What was seen of this database outside of it is more than it knows itself: it is an older copy."""
+    wallet, seen = bench.rig.wallet, restored.look()
+    restored._store(replace(seen, next_nonces={f"{wallet.chain_id}:{wallet.address}": 1}))
+    then = datetime.now(UTC) - timedelta(minutes=30)
+    told = {"backup_sha256": "0" * 64, "epoch": 1, "restored_by": "crash", "reason": "crash"}
+    RestorePoint.objects.create(snapshot_at=then, restored_at=then, **told)
+
+
+def _older_copy(bench: Bench) -> None:
+    """Nothing of it is signed before a person has looked, and what may be of before the restore is refused."""
+    bench.track()
+    _post_around_restore(bench)
+    bench.decide("one")
+    bench.submit()
+    bench.live_on()
+    bench.age()
+    bench.sweep()
+
+
+def _post_around_restore(bench: Bench) -> None:
+    restored_at = RestorePoint.objects.get().restored_at
+    for signal_id, after in (("old", -1), ("one", 1)):
+        bench.post(signal_id, ts=(restored_at + timedelta(minutes=after)).isoformat())
+
+
 WAITS = one_of("held", "pending")
 
 
@@ -253,6 +305,14 @@ ROADS = [
         DONE | {"two": FILLED},
         left=0,
         before=open_one,
+        deaths=FEW,
+    ),
+    Scenario(
+        "a node that says unused",
+        _liar_calls_unused,
+        _ask_and_post,
+        DONE | {"desk:one": FILLED},
+        left=2,
         deaths=FEW,
     ),
     Scenario(
@@ -295,6 +355,16 @@ ROADS = [
         before=_bind_to_another,
         finished=False,
         left=0,
+    ),
+    Scenario(
+        "older copy of the database",
+        _older_copy,
+        _post_around_restore,
+        {"old": one_of("rejected:older_than_restore"), "one": WAITS},
+        before=_remember_more,
+        finished=False,
+        left=0,
+        deaths=FEW,
     ),
     Scenario(
         "counted elsewhere",

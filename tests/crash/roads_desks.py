@@ -35,7 +35,7 @@ def _onchain(bench: Bench) -> None:
     bench.live_on()
 
 
-def _ask_gateway(bench: Bench) -> None:
+def ask_gateway(bench: Bench) -> None:
     bench.look()
     GatewayDesk(bench.rig.trader).open(ASK)
 
@@ -43,11 +43,11 @@ def _ask_gateway(bench: Bench) -> None:
 def _ask_in_peace(bench: Bench) -> None:
     """Nothing is wrong with the gateway any more."""
     bench.spoil(never=False, swallow_next=0)
-    _ask_gateway(bench)
+    ask_gateway(bench)
 
 
 def _gateway(bench: Bench) -> None:
-    _ask_gateway(bench)
+    ask_gateway(bench)
     bench.submit()
     bench.live_on()
 
@@ -55,7 +55,7 @@ def _gateway(bench: Bench) -> None:
 def _gateway_unheard(bench: Bench) -> None:
     """The gateway has accepted it and nobody hears of it; the bytes are posted again, and taken for another order."""
     bench.spoil(swallow_next=1, again=True, never=True)
-    _ask_gateway(bench)
+    ask_gateway(bench)
     bench.submit()
     bench.age()
     bench.track()
@@ -66,7 +66,7 @@ def _gateway_unheard(bench: Bench) -> None:
 def _gateway_lapses(bench: Bench) -> None:
     """Nobody executes it before its deadline, nor afterwards."""
     bench.spoil(never=True)
-    _ask_gateway(bench)
+    ask_gateway(bench)
     bench.submit()
     bench.track()
     rpc_call("evm_increaseTime", 120)
@@ -81,7 +81,7 @@ def _gateway_lapses(bench: Bench) -> None:
 
 def _gateway_reorganised(bench: Bench) -> None:
     """The block in which the operator submitted it leaves the chain."""
-    _ask_gateway(bench)
+    ask_gateway(bench)
     bench.submit()
     bench.rig.mine()
     bench.operate()
@@ -96,7 +96,7 @@ def _gateway_reorganised(bench: Bench) -> None:
 def _gateway_forgets(bench: Bench) -> None:
     """It has accepted it and knows nothing of it any more, so the same bytes are posted again."""
     bench.spoil(never=True)
-    _ask_gateway(bench)
+    ask_gateway(bench)
     bench.submit()
     bench.make_gateway_forget()
     bench.spoil(never=False)
@@ -249,7 +249,7 @@ def _ask_capped(bench: Bench) -> None:
 
 def _gateway_stopped(bench: Bench) -> None:
     """A stop between signature and first post that nobody lifts: the message stays here."""
-    _ask_gateway(bench)
+    ask_gateway(bench)
     reserve.reserve(bench.rig.wallet.pk)
     bench.stop()
     bench.submit()
@@ -260,7 +260,7 @@ def _gateway_stopped(bench: Bench) -> None:
 
 def _gateway_halted(bench: Bench) -> None:
     """The wallet is halted between signature and first post: the message stays here."""
-    _ask_gateway(bench)
+    ask_gateway(bench)
     reserve.reserve(bench.rig.wallet.pk)
     _halt(bench)
     bench.submit()
@@ -275,19 +275,19 @@ def _halt(bench: Bench) -> None:
 
 def _halt_and_ask(bench: Bench) -> None:
     _halt(bench)
-    _ask_gateway(bench)
+    ask_gateway(bench)
 
 
-def _stop_and_ask(bench: Bench) -> None:
+def stop_and_ask(bench: Bench) -> None:
     bench.stop()
-    _ask_gateway(bench)
+    ask_gateway(bench)
 
 
 INCREASED = {"desk:one": FILLED, "desk:more": FILLED}
 LEVELS_TAKEN = {"desk:one": FILLED, "desk:levels": one_of("changed")}
 ROADS = [
     Scenario("desk", _onchain, _ask_onchain, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
-    Scenario("gateway desk", _gateway, _ask_gateway, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
+    Scenario("gateway desk", _gateway, ask_gateway, {"desk:one": FILLED}, left=1, faults=("lost", "reset")),
     Scenario("gateway unheard", _gateway_unheard, _ask_in_peace, {"desk:one": FILLED}, left=1),
     Scenario(
         "gateway lapses",
@@ -297,7 +297,7 @@ ROADS = [
         alone={"desk:one": one_of("lapsed")},
     ),
     Scenario("gateway forgets", _gateway_forgets, _ask_in_peace, {"desk:one": FILLED}, left=1),
-    Scenario("gateway reorg", _gateway_reorganised, _ask_gateway, {"desk:one": FILLED}, left=1),
+    Scenario("gateway reorg", _gateway_reorganised, ask_gateway, {"desk:one": FILLED}, left=1),
     Scenario(
         "gateway levels",
         _levels,
@@ -383,7 +383,7 @@ ROADS = [
     Scenario(
         "gateway stop stays",
         _gateway_stopped,
-        _stop_and_ask,
+        stop_and_ask,
         {"desk:one": one_of("rejected", "signed", "pending", "held", "lapsed")},
         finished=False,
     ),

@@ -14,11 +14,13 @@ from execution_app.states import Origin, RestrictionKind, SendKind
 from signals_app.models import SourceGrant
 from tests.crash.bench import SOURCE, Bench
 from tests.crash.roads_close import FILLED_OR_ENDED
+from tests.crash.roads_desks import ask_gateway, stop_and_ask
 from tests.crash.roads_open import CANCELLED, open_one
 from tests.crash.scenario import FILLED, Scenario, one_of
 from tests.timers import pass_a_minute
 
 LEASED = "execution_app.engine.broadcast:_lease:commit"
+LETTER_LEASED = "execution_app.engine.gateway.posting:_lease:commit"
 OFFERED = "execution_app.engine.offers:_ask_endpoints:request offer"
 LATE_S = 60.0
 OTHER_SOURCE = SOURCE.title()  # the same, but for the case
@@ -65,16 +67,31 @@ def _stop_meets_offer(bench: Bench) -> None:
 def _lease_is_slept_through(bench: Bench) -> None:
     """Whoever leased it was away for longer than the lease: a stop that came meanwhile waits for nobody."""
     _reserved(bench)
+    _submit_asleep(bench, LEASED)
+    _go_on(bench)
+
+
+def _submit_asleep(bench: Bench, leased: str) -> None:
+    """From the commit of this lease on until a stop has come, and longer than the lease."""
     clock = time.monotonic
 
     def sleep() -> None:
         time.monotonic = lambda: clock() + LATE_S
 
-    bench.meet(f"after {LEASED}", pass_a_minute, bench.stop, meanwhile=sleep)
+    bench.meet(f"after {leased}", pass_a_minute, bench.stop, meanwhile=sleep)
     bench.submit()
     time.monotonic = clock
     bench.look()
-    _go_on(bench)
+
+
+def _letter_is_slept_on(bench: Bench) -> None:
+    """The same with a message, and nobody lifts the stop: it stays here."""
+    ask_gateway(bench)
+    _submit_asleep(bench, LETTER_LEASED)
+    bench.await_helpers()
+    bench.age()
+    bench.sweep()
+    bench.live_on()
 
 
 def _watch_hangs(bench: Bench) -> None:
@@ -106,9 +123,19 @@ def _track_without(bench: Bench, sends: QuerySet[TxSend]) -> None:
 
 
 def _bump_meets_stop(bench: Bench) -> None:
-    """No node has taken the replacement when a stop comes: it stays here, and what has left is repeated."""
-    bench.steer("hold")
+    """No node has taken the order when a stop comes, nor its replacement when another one does: they stay here.
+
+    What has left is repeated.
+    """
     bench.accept()
+    bench.steer("refuse", 1, FULL)
+    bench.submit()
+    bench.stop()
+    bench.age()
+    _track_without(bench, TxSend.objects.all())
+    bench.resume()
+    bench.look()
+    bench.steer("hold")
     bench.submit()
     bench.age()
     bench.steer("refuse", 1, FULL)
@@ -233,7 +260,7 @@ def _alike(bench: Bench) -> None:
 
 
 def _answer_lost_then_stop(bench: Bench) -> None:
-    """A node has it and said nothing: the stop names what may have left."""
+    """A node has it and said nothing: the stop names what may have left, and what comes of it is followed all the same."""
     bench.steer("hold")
     bench.accept()
     bench.steer("lose", 1)
@@ -242,8 +269,9 @@ def _answer_lost_then_stop(bench: Bench) -> None:
     offered = set(TxSend.objects.values_list("tx_hash", flat=True))
     assert offered <= set(imposed.in_flight), f"I8: a stop that names {imposed.in_flight} of {offered}"
     bench.steer("release", "all")
-    bench.resume()
     bench.live_on()
+    assert bench.is_done(), "stuck, I10: what was mined under a stop is not followed"
+    bench.resume()
 
 
 def _cancel_refused(bench: Bench) -> None:
@@ -275,7 +303,14 @@ ROADS = [
     Scenario("stop meets offer", _stop_meets_offer, _resume_post, {"one": FILLED}, left=1),
     Scenario("lease slept through", _lease_is_slept_through, _resume_post, {"one": FILLED}, left=1),
     Scenario("watch hangs", _watch_hangs, _gate_post, {"one": FILLED}, left=1),
-    Scenario("bump refused, then a stop", _bump_meets_stop, _release_and_resume, {"one": FILLED}, left=1),
+    Scenario(
+        "bump refused, then a stop",
+        _bump_meets_stop,
+        _release_and_resume,
+        {"one": FILLED},
+        left=1,
+        replaced=("bump",),
+    ),
     Scenario("older copy of Redis", _old_redis, _lift_post, {"one": FILLED | one_of("rejected")}),
     Scenario(
         "DRY meets a LIVE position",
@@ -304,6 +339,15 @@ ROADS = [
     ),
     Scenario(
         "answer lost, then a stop", _answer_lost_then_stop, _release_and_resume, {"one": FILLED}, left=1
+    ),
+    Scenario(
+        "gateway lease slept through",
+        _letter_is_slept_on,
+        stop_and_ask,
+        {"desk:one": one_of("rejected", "signed", "sending", "pending", "held", "lapsed")},
+        finished=False,
+        left=0,
+        alone={"desk:one": one_of("sending")},
     ),
     Scenario(
         "cancel refused",

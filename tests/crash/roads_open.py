@@ -1,8 +1,10 @@
 """Roads of opens: straight, silent, refused, replaced, cancelled, expired."""
 
 from execution_app.engine import reserve
-from tests.crash.bench import Bench
+from execution_app.models import TxSend
+from tests.crash.bench import GWEI, Bench
 from tests.crash.scenario import EVERY_FAULT, FEW, FILLED, Scenario, one_of
+from tests.rig import ETH, rpc_call
 
 CANCELLED = one_of("rejected", "final_cancelled")
 SIDES = ("LONG", "SHORT")
@@ -70,11 +72,18 @@ def _lost_then_bumped(bench: Bench) -> None:
     bench.live_on()
 
 
+def _make_dear(bench: Bench) -> None:
+    """The base fee is most of what is paid: the market alone raises no replacement's cap."""
+    rpc_call("anvil_setNextBlockBaseFeePerGas", hex(10 * GWEI))
+    bench.rig.mine()
+
+
 def _bump(bench: Bench) -> None:
     """The node keeps the first bytes to itself, a replacement is sent, and the first are mined after all."""
     bench.steer("hold")
     bench.accept()
     bench.submit()
+    bench.track()  # it is not late yet
     bench.age()
     bench.track()
     bench.steer("release", "first")
@@ -112,7 +121,17 @@ def _already_known(bench: Bench) -> None:
 
 
 def _short_of_funds(bench: Bench) -> None:
+    """What the wallet cannot pay beside the first, and an exit, is not signed; then nodes say that it cannot pay."""
     bench.accept()
+    bench.look()
+    reserve.reserve(bench.rig.wallet.pk)
+    send = TxSend.objects.select_related("intent").get()
+    cost_wei = send.intent.gas_limit * send.max_fee_wei + send.intent.value_wei
+    rpc_call("anvil_setBalance", bench.rig.wallet.address, hex(int(2 * cost_wei)))
+    bench.accept("more")
+    reserve.reserve(bench.rig.wallet.pk)
+    assert TxSend.objects.count() == 1, "signed, though the wallet cannot pay it"
+    _pay_in(bench)
     bench.steer("refuse", 2, "insufficient funds for gas * price + value: balance 0, tx cost 1, overshot 1")
     bench.submit()
     bench.age()
@@ -121,6 +140,16 @@ def _short_of_funds(bench: Bench) -> None:
     bench.age()
     bench.track()
     bench.live_on()
+
+
+def _pay_in(bench: Bench) -> None:
+    rpc_call("anvil_setBalance", bench.rig.wallet.address, hex(1_000 * ETH))
+
+
+def _pay_in_and_post(bench: Bench) -> None:
+    _pay_in(bench)
+    bench.post("one")
+    bench.post("more")
 
 
 def _too_cheap(bench: Bench) -> None:
@@ -262,20 +291,53 @@ ROADS = [
         {"one": FILLED},
         left=1,
         faults=("5xx", "reset"),
+        replaced=("bump",),
     ),
-    Scenario("bump", _bump, _release, {"one": FILLED}, left=1, faults=EVERY_FAULT),
     Scenario(
-        "bump twice", _bump_twice, _release, {"one": FILLED}, left=1, faults=("lost", "refused", "reset")
+        "bump",
+        _bump,
+        _release,
+        {"one": FILLED},
+        left=1,
+        faults=EVERY_FAULT,
+        before=_make_dear,
+        replaced=("bump",),
+    ),
+    Scenario(
+        "bump twice",
+        _bump_twice,
+        _release,
+        {"one": FILLED},
+        left=1,
+        faults=("lost", "refused", "reset"),
+        replaced=("bump", "bump"),
     ),
     Scenario("already known", _already_known, _release, {"one": FILLED}, left=1),
-    Scenario("insufficient funds", _short_of_funds, post_one, {"one": FILLED}, left=1, faults=("reset",)),
-    Scenario("fee too low", _too_cheap, post_one, {"one": FILLED}, left=1, faults=("lost", "5xx")),
+    Scenario(
+        "insufficient funds",
+        _short_of_funds,
+        _pay_in_and_post,
+        {"one": FILLED, "more": FILLED},
+        left=2,
+        faults=("reset",),
+        deaths=FEW,
+    ),
+    Scenario(
+        "fee too low",
+        _too_cheap,
+        post_one,
+        {"one": FILLED},
+        left=1,
+        faults=("lost", "5xx"),
+        replaced=("bump", "bump"),
+    ),
     Scenario(
         "fee too low, then expired",
         _too_cheap_and_late,
         _post_expired,
         {"one": one_of("expired", "final_cancelled")},
         left=0,
+        replaced=("cancel", "cancel"),
     ),
     Scenario(
         "never valid",
@@ -283,8 +345,17 @@ ROADS = [
         post_one,
         {"one": one_of("filled", "final_cancelled")},
         alone={"one": one_of("final_cancelled")},
+        replaced=("cancel", "cancel"),
     ),
-    Scenario("cancel in slot", _cancel, _post_reduced, {"one": CANCELLED}, left=0, faults=EVERY_FAULT),
+    Scenario(
+        "cancel in slot",
+        _cancel,
+        _post_reduced,
+        {"one": CANCELLED},
+        left=0,
+        faults=EVERY_FAULT,
+        replaced=("cancel",),
+    ),
     Scenario(
         "expire",
         _expire,
@@ -292,6 +363,7 @@ ROADS = [
         {"one": one_of("expired", "final_cancelled")},
         left=0,
         faults=EVERY_FAULT,
+        replaced=("cancel",),
     ),
     Scenario("duplicate signals", _duplicates, post_one, {"one": FILLED}, left=1, faults=("lost", "reset")),
     Scenario("duplicate bells", _double_bells, post_one, {"one": FILLED}, left=1, faults=EVERY_FAULT),

@@ -94,8 +94,11 @@ class _Worker:
             return answer | {"problem": ""}
         problem = trial.judge(self._bench, scenario, finished=False)
         # What the walk itself has ended needs nobody to end it.
-        if not problem and not self._bench.is_done():
+        unaided = self._bench.is_done()
+        if not problem and not unaided:
             _, problem = trial.recover(self._bench, scenario)
+        if not problem and unaided and not fault:
+            problem = trial.judge_replaced(scenario)
         return answer | {"problem": problem or trial.judge(self._bench, scenario, alone=not fault)}
 
     def _try(self, scenario: Any, fault: str, label: str, occurrence: int) -> dict[str, Any]:

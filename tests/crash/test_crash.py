@@ -44,6 +44,7 @@ PASSING = [
     "reorg of the fill",
     "word in Redis",
     "tap in Telegram",
+    "older copy of the database",
 ]
 TRIALS = 20
 COUNTED = 17  # on a machine under load a road may go another way

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from django.db import connection
 
 from execution_app.errors import Retryable
-from execution_app.models import Position, TxIntent
+from execution_app.models import Position, TxIntent, TxSend
 from execution_app.node.rpc import NodeError
 from execution_app.states import Mode, PositionState
 from signals_app.models import Signal
@@ -223,6 +223,17 @@ def _certain(scenario: Scenario) -> dict[str, frozenset[str]]:
         name: one for name, one in scenario.ends.items() if name.removesuffix("?") not in scenario.alone
     }
     return {**others, **scenario.alone}
+
+
+def judge_replaced(scenario: Scenario) -> str:
+    """As `judge`, where a walk has ended all by itself, without a death and trouble.
+
+    What is replaced too early, or again and again, costs money; what is never replaced blocks the wallet.
+    """
+    found = tuple(TxSend.objects.filter(attempt__gt=0).order_by("kind").values_list("kind", flat=True))
+    if scenario.replaced in (None, found):
+        return ""
+    return f"wrong end: bytes were replaced by {list(found)}, not by {list(scenario.replaced or ())}"
 
 
 def _ends(scenario: Scenario, ends: Mapping[str, frozenset[str]]) -> None:
