@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault", default=None, help="only roads with this fault of the node")
     parser.add_argument("--point", default="", help="only points whose label holds this")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=min(4, (os.cpu_count() or 2) + 2))
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 2))
     parser.add_argument(
         "--plants", nargs="?", const="", default=None, help="only planted bugs, or those named so"
     )
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _crash(report: Report, options: argparse.Namespace, database: Path) -> None:
     logs, is_long = options.folder / "logs", options.slice > SHORT
-    with Pool(options.jobs, ROOT, logs, database=database, long=is_long) as pool:
+    with Pool(options.jobs, ROOT, logs, database=database, long=is_long, first=0) as pool:
         pool.await_ready()
         roads = _roads(pool.roads, options)
         say(f"{len(roads)} scenarios, {sum(map(len, roads.values()))} pairs of scenario and fault")

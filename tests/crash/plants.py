@@ -6,6 +6,7 @@ first `---`: `Scenarios: open; bump`. All others follow. Another line, `Found: I
 expression that says as what it is to be found: anything else that goes wrong is not this bug.
 """
 
+import queue
 import re
 import shutil
 import subprocess
@@ -93,15 +94,17 @@ def hunt(
     logs: Path,
     seed: int,
     ended: threading.Event | None = None,
+    *,
     database: Path | None = None,
+    core: int | None = None,
 ) -> dict[str, Any]:
     """Walk the copy until something is wrong: first without a death, then with. `ended` set from elsewhere ends it.
 
-    `database` is as a Pool takes it.
+    `database` is as a Pool takes it, and `core` its first.
     """
     begun_s = time.monotonic()
     said: dict[str, Any] = {"name": patch.stem, "caught": False, "after": 0, "by": "", "problem": ""}
-    with planted(patch) as copy, Pool(1, copy, logs / patch.stem, database=database) as pool:
+    with planted(patch) as copy, Pool(1, copy, logs / patch.stem, database=database, first=core) as pool:
         pool.await_ready()
         for found in _walks(patch, pool, seed):
             said["after"] += 1
@@ -156,8 +159,14 @@ def run_all(
 ) -> Iterator[dict[str, Any]]:
     """Every plant, `jobs` of them side by side, each with a shard of its own."""
     ended = threading.Event()
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in range(jobs):
+        cores.put(core)
     with ThreadPoolExecutor(jobs) as hunters:
-        hunts = [hunters.submit(_hunt, patch, logs, seed, ended, database) for patch in patches(name)]
+        hunts = [
+            hunters.submit(_hunt, patch, logs, seed, ended, cores, database=database)
+            for patch in patches(name)
+        ]
         try:
             for hunted in as_completed(hunts):
                 found = hunted.result()
@@ -169,11 +178,18 @@ def run_all(
 
 
 def _hunt(
-    patch: Path, logs: Path, seed: int, ended: threading.Event, database: Path | None
+    patch: Path,
+    logs: Path,
+    seed: int,
+    ended: threading.Event,
+    cores: queue.SimpleQueue[int],
+    *,
+    database: Path | None,
 ) -> dict[str, Any]:
     """One that does not apply is not caught, and says why."""
+    core = cores.get()
     try:
-        return hunt(patch, logs, seed, ended, database)
+        return hunt(patch, logs, seed, ended, database=database, core=core)
     except DoesNotApplyError as error:
         say(str(error))
         return {
@@ -184,3 +200,5 @@ def _hunt(
             "problem": str(error),
             "took_s": 0.0,
         }
+    finally:
+        cores.put(core)

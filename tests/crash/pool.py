@@ -23,11 +23,18 @@ class Pool:
 
     `database` are files that `prepared` made; without them each shard makes its own. `long` says that hundreds of
     trials are to come, for which shards prepare themselves.
-    `roads` are the scenarios with their faults, as the walked code has them, once somebody is ready.
+    With `first` each shard keeps to one core: that one and those after it. `roads` are the scenarios with their faults, as the walked code has them, once somebody is ready.
     """
 
     def __init__(
-        self, jobs: int, root: Path, logs: Path, *, database: Path | None = None, long: bool = False
+        self,
+        jobs: int,
+        root: Path,
+        logs: Path,
+        *,
+        database: Path | None = None,
+        long: bool = False,
+        first: int | None = None,
     ) -> None:
         self._root = root
         self._variables = {"PYTHONPATH": str(root)}
@@ -35,7 +42,7 @@ class Pool:
             self._variables[prepared.VARIABLE] = str(database)
         self._words = ["--long"] if long else []
         self._logs = logs
-        self._jobs = jobs
+        self._jobs, self._first = jobs, first
         self._said: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._shards: list[subprocess.Popen[str]] = []
         self._ready: set[int] = set()
@@ -46,7 +53,7 @@ class Pool:
         for number in range(self._jobs):
             with (self._logs / f"shard-{number}.log").open("w") as log:
                 shard = subprocess.Popen(
-                    [sys.executable, "-m", "tests.crash.shard", *self._words],
+                    [sys.executable, "-m", "tests.crash.shard", *self._words, *self._core(number)],
                     cwd=self._root,
                     env=prepared.environment() | self._variables,
                     stdin=subprocess.PIPE,
@@ -68,6 +75,9 @@ class Pool:
             except subprocess.TimeoutExpired:
                 shard.kill()  # it is in the middle of a job that nobody waits for; its parts end with it
                 shard.wait()
+
+    def _core(self, number: int) -> list[str]:
+        return [] if self._first is None else [f"--core={self._first + number}"]
 
     def await_ready(self) -> None:
         """Until one shard is ready; the others join in while the first works."""
