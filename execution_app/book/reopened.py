@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from execution_app.models import Position, Protection, TxIntent
-from execution_app.states import PositionState
+from execution_app.states import Action, IntentState, PositionState
 
 SLOT = ("trader_id", "venue", "pair_index", "trade_index", "mode", "is_long")
 KEPT = 150  # characters of a key that `Protection.set_by` has room for
@@ -18,10 +18,18 @@ def outcome(void: Position) -> tuple[Position | None, bool]:
     Read at once: the order may be filled, or that be taken back, at any moment.
     """
     if void.opened_by_id is None:
-        return None, False
+        return None, _may_come(void)
     orders = TxIntent.objects.filter(pk=void.opened_by_id)
     settled_at, anew = orders.values_list("settled_at", "fill__position").get()
     return (None, settled_at is None) if anew is None else (Position.objects.get(pk=anew), False)
+
+
+def _may_come(void: Position) -> bool:
+    """Of a row that names no order, made void by a process of the version before: whether any that it may be of is undecided."""
+    opens = TxIntent.objects.filter(
+        trader=void.trader_id, symbol=void.symbol, action=Action.OPEN, settled_at=None
+    )
+    return opens.filter(transitions__from_state=IntentState.FILLED).exclude(state=IntentState.FILLED).exists()
 
 
 def void_of(ref: Callable[[str], Any]) -> QuerySet[Position]:

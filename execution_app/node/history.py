@@ -122,11 +122,11 @@ def _shown(address: str, nonce: int, block_number: int) -> Found | None:
             mine = (tx for tx in block["transactions"] if tx["from"].lower() == address.lower())
             tx = next((tx for tx in mine if int(tx["nonce"], 16) == nonce), None)
             found = None if tx is None else _read(tx)
+            # Not by the hash alone, under which one could show anything; nodes write fees and seals in several ways.
+            key = None if found is None else (found.tx_hash, found.to.lower(), found.data, found.value_wei)
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             log.warning("a block is not shown", block=block_number, endpoint=position, problem=str(problem))
             continue
-        # Not by the hash alone, under which one could show anything; nodes write fees and seals in several ways.
-        key = None if found is None else (found.tx_hash, found.to.lower(), found.data, found.value_wei)
         votes[key] += 1
         known = shown.get(key)
         if known is None or not known.raw:

@@ -216,10 +216,19 @@ def endpoints() -> tuple[Endpoint, ...]:
     return tuple(Endpoint(url, position, rules) for position, url in enumerate(environment.rpc_urls))
 
 
-def awake() -> list[Endpoint]:
-    """Endpoints on our chain, and of this pass, that do not rest; if all rest, all: better a slow word than none."""
+def awake() -> Iterator[Endpoint]:
+    """Endpoints on our chain, and of this pass, that do not rest; if all rest, all: better a slow word than none.
+
+    Each is let in when it is its turn: a yes after a rest that nobody makes use of would hold up whoever comes next.
+    """
     ours = [one for one in endpoints() if not one.identity.foreign and is_reader(one)]
-    return [one for one in ours if one.breaker.admits(time.monotonic())] or ours
+    is_any_awake = False
+    for one in ours:
+        if one.breaker.admits(time.monotonic()):
+            is_any_awake = True
+            yield one
+    if not is_any_awake:
+        yield from ours
 
 
 @contextmanager

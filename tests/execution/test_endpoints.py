@@ -178,10 +178,18 @@ def test_one_that_rests_is_offered_nothing_and_when_all_rest_all_are(
     rpc.endpoints.cache_clear()
     first, second = rpc.endpoints()
     first.breaker.fail(time.monotonic(), 60)
-    assert rpc.awake() == [second]
+    assert list(rpc.awake()) == [second]
     second.breaker.fail(time.monotonic(), 60)
-    assert rpc.awake() == [first, second]
+    assert list(rpc.awake()) == [first, second]
     assert rpc.read("echo", 1) == 1, "reads, too, are better late than never"
+
+
+def test_a_turn_after_a_rest_is_taken_by_nobody_who_does_not_ask(both: tuple[Endpoint, ...]) -> None:
+    """Else the next one that wants its vote would have to do without, again and again."""
+    second = rpc.endpoints()[1]
+    second.breaker.fail(time.monotonic() - 120, 60)
+    assert next(rpc.awake()).position == 0
+    assert [one.position for one in rpc.awake()] == [0, 1]
 
 
 def test_changes_of_a_breaker_are_counted_by_position(node: Server) -> None:
@@ -207,7 +215,7 @@ def test_another_chain_is_out_for_good(both: tuple[Endpoint, ...], node: Server)
     node.answer = echo
     before = len(node.requests)
     assert rpc.read("echo", "ours") == "ours"
-    assert rpc.awake() == [both[1]]
+    assert list(rpc.awake()) == [both[1]]
     assert len(node.requests) == before, "not even when it says that it came back"
 
 

@@ -2,9 +2,12 @@
 
 from dataclasses import fields
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models.functions import Now
 
 from execution_app.book import margins, orders, positions, reopened
 from execution_app.models import Chain, Position, TxIntent, Wallet
@@ -63,6 +66,25 @@ def test_by_that_who_wants_out_finds_it_when_it_comes_again(wallet: Wallet) -> N
     )
     rows.fill(intent_id=opening.pk, position_id=pk, collateral_usdc=10, block_number=7)
     assert reopened.outcome(position) == (Position.objects.get(pk=pk), False)
+
+
+def test_rows_that_were_void_before_are_given_the_one_order_that_is_like_them(wallet: Wallet) -> None:
+    """Or none: an exit must not wait for, or close, what another order opens."""
+    opening, position = filled(wallet, 1, 0)
+    orders.take_back(again(opening))
+    backfill = import_module("execution_app.migrations.0044_void_rows_of_before").FORWARDS
+    for others, expected in ((False, opening), (True, None)):
+        if others:
+            another, _ = filled(wallet, 2, 1)
+            orders.take_back(again(another))
+        rows.update("positions", position.pk, {"opened_by_id": None})
+        with connection.cursor() as cursor:
+            cursor.execute(backfill)
+        position.refresh_from_db()
+        assert position.opened_by == expected
+    assert reopened.outcome(position) == (None, True), "one of them may come again"
+    TxIntent.objects.filter(pk__in=(opening.pk, another.pk)).update(settled_at=Now())
+    assert reopened.outcome(position) == (None, False)
 
 
 @pytest.mark.parametrize(("final", "known", "waits"), [(6, "0xf", True), (7, "0xf", False), (7, "", True)])

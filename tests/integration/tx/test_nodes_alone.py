@@ -118,7 +118,7 @@ def test_a_block_that_one_invents_while_the_others_are_away_halts_nobody_for_eve
     settle(rig, nodes, first, second)
 
 
-def made_up(address: str, to: str, **more: str) -> Tell:
+def made_up(address: str, to: str | int, **more: str) -> Tell:
     """The wallet's transaction is another one, of a kind whose bytes cannot be held against their hash."""
     lies = {"to": to, "type": "0x0", "hash": "0x" + "ab" * 32, "input": "0x"} | more
 
@@ -154,6 +154,9 @@ def test_what_took_a_nonce_is_not_what_one_node_makes_of_it(rig: Rig, nodes: lis
     assert history.find(address, 0, head) == found, "under the right hash"
     nodes[0].faults.tell, nodes[2].faults.tell = nodes[2].faults.tell, None
     assert history.find(address, 0, head) == found
+    nodes[0].faults.tell = made_up(address, to=5)
+    assert history.find(address, 0, head) == found, "nonsense is no vote"
+    nodes[0].faults.tell = made_up(address, "0x" + "cd" * 20)
     silence(nodes, 2)
     with pytest.raises(rpc.RpcFault, match="do not agree"):
         history.find(address, 0, head)
