@@ -69,7 +69,7 @@ def test_a_clock_that_was_set_back_silences_no_bell(database: None, valkey: redi
     schedule.install()
     scheduler = beat.Scheduler(app=app)
     ring_all(scheduler)
-    assert waiting(valkey, "track") == ["track"]
+    assert set(waiting(valkey, "track")) == {"track"}
     hour = timedelta(hours=1)
     for entry in scheduler.schedule.values():  # what was noted lies ahead now
         entry.last_run_at += hour

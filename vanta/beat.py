@@ -4,7 +4,7 @@ What waits is looked for where it waits. A time at which a bell is worthless wou
 the worker's: one that is two seconds ahead would drop every bell, the sweep's too, and nothing would be done at all.
 
 Nor does a clock that was set back silence it. By Celery's own reckoning no bell is due before that clock has caught up:
-nobody would follow the chain or watch a level until then, while beat is alive for every check, and was started anew in vain.
+nobody would follow the chain or watch a level until then, while beat is alive for every check, and to start it anew helps nothing.
 """
 
 import time
@@ -23,6 +23,8 @@ MOST_ALIKE = 2
 
 
 class Bell(ModelEntry):  # type: ignore[misc]
+    """A row of the schedule, as beat keeps it in mind."""
+
     last_run_at: Any
 
     def is_due(self) -> Any:

@@ -2,8 +2,8 @@
 
 The venue's call names a slot and no trade. What is signed after a close is mined after it, so no later order of the
 wallet can come into the slot before it; but one that was registered before it can, an order that rests at the venue
-above all, and so can its owner's own hand. Such a close is cancelled in its slot of the wallet while that is possible,
-and asked for again once the cancel is final: then it finds what there is to close.
+above all, and so can its owner's own hand, and a reorg that deals the slots out anew. Such a close is cancelled in its slot
+of the wallet while that is possible, and asked for again once the cancel is final: then it finds what there is to close.
 """
 
 import structlog

@@ -166,8 +166,8 @@ def apply(intent: TxIntent, event: MarginUpdated) -> bool:
 def is_early(intent: TxIntent, event: MarginUpdated) -> bool:
     """Whether a reorg took its position's opening back, and the book has not heard yet of the one that came again before it.
 
-    Behind a block that was final at an earlier look it has: who waited longer for an order that rests again would keep
-    all exits from the slot.
+    Once the event's block was final at an earlier look the book has heard of all before it: to wait longer, for an order
+    that rests again, would keep all exits from the slot.
     """
     position = intent.position
     if position is None or position.state != PositionState.VOID or _meant(intent, event) is not None:

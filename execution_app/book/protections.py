@@ -72,7 +72,7 @@ class Change:
 
 
 def begin(position: Position, intent: TxIntent) -> None:
-    """Version 1, in the transaction of its fill: what the open asked for, if anything, or what was set since it came first."""
+    """In the transaction of its fill: version 1 is what the open asked for, if anything. Of a trade that comes again, what was set last."""
     if _carried_on(position, intent):
         return
     asked = {name: getattr(intent, name) for name in WITH_OPEN}

@@ -42,7 +42,10 @@ def offer(sends: Sequence[TxSend], begun_s: float) -> None:
 
 
 def _word(said: list[SendOutcome]) -> SendOutcome:
-    """One word for all. That no node will ever take the bytes is an absence: fewer than a majority do not cancel an order by it."""
+    """One word for all. That no node will ever take the bytes is an absence: it is the word of all that answered, or of none.
+
+    And where fewer than a majority did, it cancels no order.
+    """
     best = node_errors.best(said)
     if best is SendOutcome.INVALID_PERMANENT and len(said) < quorum.needed():
         return SendOutcome.UNKNOWN

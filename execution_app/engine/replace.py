@@ -21,7 +21,7 @@ from execution_app.states import UNMINED, Action, IntentState, Mode, SendKind, S
 
 log = structlog.get_logger(__name__)
 GWEI = 10**9
-MAX_BUMPS = 10
+MAX_BUMPS = 10  # more only where the base fee has left it behind
 
 
 def cancel_in_slot(intent: TxIntent, market: fees.Market, *, why: str) -> TxSend | None:

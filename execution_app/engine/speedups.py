@@ -82,7 +82,7 @@ def _obstacles(intent: TxIntent, last: TxSend | None) -> Iterator[str]:
     if first is not None:
         yield f"it waits behind {first.intent_key}, whose fee decides: speed that up"
     if last.attempt >= replace.MAX_BUMPS:
-        yield f"it was replaced {last.attempt} times, which is the most"
+        yield f"it was replaced {last.attempt} times: more often only by itself, where the base fee is above what it pays"
     if SignRequest.objects.filter(intent=intent).exists():
         yield "its signer was asked for a replacement already"
     if replace.is_hurried(intent, last):

@@ -30,7 +30,7 @@ NOTHING_FINAL = -1
 class Mark:
     """The highest head and the newest final block that were acted on.
 
-    `reached` is the highest head that a majority had; None where that is the head.
+    `reached` is the head that a majority had last; None where nobody tells them apart.
     """
 
     head: int = 0

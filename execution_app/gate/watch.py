@@ -38,6 +38,7 @@ DATABASE_TIMEOUT_S = 8.0  # longer than a lock is waited for
 # same words, before which others have rewritten the key: whatever is taken over from it turns the epoch beside it.
 _REWRITE = """
 local now = redis.call('GET', KEYS[1])
+-- MGET has nothing for a key of another kind, where GET would fail.
 local beside = redis.call('MGET', KEYS[2])[1] or ''
 if beside ~= ARGV[5] then
   return 0
@@ -76,9 +77,8 @@ class ModeWatch:
         self.started_at: datetime | None = None
         self._failing = False
         self._last_mode: Mode | None = None
-        self._beside: str | None = (
-            None  # the epoch in Redis, as it stands there, of the same reading as the word
-        )
+        # The epoch in Redis, as it stands there, of the same reading as the word.
+        self._beside: str | None = None
         self._pulse = Pulse(component, pool_child=pool_child)
         self._voice = ModeVoice(component)
         self._hearing = Hearing() if pool_child else None

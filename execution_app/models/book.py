@@ -85,8 +85,8 @@ class Position(models.Model):
     partial close or an increase refreshes it. `grown_price` is the opening price that an
     increase by its owner's own hand gave the trade, while the book does not have it yet. `missed_at_block` is where the venue had no such
     trade, although no close of ours ended it; `absent_at_block` is the same block
-    once it is final, and ends the position. `opened_by` is of a void row the order whose
-    fill left the chain: what that opens anew is this trade. `differs_at_block` is where the venue
+    once it is final, and ends the position. `opened_by` is the order whose fill left the
+    chain, where one has, also when the row is open again: what that opens anew is this trade. `differs_at_block` is where the venue
     had another trade than the book in the way that `differs_as` spells; once that
     block is final it becomes a Correction.
     """

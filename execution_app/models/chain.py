@@ -17,7 +17,7 @@ class Chain(models.Model):
     genesis_hash = models.CharField(max_length=66)
     trading_address = models.CharField(max_length=42)
     head_number = models.BigIntegerField(default=0)
-    # The highest that a majority of endpoints had reached, where fewer have led further since.
+    # The head as a majority of endpoints last had it; below head_number where fewer have led further since.
     reached_number = models.BigIntegerField(default=0, db_default=0)
     head_hash = models.CharField(max_length=66, blank=True, default="")
     finalized_number = models.BigIntegerField(default=0)

@@ -136,7 +136,7 @@ def finish(update_id: int) -> None:
 
 @contextmanager
 def answering(one: Incoming) -> Iterator[None]:
-    """What is done meanwhile, in this thread, is done since this was said."""
+    """What is done meanwhile, in this thread, is done because this update asks for it."""
     token = _answered.set(one.update_id)
     try:
         yield

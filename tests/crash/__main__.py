@@ -53,13 +53,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault", default=None, help="only roads with this fault of the node")
     parser.add_argument("--point", default="", help="only points whose label holds this")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 2))
+    parser.add_argument("--jobs", type=int, default=min(4, _cores()))
     parser.add_argument(
         "--plants", nargs="?", const="", default=None, help="only planted bugs, or those named so"
     )
     parser.add_argument("--no-plants", dest="plants_too", action="store_false", help="no planted bugs")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the report goes")
     return parser
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 
 
 def _crash(report: Report, options: argparse.Namespace, database: Path) -> None:

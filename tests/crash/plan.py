@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 LAST = 4  # tier of what a road has beyond its `deaths`
-# Trials in one job: to set a stage costs as much as a few of them, and all shards are to end together.
+# Trials in one job: to set a stage costs as much as a few of them, but of JOBS or more of them all shards end together.
 FEWEST, MOST, JOBS = 12, 80, 40
 Key = tuple[str, str, str, int]  # scenario, fault, label, occurrence
 
@@ -91,7 +91,7 @@ def _in_turns(keys: Sequence[Key]) -> list[Key]:
 
 
 def jobs(drawn: Sequence[Key]) -> Iterator[dict[str, Any]]:
-    """Trials of one scenario together, since its stage is set once; the long ones first, so that short ones fill up."""
+    """Trials of one scenario together, for which a shard sets its stage once; the longest first, so that short ones fill up."""
     by_scenario: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
     for scenario, fault, label, occurrence in sorted(drawn, key=lambda key: key[:2]):
         by_scenario[scenario].append((fault, label, occurrence))

@@ -23,7 +23,8 @@ class Pool:
 
     `database` are files that `prepared` made; without them each shard makes its own. `long` says that hundreds of
     trials are to come, for which shards prepare themselves.
-    With `first` each shard keeps to one core: that one and those after it. `roads` are the scenarios with their faults, as the walked code has them, once somebody is ready.
+    With `first` each shard keeps to one core: that one, and those after it.
+    `roads` are the scenarios with their faults, as the walked code has them, once somebody is ready.
     """
 
     def __init__(

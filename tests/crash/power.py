@@ -1,6 +1,7 @@
 """Death by loss of power, for files: what was written to a signer's journal and not synced is not on the disk.
 
 A SIGKILL alone leaves the kernel's cache as it is, and would forgive a sync that was forgotten. The database syncs by itself.
+Nor is a journal there whose folder was not synced since it was made.
 """
 
 import os

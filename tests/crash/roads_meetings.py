@@ -84,8 +84,8 @@ def _submit_asleep(bench: Bench, leased: str) -> None:
     bench.look()
 
 
-def _letter_is_slept_on(bench: Bench) -> None:
-    """The same with a message, and nobody lifts the stop: it stays here."""
+def _letter_lease_is_slept_through(bench: Bench) -> None:
+    """Whoever leased a message was away for longer than the lease, and nobody lifts the stop that came meanwhile: it stays here."""
     ask_gateway(bench)
     _submit_asleep(bench, LETTER_LEASED)
     bench.await_helpers()
@@ -342,7 +342,7 @@ ROADS = [
     ),
     Scenario(
         "gateway lease slept through",
-        _letter_is_slept_on,
+        _letter_lease_is_slept_through,
         stop_and_ask,
         {"desk:one": one_of("rejected", "signed", "sending", "pending", "held", "lapsed")},
         finished=False,

@@ -25,8 +25,8 @@ class Scenario:
     gate comes to, blank where that depends. `finished` is False where something stays held by design.
     `deaths` is at how many of its points somebody dies before others are taken again, where a road is there for what
     comes of it without a death; 0 is at all of them.
-    `left` is how many LIVE positions are open in the end, where that is known. `replaced` says by what bytes of slots
-    are replaced, one word each, where that is known, a walk has ended by itself, and no node had any trouble.
+    `left` is how many LIVE positions are open in the end, where that is known. `replaced` names what replaces the
+    bytes of slots, one word each, sorted: judged where a walk has ended by itself and no node had any trouble. None where unknown.
     """
 
     name: str

@@ -46,7 +46,9 @@ def main() -> int:
 
 
 def keep_to_a_core(number: int) -> None:
-    """With all that is started from here, the so manieth of those that there are. Where the kernel knows how; elsewhere nothing is lost but time.
+    """With all that is started from here, on one core: by its number among those that there are, counted round.
+
+    Where the kernel knows how; elsewhere nothing is lost but time.
 
     Process, database and node wait for each other all the time: what one has in the core's caches another needs, and to
     wake somebody at another core costs more than what is asked of it. That makes a third more trials in a minute.

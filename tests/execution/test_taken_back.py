@@ -27,7 +27,7 @@ def wallet() -> Wallet:
 
 
 def filled(wallet: Wallet, nonce: int, trade_index: int, **fields: Any) -> tuple[TxIntent, Position]:
-    opening = in_slot(wallet, nonce, IntentState.FILLED)
+    opening = in_slot(wallet, nonce, IntentState.FILLED, collateral_usdc=10)
     pk = rows.position(trader_id=wallet.trader_id, trade_index=trade_index, **fields)
     rows.fill(intent_id=opening.pk, position_id=pk, collateral_usdc=10, price=60_000, block_number=5)
     positions.fold(Position.objects.get(pk=pk))
@@ -72,16 +72,19 @@ def test_rows_that_were_void_before_are_given_the_one_order_that_is_like_them(wa
     """Or none: an exit must not wait for, or close, what another order opens."""
     opening, position = filled(wallet, 1, 0)
     orders.take_back(again(opening))
+    rows.transition(intent_id=opening.pk, from_state="filled", to_state="ordered")
     backfill = import_module("execution_app.migrations.0044_void_rows_of_before").FORWARDS
     for others, expected in ((False, opening), (True, None)):
         if others:
             another, _ = filled(wallet, 2, 1)
             orders.take_back(again(another))
+            rows.transition(intent_id=another.pk, from_state="filled", to_state="ordered")
         rows.update("positions", position.pk, {"opened_by_id": None})
         with connection.cursor() as cursor:
             cursor.execute(backfill)
         position.refresh_from_db()
         assert position.opened_by == expected
+    rows.update("tx_intents", another.pk, {"state": "ordered"})
     assert reopened.outcome(position) == (None, True), "one of them may come again"
     TxIntent.objects.filter(pk__in=(opening.pk, another.pk)).update(settled_at=Now())
     assert reopened.outcome(position) == (None, False)

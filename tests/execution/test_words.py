@@ -207,7 +207,6 @@ def test_reasons_that_hold_are_the_labels_of_what_is_held() -> None:
         "signer_away",
         "signer_refused",
         "venue_revert",
-        "waits_for_earlier_order",
         "wallet_halted",
     ]
     assert states.OTHER_REASON == "other"

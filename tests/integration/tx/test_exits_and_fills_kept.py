@@ -142,8 +142,8 @@ def test_a_close_of_one_position_follows_it_through_a_reorg(rig: Rig) -> None:
     assert not Position.objects.filter(state="open").exists(), f"{close.state}: {close.reason_detail}"
 
 
-def test_of_two_alike_that_a_reorg_opened_anew_none_is_closed_for_the_other(rig: Rig) -> None:
-    """Nobody can tell which row is which, so the close is held for whoever asked."""
+def test_of_two_alike_that_a_reorg_opened_anew_the_one_that_was_asked_for_is_closed(rig: Rig) -> None:
+    """Which row is which is told by its order."""
     rig.intent()
     rig.intent()
     rig.submit()
@@ -152,6 +152,7 @@ def test_of_two_alike_that_a_reorg_opened_anew_none_is_closed_for_the_other(rig:
     rig.keep()
     rig.track()
     first = Position.objects.order_by("id")[0]
+    order = first.fills.get(action=Action.OPEN).intent
     close = rig.intent(Action.CLOSE, position=first, only_position=True)
     reorganise(1)
     rpc_call("evm_increaseTime", 30)
@@ -162,9 +163,10 @@ def test_of_two_alike_that_a_reorg_opened_anew_none_is_closed_for_the_other(rig:
         pass_a_minute()
         rig.run()
     close.refresh_from_db()
-    assert close.state == "held"
-    assert "close that one" in close.reason_detail
-    assert Position.objects.filter(state="open").count() == 2
+    assert close.state == "no_op"
+    assert state(TxIntent.objects.get(intent_key=f"{close.intent_key}#2")) == "filled"
+    (left,) = Position.objects.filter(state="open")
+    assert left.fills.get(action=Action.OPEN).intent != order
 
 
 def test_a_close_leaves_alone_a_trade_like_it_that_always_stood(rig: Rig) -> None:

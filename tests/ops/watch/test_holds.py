@@ -109,7 +109,7 @@ def test_labels_are_bounded_and_shown_before_anything_is_held(waiting: TxIntent)
     "reason",
     [
         *("insufficient_usdc", "insufficient_allowance", "no_delegation"),
-        *("signer_away", "signer_refused", "venue_revert", "waits_for_earlier_order"),
+        *("signer_away", "signer_refused", "venue_revert"),
     ],
 )
 def test_what_a_person_has_to_mend_is_counted_by_name(waiting: TxIntent, reason: str) -> None:
