@@ -35,7 +35,8 @@ def test_a_level_fires_by_the_newest_price(rig: Rig, nodes: list[LaggingNode]) -
 
 def test_no_level_fires_and_no_best_price_follows_by_an_old_one(rig: Rig, nodes: list[LaggingNode]) -> None:
     """As where it stood still while the price was elsewhere, and is the one that is asked now."""
-    long, short = (open_guarded(rig, is_long=is_long, trailing_stop_pct="5") for is_long in (True, False))
+    both = [open_guarded(rig, is_long=is_long, trailing_stop_pct="5") for is_long in (True, False)]
+    best = {position: position.protections.get().watermark for position in both}
     move_price(90_000)
     with nodes[0].behind(0):
         move_price(100_000)
@@ -43,8 +44,7 @@ def test_no_level_fires_and_no_best_price_follows_by_an_old_one(rig: Rig, nodes:
         assert look().fired == 0
         rounds.compare_positions()
         assert look().fired == 0
-        for position in (long, short):
-            assert position.protections.get().watermark == 100_000
+        assert {position: position.protections.get().watermark for position in both} == best
     assert not closes()
 
 
