@@ -1,6 +1,7 @@
 """What lifts a restriction has to be said after the last word that sets it, whichever comes to its turn first."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,15 +48,22 @@ def enrolled(chat: Chat) -> Enrolled:
     return Enrolled(OPERATOR)
 
 
+@contextmanager
+def held_up_by_a_look(chat: Chat) -> Iterator[None]:
+    """What the operator writes meanwhile waits behind a look of theirs, which waits for a table."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE positions IN ACCESS EXCLUSIVE MODE")
+        chat.telegram.writes(OPERATOR, "/positions")
+        yield
+
+
 def test_a_stop_that_went_ahead_is_not_lifted_by_what_was_said_before_it(
     chat: Chat, enrolled: Enrolled
 ) -> None:
     """The older word waits behind a look of the same person, with a code that is good still."""
     chat.ask(OPERATOR, "/stop")
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE positions IN ACCESS EXCLUSIVE MODE")
-        chat.telegram.writes(OPERATOR, "/positions")
+    with held_up_by_a_look(chat):
         chat.telegram.writes(OPERATOR, f"/resume {enrolled.code()} looked into it")
         chat.telegram.writes(OPERATOR, "/stop it is not over")
         chat.bot.wait_for(lambda: any("Stopped already" in one.text for one in chat.said(OPERATOR)))
@@ -78,10 +86,7 @@ def test_both_of_one_poll_end_as_they_were_said(chat: Chat, enrolled: Enrolled) 
 
 def test_what_another_operator_sets_meanwhile_holds(chat: Chat, enrolled: Enrolled) -> None:
     chat.ask(OPERATOR, "/reduceonly")
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE positions IN ACCESS EXCLUSIVE MODE")
-        chat.telegram.writes(OPERATOR, "/positions")
+    with held_up_by_a_look(chat):
         chat.telegram.writes(OPERATOR, f"/reduceonly off {enrolled.code()} looked into it")
         chat.telegram.writes(OTHER, "/reduceonly")
         chat.bot.wait_for(lambda: any("already" in one.text for one in chat.said(OTHER)))
@@ -91,10 +96,7 @@ def test_what_another_operator_sets_meanwhile_holds(chat: Chat, enrolled: Enroll
 
 def test_who_may_not_stop_holds_nobody_up(chat: Chat, enrolled: Enrolled) -> None:
     chat.ask(OPERATOR, "/stop")
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE positions IN ACCESS EXCLUSIVE MODE")
-        chat.telegram.writes(OPERATOR, "/positions")
+    with held_up_by_a_look(chat):
         chat.telegram.writes(OPERATOR, f"/resume {enrolled.code()} looked into it")
         chat.ask(VIEWER, "/stop")
     assert "Lifted" in chat.settle(OPERATOR)[-1].text
